@@ -1,0 +1,230 @@
+// Contracts between the parts, to be taken into src/ as they are or better (and then changed everywhere at once).
+// Instants: RFC 3339 with milliseconds and Z. An unknown `v` is a terminal error; readers accept v and v-1.
+
+export type Command = "plan" | "export" | "seal" | "purge" | "verify" | "probe";
+
+/** What one run of a worker has to do. The operator writes it once per attempt into an immutable Secret that the run's pods mount
+ *  (it may hold patient ids and filters); standalone writes the same file. No credentials in it: those are files under source/ and target/. */
+export interface Task {
+  v: 1;
+  uid: string;
+  name: string;
+  createdAt: string;
+  attempt: number;
+  image?: string;
+  export: {
+    level: "System" | "Patient" | "Group";
+    groupId?: string;
+    patients?: string[];
+    types?: string[];
+    typeFilters?: string[];
+    elements?: string[];
+    since?: string;
+    until?: string;
+    gzip: boolean;
+    maxFileBytes: number;
+    onResourceError: "Record" | "Fail";
+    request?: string;
+    warnings?: string[];
+  };
+  source: {
+    baseURL: string;
+    auth: {
+      kind: "none" | "basic" | "bearer" | "oauth2" | "smart" | "workloadIdentity";
+      tokenURL?: string;
+      clientID?: string;
+      scope?: string;
+    };
+    count: number;
+    settleSeconds: number;
+    history: boolean;
+    retrySeconds: number;
+    /** this run's share of the source's limits */ share: { requests: number; perSecond?: number };
+  };
+  target: { folder: string } & (
+    | {
+        azureBlob: {
+          accountURL: string;
+          container: string;
+          createContainer: boolean;
+          blockBytes: number;
+          auth: "workloadIdentity" | "sas" | "connectionString";
+        };
+      }
+    | { volume: { path: string } }
+  );
+  plan: { shardResources: number; inlineResources: number; parallelism: number };
+}
+// argv: worker COMMAND. env: FHIR_EXPORT_TASK (path of task.json), FHIR_EXPORT_UID, JOB_COMPLETION_INDEX, FHIR_EXPORT_TERMINATION (path of the termination message),
+// FHIR_EXPORT_PROGRESS host:port (Kubernetes $(POD_IP):9464, container port "progress"; standalone 127.0.0.1:0, the chosen port is sent by IPC).
+// Files: one projected volume /run/fhir-export (no subPath): task.json, source/{username,password,token,client-secret,private-key.jwk,ca.crt}, target/{connection-string,sas-token};
+// Secret keys equal the file names; paths are relative to the Task's folder.
+// FhirSource.auth: none{} | basic{secretRef} | bearer{secretRef} | oauth2{tokenURL,clientID,scope,secretRef} | smart{tokenURL?,clientID,scope,secretRef} | workloadIdentity{serviceAccountName,clientID?,scope}
+
+/** plan.json: written once (If-None-Match: *); another uid in it is the terminal error ForeignOutput. */
+export interface Plan {
+  v: 1;
+  uid: string;
+  transactionTime: string;
+  source: { windows: boolean; counts: boolean; sort: boolean; typeHistory: boolean; instanceHistory: boolean; count: number };
+  shards: Shard[];
+  /** shard ids per completion index; at most 10,000 */ packages: string[][];
+}
+export interface Shard {
+  id: string;
+  type: string;
+  from?: string;
+  till: string;
+  expected?: number;
+  filters?: string[];
+}
+
+export interface FilePart {
+  name: string;
+  lines: number;
+  bytes: number;
+  blocks?: [id: string, bytes: number][];
+  sha256?: string;
+  contentSha256?: string;
+}
+/** Written with If-Match; the purge replaces it by {fenced: true}, which ends its writer. */
+export interface Checkpoint {
+  v: 1;
+  uid: string;
+  shard: string;
+  writer: string;
+  next?: string;
+  taken?: number;
+  done: FilePart[];
+  open?: FilePart;
+  fingerprints: string[];
+  errors: number;
+  fenced?: true;
+}
+export interface ShardResult {
+  v: 1;
+  uid: string;
+  shard: string;
+  type: string;
+  files: FilePart[];
+  errorFiles: FilePart[];
+  resources: number;
+}
+
+export type FailureReason =
+  | "SourceUnreachable"
+  | "SourceUnauthorized"
+  | "SourceNotFHIR"
+  | "UnsupportedParameter"
+  | "UnknownType"
+  | "UnknownGroup"
+  | "InvalidFilter"
+  | "WrongResource"
+  | "SourceInconsistent"
+  | "TargetUnauthorized"
+  | "TargetUnreachable"
+  | "InvalidContainer"
+  | "ForeignOutput"
+  | "Fenced"
+  | "TaskVersion"
+  | "Internal";
+export type ReadyReason =
+  | "Waiting"
+  | "Queued"
+  | "Planning"
+  | "Running"
+  | "Sealing"
+  | "Suspended"
+  | "Cancelling"
+  | "WaitingForNode"
+  | "Complete"
+  | "Refused"
+  | "Failed"
+  | "Cancelled";
+export interface Failure {
+  class: "terminal" | "waiting" | "transient";
+  reason: FailureReason /** no query, id or content */;
+  message: string;
+}
+export interface Totals {
+  files: number;
+  resources: number;
+  bytes: number;
+  errors: number;
+}
+export interface TypeCount extends Totals {
+  type: string;
+  expected?: number;
+}
+
+/** Termination message, at most 3,500 bytes; totals first, then as many types as fit. A lost one is asked for again by running the (idempotent) command again. */
+export interface Report {
+  v: 1;
+  uid: string;
+  command: Command;
+  error?: Failure;
+  transactionTime?: string /** 0: the plan pod has already sealed */;
+  packages?: number;
+  totals?: Totals;
+  manifestSHA256?: string /** objects that a purge could not remove */;
+  left?: number;
+  exact?: boolean;
+  types?: TypeCount[];
+}
+/** GET /progress of a worker, at most 64 KiB. Advisory: no decision reads it. Counts what is checkpointed. */
+export interface Progress {
+  v: 1;
+  uid: string;
+  podUID?: string;
+  index: number;
+  totals: Totals;
+  types: TypeCount[];
+  throttledSeconds: number;
+  checkpointAt?: string;
+}
+
+export const exitCode = {
+  done: 0,
+  /** retrying cannot help */ terminal: 64,
+  /** the world must change first */ waiting: 75,
+  /** SIGTERM before the results were stored */ stopped: 143,
+} as const;
+
+/** The port under decide(): a run of a command, on Kubernetes a Job (batch/v1 lives in src/kube only), standalone child processes. */
+export interface RunSpec {
+  name: string;
+  command: Command;
+  attempt: number /** only for an attempt's first run */;
+  task?: Task;
+  completions: number;
+  parallelism: number;
+  suspend: boolean;
+}
+export interface RunView {
+  name: string;
+  uid: string;
+  ours: boolean;
+  attempt: number;
+  state: "active" | "suspended" | "complete" | "failed";
+  reason?: string;
+  /** processes not proven gone */ live: number;
+  done: number;
+  reports: (Report | undefined)[];
+  progress: Progress[] /** why it does not start: image, quota, unschedulable, pod security */;
+  blocked?: string;
+}
+export interface World<Export, Source, Target> {
+  export: Export;
+  source?: Source;
+  target?: Target;
+  runs: Partial<Record<Command, RunView>>;
+  running: { source: number; all: number; ahead: number };
+}
+export type Effect =
+  | { do: "ensureRun"; run: RunSpec }
+  | { do: "setRun"; uid: string; suspend?: boolean; parallelism?: number }
+  | { do: "deleteRun"; uid: string }
+  | { do: "outcome"; value: "Complete" | "Failed" | "Cancelled"; attempt: number }
+  | { do: "event"; warning: boolean; reason: string; note: string }
+  | { do: "finalizer"; on: boolean }
+  | { do: "deleteExport" };

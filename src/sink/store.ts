@@ -1,0 +1,35 @@
+import type { Readable } from "node:stream";
+
+/** A destination: named blobs below the export's folder. Paths are relative, with `/`; nothing outside the folder is reachable.
+ *  Implemented by azure.ts (block blobs) and directory.ts. Every call fails with a FailureError: TargetUnauthorized and InvalidContainer are
+ *  terminal, TargetUnreachable is waiting. */
+export interface Store {
+  /** makes the container or directory where that is allowed and proves that it can be written */
+  prepare(): Promise<void>;
+  /** a small object, whole, with the tag that `replace` wants */
+  read(path: string): Promise<{ bytes: Buffer; etag: string } | undefined>;
+  /** `If-None-Match: *`; undefined when there is one already */
+  create(path: string, bytes: Uint8Array, contentType?: string): Promise<string | undefined>;
+  /** `If-Match`; undefined when it was changed (or removed) since */
+  replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined>;
+  /** no error when it is not there; removes uncommitted blocks too */
+  remove(path: string): Promise<void>;
+  /** every blob below `prefix` ("" = all); `uncommitted`: also blobs (or part files) that were never committed, with size 0 */
+  list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<{ path: string; size: number }>;
+  /** committed content from `start` on, at most `count` bytes; undefined when there is none */
+  stream(path: string, range?: { start: number; count?: number }): Promise<{ body: Readable; size: number; etag: string } | undefined>;
+  /** a large object written block by block; it is invisible until commit */
+  blocks(path: string, contentType: string, contentEncoding?: string): BlockWriter;
+  /** bare blob URL or file URL, without any credential, for the manifest */
+  url(path: string): string;
+  close(): Promise<void>;
+}
+
+export interface BlockWriter {
+  /** resolves when the block is durable. Ids of one blob have equal length and start with the writer's nonce. */
+  stage(id: string, bytes: Uint8Array): Promise<void>;
+  /** blocks that are staged and not committed; undefined when there are none (they vanish a week after the last stage) */
+  staged(): Promise<Map<string, number> | undefined>;
+  /** `If-None-Match: *`: "committed", also when the same list was committed before; "other" when another list stands there */
+  commit(blocks: readonly (readonly [id: string, bytes: number])[]): Promise<"committed" | "other">;
+}

@@ -1,0 +1,53 @@
+import type { TestEvent } from "node:test/reporters";
+
+interface Failed {
+  name: string;
+  file: string | undefined;
+  error: string;
+}
+
+const isLeaf = (data: { details: { type?: string | undefined } }) => data.details.type !== "suite";
+
+/** Prints one line per test file, each failure with its stack, each skip with its reason, and closes with `N passed, N failed, N skipped`. */
+export default async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  let [passed, skipped] = [0, 0];
+  const failures: Failed[] = [];
+  const skips = new Map<string, number>();
+  const perFile = new Map<string, { passed: number; failed: number; ms: number }>();
+  const countOf = (file: string | undefined) => {
+    const key = (file ?? "").replace(`${process.cwd()}/`, "");
+    let count = perFile.get(key);
+    if (!count) perFile.set(key, (count = { passed: 0, failed: 0, ms: 0 }));
+    return count;
+  };
+  for await (const event of source) {
+    if (event.type === "test:pass" && isLeaf(event.data)) {
+      const { skip, todo, file, name } = event.data;
+      if (skip !== undefined || todo !== undefined) {
+        skipped += 1;
+        const why = typeof skip === "string" ? skip : name;
+        skips.set(why, (skips.get(why) ?? 0) + 1);
+      } else if (file && !name.endsWith(".test.ts")) {
+        passed += 1;
+        const count = countOf(file);
+        count.passed += 1;
+        if (event.data.nesting === 0) count.ms += event.data.details.duration_ms;
+      }
+    } else if (event.type === "test:fail") {
+      const { details, file, name } = event.data;
+      const { error } = details;
+      if ((error as { failureType?: string }).failureType === "subtestsFailed") continue;
+      const cause = (error as { cause?: unknown }).cause ?? error;
+      failures.push({ name, file, error: cause instanceof Error ? (cause.stack ?? cause.message) : String(cause) });
+      countOf(file).failed += 1;
+      yield `✖ ${name} (${file})\n`;
+    } else if (event.type === "test:stderr" || event.type === "test:stdout") {
+      if (process.env["VERBOSE"] || event.data.message.startsWith("!!")) yield event.data.message;
+    }
+  }
+  for (const [file, count] of [...perFile].sort(([a], [b]) => a.localeCompare(b)))
+    yield `${count.failed ? "✖" : "✔"} ${file}: ${count.passed} passed${count.failed ? `, ${count.failed} failed` : ""} (${(count.ms / 1000).toFixed(1)} s)\n`;
+  for (const { name, file, error } of failures) yield `\n✖ ${name}\n  ${file}\n${error.replace(/^/gm, "  ")}\n`;
+  for (const [why, count] of skips) yield `!! skipped ${count}: ${why}\n`;
+  yield `\n${passed} passed, ${failures.length} failed, ${skipped} skipped\n`;
+}
