@@ -79,10 +79,15 @@ export interface Shard {
   filters?: string[];
 }
 
+/** A file of the output; `name` is its path below the export's folder. */
 export interface FilePart {
   name: string;
   lines: number;
+  /** stored bytes */
   bytes: number;
+  /** bytes before gzip; absent when not compressed */
+  contentBytes?: number;
+  /** there until the commit of the file is known */
   blocks?: [id: string, bytes: number][];
   sha256?: string;
   contentSha256?: string;
@@ -93,12 +98,18 @@ export interface Checkpoint {
   uid: string;
   shard: string;
   writer: string;
+  /** URL of the page that is being read */
   next?: string;
+  /** resources of that page that are dealt with */
   taken?: number;
+  /** resources the shard's window has shown so far, also those that are not for the output */
+  seen: number;
   done: FilePart[];
   open?: FilePart;
   fingerprints: string[];
   errors: number;
+  /** OperationOutcome lines of the first 100 errors */
+  errorLines?: string[];
   fenced?: true;
 }
 export interface ShardResult {
@@ -108,7 +119,11 @@ export interface ShardResult {
   type: string;
   files: FilePart[];
   errorFiles: FilePart[];
+  /** lines written */
   resources: number;
+  errors: number;
+  /** resources the shard's window has shown, also those that are not for the output */
+  seen: number;
 }
 
 export type FailureReason =

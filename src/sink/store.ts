@@ -26,10 +26,10 @@ export interface Store {
 }
 
 export interface BlockWriter {
-  /** resolves when the block is durable. Ids of one blob have equal length and start with the writer's nonce. */
+  /** resolves when the block is durable. Ids of one blob have equal length and are `{nonce of the writer}-{…}`. */
   stage(id: string, bytes: Uint8Array): Promise<void>;
-  /** blocks that are staged and not committed; undefined when there are none (they vanish a week after the last stage) */
-  staged(): Promise<Map<string, number> | undefined>;
+  /** whether all these are staged and not committed; Azure drops uncommitted blocks a week after the last one */
+  holds(blocks: readonly (readonly [id: string, bytes: number])[]): Promise<boolean>;
   /** `If-None-Match: *`: "committed", also when the same list was committed before; "other" when another list stands there */
   commit(blocks: readonly (readonly [id: string, bytes: number])[]): Promise<"committed" | "other">;
 }

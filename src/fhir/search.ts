@@ -1,0 +1,59 @@
+/** A search of one type, as the exporter makes it. Instants: RFC 3339 with milliseconds and Z. */
+export interface Search {
+  type: string;
+  /** inclusive */
+  from?: string | undefined;
+  /** exclusive */
+  till?: string | undefined;
+  /** the part of a typeFilter behind `?`, as written by the user */
+  filter?: string | undefined;
+  count?: number;
+  sort?: boolean;
+  /** only the number of matches (`_summary=count`; never `_count=0`, which some servers read as "no limit") */
+  summary?: boolean;
+}
+
+/** The search as a URL relative to the source's base. */
+export function searchURL({ type, from, till, filter, count, sort, summary }: Search): string {
+  const query: string[] = [];
+  if (filter) query.push(...filterParameters(filter).map(([name, value]) => `${encode(name)}=${encode(value)}`));
+  if (from) query.push(`_lastUpdated=ge${from}`);
+  if (till) query.push(`_lastUpdated=lt${till}`);
+  if (summary) query.push("_summary=count");
+  else {
+    if (sort) query.push("_sort=_lastUpdated,_id");
+    if (count) query.push(`_count=${count}`);
+  }
+  return query.length ? `${type}?${query.join("&")}` : type;
+}
+
+/** Name and value of each parameter of a filter, decoded once. `+` stays a plus: filters hold time zones, never form-encoded blanks. */
+export function filterParameters(filter: string): [name: string, value: string][] {
+  return filter
+    .split("&")
+    .filter((pair) => pair !== "")
+    .map((pair) => {
+      const at = pair.indexOf("=");
+      return at < 0 ? [decode(pair), ""] : [decode(pair.slice(0, at)), decode(pair.slice(at + 1))];
+    });
+}
+
+/** The parameters of `filter` that the self link does not repeat: those the source has ignored. Values are not compared, servers rewrite them. */
+export function ignoredParameters(filter: string, selfLink: string | undefined): string[] {
+  const at = selfLink?.indexOf("?") ?? -1;
+  const repeated = new Set(at < 0 ? [] : new URLSearchParams(selfLink!.slice(at + 1)).keys());
+  return filterParameters(filter)
+    .map(([name]) => name)
+    .filter((name) => !repeated.has(name));
+}
+
+// commas, colons, bars and the like mean something in FHIR and need no encoding in a query; & = + # and % do
+const encode = (text: string) => encodeURIComponent(text).replace(/%(2C|3A|7C|2F|24)/gi, (hex) => decodeURIComponent(hex));
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
