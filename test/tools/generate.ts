@@ -32,11 +32,11 @@ export async function generate(kind: (typeof kinds)[number]): Promise<string> {
   metadata!.tsType = "ObjectMeta";
   spec!.title = `${name}Spec`;
   status!.title = `${name}Status`;
-  status!.properties!["conditions"]!.items = { tsType: "Condition" };
-  const run = status!.properties!["run"];
+  status!.properties!.conditions!.items = { tsType: "Condition" };
+  const run = status!.properties!.run;
   if (run) {
     run.title = `${name}Run`;
-    run.properties!["worker"]!.tsType = 'NonNullable<FhirExportSpec["worker"]>';
+    run.properties!.worker!.tsType = 'NonNullable<FhirExportSpec["worker"]>';
   }
   root.required = ["metadata", "spec"];
   return compile(root as Parameters<typeof compile>[0], name, {

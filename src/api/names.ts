@@ -1,0 +1,84 @@
+import type { Command } from "../contracts.ts";
+import type { ExportTarget } from "./exporttarget.gen.ts";
+import type { FhirExport } from "./fhirexport.gen.ts";
+import type { ObjectMeta } from "./meta.ts";
+
+export const group = "fhirexport.dev";
+export const apiVersion = "fhirexport.dev/v1alpha1";
+
+/** Labels of every Job, pod and Secret of an export. The uid is what counts; the name is for people (a label holds 63 characters, so does a name). */
+export const labels = {
+  uid: `${group}/export-uid`,
+  name: `${group}/export`,
+  command: `${group}/command`,
+  attempt: `${group}/attempt`,
+  managedBy: "app.kubernetes.io/managed-by",
+} as const;
+
+export const annotations = {
+  /** `Complete`, `Cancelled` or `Failed/{attempt}`: how it ended, written before the status and kept by backups */
+  outcome: `${group}/outcome`,
+} as const;
+
+/** Holds a FhirExport with `deletionPolicy: Delete` until its files are deleted. */
+export const finalizer = `${group}/output`;
+
+/** The first eight hex digits of a uid. */
+export const shortUID = (uid: string) => uid.replaceAll("-", "").slice(0, 8).toLowerCase();
+
+const stem = (metadata: ObjectMeta) => `${metadata.name.slice(0, 30)}-${shortUID(metadata.uid ?? "")}`;
+
+/** Name of the Job (or process) that runs a command of one attempt; the name is the lock against a second one. */
+export const runName = (metadata: ObjectMeta, command: Command, attempt: number) => `${stem(metadata)}-${command}-${attempt}`;
+
+/** Name of the Secret that holds the Task of one attempt. */
+export const taskName = (metadata: ObjectMeta, attempt: number) => `${stem(metadata)}-task-${attempt}`;
+
+export const runLabels = (metadata: ObjectMeta, command: Command, attempt: number): Record<string, string> => ({
+  [labels.uid]: metadata.uid ?? "",
+  [labels.name]: metadata.name,
+  [labels.command]: command,
+  [labels.attempt]: String(attempt),
+  [labels.managedBy]: "fhir-export",
+});
+
+/** Azure's rule for a container that one may create: 3 to 63 lower-case letters, digits and single hyphens, a letter or digit at both ends. */
+export const isContainerName = (name: string) => name.length >= 3 && name.length <= 63 && /^[a-z0-9](-?[a-z0-9])*$/.test(name);
+
+/** Whether `name` matches one of `patterns`, in which `*` stands for any characters. */
+export function matchesContainer(name: string, patterns: readonly string[]): boolean {
+  return patterns.some((pattern) => {
+    const source = pattern
+      .split("*")
+      .map((part) => part.replace(/[^a-z0-9-]/g, "\\$&"))
+      .join(".*");
+    return new RegExp(`^${source}$`).test(name);
+  });
+}
+
+/** The containers that an export may name: what the target says, else its own and `export-*`. */
+export function allowedContainers(target: ExportTarget["spec"]): readonly string[] {
+  const own = target.azureBlob?.container;
+  return target.azureBlob?.allowedContainers ?? target.volume?.allowedContainers ?? [...(own ? [own] : []), "export-*"];
+}
+
+/** yyyyMMddTHHmmss, by UTC */
+const stamp = (instant: string) => new Date(instant).toISOString().replaceAll(/[-:]|\.\d+Z$/g, "");
+
+/** Where an export writes (DESIGN section 6). `container` is absent on a volume, where a named container is the first folder. */
+export function outputOf(
+  metadata: ObjectMeta,
+  named: string | undefined,
+  target: ExportTarget["spec"],
+): { container?: string; folder: string } {
+  const time = stamp(metadata.creationTimestamp ?? "1970-01-01T00:00:00Z");
+  const uid8 = shortUID(metadata.uid ?? "");
+  const own = `${time}-${metadata.name}-${uid8}`;
+  if (!target.azureBlob) return { folder: named ? `${named}/${own}` : own };
+  const container = named ?? target.azureBlob.container;
+  if (!container) return { container: `export-${time.toLowerCase()}-${uid8}`, folder: "" };
+  const { prefix } = target.azureBlob;
+  return { container, folder: prefix ? `${prefix}/${own}` : own };
+}
+
+export const keyOf = (metadata: Pick<FhirExport["metadata"], "name" | "namespace">) => `${metadata.namespace ?? ""}/${metadata.name}`;

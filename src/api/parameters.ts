@@ -1,0 +1,103 @@
+// What the parameters of an export may be: one set of rules for the HTTP request (src/shim) and the object (src/operator).
+// The texts go to people and into status and logs: none quotes a value.
+import type { ExportTarget } from "./exporttarget.gen.ts";
+import { allowedContainers, isContainerName, matchesContainer } from "./names.ts";
+
+/** The three spellings of NDJSON. */
+export const outputFormats = ["application/fhir+ndjson", "application/ndjson", "ndjson"] as const;
+export type OutputFormat = (typeof outputFormats)[number];
+export const isOutputFormat = (value: string): value is OutputFormat => (outputFormats as readonly string[]).includes(value);
+
+/** The form of a FHIR type name; whether the source knows the type is seen when it is asked. */
+export const isTypeName = (value: string) => value.length <= 64 && /^[A-Z][A-Za-z]+$/.test(value);
+
+/** A FHIR logical id. */
+export const isID = (value: string) => /^[A-Za-z0-9.-]{1,64}$/.test(value);
+
+/** `element` or `Type.element`, top level only. */
+export const isElementName = (value: string) => value.length <= 128 && /^([A-Z][A-Za-z]+[.])?[a-z][A-Za-z]*$/.test(value);
+
+/** The values of a comma list, trimmed, without empty and repeated ones. */
+export const splitList = (value: string): string[] => [
+  ...new Set(
+    value
+      .split(",")
+      .map((part) => part.trim())
+      .filter(Boolean),
+  ),
+];
+
+const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
+
+/** A FHIR instant as RFC 3339 with milliseconds and Z; undefined when it is none. A `+` that became a space in a query is repaired. */
+export function parseInstant(value: string): string | undefined {
+  const text = value.replace(/ (?=\d\d:\d\d$)/, "+");
+  if (!instant.test(text)) return undefined;
+  const time = Date.parse(text);
+  // Date.parse takes 30 February for 2 March
+  const day = Number(text.slice(8, 10));
+  const lastDay = new Date(Date.UTC(Number(text.slice(0, 4)), Number(text.slice(5, 7)), 0)).getUTCDate();
+  return Number.isNaN(time) || day > lastDay ? undefined : new Date(time).toISOString();
+}
+
+/** The single filters of one `_typeFilter` value. Commas also stand inside searches, so only one before `Type?` separates; `\,` never does.
+ *  Clients that encode twice are met often enough to undo it, once (reference: section 6.1 of the Bulk Data notes). */
+export function splitTypeFilters(value: string): string[] {
+  return value
+    .split(/(?<!\\),(?=[A-Z][A-Za-z]+\?)/)
+    .map((piece) => piece.trim())
+    .filter(Boolean)
+    .map((piece) => {
+      if (!/%2C|%3D/i.test(piece)) return piece;
+      try {
+        return decodeURIComponent(piece);
+      } catch {
+        return piece;
+      }
+    });
+}
+
+/** Parameters that shape a result instead of choosing resources; they would break paging or exactness. */
+const resultParameters = new Set([
+  "_sort",
+  "_count",
+  "_include",
+  "_revinclude",
+  "_summary",
+  "_elements",
+  "_total",
+  "_contained",
+  "_containedType",
+  "_format",
+  "_pretty",
+  "_score",
+  "_page",
+  "_offset",
+  "_getpages",
+]);
+
+/** Why a filter cannot be used, or undefined. */
+export function checkTypeFilter(filter: string, types?: readonly string[]): string | undefined {
+  const mark = filter.indexOf("?");
+  const type = filter.slice(0, Math.max(mark, 0));
+  if (!isTypeName(type) || mark === filter.length - 1 || filter.length > 2048)
+    return "a type filter must have the form Type?query, for example Observation?category=laboratory, and at most 2,048 characters";
+  if (types && !types.includes(type)) return `a type filter is for ${type}, which is not among the types of the export`;
+  for (const pair of filter.slice(mark + 1).split("&")) {
+    const [name = ""] = pair.split("=", 1);
+    const base = name.split(":", 1)[0]!;
+    if (!pair.includes("=") || !/^[A-Za-z_][A-Za-z0-9_.:-]*$/.test(name))
+      return `the type filter for ${type} cannot be parsed: each part must have the form parameter=value`;
+    if (resultParameters.has(base))
+      return `the type filter for ${type} has the result parameter ${base}; a filter can only choose resources`;
+  }
+  return undefined;
+}
+
+/** Why an export cannot write to the container it names, or undefined. */
+export function checkContainer(name: string, target: ExportTarget["spec"]): string | undefined {
+  if (!isContainerName(name))
+    return "the container's name must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit";
+  const patterns = allowedContainers(target);
+  return matchesContainer(name, patterns) ? undefined : `the target allows only these containers: ${patterns.join(", ") || "none"}`;
+}
