@@ -31,7 +31,7 @@ export function createValidator(crds: readonly Crd[]): (object: unknown, old?: u
 
 /** Kubernetes' dialect as what ajv knows: unknown fields are errors but in metadata (which the API server checks itself) and where said. */
 function toSchema(schema: Schema, root = false): Schema {
-  if (schema["x-kubernetes-int-or-string"]) return { type: ["integer", "string"] };
+  if (schema["x-kubernetes-int-or-string"]) return { type: ["integer", "string"], ...(schema.pattern ? { pattern: schema.pattern } : {}) };
   const made: Schema = Object.fromEntries(
     Object.entries(schema).filter(([key]) => !key.startsWith("x-kubernetes-") && key !== "description"),
   );
