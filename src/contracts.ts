@@ -68,6 +68,8 @@ export interface Plan {
   transactionTime: string;
   source: { windows: boolean; counts: boolean; sort: boolean; typeHistory: boolean; instanceHistory: boolean; count: number };
   shards: Shard[];
+  /** what the user should know, e.g. of the clock; becomes OperationOutcome lines */
+  warnings?: string[];
   /** shard ids per completion index; at most 10,000 */ packages: string[][];
 }
 export interface Shard {
@@ -124,6 +126,17 @@ export interface ShardResult {
   errors: number;
   /** resources the shard's window has shown, also those that are not for the output */
   seen: number;
+  /** what the source counts in the window where it is not what it showed, also after a second reading */
+  counted?: number;
+}
+/** Who is in the export at Patient level with `patients`, or at Group level; written once, before the plan. */
+export interface Cohort {
+  v: 1;
+  uid: string;
+  /** ids, sorted */
+  patients: string[];
+  /** ids of the group and the groups nested in it */
+  groups: string[];
 }
 
 export type FailureReason =

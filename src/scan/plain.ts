@@ -19,8 +19,7 @@ export function scanPage(bytes: Uint8Array): Page {
   const page: Page = { entries: [], next: undefined, self: undefined, total: undefined };
   let type: string | undefined;
   walker.space();
-  if (walker.peek() !== 0x7b) throw new ScanError("notBundle", "the answer is not a JSON object");
-  walker.members((key) => {
+  walker.objectOr(1, (key) => {
     if (key === "resourceType") type = walker.text();
     else if (key === "total") page.total = walker.integer();
     else if (key === "link") readLinks(walker, page);

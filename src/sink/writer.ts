@@ -56,6 +56,10 @@ export class ShardWriter {
   get position(): { page: string | undefined; taken: number } {
     return { page: this.#page, taken: this.#taken };
   }
+  /** resources that were shown so far */
+  get seen(): number {
+    return this.#seen;
+  }
   /** what is durable, for the progress report */
   get durable(): { files: number; resources: number; bytes: number; errors: number; checkpointAt: string | undefined } {
     const parts = this.#at.open ? [...this.#done, this.#at.open] : this.#done;
@@ -155,9 +159,15 @@ export class ShardWriter {
     this.#seen++;
   }
 
+  /** The entry at `taken` of the page is no data, or was had before. */
+  skip(): void {
+    this.#taken++;
+  }
+
   /** The resource at `taken` cannot be had: an OperationOutcome line instead, without a line end. */
   error(outcome: string): void {
     this.#taken++;
+    this.#seen++;
     this.#errors++;
     if (this.#errorLines.length < maxErrorLines) this.#errorLines.push(outcome);
   }
@@ -195,8 +205,8 @@ export class ShardWriter {
     if (next !== undefined) await this.#checkpointIfDue();
   }
 
-  /** Commits what is open and writes the shard's result, once. */
-  async finish(): Promise<ShardResult> {
+  /** Commits what is open and writes the shard's result, once. @param counted ShardResult.counted */
+  async finish(counted?: number): Promise<ShardResult> {
     const { store, uid, shard } = this.#options;
     await this.#closeFile();
     const errorFiles: FilePart[] = [];
@@ -222,6 +232,7 @@ export class ShardWriter {
       resources,
       errors: this.#errors,
       seen: this.#seen,
+      ...(counted !== undefined && { counted }),
     };
     await store.create(resultPath(shard.id), Buffer.from(JSON.stringify(result)));
     return result;

@@ -21,6 +21,8 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
     return count;
   };
   for await (const event of source) {
+    if ((event.type === "test:pass" || event.type === "test:fail") && event.data.nesting === 0 && event.data.file)
+      countOf(event.data.file).ms += event.data.details.duration_ms;
     if (event.type === "test:pass" && isLeaf(event.data)) {
       const { skip, todo, file, name } = event.data;
       if (skip !== undefined || todo !== undefined) {
@@ -31,7 +33,6 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
         passed += 1;
         const count = countOf(file);
         count.passed += 1;
-        if (event.data.nesting === 0) count.ms += event.data.details.duration_ms;
       }
     } else if (event.type === "test:fail") {
       const { details, file, name } = event.data;

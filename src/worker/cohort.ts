@@ -1,0 +1,61 @@
+import type { Cohort } from "../contracts.ts";
+import { terminal } from "../failure.ts";
+import type { SourceClient } from "../fhir/client.ts";
+import { patientId } from "../fhir/compartment.ts";
+
+interface Group {
+  member?: { entity?: { reference?: string }; inactive?: boolean; period?: { start?: string; end?: string } }[];
+}
+
+/** Resolves a Group to its patients as of `at` (milliseconds): direct members and those of nested Groups, without inactive ones and those whose
+ *  period does not hold `at`. Characteristics are not evaluated.
+ *  @throws terminal UnknownGroup when the Group, or one nested in it, does not exist */
+export async function resolveGroup(source: SourceClient, groupId: string, at: number): Promise<Omit<Cohort, "v" | "uid">> {
+  const patients = new Set<string>();
+  const groups = new Set<string>([groupId]);
+  for (const id of groups) {
+    const group = await readGroup(source, id);
+    if (!group)
+      throw terminal(
+        "UnknownGroup",
+        id === groupId ? "spec.groupId: the source has no such Group" : "a Group nested in spec.groupId does not exist in the source",
+      );
+    for (const { entity, inactive, period } of group.member ?? []) {
+      if (inactive === true || !holds(period, at)) continue;
+      const patient = patientId(entity?.reference, source.base);
+      if (patient) patients.add(patient);
+      const nested = /^Group\/([A-Za-z0-9\-.]{1,64})$/.exec(entity?.reference ?? "")?.[1];
+      // a Set grows under its own iteration and takes each id once: loops end by themselves
+      if (nested) groups.add(nested);
+    }
+  }
+  return { patients: [...patients].sort(), groups: [...groups].sort() };
+}
+
+function readGroup(source: SourceClient, id: string): Promise<Group | undefined> {
+  return source.get(
+    `Group/${encodeURIComponent(id)}`,
+    ({ status, body }) => {
+      if (status >= 400) return undefined;
+      const group = JSON.parse(body.toString()) as Group & { resourceType?: string };
+      if (group.resourceType !== "Group") throw terminal("WrongResource", "the source answers a read of a Group with another resource");
+      return group;
+    },
+    { accept: [404, 410] },
+  );
+}
+
+/** `start` inclusive, `end` inclusive to its precision: a date ends with its day. */
+function holds(period: { start?: string; end?: string } | undefined, at: number): boolean {
+  const start = period?.start === undefined ? undefined : Date.parse(period.start);
+  const end = period?.end === undefined ? undefined : endOf(period.end);
+  return !(start !== undefined && start > at) && !(end !== undefined && end < at);
+}
+
+function endOf(date: string): number {
+  const [year, month, day] = date.split("-").map(Number);
+  if (/^\d{4}$/.test(date)) return Date.UTC(year! + 1, 0) - 1;
+  if (/^\d{4}-\d{2}$/.test(date)) return Date.UTC(year!, month!) - 1;
+  if (/^\d{4}-\d{2}-\d{2}$/.test(date)) return Date.UTC(year!, month! - 1, day! + 1) - 1;
+  return Date.parse(date);
+}

@@ -1,0 +1,78 @@
+import { writeFile } from "node:fs/promises";
+import { type Command, exitCode, type Failure, type Report } from "../contracts.ts";
+import { toFailure } from "../failure.ts";
+import { makeLogger } from "../log.ts";
+import { ProgressBoard, serveProgress } from "./progress.ts";
+import { commands, openWork, readTask } from "./task.ts";
+
+/** More than this Kubernetes cuts (4,096 bytes for a pod), and then it would be no JSON. */
+const maxReportBytes = 3500;
+
+/** Runs one command of the worker and answers its exit code (contracts.ts). What it reports goes into the termination message. */
+export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+  const load = Object.hasOwn(commands, command) ? commands[command as Command] : undefined;
+  if (!load) {
+    console.error(`fhir-export worker: unknown command "${command}"; use one of ${Object.keys(commands).join(", ")}`);
+    return exitCode.terminal;
+  }
+  const uid = env.FHIR_EXPORT_UID ?? "";
+  const index = Number(env.JOB_COMPLETION_INDEX ?? 0);
+  const log = makeLogger({ command, uid, index });
+  const report: Report = { v: 1, uid, command: command as Command };
+  try {
+    const { task, folder } = await readTask(env);
+    const board = new ProgressBoard();
+    if (env.FHIR_EXPORT_PROGRESS)
+      await showProgress(env.FHIR_EXPORT_PROGRESS, () => board.render(task.uid, index, env.FHIR_EXPORT_POD_UID), log.warn.bind(log));
+    await using work = await openWork({ task, index, board, log, signal }, folder);
+    board.throttledSeconds = () => work.source.throttledMs / 1000;
+    log.info({ export: task.name, attempt: task.attempt }, "started");
+    Object.assign(report, await (await load())(work));
+    log.info({ totals: report.totals }, "done");
+    await writeReport(env, report);
+    return exitCode.done;
+  } catch (error) {
+    if (signal.aborted) {
+      log.info("stopped before the results were stored");
+      return exitCode.stopped;
+    }
+    report.error = toFailure(error);
+    const unforeseen = report.error.reason === "Internal" && error instanceof Error;
+    // only our own stack: an error's cause may quote a URL or an answer
+    log.error({ ...report.error, ...(unforeseen && { stack: error.stack?.split("\n").filter((line) => /^\s+at /.test(line)) }) }, "failed");
+    await writeReport(env, report).catch(() => {});
+    return codeOf(report.error);
+  }
+}
+
+const codeOf = (failure: Failure) =>
+  failure.class === "terminal" ? exitCode.terminal : failure.class === "waiting" ? exitCode.waiting : 1;
+
+async function showProgress(
+  address: string,
+  render: () => ReturnType<ProgressBoard["render"]>,
+  warn: (message: string) => void,
+): Promise<void> {
+  try {
+    const { port } = await serveProgress(address, render);
+    process.send?.({ progressPort: port });
+  } catch (error) {
+    // it is advisory: an export does not fail for it
+    warn(`no progress at ${address}: ${(error as NodeJS.ErrnoException).code}`);
+  }
+}
+
+async function writeReport(env: NodeJS.ProcessEnv, report: Report): Promise<void> {
+  if (env.FHIR_EXPORT_TERMINATION) await writeFile(env.FHIR_EXPORT_TERMINATION, renderReport(report));
+}
+
+/** The report within `maxReportBytes`: the largest types first, as many as fit. */
+export function renderReport({ types = [], ...report }: Report): string {
+  const sorted = [...types].sort((a, b) => (b.expected ?? b.resources) - (a.expected ?? a.resources) || (a.type < b.type ? -1 : 1));
+  const render = (count: number) => JSON.stringify({ ...report, ...(count > 0 && { types: sorted.slice(0, count) }) });
+  for (let count = sorted.length; count > 0; count--) {
+    const text = render(count);
+    if (Buffer.byteLength(text) <= maxReportBytes) return text;
+  }
+  return render(0);
+}

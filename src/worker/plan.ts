@@ -1,0 +1,227 @@
+import type { Cohort, Plan, Shard, Task, TypeCount } from "../contracts.ts";
+import { terminal } from "../failure.ts";
+import { compartmentTypes } from "../fhir/compartment.ts";
+import { type Capabilities, countMatches, readCapabilities, readClock, readPage } from "../fhir/reads.ts";
+import { ignoredParameters, searchURL } from "../fhir/search.ts";
+import { cohortPath, planPath, shardId } from "../sink/layout.ts";
+import type { Store } from "../sink/store.ts";
+import { resolveGroup } from "./cohort.ts";
+import type { Outcome, Work } from "./task.ts";
+import { cutWindows, packShards } from "./windows.ts";
+
+// the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
+const firstContactSeconds = 30;
+const skewWarningMs = 60_000;
+/** Binary is no resource of bulk data, OperationOutcome and Parameters are only ever generated. */
+const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
+
+/** Probes source and target, freezes transactionTime, cuts the work into shards and packages and writes plan.json, once. */
+export async function plan(work: Work): Promise<Outcome> {
+  const { task, store } = work;
+  await store.prepare();
+  const existing = await readPlan(store, task.uid);
+  if (existing) return report(existing);
+  const made = await makePlan(work);
+  await store.create(planPath, Buffer.from(JSON.stringify(made)));
+  // another plan pod may have been first; what stands there counts
+  return report((await readPlan(store, task.uid)) ?? made);
+}
+
+/** @throws terminal ForeignOutput, TaskVersion */
+export async function readPlan(store: Store, uid: string): Promise<Plan | undefined> {
+  const found = await store.read(planPath);
+  if (!found) return undefined;
+  const stored = JSON.parse(found.bytes.toString()) as Plan;
+  if (stored.uid !== uid)
+    throw terminal("ForeignOutput", "the export's folder holds the plan of another export; choose another container or name");
+  if (stored.v !== 1) throw terminal("TaskVersion", `plan.json has version ${stored.v}, made by another release`);
+  return stored;
+}
+
+function report({ transactionTime, packages, shards }: Plan): Outcome {
+  const types = new Map<string, TypeCount>();
+  for (const { type, expected } of shards) {
+    const count = types.get(type) ?? { type, files: 0, resources: 0, bytes: 0, errors: 0, ...(expected !== undefined && { expected: 0 }) };
+    if (expected === undefined) delete count.expected;
+    else if (count.expected !== undefined) count.expected += expected;
+    types.set(type, count);
+  }
+  return { transactionTime, packages: packages.length, types: [...types.values()] };
+}
+
+async function makePlan(work: Work): Promise<Plan> {
+  const { task, source, log } = work;
+  const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
+  const types = chooseTypes(task.export, capabilities);
+  const warnings: string[] = [];
+
+  const clock = await readClock(source, types[0] ?? "Patient");
+  if (clock === undefined) warnings.push("The source sends no Date header of its own: this machine's clock was used for transactionTime.");
+  else if (Math.abs(clock - Date.now()) > skewWarningMs)
+    warnings.push("The source's clock is more than 60 s off this machine's; transactionTime follows the source's.");
+  const end = (clock ?? Math.floor(Date.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
+  const bounds = {
+    from: task.export.since === undefined ? undefined : Date.parse(task.export.since),
+    till: Math.min(end, task.export.until === undefined ? Number.POSITIVE_INFINITY : Date.parse(task.export.until)),
+  };
+
+  await makeCohort(work, end);
+  for (const [index, filter] of (task.export.typeFilters ?? []).entries()) await checkFilter(work, index, filter);
+  const { windows, counts } = await probeWindows(work, types);
+  const sort = await probeSort(work, types);
+  log.info({ types: types.length, windows, counts, sort }, "source probed");
+
+  const shards: Shard[] = [];
+  if (bounds.till > (bounds.from ?? 0)) for (const type of types) shards.push(...(await planType(work, type, bounds, windows && counts)));
+  const { shardResources } = task.plan;
+  return {
+    v: 1,
+    uid: task.uid,
+    transactionTime: new Date(end - 1).toISOString(),
+    source: {
+      windows,
+      counts,
+      sort,
+      typeHistory: capabilities.typeHistory,
+      instanceHistory: capabilities.instanceHistory,
+      count: task.source.count,
+    },
+    shards,
+    ...(warnings.length > 0 && { warnings }),
+    packages: packShards(shards, (shard) => shard.expected ?? shardResources, shardResources),
+  };
+}
+
+/** @throws terminal UnknownType, UnsupportedParameter naming `types` */
+export function chooseTypes({ level, types }: Task["export"], capabilities: Capabilities): string[] {
+  const inLevel = (type: string) => level === "System" || compartmentTypes.has(type);
+  if (!types?.length) return [...capabilities.types].filter((type) => inLevel(type) && !neverByDefault.has(type)).sort();
+  const unknown = types.filter((type) => !capabilities.types.has(type));
+  if (unknown.length > 0) throw terminal("UnknownType", `spec.types: the source cannot search ${unknown.join(", ")}`);
+  const outside = types.filter((type) => !inLevel(type));
+  if (outside.length > 0)
+    throw terminal(
+      "UnsupportedParameter",
+      `spec.types: ${outside.join(", ")} is not in the Patient compartment; use level System, or leave it out`,
+    );
+  return [...new Set(types)].sort();
+}
+
+/** Who is in the export, resolved once: later commands only read it (DESIGN section 7). */
+async function makeCohort({ task, source, store }: Work, at: number): Promise<void> {
+  const { level, groupId, patients } = task.export;
+  if (level === "System" || (level === "Patient" && !patients?.length)) return;
+  const resolved = level === "Group" ? await resolveGroup(source, groupId!, at) : { patients: [...new Set(patients)].sort(), groups: [] };
+  if (level === "Group" && patients?.length) {
+    const outside = patients.filter((id) => !resolved.patients.includes(id));
+    if (outside.length > 0)
+      throw terminal(
+        "UnsupportedParameter",
+        `spec.patients: ${outside.length} of ${patients.length} are not members of the Group named by spec.groupId`,
+      );
+    resolved.patients = [...new Set(patients)].sort();
+  }
+  const cohort: Cohort = { v: 1, uid: task.uid, ...resolved };
+  await store.create(cohortPath, Buffer.from(JSON.stringify(cohort)));
+}
+
+/** Servers that do not know a parameter answer 400, ignore it, or find nothing: only the first is safe, so the self link must repeat it. */
+async function checkFilter({ source }: Work, index: number, text: string): Promise<void> {
+  const at = text.indexOf("?");
+  const [type, filter] = [text.slice(0, at), text.slice(at + 1)];
+  const name = `spec.typeFilters[${index}] (${type})`;
+  const answer = await readPage(source, searchURL({ type, filter, count: 1 }), [400, 404, 422]);
+  if ("status" in answer) throw terminal("InvalidFilter", `${name}: the source refuses this filter (${answer.status})`);
+  const ignored = ignoredParameters(filter, answer.page.self).map((parameter) =>
+    /^[\w-]{1,40}(:[\w-]{1,40})?$/.test(parameter) ? parameter : "one of its parameters",
+  );
+  if (ignored.length > 0)
+    throw terminal("InvalidFilter", `${name}: the source ignores ${ignored.join(", ")}, so the filter would not hold`);
+}
+
+/** Are windows kept, and counted? One that must be empty, and one that must hold everything. */
+async function probeWindows({ source }: Work, types: string[]): Promise<{ windows: boolean; counts: boolean }> {
+  for (const type of types) {
+    const all = await countMatches(source, { type });
+    if (all === undefined) return { windows: await keepsWindows(source, types), counts: false };
+    if (all === 0) continue;
+    const none = await countMatches(source, { type, till: "1900-01-01T00:00:00.000Z" });
+    // written to meanwhile: more is fine, fewer is not
+    const full = await countMatches(source, { type, from: "1900-01-01T00:00:00.000Z" });
+    return { windows: none === 0 && full !== undefined && full >= all, counts: true };
+  }
+  return { windows: true, counts: true };
+}
+
+/** Without counts: a window before all data must give a page without data. */
+async function keepsWindows(source: Work["source"], types: string[]): Promise<boolean> {
+  for (const type of types) {
+    const answer = await readPage(source, searchURL({ type, till: "1900-01-01T00:00:00.000Z", count: 1 }), [400]);
+    if (!("page" in answer) || answer.page.entries.some(({ mode }) => mode !== "outcome")) return false;
+  }
+  return true;
+}
+
+/** Sorting is used where two readings agree: it makes the files of two runs equal. */
+async function probeSort({ source, task }: Work, types: string[]): Promise<boolean> {
+  for (const type of types) {
+    const url = searchURL({ type, sort: true, count: task.source.count });
+    const [first, second] = [await readPage(source, url, [400]), await readPage(source, url, [400])];
+    if (!("page" in first) || !("page" in second)) return false;
+    const ids = (entries: { id: string }[]) => entries.map(({ id }) => id).join();
+    if (first.page.entries.length > 1) return ids(first.page.entries) === ids(second.page.entries);
+  }
+  return true;
+}
+
+async function planType(
+  { task, source }: Work,
+  type: string,
+  bounds: { from: number | undefined; till: number },
+  windows: boolean,
+): Promise<Shard[]> {
+  const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
+  const instant = (ms: number) => new Date(ms).toISOString();
+  const shard = (number: number, from: number | undefined, till: number, expected?: number): Shard => ({
+    id: shardId(type, number),
+    type,
+    ...(from !== undefined && { from: instant(from) }),
+    till: instant(till),
+    // filters that overlap would be counted twice
+    ...(expected !== undefined && filters.length < 2 && { expected }),
+    ...(filters.length > 0 && { filters }),
+  });
+  const oneChain = () => [shard(1, bounds.from, bounds.till)];
+  if (!windows) return oneChain();
+  const count = async (from: number | undefined, till: number | undefined): Promise<number | undefined> => {
+    let sum = 0;
+    for (const filter of filters.length > 0 ? filters : [undefined]) {
+      const found = await countMatches(source, {
+        type,
+        filter,
+        from: from === undefined ? undefined : instant(from),
+        till: till === undefined ? undefined : instant(till),
+      });
+      if (found === undefined) return undefined;
+      sum += found;
+    }
+    return sum;
+  };
+  const total = await count(bounds.from, bounds.till);
+  if (total === undefined || !(await addsUp(count, bounds))) return oneChain();
+  const cut = await cutWindows(bounds, total, task.plan.shardResources, count);
+  return cut ? cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected)) : oneChain();
+}
+
+/** Resources without lastUpdated, or with an index that is rounded, are in no window: then the whole is more than its parts. Counted twice, as it may
+ *  have been written to in between. */
+async function addsUp(
+  count: (from: number | undefined, till: number | undefined) => Promise<number | undefined>,
+  { till }: { till: number },
+): Promise<boolean> {
+  for (let tries = 0; tries < 2; tries++) {
+    const [below, above, all] = [await count(undefined, till), await count(till, undefined), await count(undefined, undefined)];
+    if (below !== undefined && above !== undefined && below + above === all) return true;
+  }
+  return false;
+}

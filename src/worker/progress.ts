@@ -1,0 +1,58 @@
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Progress, TypeCount } from "../contracts.ts";
+
+export type Counts = Omit<TypeCount, "type" | "expected">;
+export const zero: Counts = { files: 0, resources: 0, bytes: 0, errors: 0 };
+
+/** What a worker answers at GET /progress: the durable counts of each shard it works on, summed. Advisory (contracts.ts). */
+export class ProgressBoard {
+  readonly #shards = new Map<string, { type: string; counts: Counts; checkpointAt?: string | undefined }>();
+  throttledSeconds = () => 0;
+
+  set(shard: string, type: string, counts: Counts, checkpointAt?: string): void {
+    this.#shards.set(shard, { type, counts, checkpointAt });
+  }
+
+  render(uid: string, index: number, podUID?: string): Progress {
+    const types = new Map<string, Counts>();
+    let totals = zero;
+    let checkpointAt: string | undefined;
+    for (const shard of this.#shards.values()) {
+      totals = add(totals, shard.counts);
+      types.set(shard.type, add(types.get(shard.type) ?? zero, shard.counts));
+      if (shard.checkpointAt && shard.checkpointAt > (checkpointAt ?? "")) checkpointAt = shard.checkpointAt;
+    }
+    return {
+      v: 1,
+      uid,
+      ...(podUID && { podUID }),
+      index,
+      totals,
+      types: [...types].map(([type, counts]) => ({ type, ...counts })),
+      throttledSeconds: Math.round(this.throttledSeconds()),
+      ...(checkpointAt && { checkpointAt }),
+    };
+  }
+}
+
+export const add = (a: Counts, b: Counts): Counts => ({
+  files: a.files + b.files,
+  resources: a.resources + b.resources,
+  bytes: a.bytes + b.bytes,
+  errors: a.errors + b.errors,
+});
+
+/** Serves `render` at GET /progress. @param address host:port; port 0 picks one. */
+export async function serveProgress(address: string, render: () => Progress): Promise<{ port: number; server: Server }> {
+  const at = address.lastIndexOf(":");
+  const server = createServer((request, response) => {
+    if (request.method !== "GET" || request.url !== "/progress") return void response.writeHead(404).end();
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(render()));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject).listen(Number(address.slice(at + 1)), address.slice(0, at).replace(/^\[|\]$/g, ""), resolve);
+  });
+  server.unref();
+  return { port: (server.address() as AddressInfo).port, server };
+}

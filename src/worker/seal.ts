@@ -1,0 +1,100 @@
+import { createHash } from "node:crypto";
+import type { FilePart, Plan, ShardResult, TypeCount } from "../contracts.ts";
+import { transient } from "../failure.ts";
+import { digestsOf } from "../sink/digest.ts";
+import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix } from "../sink/layout.ts";
+import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../sink/manifest.ts";
+import type { Store } from "../sink/store.ts";
+import { outcomeLine } from "./outcome.ts";
+import { eachParallel } from "./parallel.ts";
+import { readPlan } from "./plan.ts";
+import { add, zero } from "./progress.ts";
+import type { Outcome, Work } from "./task.ts";
+
+const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
+
+/** Proves by storage (not by what a Job says) that every shard has its result, writes the manifest last and once, and removes the working files. */
+export async function seal({ task, store, log }: Work): Promise<Outcome> {
+  const plan = await readPlan(store, task.uid);
+  if (!plan) throw transient("Internal", "there is no plan.json");
+  const sealed = await store.read(manifestPath);
+  if (!sealed) {
+    const manifest = await makeManifest(plan, await readResults(store, plan), task.export, store);
+    // a seal that was killed may have left its own: the same results give the same lines
+    await store.create(sumsPath, renderSums(manifest), "text/plain");
+    if ((await store.create(manifestPath, renderManifest(manifest))) === undefined) log.info("another seal was first");
+  }
+  const stands = await store.read(manifestPath);
+  if (!stands) throw transient("TargetUnreachable", "manifest.json is not there after it was written");
+  await removeWork(store);
+  return report(JSON.parse(stands.bytes.toString()) as Manifest, createHash("sha256").update(stands.bytes).digest("hex"));
+}
+
+async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
+  const results = await eachParallel(plan.shards, async ({ id }) => {
+    const found = await store.read(resultPath(id));
+    return found ? (JSON.parse(found.bytes.toString()) as ShardResult) : undefined;
+  });
+  const missing = plan.shards.filter((_, index) => results[index] === undefined);
+  if (missing.length > 0)
+    throw transient("Internal", `${missing.length} of ${plan.shards.length} shards have no result yet, the first is ${missing[0]!.id}`);
+  return results as ShardResult[];
+}
+
+async function makeManifest(plan: Plan, results: ShardResult[], request: Work["task"]["export"], store: Store): Promise<Manifest> {
+  const url = (path: string) => store.url(path);
+  const withDigest = async (file: FilePart) => (file.sha256 ? file : { ...file, ...(await digestsOf(store, file)) });
+  const output = await eachParallel(
+    results.flatMap(({ type, files }) => files.map((file) => ({ type, file }))),
+    async ({ type, file }) => manifestItem(type, await withDigest(file), url),
+  );
+  const errors = results.flatMap(({ errorFiles }) => errorFiles);
+  const notices = await writeNotices(store, [...(request.warnings ?? []), ...(plan.warnings ?? []), ...results.flatMap(inexact)]);
+  return {
+    transactionTime: plan.transactionTime,
+    request: request.request ?? "",
+    // whoever may read the container reads it with its own credentials, not with a token of ours; the shim says what holds there
+    requiresAccessToken: store.url("").startsWith("http"),
+    outputFormat: "application/fhir+ndjson",
+    output,
+    deleted: [],
+    extension: {
+      [exactKey]: results.every(({ counted }) => counted === undefined),
+      [errorsKey]: results.reduce((sum, result) => sum + result.errors, 0),
+    },
+    error: [...notices, ...errors].map((file) => manifestItem("OperationOutcome", file, url)),
+  };
+}
+
+const inexact = ({ type, shard, seen, counted }: ShardResult) =>
+  counted === undefined
+    ? []
+    : [
+        `The source counts ${counted} resources of ${type} in the window of shard ${shard} but has shown ${seen}; some may be missing or newer.`,
+      ];
+
+/** What the user should know, as one file of OperationOutcomes. */
+async function writeNotices(store: Store, texts: string[]): Promise<FilePart[]> {
+  if (texts.length === 0) return [];
+  const bytes = Buffer.from(texts.map((text) => `${outcomeLine("warning", "informational", text)}\n`).join(""));
+  await store.create(noticesPath, bytes, contentType);
+  return [{ name: noticesPath, lines: texts.length, bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") }];
+}
+
+/** The plan stays, for a look at what was done; a later purge reads it, too. */
+async function removeWork(store: Store): Promise<void> {
+  const paths: string[] = [];
+  for await (const { path } of store.list(workPrefix, { uncommitted: true })) if (path !== planPath) paths.push(path);
+  await eachParallel(paths, (path) => store.remove(path));
+}
+
+function report(manifest: Manifest, manifestSHA256: string): Outcome {
+  const types = new Map<string, TypeCount>();
+  for (const { type, count, fileSize } of manifest.output) {
+    const before = types.get(type) ?? { type, files: 0, resources: 0, bytes: 0, errors: 0 };
+    types.set(type, { ...before, ...add(before, { files: 1, resources: count, bytes: fileSize, errors: 0 }) });
+  }
+  const totals = [...types.values()].reduce((sum, type) => add(sum, type), zero);
+  const { [exactKey]: exact, [errorsKey]: errors } = manifest.extension;
+  return { transactionTime: manifest.transactionTime, totals: { ...totals, errors }, types: [...types.values()], manifestSHA256, exact };
+}

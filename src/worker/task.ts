@@ -1,0 +1,56 @@
+import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { Command, Report, Task } from "../contracts.ts";
+import { terminal } from "../failure.ts";
+import { SourceClient } from "../fhir/client.ts";
+import type { Logger } from "../log.ts";
+import { openStore } from "../sink/open.ts";
+import type { Store } from "../sink/store.ts";
+import type { ProgressBoard } from "./progress.ts";
+
+/** What a command of the worker works with. */
+export interface Work {
+  task: Task;
+  store: Store;
+  source: SourceClient;
+  /** completion index: which package of the plan */
+  index: number;
+  board: ProgressBoard;
+  log: Logger;
+  signal: AbortSignal;
+}
+
+export type Outcome = Omit<Report, "v" | "uid" | "command" | "error">;
+export type WorkerCommand = (work: Work) => Promise<Outcome>;
+
+/** Reads the Task that the environment names (contracts.ts).
+ *  @throws terminal TaskVersion, Internal */
+export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; folder: string }> {
+  const path = env.FHIR_EXPORT_TASK;
+  if (!path) throw terminal("Internal", "FHIR_EXPORT_TASK is not set; it must name the task file");
+  let task: Task;
+  try {
+    task = JSON.parse(await readFile(path, "utf8")) as Task;
+  } catch (error) {
+    throw terminal("Internal", "the task file cannot be read", error);
+  }
+  if (task.v !== 1)
+    throw terminal("TaskVersion", `the task has version ${task.v}, this worker reads 1; use the image of the operator's release`);
+  if (env.FHIR_EXPORT_UID !== task.uid) throw terminal("Internal", "the task is of another export than FHIR_EXPORT_UID says");
+  return { task, folder: dirname(path) };
+}
+
+export async function openWork(rest: Omit<Work, "store" | "source">, folder: string): Promise<Work & AsyncDisposable> {
+  const store = await openStore(rest.task.target, folder);
+  const source = new SourceClient(rest.task.source, folder, rest.signal);
+  return { ...rest, store, source, [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])) };
+}
+
+/** `probe` comes with the probing of sources and targets. */
+export const commands: Partial<Record<Command, () => Promise<WorkerCommand>>> = {
+  plan: async () => (await import("./plan.ts")).plan,
+  export: async () => (await import("./export.ts")).exportPackage,
+  seal: async () => (await import("./seal.ts")).seal,
+  purge: async () => (await import("./purge.ts")).purge,
+  verify: async () => (await import("./verify.ts")).verify,
+};

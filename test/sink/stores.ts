@@ -1,0 +1,73 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before } from "node:test";
+import type { Task } from "../../src/contracts.ts";
+import { openStore } from "../../src/sink/open.ts";
+import type { Store } from "../../src/sink/store.ts";
+import { type Azurite, startAzurite } from "../tools/azurite.ts";
+
+/** A place to write to, as a Task names it, with the folder that holds its credentials. */
+export interface Place {
+  target: Task["target"];
+  secrets: string;
+  open(): Promise<Store>;
+}
+
+/** Registers the hooks of a test file that needs both kinds of storage; `place()` gives a fresh folder in each. */
+export function storage(): {
+  kinds: readonly ["directory", "azure"];
+  place(kind: "directory" | "azure"): Promise<Place>;
+  azurite(): Azurite;
+} {
+  let azurite: Azurite;
+  let root: string;
+  let number = 0;
+  before(async () => {
+    root = await mkdtemp(join(tmpdir(), "fhir-export-"));
+    azurite = await startAzurite();
+  });
+  after(async () => {
+    await azurite?.close();
+    await rm(root, { recursive: true, force: true });
+  });
+  return {
+    kinds: ["directory", "azure"],
+    azurite: () => azurite,
+    async place(kind) {
+      const name = `place-${++number}`;
+      const secrets = join(root, name);
+      await mkdir(join(secrets, "target"), { recursive: true });
+      await writeFile(join(secrets, "target", "connection-string"), azurite.connectionString);
+      const target: Task["target"] =
+        kind === "directory"
+          ? { folder: "out/x", volume: { path: join(secrets, "volume") } }
+          : {
+              folder: "out/x",
+              azureBlob: {
+                accountURL: azurite.accountURL,
+                container: name,
+                createContainer: true,
+                blockBytes: 4 << 20,
+                auth: "connectionString",
+              },
+            };
+      return { target, secrets, open: () => openStore(target, secrets) };
+    },
+  };
+}
+
+/** everything of a committed object */
+export async function readAll(store: Store, path: string): Promise<Buffer | undefined> {
+  const found = await store.stream(path);
+  if (!found) return undefined;
+  const chunks: Buffer[] = [];
+  for await (const chunk of found.body) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+export async function paths(store: Store, prefix = "", uncommitted = false): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { path } of store.list(prefix, { uncommitted })) found.push(path);
+  return found.sort();
+}

@@ -1,0 +1,69 @@
+import { spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+
+export interface Azurite {
+  /** of the well-known development account */
+  connectionString: string;
+  accountURL: string;
+  pid: number;
+  close(): Promise<void>;
+}
+
+// the development account's public key, the same in every emulator
+const account = "devstoreaccount1";
+export const accountKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/** Azure Storage's own emulator on a free port, in memory. Its script is started by node directly: ending npx would leave the server behind. */
+export async function startAzurite({ port, host = "127.0.0.1" }: { port?: number; host?: string } = {}): Promise<Azurite> {
+  const at = port ?? (await freePort());
+  const script = fileURLToPath(import.meta.resolve("azurite/dist/src/blob/main.js"));
+  const child = spawn(
+    process.execPath,
+    // the SDK is ahead of the API versions that the emulator knows
+    [
+      script,
+      "--blobHost",
+      host,
+      "--blobPort",
+      String(at),
+      "--inMemoryPersistence",
+      "--skipApiVersionCheck",
+      "--disableTelemetry",
+      "--silent",
+    ],
+    { stdio: ["ignore", "pipe", "pipe"] },
+  );
+  let said = "";
+  child.stdout.on("data", (chunk) => (said += chunk));
+  child.stderr.on("data", (chunk) => (said += chunk));
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const accountURL = `http://${host}:${at}/${account}`;
+  for (let tries = 0; ; tries++) {
+    if (child.exitCode !== null || tries > 300) throw new Error(`Azurite did not start: ${said}`);
+    try {
+      await fetch(accountURL);
+      break;
+    } catch {
+      await sleep(50);
+    }
+  }
+  return {
+    connectionString: `DefaultEndpointsProtocol=http;AccountName=${account};AccountKey=${accountKey};BlobEndpoint=${accountURL};`,
+    accountURL,
+    pid: child.pid!,
+    close: async () => {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { cutWindows, packShards } from "../../src/worker/windows.ts";
+
+const till = Date.parse("2026-01-01T00:00:00Z");
+const countOf = (times: number[]) => async (from: number | undefined, to: number) =>
+  times.filter((time) => time >= (from ?? Number.NEGATIVE_INFINITY) && time < to).length;
+
+describe("cutting windows", () => {
+  test("property: windows cover the data once, in order, and hold what they say; only one millisecond may hold more than the bound", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.integer({ min: -5, max: till + 5 }), fc.constant(1_600_000_000_000)), { maxLength: 60 }),
+        fc.integer({ min: 1, max: 20 }),
+        async (times, max) => {
+          const inside = times.filter((time) => time < till);
+          const windows = await cutWindows({ from: undefined, till }, inside.length, max, countOf(times));
+          assert(windows);
+          let before = Number.NEGATIVE_INFINITY;
+          for (const { from, till: to, expected } of windows) {
+            assert((from ?? Number.NEGATIVE_INFINITY) >= before && to <= till);
+            const held = inside.filter((time) => time >= (from ?? Number.NEGATIVE_INFINITY) && time < to);
+            assert.equal(held.length, expected);
+            assert(expected <= max || new Set(held).size === 1);
+            before = to;
+          }
+          assert.equal(
+            windows.reduce((sum, { expected }) => sum + expected, 0),
+            inside.length,
+          );
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  test("the same data gives the same windows, whenever it is asked, where `till` is the same", async () => {
+    const times = Array.from({ length: 500 }, (_, index) => 1_500_000_000_000 + index * index * 1000);
+    const once = () => cutWindows({ from: undefined, till }, 500, 50, countOf(times));
+    assert.deepEqual(await once(), await once());
+    assert((await once())!.length >= 10);
+  });
+
+  test("bounds lie on the grid and inside since and till", async () => {
+    const from = 1_500_000_000_123;
+    const times = Array.from({ length: 100 }, (_, index) => from + index * 1_000_000);
+    const windows = (await cutWindows({ from, till }, 100, 10, countOf(times)))!;
+    assert.equal(windows[0]!.from, from);
+    for (const { from: bound } of windows.slice(1)) assert.equal(bound! % 2 ** 10, 0);
+  });
+
+  test("counts that do not add up give up", async () => {
+    const times = Array.from({ length: 100 }, (_, index) => 1_500_000_000_000 + index * 1_000_000);
+    const rounded = async (from: number | undefined, to: number) => Math.ceil((await countOf(times)(from, to)) / 10) * 10 + 10;
+    assert.equal(await cutWindows({ from: undefined, till }, 100, 10, rounded), undefined);
+    assert.equal(await cutWindows({ from: undefined, till }, 100, 10, async () => undefined), undefined);
+  });
+});
+
+describe("packing shards", () => {
+  const shards = (...costs: number[]) => costs.map((cost, index) => ({ id: `S-${index}`, cost }));
+  const pack = (costs: number[], size: number, max?: number) => packShards(shards(...costs), ({ cost }) => cost, size, max);
+
+  test("small ones share a package, large ones do not", () => {
+    assert.deepEqual(pack([10, 20, 90, 60, 30], 100), [["S-0", "S-1"], ["S-2"], ["S-3", "S-4"]]);
+  });
+  test("no shards are one empty package", () => assert.deepEqual(pack([], 100), [[]]));
+  test("never more packages than a Job may have indexes", () => {
+    const packages = pack(new Array(1000).fill(60), 100, 10);
+    assert(packages.length <= 10);
+    assert.equal(packages.flat().length, 1000);
+  });
+});
