@@ -1,0 +1,70 @@
+import type { Fault } from "./faults.ts";
+import type { Current, Version } from "./store.ts";
+import { subset } from "./text.ts";
+
+export interface Page {
+  type: "searchset" | "history";
+  /** search or history URL that the answer belongs to */
+  base: string;
+  self: string;
+  next?: string | undefined;
+  total?: number | undefined;
+  entries: readonly Version[];
+  elements?: ReadonlySet<string> | undefined;
+  linksLast?: boolean | undefined;
+}
+
+/** The text of a page. Resources are copied as bytes. */
+export function bundle(page: Page, faults: readonly Fault[]): Buffer {
+  const find = <K extends Fault["kind"]>(kind: K) => faults.find((fault): fault is Extract<Fault, { kind: K }> => fault.kind === kind);
+  const short = find("shortPage");
+  const entries = short ? page.entries.slice(0, Math.max(0, page.entries.length - (short.missing ?? 1))) : page.entries;
+  const links = [{ relation: "self", url: page.self }, ...(page.next && !find("noNext") ? [{ relation: "next", url: page.next }] : [])];
+  const head = `{"resourceType":"Bundle","type":"${page.type}"${page.total === undefined ? "" : `,"total":${page.total}`}`;
+  const link = `,"link":${JSON.stringify(links)}`;
+  const parts: Buffer[] = [Buffer.from(page.linksLast ? head : head + link)];
+  const texts = entries.map((version) =>
+    page.type === "history" ? historyEntry(page.base, version) : matchEntry(page, version as Current),
+  );
+  if (find("wrongType"))
+    texts.splice(1, 0, [
+      Buffer.from(
+        `{"fullUrl":"${page.base}/Basic/stray","resource":{"resourceType":"Basic","id":"stray","code":{"text":"stray"}},"search":{"mode":"match"}}`,
+      ),
+    ]);
+  if (find("outcome"))
+    texts.push([Buffer.from(`{"resource":${outcome("informational", "A remark, not data")},"search":{"mode":"outcome"}}`)]);
+  if (find("garbage")) texts.splice(1, 0, [Buffer.from('{"resource":{"resourceType":"Basic","id":oops},"search":{"mode":"match"}}')]);
+  for (const [n, text] of texts.entries()) parts.push(Buffer.from(n ? "," : ',"entry":['), ...text);
+  parts.push(Buffer.from(`${texts.length ? "]" : ""}${page.linksLast ? link : ""}}`));
+  return Buffer.concat(parts);
+}
+
+function matchEntry({ base, elements }: Page, { type, id, bytes }: Current): Buffer[] {
+  const resource = elements ? Buffer.from(subset(bytes.toString(), elements)) : bytes;
+  return [Buffer.from(`{"fullUrl":"${base}/${type}/${id}","resource":`), resource, Buffer.from(',"search":{"mode":"match"}}')];
+}
+
+function historyEntry(base: string, { type, id, versionId, lastUpdated, bytes }: Version): Buffer[] {
+  const fullUrl = `{"fullUrl":"${base}/${type}/${id}"`;
+  // as HAPI: a deletion has neither a resource nor the time it happened
+  if (!bytes)
+    return [
+      Buffer.from(
+        `${fullUrl},"request":{"method":"DELETE","url":"${type}/${id}"},"response":{"status":"204 No Content","etag":"W/\\"${versionId}\\""}}`,
+      ),
+    ];
+  const made = versionId === "1" ? "201 Created" : "200 OK";
+  return [
+    Buffer.from(`${fullUrl},"resource":`),
+    bytes,
+    Buffer.from(
+      `,"request":{"method":"PUT","url":"${type}/${id}"},"response":{"status":"${made}","etag":"W/\\"${versionId}\\"","lastModified":"${new Date(lastUpdated).toISOString()}"}}`,
+    ),
+  ];
+}
+
+/** Text of an OperationOutcome with one issue. */
+export function outcome(severity: "error" | "warning" | "informational", diagnostics: string, code = "processing"): string {
+  return JSON.stringify({ resourceType: "OperationOutcome", issue: [{ severity, code, diagnostics }] });
+}

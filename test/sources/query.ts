@@ -1,0 +1,225 @@
+import { parametersOf } from "./parameters.ts";
+import { byTime, type Current, lowerBound, type Store } from "./store.ts";
+import { BadValue, matcher, span, split, valuesAt } from "./values.ts";
+
+export type SortKey = "_lastUpdated" | "-_lastUpdated" | "_id" | "-_id";
+
+/** A search of one type, understood. */
+export interface Query {
+  type: string;
+  /** half-open window of `_lastUpdated`; several parameters are intersected */
+  from: number;
+  till: number;
+  ids?: Set<string>;
+  tests: ((resource: Current) => boolean)[];
+  sort: SortKey[];
+  count: number;
+  summaryCount: boolean;
+  accurateTotal: boolean;
+  elements?: Set<string>;
+  pretty: boolean;
+  /** what the self link repeats */
+  understood: [name: string, value: string][];
+}
+
+/** A request that a real server would answer with 400. */
+export class BadQuery extends Error {}
+
+export interface QueryRules {
+  defaultCount: number;
+  maxCount: number;
+  /** parameters that are dropped as if never sent: by name, or all but paging */
+  ignore: readonly string[] | "all";
+  /** unknown parameters are dropped, not refused; `lenient`: unless `Prefer: handling=strict` */
+  ignoreUnknown: boolean;
+  /** dropped, yet repeated by the self link */
+  repeatIgnored: boolean;
+  noCount: boolean;
+  refuseSort: boolean;
+}
+
+/** Understands the parameters of `Type?…`.
+ *  @throws BadQuery */
+export function parse(type: string, parameters: Iterable<[string, string]>, rules: QueryRules): Query {
+  const query: Query = {
+    type,
+    from: Number.NEGATIVE_INFINITY,
+    till: Number.POSITIVE_INFINITY,
+    tests: [],
+    sort: [],
+    count: rules.defaultCount,
+    summaryCount: false,
+    accurateTotal: false,
+    pretty: false,
+    understood: [],
+  };
+  try {
+    for (const [name, value] of parameters) {
+      const dropped = rules.ignore === "all" ? name !== "_count" : rules.ignore.includes(name.replace(/:.*/, ""));
+      if (dropped ? rules.repeatIgnored : understand(query, name, value, rules)) query.understood.push([name, value]);
+    }
+  } catch (error) {
+    if (error instanceof BadValue) throw new BadQuery(error.message);
+    throw error;
+  }
+  return query;
+}
+
+/** @returns whether the parameter is to be repeated by the self link */
+function understand(query: Query, name: string, value: string, rules: QueryRules): boolean {
+  switch (name) {
+    case "_lastUpdated":
+      narrow(query, value);
+      return true;
+    case "_count":
+      if (!/^\d+$/.test(value)) throw new BadQuery(`_count "${value}" is not a number`);
+      query.count = Math.min(Number(value), rules.maxCount);
+      if (query.count === 0) query.summaryCount = true;
+      return true;
+    case "_id": {
+      const ids = new Set(split(value, ",").map((id) => id.replace(`${query.type}/`, "")));
+      query.ids = query.ids ? new Set([...ids].filter((id) => query.ids!.has(id))) : ids;
+      return true;
+    }
+    case "_sort":
+      if (rules.refuseSort) throw new BadQuery("_sort is not supported");
+      query.sort = value.split(",").map((key) => {
+        if (!/^-?(_lastUpdated|_id)$/.test(key)) throw new BadQuery(`Cannot sort by "${key}"`);
+        return key as SortKey;
+      });
+      return true;
+    case "_summary":
+      if (value !== "count" && value !== "false") throw new BadQuery(`_summary=${value} is not supported`);
+      if (value === "count" && rules.noCount) return false;
+      query.summaryCount ||= value === "count";
+      return true;
+    case "_total":
+      if (!/^(none|estimate|accurate)$/.test(value)) throw new BadQuery(`_total=${value} is not supported`);
+      query.accurateTotal = value !== "none";
+      return true;
+    case "_elements":
+      query.elements = new Set(value.split(",").map((element) => element.replace(`${query.type}.`, "")));
+      return true;
+    case "_format":
+      if (!/json/.test(value)) throw new BadQuery(`_format=${value} is not supported`);
+      return true;
+    case "_pretty":
+      query.pretty = value === "true";
+      return true;
+  }
+  const [base = "", modifier, ...rest] = name.split(":");
+  const parameter = parametersOf(query.type)[base];
+  if (!parameter || rest.length) {
+    if (rules.ignoreUnknown) return false;
+    throw new BadQuery(`Unknown search parameter "${name}" for resource type "${query.type}"`);
+  }
+  const test = matcher(parameter, modifier, value);
+  query.tests.push((resource) => test(valuesOf(resource, base, parameter.paths)));
+  return true;
+}
+
+function narrow(query: Query, value: string): void {
+  const [, prefix, text] = /^(eq|gt|ge|lt|le|sa|eb|ne|ap)?(.*)$/.exec(value)!;
+  const asked = span(text!);
+  if (prefix === "ne" || prefix === "ap") throw new BadQuery(`Prefix ${prefix} of _lastUpdated is not supported`);
+  const from = { eq: asked.from, ge: asked.from, gt: asked.till, sa: asked.till }[prefix ?? "eq"];
+  const till = { eq: asked.till, le: asked.till, lt: asked.from, eb: asked.from }[prefix ?? "eq"];
+  if (from !== undefined) query.from = Math.max(query.from, from);
+  if (till !== undefined) query.till = Math.min(query.till, till);
+}
+
+// only what filters have asked for is kept, not the parsed resources: samples may be large
+const cache = new WeakMap<Current, Map<string, unknown[]>>();
+
+function valuesOf(resource: Current, name: string, paths: readonly string[]): unknown[] {
+  let values = cache.get(resource);
+  if (!values) cache.set(resource, (values = new Map()));
+  let found = values.get(name);
+  if (!found) values.set(name, (found = valuesAt(JSON.parse(resource.bytes.toString()), paths)));
+  return found;
+}
+
+/** The order of a search's answer; without `_sort` the newest come first, as on many servers. */
+export function orderOf(sort: readonly SortKey[]): (a: Current, b: Current) => number {
+  const keys = sort.length ? sort : (["-_lastUpdated", "-_id"] as const);
+  return (a, b) => {
+    for (const key of keys) {
+      const by = key.endsWith("_id") ? (a.id < b.id ? -1 : a.id > b.id ? 1 : 0) : a.lastUpdated - b.lastUpdated;
+      if (by) return key.startsWith("-") ? -by : by;
+    }
+    return byTime(a, b);
+  };
+}
+
+/** Resources of a search in its order, lazily, from behind `after` on (a keyset cursor) if given. */
+export function* run(store: Store, query: Query, after?: Current): Generator<Current> {
+  const passes = (it: Current) =>
+    it.lastUpdated >= query.from &&
+    it.lastUpdated < query.till &&
+    (!query.ids || query.ids.has(it.id)) &&
+    query.tests.every((test) => test(it));
+  const order = orderOf(query.sort);
+  if (query.ids) {
+    const found = [...query.ids].map((id) => store.indexed(query.type, id)).filter((it) => it !== undefined);
+    yield* found.filter((it) => passes(it) && (!after || order(it, after) > 0)).sort(order);
+    return;
+  }
+  const first = query.sort[0] ?? "-_lastUpdated";
+  if (first.endsWith("_id")) {
+    const items = store.byID(query.type);
+    const all = first === "_id" ? items : items.toReversed();
+    for (const it of all) if (passes(it) && (!after || order(it, after) > 0)) yield it;
+    return;
+  }
+  const items = store.byTime(query.type);
+  let [low, high] = windowOf(items, query);
+  if (first === "_lastUpdated") {
+    if (after) low = Math.max(low, lowerBound(items, { lastUpdated: after.lastUpdated, id: "" }));
+    yield* ordered(items, low, high, 1, order, passes, after);
+  } else {
+    if (after) high = Math.min(high, lowerBound(items, { lastUpdated: after.lastUpdated + 1, id: "" }));
+    yield* ordered(items, low, high, -1, order, passes, after);
+  }
+}
+
+/** Walks the time index; equal times are put into the order asked for. */
+function* ordered(
+  items: readonly Current[],
+  low: number,
+  high: number,
+  step: 1 | -1,
+  order: (a: Current, b: Current) => number,
+  passes: (it: Current) => boolean,
+  after: Current | undefined,
+): Generator<Current> {
+  let i = step === 1 ? low : high - 1;
+  while (i >= low && i < high) {
+    const time = items[i]!.lastUpdated;
+    const tie: Current[] = [];
+    for (; i >= low && i < high && items[i]!.lastUpdated === time; i += step) tie.push(items[i]!);
+    for (const it of tie.sort(order)) if ((!after || order(it, after) > 0) && passes(it)) yield it;
+  }
+}
+
+function windowOf(items: readonly Current[], { from, till }: Query): [number, number] {
+  return [lowerBound(items, { lastUpdated: from, id: "" }), lowerBound(items, { lastUpdated: till, id: "" })];
+}
+
+/** How many resources match. */
+export function total(store: Store, query: Query): number {
+  if (query.ids || query.tests.length) return [...run(store, query)].length;
+  const [low, high] = windowOf(store.byTime(query.type), query);
+  return Math.max(0, high - low);
+}
+
+/** The part of a search by offset; without filters no more than the page is touched. */
+export function slice(store: Store, query: Query, offset: number, count: number): Current[] {
+  const found: Current[] = [];
+  let n = 0;
+  for (const it of run(store, query)) {
+    if (n++ < offset) continue;
+    if (found.length === count) break;
+    found.push(it);
+  }
+  return found;
+}

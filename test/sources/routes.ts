@@ -1,0 +1,144 @@
+import { bundle, outcome } from "./bundle.ts";
+import type { Behaviour, Fault, Faults } from "./faults.ts";
+import { capabilities } from "./metadata.ts";
+import { readable, searchable } from "./parameters.ts";
+import { BadQuery } from "./query.ts";
+import type { Found, Searches } from "./search.ts";
+import type { Store, Version } from "./store.ts";
+import { BadValue } from "./values.ts";
+
+/** A request below the base path, decoded. */
+export interface Asked {
+  method: string;
+  /** path segments below the base */
+  path: string[];
+  parameters: [string, string][];
+  body: string;
+  strict: boolean;
+  base: string;
+}
+
+export interface Answer {
+  status: number;
+  body: Buffer;
+  headers?: Record<string, string>;
+  pretty?: boolean;
+  kind: "page" | "count" | "read" | "write" | "other";
+}
+
+export interface Site {
+  store: Store;
+  searches: Searches;
+  faults: Faults;
+  behaviour: () => Behaviour;
+}
+
+const refusal = (status: number, text: string, code: string): Answer => ({
+  status,
+  body: Buffer.from(outcome("error", text, code)),
+  kind: "other",
+});
+
+/** Answers a request as a FHIR server does. */
+export function answer(site: Site, asked: Asked, request: string): Answer {
+  try {
+    return route(site, asked, request);
+  } catch (error) {
+    if (error instanceof BadQuery || error instanceof BadValue) return refusal(400, error.message, "invalid");
+    throw error;
+  }
+}
+
+function route(site: Site, asked: Asked, request: string): Answer {
+  const { method, path, parameters, base } = asked;
+  const behaviour = site.behaviour();
+  const [type, second, third, fourth] = path;
+  if (type === undefined) {
+    const token = parameters.find(([name]) => name === "_getpages")?.[1];
+    if (token !== undefined && method === "GET") return next(site, base, token, request);
+    return refusal(400, "Searches across types are not supported", "not-supported");
+  }
+  if (type === "metadata" && second === undefined) {
+    const histories = { typeHistory: !behaviour.noTypeHistory, instanceHistory: !behaviour.noInstanceHistory };
+    return { status: 200, body: Buffer.from(capabilities(base, histories)), kind: "other" };
+  }
+  const known = searchable.includes(type) || readable.includes(type) || site.store.types().includes(type);
+  if (!known) return refusal(404, `Unknown resource type "${type}"`, "not-found");
+  if (method === "PUT" || method === "DELETE") return write(site, asked);
+  if (method === "POST" && second === "_search" && !behaviour.noPost) return search(site, asked, type, request);
+  if (method !== "GET") return refusal(405, `${method} is not supported here`, "not-supported");
+  if (second === undefined) return search(site, asked, type, request);
+  if (second === "_history" && third === undefined) return history(site, asked, type, request);
+  if (!/^[A-Za-z0-9.-]{1,64}$/.test(second)) return refusal(400, `Unknown operation "${second}"`, "not-supported");
+  if (third === undefined) return read(site, type, second);
+  if (third === "_history")
+    return fourth === undefined ? history(site, asked, `${type}/${second}`, request) : read(site, type, second, fourth);
+  return refusal(400, "Compartment searches are not supported", "not-supported");
+}
+
+function search(site: Site, asked: Asked, type: string, request: string): Answer {
+  const { base, parameters, strict } = asked;
+  if (!searchable.includes(type) && !site.store.types().includes(type)) return refusal(400, `${type} cannot be searched`, "not-supported");
+  const token = parameters.find(([name]) => name === "_cursor")?.[1];
+  if (token !== undefined) return next(site, base, token, request);
+  return page(site, site.searches.first(base, type, parameters, strict), request);
+}
+
+function next(site: Site, base: string, token: string, request: string): Answer {
+  const expired = site.faults.take(request, (kind) => kind === "expired").length > 0;
+  const found = expired ? undefined : site.searches.next(base, token);
+  return found ? page(site, found, request) : refusal(410, "This search is no longer known; search again", "expired");
+}
+
+const pageKinds: Fault["kind"][] = ["wrongType", "outcome", "garbage", "shortPage"];
+const linkKinds: Fault["kind"][] = ["foreignNext", "repeatNext", "noNext"];
+
+function page(site: Site, found: Found, request: string): Answer {
+  const applies = (kind: Fault["kind"]) =>
+    (found.data && pageKinds.includes(kind)) || (found.next !== undefined && linkKinds.includes(kind));
+  const faults = site.faults.take(request, applies);
+  for (const fault of faults) {
+    if (fault.kind === "foreignNext") found.next = `${fault.origin ?? "http://127.0.0.1:9"}/fhir/${found.next!.split("/").at(-1)}`;
+    if (fault.kind === "repeatNext") found.next = `${new URL(found.base).origin}${request.slice(request.indexOf(" ") + 1)}`;
+  }
+  const headers: { link?: string } = {};
+  if (site.behaviour().linkHeader && found.next && !faults.some(({ kind }) => kind === "noNext"))
+    headers.link = `<${found.next}>; rel="next"`;
+  return { status: 200, body: bundle(found, faults), headers, pretty: found.pretty, kind: found.data ? "page" : "count" };
+}
+
+function history(site: Site, { base, parameters }: Asked, path: string, request: string): Answer {
+  const [type, id] = path.split("/") as [string, string | undefined];
+  const { noTypeHistory, noInstanceHistory } = site.behaviour();
+  if (id === undefined ? noTypeHistory : noInstanceHistory) return refusal(400, "History is not supported here", "not-supported");
+  const versions = id === undefined ? [...site.store.history(type)] : [...site.store.versions(type, id)];
+  if (id !== undefined && versions.length === 0) return refusal(404, "Resource is not known", "not-found");
+  const wrong = parameters.find(([name]) => !["_since", "_at", "_count", "_format", "_pretty"].includes(name));
+  if (wrong) return refusal(400, `Unknown history parameter "${wrong[0]}"`, "invalid");
+  return page(site, site.searches.history(base, path, versions, parameters), request);
+}
+
+function read(site: Site, type: string, id: string, versionId?: string): Answer {
+  const versions = site.store.versions(type, id);
+  const version = versionId === undefined ? versions.at(-1) : versions.find((it) => it.versionId === versionId);
+  if (!version) return refusal(404, `Resource ${type}/${id} is not known`, "not-found");
+  if (!version.bytes) return refusal(410, "Resource was deleted", "deleted");
+  return { status: 200, body: version.bytes, headers: versionHeaders(version), kind: "read" };
+}
+
+function write(site: Site, { method, path, body, base }: Asked): Answer {
+  const [type, id] = path as [string, string | undefined];
+  if (id === undefined || path.length > 2) return refusal(405, `${method} needs Type/id`, "not-supported");
+  if (method === "DELETE") {
+    site.store.delete(type, id);
+    return { status: 204, body: Buffer.alloc(0), kind: "write" };
+  }
+  const before = site.store.get(type, id);
+  const version = site.store.put(body);
+  const headers = { ...versionHeaders(version), location: `${base}/${type}/${id}/_history/${version.versionId}` };
+  return { status: before ? 200 : 201, body: version.bytes, headers, kind: "write" };
+}
+
+function versionHeaders({ versionId, lastUpdated }: Version): Record<string, string> {
+  return { etag: `W/"${versionId}"`, "last-modified": new Date(lastUpdated).toUTCString() };
+}

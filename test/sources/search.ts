@@ -1,0 +1,210 @@
+import { createHash } from "node:crypto";
+import type { Page } from "./bundle.ts";
+import type { Behaviour } from "./faults.ts";
+import { parse, type Query, run, slice, total } from "./query.ts";
+import type { Current, Store, Version } from "./store.ts";
+import { span } from "./values.ts";
+
+/** Where a next link goes on. */
+interface Position {
+  type: string;
+  parameters: [string, string][];
+  strict: boolean;
+  offset: number;
+  after?: { lastUpdated: number; id: string };
+  /** the answer as it was at the first page: HAPI keeps ids and serves what they are by now */
+  snapshot?: { id: string; ids: string[] };
+  history?: { id: string; versions: Version[] };
+}
+
+/** What is said about a page besides its Bundle. */
+export interface Found extends Page {
+  pretty: boolean;
+  /** a page of data; else only a count */
+  data: boolean;
+}
+
+const defaultCount = 20;
+const maxCount = 250;
+
+/** Searches, their pages and the next links in between. */
+export class Searches {
+  readonly #store: Store;
+  readonly #behaviour: () => Behaviour;
+  readonly #positions = new Map<string, Position>();
+  #snapshots = 0;
+
+  constructor(store: Store, behaviour: () => Behaviour) {
+    this.#store = store;
+    this.#behaviour = behaviour;
+  }
+
+  /** The first page of a search. @throws BadQuery */
+  first(base: string, type: string, parameters: [string, string][], strict: boolean): Found {
+    const at = parameters.findIndex(([name]) => name === "_offset");
+    const offset = at < 0 || this.#behaviour().paging !== "offset" ? 0 : Number(parameters.splice(at, 1)[0]![1]);
+    return this.#page(base, { type, parameters, strict, offset });
+  }
+
+  /** The page behind a next link's token; undefined when it is unknown (or no more known). */
+  next(base: string, token: string): Found | undefined {
+    const position = this.#positions.get(token);
+    return position && (position.history ? this.#historyPage(base, position) : this.#page(base, position, token));
+  }
+
+  /** Forgets all next links. */
+  expire(): void {
+    this.#positions.clear();
+  }
+
+  #rules(strict: boolean) {
+    const { ignore, unknownParameters, ...behaviour } = this.#behaviour();
+    return {
+      defaultCount: behaviour.defaultCount ?? defaultCount,
+      maxCount: behaviour.maxCount ?? maxCount,
+      ignore: ignore ?? [],
+      repeatIgnored: behaviour.ignoreButRepeat ?? false,
+      ignoreUnknown: unknownParameters === "ignore" || (unknownParameters === "ignoreUnlessStrict" && !strict),
+      noCount: behaviour.noCount ?? false,
+      refuseSort: behaviour.refuseSort ?? false,
+    };
+  }
+
+  #page(base: string, position: Position, token?: string): Found {
+    const query = parse(position.type, position.parameters, this.#rules(position.strict));
+    const behaviour = this.#behaviour();
+    const count = () => Math.max(0, total(this.#store, query) + (behaviour.countError ?? 0));
+    const self = token === undefined ? selfLink(base, query) : tokenLink(base, position, token);
+    const common = {
+      type: "searchset",
+      base,
+      self,
+      pretty: query.pretty,
+      elements: query.elements,
+      linksLast: behaviour.linksLast,
+    } as const;
+    if (query.summaryCount) return { ...common, total: count(), entries: [], data: false };
+
+    const { entries, more } = this.#entries(position, query);
+    const whole = !more && position.offset === 0 && !position.after;
+    return {
+      ...common,
+      total: query.accurateTotal || behaviour.alwaysTotal ? count() : whole ? entries.length + (behaviour.countError ?? 0) : undefined,
+      next: more && this.#link(base, more, query),
+      entries,
+      data: true,
+    };
+  }
+
+  #entries(position: Position, query: Query): { entries: Current[]; more?: Position } {
+    const { paging, unstableOrder } = this.#behaviour();
+    const { offset } = position;
+    if (paging === "snapshot" || unstableOrder || position.snapshot) {
+      const snapshot = position.snapshot ?? this.#snapshot(query, unstableOrder ?? false);
+      const ids = snapshot.ids.slice(offset, offset + query.count);
+      const entries = ids.map((id) => this.#store.get(query.type, id)).filter((it) => it !== undefined);
+      const end = offset + query.count;
+      return end < snapshot.ids.length ? { entries, more: { ...position, snapshot, offset: end } } : { entries };
+    }
+    if (paging === "offset") {
+      const found = slice(this.#store, query, offset, query.count + 1);
+      const entries = found.slice(0, query.count);
+      return found.length > query.count ? { entries, more: { ...position, offset: offset + query.count } } : { entries };
+    }
+    const entries: Current[] = [];
+    for (const it of run(this.#store, query, position.after as Current | undefined)) {
+      if (entries.length === query.count) {
+        const { lastUpdated, id } = entries.at(-1)!;
+        return { entries, more: { ...position, after: { lastUpdated, id } } };
+      }
+      entries.push(it);
+    }
+    return { entries };
+  }
+
+  #snapshot(query: Query, shuffled: boolean): { id: string; ids: string[] } {
+    const id = String(this.#snapshots++);
+    const ids = [...run(this.#store, query)].map((it) => it.id);
+    const key = (value: string) => createHash("md5").update(`${id} ${value}`).digest("hex");
+    return {
+      id,
+      ids: shuffled
+        ? ids
+            .map((value) => [key(value), value])
+            .sort()
+            .map(([, value]) => value!)
+        : ids,
+    };
+  }
+
+  /** Links hide the query (a readable one would tempt a client to change it), but for offset paging as HAPI's `_offset`. */
+  #link(base: string, position: Position, query: Query): string {
+    if (this.#behaviour().paging === "offset" && !position.snapshot) {
+      const readable = `${base}/${position.type}?${new URLSearchParams([...query.understood, ["_offset", String(position.offset)]])}`;
+      if (readable.length < 2000) return readable;
+    }
+    const { snapshot, history, ...rest } = position;
+    // the same page of the same search has the same link, so that answers can be compared
+    const token = createHash("sha256")
+      .update(JSON.stringify([rest, snapshot?.id ?? history?.id]))
+      .digest("base64url")
+      .slice(0, 24);
+    this.#positions.set(token, position);
+    return tokenLink(base, position, token);
+  }
+
+  /** First page of `_history` of a type or an instance: newest first. */
+  history(base: string, path: string, versions: Version[], parameters: [string, string][]): Found {
+    const given = new Map(parameters);
+    const [since, at] = [given.get("_since"), given.get("_at")];
+    let found = versions;
+    if (since) {
+      const { from } = span(since);
+      found = found.filter((it) => it.lastUpdated >= from);
+    }
+    if (at) {
+      const { from } = span(at);
+      const newest = new Map<string, Version>();
+      // versions of an id come oldest first
+      for (const it of found) if (it.lastUpdated <= from) newest.set(it.id, it);
+      found = [...newest.values()];
+    }
+    const sorted = found.toSorted((a, b) => b.lastUpdated - a.lastUpdated || b.sequence - a.sequence);
+    const history = { id: `${this.#snapshots++}`, versions: sorted };
+    return this.#historyPage(base, { type: path, parameters, strict: false, offset: 0, history });
+  }
+
+  #historyPage(base: string, position: Position): Found {
+    const { versions } = position.history!;
+    const rules = this.#rules(false);
+    const asked = position.parameters.find(([name]) => name === "_count")?.[1];
+    const count = Math.max(1, Math.min(asked ? Number(asked) : rules.defaultCount, rules.maxCount));
+    const end = position.offset + count;
+    return {
+      type: "history",
+      base,
+      self: `${base}/${position.type}/_history?${new URLSearchParams(position.parameters)}`,
+      next:
+        end < versions.length
+          ? this.#link(base, { ...position, offset: end }, { understood: [] as [string, string][] } as Query)
+          : undefined,
+      total: versions.length,
+      entries: versions.slice(position.offset, end),
+      linksLast: this.#behaviour().linksLast,
+      pretty: false,
+      data: true,
+    };
+  }
+}
+
+function selfLink(base: string, { type, understood }: Query): string {
+  const query = new URLSearchParams(understood).toString();
+  return query ? `${base}/${type}?${query}` : `${base}/${type}`;
+}
+
+/** Search cursors stay on the type, snapshots and histories go to the base, as HAPI's. */
+function tokenLink(base: string, { type, snapshot, history }: Position, token: string): string {
+  return snapshot || history
+    ? `${base}?_getpages=${token}&_bundletype=${history ? "history" : "searchset"}`
+    : `${base}/${type}?_cursor=${token}`;
+}
