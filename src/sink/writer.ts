@@ -194,8 +194,8 @@ export class ShardWriter {
 
   /** The page is at its end; `next` is the URL of the one behind it, if any. */
   async pageDone(next: string | undefined): Promise<void> {
-    this.#page = next;
-    this.#taken = 0;
+    // behind the last page the position stays at its end: no page at all would mean the shard's start
+    if (next !== undefined) [this.#page, this.#taken] = [next, 0];
     const waiting = this.#used + this.#memberBytes;
     if (waiting === 0) {
       await this.#staging;
