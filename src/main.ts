@@ -1,0 +1,89 @@
+import { parseArgs } from "node:util";
+import pkg from "../package.json" with { type: "json" };
+import { type Command, exitCode } from "./contracts.ts";
+import { FailureError } from "./failure.ts";
+
+const usage = `fhir-export ${pkg.version}: exports FHIR R4 data in bulk from any FHIR server that can search
+
+fhir-export operator [...]     watch FhirExports in a cluster and run them as Jobs
+fhir-export shim [...]         serve FHIR $export over HTTP on top of a cluster's FhirExports
+fhir-export worker COMMAND     one step of an export: plan, export, seal, purge, verify or probe (started by the operator)
+fhir-export standalone [...]   all of it on this machine, without a cluster
+
+fhir-export SUBCOMMAND --help says more. --version prints the version.
+`;
+
+const workerCommands: readonly Command[] = ["plan", "export", "seal", "purge", "verify", "probe"];
+
+/** Runs one subcommand and only that: a worker never loads the Kubernetes client, and the operator no storage SDK.
+ *  @returns the exit code */
+async function main(args: string[], signal: AbortSignal): Promise<number> {
+  const [subcommand, ...rest] = args;
+  switch (subcommand) {
+    case "operator":
+      await (await import("./kube/operator.ts")).runOperator(rest, signal);
+      return exitCode.done;
+    case "shim":
+      await (await import("./kube/shim.ts")).runShim(rest, signal);
+      return exitCode.done;
+    case "standalone":
+      await (await import("./standalone/main.ts")).runStandalone(rest, signal);
+      return exitCode.done;
+    case "worker": {
+      const command = workerCommands.find((known) => known === rest[0]);
+      if (!command || rest.length > 1)
+        return refuse(
+          `worker wants exactly one command, one of ${workerCommands.join(", ")}; got ${rest.length ? `"${rest.join(" ")}"` : "none"}`,
+        );
+      return (await import("./worker/main.ts")).runWorker(command, process.env, signal);
+    }
+    default:
+      return global(args);
+  }
+}
+
+/** what is left when the first argument is no subcommand: options of the program itself */
+function global(args: string[]): number {
+  const options = { help: { type: "boolean", short: "h" }, version: { type: "boolean", short: "v" } } as const;
+  const { values, positionals } = parseArgs({ args, options, strict: false, allowPositionals: true });
+  if (positionals.length) return refuse(`unknown command "${positionals[0]}"`);
+  const unknown = Object.keys(values).find((name) => !(name in options));
+  if (unknown) return refuse(`unknown option "${unknown.length > 1 ? "--" : "-"}${unknown}"`);
+  if (values.version) console.log(pkg.version);
+  else if (values.help) console.log(usage);
+  else return refuse("a subcommand is missing");
+  return exitCode.done;
+}
+
+/** Mistakes of the caller are shown without a stack. */
+function explain(error: unknown): number {
+  if (error instanceof FailureError || (error as NodeJS.ErrnoException)?.code?.startsWith("ERR_PARSE_ARGS")) {
+    console.error(`fhir-export: ${(error as Error).message}`);
+    return error instanceof FailureError && error.class !== "terminal" ? exitCode.waiting : exitCode.terminal;
+  }
+  console.error(error);
+  return 1;
+}
+
+function refuse(message: string): number {
+  console.error(`fhir-export: ${message}\n\n${usage}`);
+  return exitCode.terminal;
+}
+
+const stop = new AbortController();
+for (const name of ["SIGTERM", "SIGINT"] as const)
+  process.on(name, () => {
+    // asked twice: someone is waiting
+    if (stop.signal.aborted) process.exit(exitCode.stopped);
+    stop.abort(new Error(name));
+  });
+// A worker whose parent died must not go on: the parent's successor waits for it to be gone (DESIGN section 10).
+if (process.send && process.argv[2] === "worker") process.on("disconnect", () => process.exit(exitCode.stopped));
+try {
+  process.exitCode = await main(process.argv.slice(2), stop.signal);
+} catch (error) {
+  process.exitCode = explain(error);
+}
+process.channel?.unref();
+// whatever still holds the event loop (an idle socket) must not hold up the exit
+setTimeout(() => process.exit(), 2000).unref();

@@ -1,0 +1,84 @@
+import Fastify, { type FastifyInstance } from "fastify";
+import type { FhirExport } from "../api/fhirexport.gen.ts";
+import { toFailure } from "../failure.ts";
+import type { Logger } from "../log.ts";
+import type { Store } from "../sink/store.ts";
+import { refusal, unavailable } from "./outcome.ts";
+import { routes, send } from "./routes.ts";
+import type { ExportStore } from "./store.ts";
+
+export interface ShimConfig {
+  /** the FHIR base as clients see it; may have a path */
+  publicURL: string;
+  /** names of the one FhirSource and the one ExportTarget that this shim serves */
+  source: string;
+  target: string;
+  version: string;
+}
+
+export interface ShimDeps {
+  exports: ExportStore;
+  config: ShimConfig;
+  /** where the files of a complete export are, for reading */
+  openStore: (object: FhirExport) => Promise<Store>;
+  ready: () => boolean;
+  now: () => Date;
+  random: (bytes: number) => Uint8Array;
+  log: Logger;
+}
+
+/** FHIR $export over HTTP (DESIGN section 9) as an app; listening and signals are its caller's. */
+export function buildShim(deps: ShimDeps): FastifyInstance {
+  const app = Fastify({
+    // our own audit lines, which hold no URL
+    logger: false,
+    exposeHeadRoutes: false,
+    requestTimeout: 60_000,
+    bodyLimit: 1 << 20,
+    routerOptions: { maxParamLength: 512 },
+    // clients send $ and %24; the query is left as it came
+    rewriteUrl: ({ url = "/" }) => {
+      const at = url.indexOf("?");
+      const path = at < 0 ? url : url.slice(0, at);
+      return path.replaceAll("%24", "$") + url.slice(path.length);
+    },
+    // a malformed escape in the path
+    frameworkErrors: (_error, _request, reply) =>
+      void send(reply as never, refusal(400, { code: "invalid", text: "the URL's path is malformed" })),
+  });
+
+  // FHIR clients send a Content-Type on GET and DELETE too, mostly with no body. No route reads one.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+
+  app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
+    if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500)
+      return send(reply, refusal(error.statusCode, { code: "invalid", text: "the request is malformed" }));
+    const failure = toFailure(error);
+    deps.log.error({ route: request.routeOptions.url, method: request.method, ...failure, stack: framesOf(error) }, "request failed");
+    // what the object store refuses is the client's request, unless it is about storage: then a person here has to act
+    if (failure.class === "terminal" && request.routeOptions.url?.endsWith("/$export"))
+      return send(reply, refusal(400, { code: "invalid", text: failure.message }));
+    return send(reply, unavailable("the export service cannot answer right now; try again"));
+  });
+  app.setNotFoundHandler((_request, reply) =>
+    send(
+      reply,
+      refusal(404, {
+        code: "not-found",
+        text: "there is nothing here; exports start at $export, Patient/$export and Group/{id}/$export",
+      }),
+    ),
+  );
+
+  app.get("/healthz", async () => "ok");
+  app.get("/readyz", async (_request, reply) => (deps.ready() ? "ok" : reply.code(503).send("not ready")));
+  app.register(async (scope) => routes(scope, deps));
+  // with a proxy that keeps the path, and with one that strips it
+  const prefix = new URL(deps.config.publicURL).pathname.replace(/\/+$/, "");
+  if (prefix) app.register(async (scope) => routes(scope, deps), { prefix });
+  return app;
+}
+
+/** only where it happened: a message may quote data */
+const framesOf = (error: Error) => error.stack?.split("\n").filter((line) => /^\s+at /.test(line));
