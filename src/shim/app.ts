@@ -3,6 +3,7 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { toFailure } from "../failure.ts";
 import type { Logger } from "../log.ts";
 import type { Store } from "../sink/store.ts";
+import { Manifests } from "./files.ts";
 import { refusal, unavailable } from "./outcome.ts";
 import { routes, send } from "./routes.ts";
 import type { ExportStore } from "./store.ts";
@@ -73,10 +74,11 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
 
   app.get("/healthz", async () => "ok");
   app.get("/readyz", async (_request, reply) => (deps.ready() ? "ok" : reply.code(503).send("not ready")));
-  app.register(async (scope) => routes(scope, deps));
+  const manifests = new Manifests(deps.openStore);
+  app.register(async (scope) => routes(scope, deps, manifests));
   // with a proxy that keeps the path, and with one that strips it
   const prefix = new URL(deps.config.publicURL).pathname.replace(/\/+$/, "");
-  if (prefix) app.register(async (scope) => routes(scope, deps), { prefix });
+  if (prefix) app.register(async (scope) => routes(scope, deps, manifests), { prefix });
   return app;
 }
 

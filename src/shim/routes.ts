@@ -3,7 +3,7 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { contentType } from "../sink/layout.ts";
 import type { ShimDeps } from "./app.ts";
 import { capabilityStatement } from "./capability.ts";
-import { Manifests } from "./files.ts";
+import type { Manifests } from "./files.ts";
 import { type Answer, fhirJSON, refusal, unavailable } from "./outcome.ts";
 import { type KickOff, parseKickOff } from "./parse.ts";
 import { filesOf, renderManifest, renderStatus, unknownExport } from "./render.ts";
@@ -14,10 +14,9 @@ const allMethods: HTTPMethods[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELET
 const maxRequestURL = 16_384;
 
 /** The routes of the shim, relative to the FHIR base. */
-export function routes(app: FastifyInstance, deps: ShimDeps): void {
+export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifests): void {
   const { config, exports, now, log } = deps;
   const base = config.publicURL.replace(/\/+$/, "");
-  const manifests = new Manifests(deps.openStore);
   const started = now();
   const self = (name: string) => `${base}/_operations/export/${name}`;
 
