@@ -26,6 +26,8 @@ export interface Query {
 export class BadQuery extends Error {}
 
 export interface QueryRules {
+  /** the server's own base URL */
+  base: string;
   defaultCount: number;
   maxCount: number;
   /** parameters that are dropped as if never sent: by name, or all but paging */
@@ -113,7 +115,7 @@ function understand(query: Query, name: string, value: string, rules: QueryRules
     if (rules.ignoreUnknown) return false;
     throw new BadQuery(`Unknown search parameter "${name}" for resource type "${query.type}"`);
   }
-  const test = matcher(parameter, modifier, value);
+  const test = matcher(parameter, modifier, value, rules.base);
   query.tests.push((resource) => test(valuesOf(resource, base, parameter.paths)));
   return true;
 }

@@ -57,9 +57,10 @@ export class Searches {
     this.#positions.clear();
   }
 
-  #rules(strict: boolean) {
+  #rules(base: string, strict: boolean) {
     const { ignore, unknownParameters, ...behaviour } = this.#behaviour();
     return {
+      base,
       defaultCount: behaviour.defaultCount ?? defaultCount,
       maxCount: behaviour.maxCount ?? maxCount,
       ignore: ignore ?? [],
@@ -71,7 +72,7 @@ export class Searches {
   }
 
   #page(base: string, position: Position, token?: string): Found {
-    const query = parse(position.type, position.parameters, this.#rules(position.strict));
+    const query = parse(position.type, position.parameters, this.#rules(base, position.strict));
     const behaviour = this.#behaviour();
     const count = () => Math.max(0, total(this.#store, query) + (behaviour.countError ?? 0));
     const self = token === undefined ? selfLink(base, query) : tokenLink(base, position, token);
@@ -176,7 +177,7 @@ export class Searches {
 
   #historyPage(base: string, position: Position): Found {
     const { versions } = position.history!;
-    const rules = this.#rules(false);
+    const rules = this.#rules(base, false);
     const asked = position.parameters.find(([name]) => name === "_count")?.[1];
     const count = Math.max(1, Math.min(asked ? Number(asked) : rules.defaultCount, rules.maxCount));
     const end = position.offset + count;

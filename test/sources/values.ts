@@ -83,8 +83,9 @@ function step(item: unknown, name: string): unknown[] {
 export type Test = (values: readonly unknown[]) => boolean;
 
 /** A test for `parameter=value` (values separated by comma are alternatives).
+ *  @param base the server's own base URL: absolute references below it are local
  *  @throws BadValue for a value or modifier that the server does not know */
-export function matcher(parameter: Parameter, modifier: string | undefined, value: string): Test {
+export function matcher(parameter: Parameter, modifier: string | undefined, value: string, base: string): Test {
   if (modifier === "missing") {
     if (value !== "true" && value !== "false") throw new BadValue(`:missing is true or false, not "${value}"`);
     return (values) => (values.length === 0) === (value === "true");
@@ -92,7 +93,7 @@ export function matcher(parameter: Parameter, modifier: string | undefined, valu
   const alternatives = split(value, ",");
   if (parameter.kind === "reference") {
     if (modifier && !/^[A-Z]/.test(modifier)) throw new BadValue(`modifier :${modifier} is not supported`);
-    const test = referenceTest(parameter.target ?? modifier, alternatives.map(unescaped));
+    const test = referenceTest(parameter.target ?? modifier, alternatives.map(unescaped), base);
     return (values) => values.some(test);
   }
   const negated = modifier === "not" && parameter.kind === "token";
@@ -143,13 +144,15 @@ function tokenTest(value: string): (item: unknown) => boolean {
   };
 }
 
-function referenceTest(target: string | undefined, values: string[]): (item: unknown) => boolean {
+function referenceTest(target: string | undefined, values: string[], base: string): (item: unknown) => boolean {
   // a set, as cohorts are lists of hundreds
   const wanted = new Set(values.map((value) => (value.includes("/") || !target ? value : `${target}/${value}`)));
   return (item) => {
-    const refers = (item as { reference?: unknown }).reference;
-    // a version is part of the reference, not of what is referred to; absolute ones lead to other servers here
-    const match = typeof refers === "string" ? /^([A-Za-z]+)\/([A-Za-z0-9.-]{1,64})(\/_history\/.+)?$/.exec(refers) : null;
+    const { reference } = item as { reference?: unknown };
+    if (typeof reference !== "string") return false;
+    const local = reference.startsWith(`${base}/`) ? reference.slice(base.length + 1) : reference;
+    // a version is part of the reference, not of what is referred to
+    const match = /^([A-Za-z]+)\/([A-Za-z0-9.-]{1,64})(\/_history\/.+)?$/.exec(local);
     if (match === null || (target && match[1] !== target)) return false;
     return wanted.has(`${match[1]}/${match[2]}`) || wanted.has(match[2]!);
   };

@@ -1,0 +1,107 @@
+/** Which lines an export of a sample must hold, worked out from the resources themselves: parsed JSON, one by one, no index and no code of the product. */
+
+export interface Wanted {
+  level?: "System" | "Patient" | "Group";
+  groupId?: string;
+  /** Patient ids that narrow a Patient or Group export */
+  patients?: readonly string[];
+  /** default: all, at Patient and Group level those of the compartment */
+  types?: readonly string[];
+  /** `meta.lastUpdated` in [since, until) */
+  since?: string | undefined;
+  until?: string | undefined;
+  /** per type: what its typeFilters mean (any of them suffices); types without one are whole */
+  filters?: Record<string, ((resource: Resource) => boolean)[]>;
+  /** when membership of Groups is judged; default: now */
+  asOf?: number;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: FHIR resources of all types
+export type Resource = any;
+
+/** Elements that put a resource into a Patient's compartment: R4 CompartmentDefinition/patient, for the types of the sample.
+ *  Device, Practitioner, Location and others have none, also where they name a patient. */
+const compartment: Record<string, (resource: Resource) => Resource[]> = {
+  Patient: (it) => list(it.link).map((link) => link.other),
+  Encounter: (it) => [it.subject],
+  Observation: (it) => [it.subject, ...list(it.performer)],
+  Condition: (it) => [it.subject, it.asserter],
+  MedicationRequest: (it) => [it.subject],
+  DocumentReference: (it) => [it.subject, ...list(it.author)],
+  Immunization: (it) => [it.patient],
+  Provenance: (it) => list(it.target),
+  Group: (it) => list(it.member).map((member) => member.entity),
+  Procedure: (it) => [it.subject, ...list(it.performer).map((performer) => performer.actor)],
+  DiagnosticReport: (it) => [it.subject],
+  AllergyIntolerance: (it) => [it.patient, it.recorder, it.asserter],
+  Basic: (it) => [it.subject, it.author],
+};
+
+const list = (value: Resource): Resource[] => value ?? [];
+
+function idOf(type: string, reference: Resource, base = ""): string | undefined {
+  const text = String(reference?.reference ?? "");
+  const [first, id] = (base && text.startsWith(`${base}/`) ? text.slice(base.length + 1) : text).split("/");
+  return first === type ? id : undefined;
+}
+
+/** Ids of the Patients in whose compartment a resource is (a Patient is in its own). */
+export function patientsOf(resource: Resource, base?: string): string[] {
+  const named = (compartment[resource.resourceType]?.(resource) ?? [])
+    .map((reference) => idOf("Patient", reference, base))
+    .filter((id) => id !== undefined);
+  return resource.resourceType === "Patient" ? [resource.id, ...named] : named;
+}
+
+/** `Type/id` -> line, for an export that sees the whole source as it is now.
+ *  Level Patient: everything in some Patient's compartment. Level Group: everything in a member's compartment; of Groups only the named one and those nested in it,
+ *  as other Groups of a member would tell who else is in them. A filter of Patient narrows the Patient lines, not the others. */
+export function expected(source: { baseURL?: string; dump(type?: string): Map<string, Buffer> }, wanted: Wanted = {}): Map<string, Buffer> {
+  const { level = "System", types, filters = {} } = wanted;
+  const lines = source.dump();
+  const resources = new Map([...lines].map(([key, line]) => [key, JSON.parse(line.toString()) as Resource]));
+  const cohort = level === "Group" ? membersOf(resources, wanted.groupId!, wanted.asOf ?? Date.now()) : undefined;
+  const narrowed = wanted.patients ? new Set(wanted.patients) : undefined;
+  const since = wanted.since ? Date.parse(wanted.since) : Number.NEGATIVE_INFINITY;
+  const until = wanted.until ? Date.parse(wanted.until) : Number.POSITIVE_INFINITY;
+
+  const belongs = (it: Resource): boolean => {
+    if (level === "System") return types !== undefined || (it.resourceType !== "Binary" && it.resourceType !== "OperationOutcome");
+    if (cohort && it.resourceType === "Group" && !cohort.groups.has(it.id)) return false;
+    return patientsOf(it, source.baseURL).some((id) => (!cohort || cohort.patients.has(id)) && (!narrowed || narrowed.has(id)));
+  };
+  const kept = [...lines].filter(([key]) => {
+    const it = resources.get(key)!;
+    // finer fractions than ms do not count: windows have ms
+    const updated = Date.parse(String(it.meta?.lastUpdated).replace(/(\.\d{3})\d+/, "$1"));
+    if (types && !types.includes(it.resourceType)) return false;
+    if (updated < since || updated >= until || !belongs(it)) return false;
+    return filters[it.resourceType]?.some((filter) => filter(it)) ?? true;
+  });
+  return new Map(kept);
+}
+
+/** Patients of a Group as of a moment, nested Groups included, and the Groups that were walked through. */
+export function membersOf(resources: Map<string, Resource>, groupId: string, asOf: number): { patients: Set<string>; groups: Set<string> } {
+  const patients = new Set<string>();
+  const groups = new Set<string>();
+  const walk = (id: string): void => {
+    const group = resources.get(`Group/${id}`);
+    if (!group) throw new Error(`there is no Group/${id}`);
+    if (groups.has(id)) return;
+    groups.add(id);
+    for (const member of list(group.member)) {
+      const { start, end } = member.period ?? {};
+      if (member.inactive === true) continue;
+      // a date without a time lasts until its day is over
+      if (end && (end.length > 10 ? Date.parse(end) : Date.parse(end) + 86_400_000) <= asOf) continue;
+      if (start && Date.parse(start) >= asOf) continue;
+      const patient = idOf("Patient", member.entity);
+      const nested = idOf("Group", member.entity);
+      if (patient) patients.add(patient);
+      if (nested) walk(nested);
+    }
+  };
+  walk(groupId);
+  return { patients, groups };
+}
