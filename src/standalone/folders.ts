@@ -1,0 +1,79 @@
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { FhirExportRun } from "../api/fhirexport.gen.ts";
+import type { Task } from "../contracts.ts";
+import { terminal } from "../failure.ts";
+
+/** Keys of a Secret: the files that workers read (contracts.ts). */
+const sourceKeys = ["username", "password", "token", "client-secret", "private-key.jwk", "ca.crt"];
+const targetKeys = ["connection-string", "sas-token"];
+
+/** The folders of a standalone below its data folder: Secrets, and one folder per attempt that is laid out as the volume of a worker pod. */
+export class Folders {
+  readonly #data: string;
+
+  constructor(data: string) {
+    this.#data = resolve(data);
+    for (const name of ["secrets", "runs"]) mkdirSync(join(this.#data, name), { recursive: true, mode: 0o700 });
+  }
+
+  secret(name: string): string {
+    return join(this.#data, "secrets", name);
+  }
+
+  /** Makes a Secret whose keys are links to files of the user, so that a rotated one counts at once.
+   *  @throws terminal when a file is not there */
+  linkSecret(name: string, files: Record<string, string>): void {
+    const folder = this.#emptySecret(name);
+    for (const [key, file] of Object.entries(files)) {
+      if (!existsSync(file) || !statSync(file).isFile()) throw terminal("Internal", `the file ${file} does not exist`);
+      symlinkSync(resolve(file), join(folder, key));
+    }
+  }
+
+  /** Makes a Secret of text that came by the environment. */
+  writeSecret(name: string, files: Record<string, string>): void {
+    const folder = this.#emptySecret(name);
+    for (const [key, text] of Object.entries(files)) writeFileSync(join(folder, key), text, { mode: 0o600 });
+  }
+
+  #emptySecret(name: string): string {
+    const folder = this.secret(name);
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { mode: 0o700 });
+    return folder;
+  }
+
+  /** Where the runs of an attempt find their Task. */
+  attempt(taskName: string): string {
+    return join(this.#data, "runs", taskName);
+  }
+
+  /** Lays an attempt's folder out; once it is there it stays as it is, as the immutable Secret does. */
+  layOut(taskName: string, task: Task, run: FhirExportRun): void {
+    const folder = this.attempt(taskName);
+    if (existsSync(folder)) return;
+    const draft = `${folder}.draft`;
+    rmSync(draft, { recursive: true, force: true });
+    mkdirSync(draft, { mode: 0o700 });
+    this.#linkKeys(join(draft, "source"), sourceKeys, [run.sourceSecret, run.sourceCA?.name]);
+    this.#linkKeys(join(draft, "target"), targetKeys, [run.targetSecret]);
+    writeFileSync(join(draft, "task.json"), JSON.stringify(task), { mode: 0o600, flush: true });
+    renameSync(draft, folder);
+  }
+
+  #linkKeys(folder: string, keys: string[], secrets: (string | undefined)[]): void {
+    mkdirSync(folder, { mode: 0o700 });
+    for (const secret of secrets)
+      for (const key of keys)
+        if (secret && existsSync(join(this.secret(secret), key))) symlinkSync(join(this.secret(secret), key), join(folder, key));
+  }
+
+  removeAttempt(taskName: string): void {
+    rmSync(this.attempt(taskName), { recursive: true, force: true });
+  }
+
+  attempts(): string[] {
+    return readdirSync(join(this.#data, "runs"));
+  }
+}

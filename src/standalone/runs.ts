@@ -1,0 +1,277 @@
+import { randomUUID } from "node:crypto";
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Progress, Report, RunSpec, RunView } from "../contracts.ts";
+import type { Logger } from "../log.ts";
+import { type Child, isAlive, startChild } from "./children.ts";
+import { transaction } from "./database.ts";
+import { afterExit, type IndexState, isWhole, type Run, startable } from "./rules.ts";
+
+export interface Owner {
+  uid: string;
+  name: string;
+}
+
+export interface RunsOptions {
+  database: DatabaseSync;
+  /** command line of a worker, without the command: node, script, "worker" */
+  worker: string[];
+  log: Logger;
+  /** something about this export's runs is new */
+  changed: (exportName: string) => void;
+  /** time between SIGTERM and SIGKILL */
+  graceMs?: number;
+  /** first delay before an index is tried again; doubles */
+  backoffMs?: number;
+}
+
+interface Live {
+  child: Child;
+  stopping: boolean;
+}
+
+/** Runs of commands as child processes, with the duties of an Indexed Job: completions, parallelism, retries per index, suspend. All states are
+ *  in the database before they count, so a standalone that was killed finds what it had started. */
+export class Runs {
+  readonly #options: Required<RunsOptions>;
+  readonly #runs = new Map<string, Run>();
+  readonly #indexes = new Map<string, IndexState[]>();
+  readonly #live = new Map<string, Live>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #tasks = new Set<Promise<void>>();
+  #closing = false;
+
+  constructor(options: RunsOptions) {
+    this.#options = { graceMs: 10_000, backoffMs: 1000, ...options };
+  }
+
+  /** Takes up what the last standalone left: waits for children that outlived it, then goes on. */
+  recover(): void {
+    const { database, changed } = this.#options;
+    for (const { json } of database.prepare("SELECT json FROM runs").all()) {
+      const run = JSON.parse(json as string) as Run;
+      const rows = database.prepare("SELECT json FROM indexes WHERE run = ? ORDER BY number").all(run.uid);
+      this.#runs.set(run.name, run);
+      this.#indexes.set(
+        run.uid,
+        rows.map((row) => JSON.parse(row.json as string)),
+      );
+      for (const index of this.#of(run)) if (index.state === "running") this.#track(this.#outlive(run, index));
+      this.#advance(run);
+      changed(run.owner.name);
+    }
+  }
+
+  /** Starts a run, or does nothing when one of that name is there: the name is the lock. */
+  ensure(spec: RunSpec, owner: Owner, folder: string): void {
+    if (this.#runs.has(spec.name)) return;
+    const { name, command, attempt, completions, parallelism, suspend } = spec;
+    const run: Run = { name, uid: randomUUID(), owner, command, attempt, completions, parallelism, suspend, folder };
+    const indexes = Array.from({ length: completions }, (_, number): IndexState => ({ number, state: "pending", failures: 0 }));
+    transaction(this.#options.database, () => {
+      this.#options.database.prepare("INSERT INTO runs VALUES (?, ?, ?, ?)").run(name, run.uid, owner.uid, JSON.stringify(run));
+      for (const index of indexes) this.#saveIndex(run, index);
+    });
+    this.#runs.set(name, run);
+    this.#indexes.set(run.uid, indexes);
+    this.#advance(run);
+  }
+
+  /** Suspending stops the children; what they checkpointed stays. */
+  set(uid: string, change: { suspend?: boolean; parallelism?: number }): void {
+    const run = this.#byUID(uid);
+    if (!run) return;
+    Object.assign(run, change);
+    this.#saveRun(run);
+    if (run.suspend) for (const number of this.#running(run)) void this.#stop(run, number);
+    this.#advance(run);
+  }
+
+  /** Stops the run's children, waits until they are gone and forgets the run. */
+  async remove(uid: string): Promise<void> {
+    const run = this.#byUID(uid);
+    if (!run) return;
+    run.end ??= { state: "failed", reason: "Deleted" };
+    await Promise.all(this.#running(run).map((number) => this.#stop(run, number)));
+    while (this.#running(run).length) await sleep(50);
+    transaction(this.#options.database, () => {
+      this.#options.database.prepare("DELETE FROM indexes WHERE run = ?").run(uid);
+      this.#options.database.prepare("DELETE FROM runs WHERE uid = ?").run(uid);
+    });
+    this.#runs.delete(run.name);
+    this.#indexes.delete(uid);
+    this.#options.changed(run.owner.name);
+  }
+
+  /** Names of runs by the uid of their export. */
+  owned(exportUID: string): Run[] {
+    return [...this.#runs.values()].filter((run) => run.owner.uid === exportUID);
+  }
+
+  owners(): Set<string> {
+    return new Set([...this.#runs.values()].map((run) => run.owner.uid));
+  }
+
+  async view(run: Run): Promise<RunView> {
+    const indexes = this.#of(run);
+    const reports = indexes.map((index) => index.report);
+    const ports = this.#running(run).map((number) => this.#live.get(keyOf(run, number))?.child.progressPort);
+    const progress = await Promise.all(ports.map((port) => (port === undefined ? undefined : readProgress(port))));
+    return {
+      name: run.name,
+      uid: run.uid,
+      ours: true,
+      attempt: run.attempt,
+      state: run.end?.state ?? (run.suspend ? "suspended" : "active"),
+      ...(run.end?.reason && { reason: run.end.reason }),
+      live: this.#running(run).length,
+      done: indexes.filter(({ state }) => state === "done").length,
+      reports,
+      progress: progress.filter((one) => one !== undefined),
+    };
+  }
+
+  /** Stops all children and waits for them; the runs go on with the next standalone. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    for (const run of this.#runs.values()) for (const number of this.#running(run)) void this.#stop(run, number);
+    await Promise.all(this.#tasks);
+  }
+
+  #track(task: Promise<void>): void {
+    this.#tasks.add(task);
+    void task.finally(() => this.#tasks.delete(task));
+  }
+
+  /** Starts what may start, and decides whether the run is at its end. */
+  #advance(run: Run): void {
+    const indexes = this.#of(run);
+    if (!run.end && isWhole(indexes)) {
+      run.end = { state: "complete" };
+      this.#saveRun(run);
+    }
+    if (run.end || run.suspend || this.#closing) return;
+    const { start, wait } = startable(indexes, run.parallelism, Date.now());
+    for (const number of start) this.#start(run, indexes[number]!);
+    if (wait !== undefined) this.#later(wait, () => this.#advance(run));
+  }
+
+  #start(run: Run, index: IndexState): void {
+    const termination = terminationOf(run, index.number);
+    // state first: a kill between the two leaves a "running" index without pid, which is one to start again
+    index.state = "running";
+    delete index.process;
+    this.#saveIndex(run, index);
+    this.#track(this.#work(run, index, termination));
+  }
+
+  async #work(run: Run, index: IndexState, termination: string): Promise<void> {
+    await rm(termination, { force: true });
+    // suspended, removed or closing since
+    if (run.end || run.suspend || this.#closing) return this.#ended(run, index, { stopped: true });
+    const child = startChild([...this.#options.worker, run.command], {
+      FHIR_EXPORT_TASK: join(run.folder, "task.json"),
+      FHIR_EXPORT_UID: run.owner.uid,
+      JOB_COMPLETION_INDEX: String(index.number),
+      FHIR_EXPORT_TERMINATION: termination,
+      FHIR_EXPORT_PROGRESS: "127.0.0.1:0",
+    });
+    const live: Live = { child, stopping: false };
+    this.#live.set(keyOf(run, index.number), live);
+    if (child.identity) index.process = child.identity;
+    this.#saveIndex(run, index);
+    this.#options.log.debug({ run: run.name, index: index.number, pid: child.identity?.pid }, "worker started");
+    const { code, signal } = await child.exited;
+    this.#live.delete(keyOf(run, index.number));
+    const report = await readReport(termination, run.owner.uid);
+    this.#options.log.debug({ run: run.name, index: index.number, code, signal }, "worker ended");
+    this.#ended(run, index, { stopped: live.stopping, code, report });
+  }
+
+  #ended(run: Run, index: IndexState, exit: { stopped: boolean; code?: number | null; report?: Report | undefined }): void {
+    // removed while it was ending
+    if (this.#indexes.get(run.uid) === undefined) return;
+    const after = afterExit(run.command, index, exit, { now: Date.now(), backoffMs: this.#options.backoffMs });
+    Object.assign(index, after.index);
+    delete index.process;
+    this.#saveIndex(run, index);
+    if (after.runFailed && !run.end) {
+      run.end = { state: "failed", reason: after.runFailed };
+      this.#saveRun(run);
+      for (const number of this.#running(run)) void this.#stop(run, number);
+    }
+    this.#advance(run);
+    this.#options.changed(run.owner.name);
+  }
+
+  /** A child of a standalone that is gone ends when it notices that its channel is closed; only then its work may be done again. */
+  async #outlive(run: Run, index: IndexState): Promise<void> {
+    const until = Date.now() + this.#options.graceMs;
+    while (index.process && isAlive(index.process)) {
+      if (Date.now() > until) process.kill(index.process.pid, "SIGKILL");
+      await sleep(50);
+      if (this.#closing) return;
+    }
+    this.#ended(run, index, { stopped: true });
+  }
+
+  async #stop(run: Run, number: number): Promise<void> {
+    const live = this.#live.get(keyOf(run, number));
+    if (!live) return;
+    live.stopping = true;
+    await live.child.stop(this.#options.graceMs);
+  }
+
+  #later(delay: number, action: () => void): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      action();
+    }, delay);
+    this.#timers.add(timer);
+  }
+
+  #byUID(uid: string): Run | undefined {
+    return [...this.#runs.values()].find((run) => run.uid === uid);
+  }
+
+  #of(run: Run): IndexState[] {
+    return this.#indexes.get(run.uid) ?? [];
+  }
+
+  #running(run: Run): number[] {
+    return this.#of(run).flatMap(({ number, state }) => (state === "running" ? [number] : []));
+  }
+
+  #saveRun(run: Run): void {
+    this.#options.database.prepare("UPDATE runs SET json = ? WHERE uid = ?").run(JSON.stringify(run), run.uid);
+  }
+
+  #saveIndex(run: Run, index: IndexState): void {
+    this.#options.database.prepare("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?)").run(run.uid, index.number, JSON.stringify(index));
+  }
+}
+
+const keyOf = (run: Run, number: number) => `${run.uid}/${number}`;
+const terminationOf = (run: Run, number: number) => join(run.folder, `${run.name}-${number}.report`);
+
+async function readReport(path: string, uid: string): Promise<Report | undefined> {
+  try {
+    const report = JSON.parse(await readFile(path, "utf8")) as Report;
+    return report.v === 1 && report.uid === uid ? report : undefined;
+  } catch {
+    // none, or half of one: it is asked for again by running the command again
+    return undefined;
+  }
+}
+
+async function readProgress(port: number): Promise<Progress | undefined> {
+  try {
+    const answer = await fetch(`http://127.0.0.1:${port}/progress`, { signal: AbortSignal.timeout(1000) });
+    return (await answer.json()) as Progress;
+  } catch {
+    return undefined;
+  }
+}
