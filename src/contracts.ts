@@ -38,6 +38,7 @@ export interface Task {
     count: number;
     settleSeconds: number;
     history: boolean;
+    /** false: never ask for an order */ sort?: boolean;
     retrySeconds: number;
     /** this run's share of the source's limits */ share: { requests: number; perSecond?: number };
   };
@@ -234,7 +235,12 @@ export interface RunView {
   ours: boolean;
   attempt: number;
   state: "active" | "suspended" | "complete" | "failed";
+  /** it is being deleted; its name is not free yet */
+  going?: true;
   reason?: string;
+  parallelism?: number;
+  /** set when it goes by itself so long after its end */
+  ttlSeconds?: number;
   /** processes not proven gone */ live: number;
   done: number;
   reports: (Report | undefined)[];
@@ -247,10 +253,12 @@ export interface World<Export, Source, Target> {
   target?: Target;
   runs: Partial<Record<Command, RunView>>;
   running: { source: number; all: number; ahead: number };
+  /** the namespace is being deleted: nothing can be made in it any more */
+  closing?: true;
 }
 export type Effect =
   | { do: "ensureRun"; run: RunSpec }
-  | { do: "setRun"; uid: string; suspend?: boolean; parallelism?: number }
+  | { do: "setRun"; uid: string; suspend?: boolean; parallelism?: number; ttlSeconds?: number }
   | { do: "deleteRun"; uid: string }
   | { do: "outcome"; value: "Complete" | "Failed" | "Cancelled"; attempt: number }
   | { do: "event"; warning: boolean; reason: string; note: string }

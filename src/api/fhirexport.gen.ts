@@ -457,11 +457,19 @@ export interface FhirExportRun {
     /**
      * The run that is to be repeated.
      */
-    runUID?: string;
+    runName: string;
+    /**
+     * Its UID; another UID is the repetition.
+     */
+    runUID: string;
     /**
      * How many times it was repeated.
      */
     count: number;
+    /**
+     * How many times of these it gave no reason.
+     */
+    crashes?: number;
     /**
      * When it is repeated.
      */

@@ -10,6 +10,9 @@ export interface Port {
   /** The world of one export as of now, undefined when the object is gone. Reads come from caches, except where acting on a stale
    *  one would destroy or double something. `key` is `namespace/name`. */
   gather(key: string): Promise<ExportWorld | undefined>;
+  /** An effect that changes the object itself (outcome, finalizer) puts the changed object into `world.export`, so that the status can
+   *  be written after it. `ensureRun` throws a FailureError: terminal when the run can never be made so, waiting (quota, a missing
+   *  permission) when a person or the world must change first. */
   apply(world: ExportWorld, effect: Effect): Promise<void>;
   /** One write per reconcile, guarded by resourceVersion; a conflict throws a transient FailureError. */
   writeStatus(world: ExportWorld, status: FhirExportStatus): Promise<void>;
