@@ -8,9 +8,13 @@ const sample = generate({ scale: 0.6 });
 const idsOf = (type: string) => sample.filter((it) => it.type === type).map(({ id }) => id);
 const types = [...new Set(sample.map(({ type }) => type))];
 
-suite("HAPI FHIR, loaded with the sample", { skip: hapiMissing() ?? false }, () => {
+// on each test, as a skipped suite is not counted
+const skip = hapiMissing() ?? false;
+
+suite("HAPI FHIR, loaded with the sample", () => {
   let hapi: Hapi;
   before(async () => {
+    if (skip) return;
     hapi = await startHapi();
     await load(hapi.baseURL, sample);
   });
@@ -25,12 +29,12 @@ suite("HAPI FHIR, loaded with the sample", { skip: hapiMissing() ?? false }, () 
   const count = async (search: string) =>
     (JSON.parse(await get(`${search}${search.includes("?") ? "&" : "?"}_summary=count`)) as { total: number }).total;
 
-  test("holds at least 4,000 resources, of each type as many as were loaded", async () => {
+  test("holds at least 4,000 resources, of each type as many as were loaded", { skip }, async () => {
     assert.ok(sample.length >= 4000);
     for (const type of types) assert.equal(await count(type), idsOf(type).length, type);
   });
 
-  test("gives every resource once over its next links", async () => {
+  test("gives every resource once over its next links", { skip }, async () => {
     for (const type of types) {
       const ids: string[] = [];
       for (let next: string | undefined = `${type}?_sort=_lastUpdated,_id&_count=500`; next; ) {
@@ -42,12 +46,12 @@ suite("HAPI FHIR, loaded with the sample", { skip: hapiMissing() ?? false }, () 
     }
   });
 
-  test("keeps decimals as they were sent", async () => {
+  test("keeps decimals as they were sent", { skip }, async () => {
     const sent = sample.find(({ type, text }) => type === "Observation" && /"value":\s?1\.50\b/.test(text))!;
     assert.match(await get(`Observation/${sent.id}`), /"value":1\.50\b/);
   });
 
-  test("windows of lastUpdated add up", async () => {
+  test("windows of lastUpdated add up", { skip }, async () => {
     const all = idsOf("Observation").length;
     const first = JSON.parse(await get("Observation?_sort=_lastUpdated&_count=1")) as {
       entry: { resource: { meta: { lastUpdated: string } } }[];
