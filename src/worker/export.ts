@@ -202,7 +202,8 @@ function selector(
       ids.add(entry.id);
     }
     if (level === "System") return "line";
-    if (level === "Group" && entry.type === "Group") return groups.has(entry.id) ? "line" : "pass";
+    // other Groups of a member would tell who else is in them
+    if (level === "Group" && entry.type === "Group" && !groups.has(entry.id)) return "pass";
     if (level === "Patient" && entry.type === "Patient" && !patients) return "line";
     const resource = JSON.parse(bytes.toString("utf8", entry.start, entry.end)) as Record<string, unknown>;
     for (const id of patientsOf(resource, source.base)) if (!patients || patients.has(id)) return "line";
