@@ -20,7 +20,10 @@ export type { Decision } from "./end.ts";
 export function decide(world: ExportWorld, now: Date, settings: Settings, failed?: Failure): Decision {
   const facts = readFacts(world, now, settings, failed);
   const decision = judgeAll(facts);
-  return { ...decision, effects: [...hold(facts), ...decision.effects, ...announce(facts, decision)] };
+  // told before the outcome is written: after it the next attempt may begin at once, and this one would never be told of
+  const ending = decision.effects.filter((effect) => effect.do === "outcome");
+  const others = decision.effects.filter((effect) => effect.do !== "outcome");
+  return { ...decision, effects: [...hold(facts), ...others, ...announce(facts, decision), ...ending] };
 }
 
 function judgeAll(facts: Facts): Decision {
