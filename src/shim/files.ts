@@ -1,8 +1,8 @@
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { waiting } from "../failure.ts";
 import { manifestPath } from "../sink/layout.ts";
+import type { Manifest } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
-import type { Manifest } from "./render.ts";
 
 /** Reads manifests of complete exports from storage. They never change, so the last ones asked for are kept: a client with a thousand
  *  files to fetch must not cost a thousand reads of the manifest. */

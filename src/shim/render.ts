@@ -1,6 +1,7 @@
 import { find, isTrue } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FailureReason } from "../contracts.ts";
+import type { Manifest, ManifestItem } from "../sink/manifest.ts";
 import { type Answer, type Issue, refusal } from "./outcome.ts";
 
 /** What the status URL answers as long as there is no manifest to show; "complete" when there is one. Pure. */
@@ -59,27 +60,9 @@ function retryAfter({ metadata, status }: FhirExport, now: Date): number {
   return Math.max(1, Math.min(60, Math.ceil(age / 10), Math.ceil(left)));
 }
 
-/** The manifest as stored by the worker (DESIGN section 6). */
-export interface Manifest {
-  transactionTime: string;
-  request: string;
-  requiresAccessToken: boolean;
-  output: ManifestItem[];
-  deleted?: ManifestItem[];
-  error: ManifestItem[];
-}
-export interface ManifestItem {
-  type: string;
-  path: string;
-  url: string;
-  count?: number;
-  fileSize?: number;
-  sha256?: string;
-}
-
 /** The stored manifest as this service shows it: files are fetched here, not from storage. */
 export function renderManifest(manifest: Manifest, self: string, object: FhirExport): Answer {
-  const items = (list: ManifestItem[] = []) => list.map((item) => ({ ...item, url: `${self}/files/${item.path}` }));
+  const items = (list: ManifestItem[]) => list.map((item) => ({ ...item, url: `${self}/files/${item.path}` }));
   const { expirationTime } = object.status ?? {};
   return {
     status: 200,
@@ -96,4 +79,4 @@ export function renderManifest(manifest: Manifest, self: string, object: FhirExp
 
 /** Names that the files route serves. */
 export const filesOf = (manifest: Manifest): Set<string> =>
-  new Set([...manifest.output, ...(manifest.deleted ?? []), ...manifest.error].map(({ path }) => path));
+  new Set([...manifest.output, ...manifest.deleted, ...manifest.error].map(({ path }) => path));

@@ -17,8 +17,12 @@ export class Folders {
     for (const name of ["secrets", "runs"]) mkdirSync(join(this.#data, name), { recursive: true, mode: 0o700 });
   }
 
+  get secrets(): string {
+    return join(this.#data, "secrets");
+  }
+
   secret(name: string): string {
-    return join(this.#data, "secrets", name);
+    return join(this.secrets, name);
   }
 
   /** Makes a Secret whose keys are links to files of the user, so that a rotated one counts at once.

@@ -14,6 +14,10 @@ export interface Run {
   suspend: boolean;
   /** holds task.json, source/ and target/ */
   folder: string;
+  /** it is being deleted */
+  going?: true;
+  /** it goes so long after its end */
+  ttlSeconds?: number;
   end?: { state: "complete" | "failed"; reason?: string };
 }
 

@@ -3,7 +3,7 @@ import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Progress, Report, RunSpec, RunView } from "../contracts.ts";
+import type { Command, Progress, Report, RunSpec, RunView } from "../contracts.ts";
 import type { Logger } from "../log.ts";
 import { type Child, isAlive, startChild } from "./children.ts";
 import { transaction } from "./database.ts";
@@ -59,6 +59,7 @@ export class Runs {
         rows.map((row) => JSON.parse(row.json as string)),
       );
       for (const index of this.#of(run)) if (index.state === "running") this.#track(this.#outlive(run, index));
+      if (run.ttlSeconds !== undefined) this.#later(run.ttlSeconds * 1000, () => void this.remove(run.uid));
       this.#advance(run);
       changed(run.owner.name);
     }
@@ -80,10 +81,15 @@ export class Runs {
   }
 
   /** Suspending stops the children; what they checkpointed stays. */
-  set(uid: string, change: { suspend?: boolean; parallelism?: number }): void {
+  set(uid: string, { suspend, parallelism, ttlSeconds }: { suspend?: boolean; parallelism?: number; ttlSeconds?: number }): void {
     const run = this.#byUID(uid);
     if (!run) return;
-    Object.assign(run, change);
+    if (suspend !== undefined) run.suspend = suspend;
+    if (parallelism !== undefined) run.parallelism = parallelism;
+    if (ttlSeconds !== undefined) {
+      run.ttlSeconds = ttlSeconds;
+      this.#later(ttlSeconds * 1000, () => void this.remove(uid));
+    }
     this.#saveRun(run);
     if (run.suspend) for (const number of this.#running(run)) void this.#stop(run, number);
     this.#advance(run);
@@ -92,8 +98,8 @@ export class Runs {
   /** Stops the run's children, waits until they are gone and forgets the run. */
   async remove(uid: string): Promise<void> {
     const run = this.#byUID(uid);
-    if (!run) return;
-    run.end ??= { state: "failed", reason: "Deleted" };
+    if (!run || run.going) return;
+    run.going = true;
     await Promise.all(this.#running(run).map((number) => this.#stop(run, number)));
     while (this.#running(run).length) await sleep(50);
     transaction(this.#options.database, () => {
@@ -105,27 +111,30 @@ export class Runs {
     this.#options.changed(run.owner.name);
   }
 
-  /** Names of runs by the uid of their export. */
+  all(): Run[] {
+    return [...this.#runs.values()];
+  }
+
   owned(exportUID: string): Run[] {
-    return [...this.#runs.values()].filter((run) => run.owner.uid === exportUID);
+    return this.all().filter((run) => run.owner.uid === exportUID);
   }
 
-  owners(): Set<string> {
-    return new Set([...this.#runs.values()].map((run) => run.owner.uid));
-  }
-
-  async view(run: Run): Promise<RunView> {
+  async view(run: Run): Promise<RunView & { command: Command }> {
     const indexes = this.#of(run);
     const reports = indexes.map((index) => index.report);
     const ports = this.#running(run).map((number) => this.#live.get(keyOf(run, number))?.child.progressPort);
     const progress = await Promise.all(ports.map((port) => (port === undefined ? undefined : readProgress(port))));
     return {
+      command: run.command,
       name: run.name,
       uid: run.uid,
       ours: true,
       attempt: run.attempt,
       state: run.end?.state ?? (run.suspend ? "suspended" : "active"),
       ...(run.end?.reason && { reason: run.end.reason }),
+      ...(run.going && { going: true }),
+      parallelism: run.parallelism,
+      ...(run.ttlSeconds !== undefined && { ttlSeconds: run.ttlSeconds }),
       live: this.#running(run).length,
       done: indexes.filter(({ state }) => state === "done").length,
       reports,
@@ -153,7 +162,7 @@ export class Runs {
       run.end = { state: "complete" };
       this.#saveRun(run);
     }
-    if (run.end || run.suspend || this.#closing) return;
+    if (run.going || run.end || run.suspend || this.#closing) return;
     const { start, wait } = startable(indexes, run.parallelism, Date.now());
     for (const number of start) this.#start(run, indexes[number]!);
     if (wait !== undefined) this.#later(wait, () => this.#advance(run));
@@ -171,7 +180,7 @@ export class Runs {
   async #work(run: Run, index: IndexState, termination: string): Promise<void> {
     await rm(termination, { force: true });
     // suspended, removed or closing since
-    if (run.end || run.suspend || this.#closing) return this.#ended(run, index, { stopped: true });
+    if (run.going || run.end || run.suspend || this.#closing) return this.#ended(run, index, { stopped: true });
     const child = startChild([...this.#options.worker, run.command], {
       FHIR_EXPORT_TASK: join(run.folder, "task.json"),
       FHIR_EXPORT_UID: run.owner.uid,
@@ -226,6 +235,7 @@ export class Runs {
   }
 
   #later(delay: number, action: () => void): void {
+    if (this.#closing) return;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       action();

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import type { FhirExport, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
 import type { OperationOutcome } from "../../src/shim/outcome.ts";
-import { type Manifest, renderManifest, renderStatus } from "../../src/shim/render.ts";
+import { renderManifest, renderStatus } from "../../src/shim/render.ts";
+import type { Manifest } from "../../src/sink/manifest.ts";
 
 const now = new Date("2026-03-01T12:00:10Z");
 type Conditions = Record<string, [status: "True" | "False" | "Unknown", reason: string, message?: string]>;
@@ -114,12 +115,16 @@ suite("what is not there is 404", () => {
 });
 
 suite("the manifest", () => {
+  const item = (type: string, path: string) => ({ type, path, url: `https://account/x/${path}`, count: 2, fileSize: 9, sha256: "aa" });
   const stored: Manifest = {
     transactionTime: "2026-03-01T11:59:59.999Z",
     request: "https://example.org/$export",
     requiresAccessToken: true,
-    output: [{ type: "Patient", path: "Patient-0001-1.ndjson", url: "https://account/x/Patient-0001-1.ndjson", count: 2, sha256: "aa" }],
-    error: [{ type: "OperationOutcome", path: "errors/O-1.ndjson", url: "https://account/x/errors/O-1.ndjson" }],
+    outputFormat: "application/fhir+ndjson",
+    output: [item("Patient", "Patient-0001-1.ndjson")],
+    deleted: [],
+    error: [item("OperationOutcome", "errors/O-1.ndjson")],
+    extension: { "fhirexport.dev/exact": true, "fhirexport.dev/errors": 1 },
   };
 
   test("shows files below the status URL and keeps the rest", () => {
@@ -131,7 +136,6 @@ suite("the manifest", () => {
       ...stored,
       requiresAccessToken: false,
       output: [{ ...stored.output[0], url: "https://example.org/_operations/export/export-a/files/Patient-0001-1.ndjson" }],
-      deleted: [],
       error: [{ ...stored.error[0], url: "https://example.org/_operations/export/export-a/files/errors/O-1.ndjson" }],
     });
   });

@@ -1,0 +1,101 @@
+import { readFileSync } from "node:fs";
+import { parseAllDocuments } from "yaml";
+import type { ExportTargetSpec } from "../api/exporttarget.gen.ts";
+import type { FhirExport } from "../api/fhirexport.gen.ts";
+import type { FhirSourceSpec } from "../api/fhirsource.gen.ts";
+import { terminal } from "../failure.ts";
+import type { Arguments } from "./arguments.ts";
+import type { Folders } from "./folders.ts";
+import type { Kind, Kinds, Objects } from "./objects.ts";
+import type { Place } from "./place.ts";
+
+/** Makes the FhirSource "source" and the ExportTarget "target" what the command line says. */
+export function putSourceAndTarget(
+  { objects, folders }: Pick<Place, "objects" | "folders">,
+  given: Arguments,
+  env: NodeJS.ProcessEnv,
+): void {
+  apply(objects, "FhirSource", "source", sourceSpec(given, folders));
+  apply(objects, "ExportTarget", "target", targetSpec(given, folders, env));
+}
+
+/** As `kubectl apply`: makes the object, or changes its spec. @throws terminal when it is invalid */
+export function applyExport(objects: Objects, { metadata, spec }: Pick<FhirExport, "metadata" | "spec">): FhirExport {
+  return apply(objects, "FhirExport", metadata.name, spec);
+}
+
+function apply<K extends Kind>(objects: Objects, kind: K, name: string, spec: Kinds[K]["spec"]): Kinds[K] {
+  const made = objects.create(kind, { metadata: { name }, spec });
+  if (made) return made;
+  return objects.update(kind, name, (object) => {
+    object.spec = structuredClone(spec);
+  });
+}
+
+/** The FhirExports of a YAML file. @throws terminal, naming what is wrong with the file */
+export function readExports(file: string): FhirExport[] {
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (cause) {
+    throw terminal("UnsupportedParameter", `the file ${file} of --apply cannot be read`, cause);
+  }
+  return parseAllDocuments(text).flatMap((document) => {
+    if (document.errors.length > 0) throw terminal("UnsupportedParameter", `${file} is not YAML: ${document.errors[0]!.message}`);
+    const object = document.toJS() as FhirExport | null;
+    if (object === null) return [];
+    if (object.kind !== "FhirExport" || typeof object.metadata?.name !== "string")
+      throw terminal("UnsupportedParameter", `${file} may hold FhirExports with a name only; source and target are options of standalone`);
+    return [object];
+  });
+}
+
+function sourceSpec({ source, auth: { token, username, password }, ca, pageSize }: Arguments, folders: Folders): FhirSourceSpec {
+  const files: Record<string, string> = token ? { token } : username && password ? { username, password } : {};
+  if (Object.keys(files).length > 0) folders.linkSecret("source", files);
+  if (ca) folders.linkSecret("source-ca", { "ca.crt": ca });
+  const secretRef = { name: "source" };
+  return {
+    baseURL: source,
+    auth: token ? { bearer: { secretRef } } : username ? { basic: { secretRef } } : { none: {} },
+    ...(ca && { tls: { caRef: { kind: "Secret", name: "source-ca" } } }),
+    ...(pageSize !== undefined && { paging: { count: pageSize } }),
+  };
+}
+
+function targetSpec({ target, connectionStringFile }: Arguments, folders: Folders, env: NodeJS.ProcessEnv): ExportTargetSpec {
+  if ("folder" in target) return { volume: { claimName: "folder" } };
+  const given = env.AZURE_STORAGE_CONNECTION_STRING;
+  if (connectionStringFile) folders.linkSecret("target", { "connection-string": connectionStringFile });
+  else if (given) folders.writeSecret("target", { "connection-string": given });
+  else
+    throw terminal(
+      "TargetUnauthorized",
+      "--target azure needs the connection string in AZURE_STORAGE_CONNECTION_STRING or in the file of --azure-connection-string",
+    );
+  return {
+    azureBlob: {
+      accountURL: accountURL(connectionStringFile ? readFileSync(connectionStringFile, "utf8") : (given ?? "")),
+      ...(target.container !== undefined && { container: target.container }),
+      auth: { connectionStringRef: { name: "target" } },
+    },
+  };
+}
+
+/** The blob endpoint that a connection string names, for people to see: what is connected to is in the string itself. */
+export function accountURL(connectionString: string): string {
+  const parts = new Map(
+    connectionString
+      .trim()
+      .split(";")
+      .map((part) => {
+        const at = part.indexOf("=");
+        return [part.slice(0, at), part.slice(at + 1)] as const;
+      }),
+  );
+  const endpoint = parts.get("BlobEndpoint");
+  if (endpoint) return endpoint.replace(/\/+$/, "");
+  const name = parts.get("AccountName");
+  if (!name) throw terminal("TargetUnauthorized", "the connection string has neither BlobEndpoint nor AccountName");
+  return `${parts.get("DefaultEndpointsProtocol") ?? "https"}://${name}.blob.${parts.get("EndpointSuffix") ?? "core.windows.net"}`;
+}

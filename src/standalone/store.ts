@@ -1,0 +1,15 @@
+import type { ExportStore } from "../shim/store.ts";
+import type { Objects } from "./objects.ts";
+
+/** The shim's view of a standalone's exports. */
+export function localExports(objects: Objects): ExportStore {
+  return {
+    create: async (object) => objects.create("FhirExport", object),
+    get: async (name) => objects.get("FhirExport", name),
+    cancel: async (name) => {
+      objects.update("FhirExport", name, (object) => {
+        object.spec.cancel = true;
+      });
+    },
+  };
+}
