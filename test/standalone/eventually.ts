@@ -1,0 +1,16 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** Looks again and again until what is seen holds; answers it. @throws with what was seen last */
+export async function eventually<Seen>(
+  look: () => Promise<Seen> | Seen,
+  holds: (seen: Seen) => boolean,
+  { timeoutMs = 30_000, everyMs = 20 } = {},
+): Promise<Seen> {
+  const until = Date.now() + timeoutMs;
+  for (;;) {
+    const seen = await look();
+    if (holds(seen)) return seen;
+    if (Date.now() > until) throw new Error(`not seen within ${timeoutMs} ms; last: ${JSON.stringify(seen)}`);
+    await sleep(everyMs);
+  }
+}
