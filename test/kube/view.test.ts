@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Job, type Pod, viewRun } from "../../src/kube/view.ts";
+
+const uid = "u1";
+const now = new Date("2026-03-04T05:10:00Z");
+const job = (status: Job["status"] = {}, more: Partial<Job["spec"]> = {}, metadata: Partial<Job["metadata"]> = {}): Job => ({
+  metadata: {
+    name: "j",
+    uid: "j1",
+    labels: { "fhirexport.dev/attempt": "2" },
+    ownerReferences: [{ apiVersion: "a", kind: "FhirExport", name: "x", uid, controller: true }],
+    ...metadata,
+  },
+  spec: { completions: 3, parallelism: 2, completionMode: "Indexed", ...more },
+  status,
+});
+const pod = (
+  index: number,
+  phase: string,
+  end?: { message?: string; at?: string },
+  more: Partial<Pod["status"]> = {},
+  metadata: Partial<Pod["metadata"]> = {},
+): Pod => ({
+  metadata: {
+    name: `p${index}`,
+    labels: { "batch.kubernetes.io/job-completion-index": String(index) },
+    creationTimestamp: "2026-03-04T05:00:00Z",
+    ...metadata,
+  },
+  status: {
+    phase,
+    ...(end
+      ? {
+          containerStatuses: [
+            {
+              name: "worker",
+              state: {
+                terminated: {
+                  exitCode: 0,
+                  ...(end.message === undefined ? {} : { message: end.message }),
+                  finishedAt: end.at ?? "2026-03-04T05:01:00Z",
+                },
+              },
+            },
+          ],
+        }
+      : {}),
+    ...more,
+  },
+});
+const view = (one: Job, pods: Pod[] = [], events: Parameters<typeof viewRun>[4] = []) => viewRun(one, pods, uid, [], events, now);
+const message = (more: object = {}) => JSON.stringify({ v: 1, uid, command: "export", ...more });
+const condition = (type: string, more: object = {}) => ({ conditions: [{ type, status: "True", ...more }] });
+
+test("states", () => {
+  assert.equal(view(job()).state, "active");
+  assert.equal(view(job({}, { suspend: true })).state, "suspended");
+  assert.equal(view(job(condition("Complete"))).state, "complete");
+  assert.equal(view(job(condition("Failed"), { suspend: true })).state, "failed");
+  assert.equal(view(job(condition("FailureTarget"))).state, "active", "an interim condition: pods may still run");
+  assert.equal(view(job({ conditions: [{ type: "Failed", status: "False" }] })).state, "active");
+  assert.equal(
+    view(job(condition("Failed", { reason: "PodFailurePolicy", message: "see https://h.example/p?patient=1" }))).reason,
+    "PodFailurePolicy: see https://h.example/p",
+  );
+  assert.equal(view(job({}, {}, { deletionTimestamp: "2026-03-04T05:00:00Z" })).going, true);
+  assert.equal(view(job({}, { ttlSecondsAfterFinished: 60 })).ttlSeconds, 60);
+  assert.equal(view(job()).attempt, 2);
+});
+
+test("a Job of another owner is not ours, whatever its labels say", () => {
+  const owner = { apiVersion: "a", kind: "FhirExport", name: "x", uid: "other", controller: true };
+  assert.equal(view(job()).ours, true);
+  assert.equal(view(job({}, {}, { ownerReferences: [owner] })).ours, false);
+  assert.equal(view(job({}, {}, { ownerReferences: [] })).ours, false);
+  assert.equal(view(job({}, {}, { ownerReferences: [{ ...owner, uid, controller: false }] })).ours, false);
+});
+
+const liveness: [string, Job["status"], Pod[], number][] = [
+  ["nothing", {}, [], 0],
+  ["a running pod that the controller has not counted", {}, [pod(0, "Running")], 1],
+  ["a pod that the cache does not show yet", { active: 1 }, [], 1],
+  ["a terminating pod", { terminating: 1 }, [], 1],
+  ["a pending pod", {}, [pod(0, "Pending")], 1],
+  ["an unknown pod is not proven gone", {}, [pod(0, "Unknown")], 1],
+  ["ended pods", {}, [pod(0, "Succeeded"), pod(1, "Failed")], 0],
+];
+for (const [name, status, pods, want] of liveness) test(`live: ${name}`, () => assert.equal(view(job(status), pods).live, want));
+
+test("reports: the last of each index, lost where it cannot be read or is another export's", () => {
+  const pods = [
+    pod(0, "Failed", { message: message({ error: { class: "waiting" } }), at: "2026-03-04T05:01:00Z" }),
+    pod(0, "Succeeded", { message: message({ packages: 7 }), at: "2026-03-04T05:02:00Z" }),
+    pod(1, "Succeeded", { message: "{cut off" }),
+    pod(2, "Succeeded", { message: JSON.stringify({ v: 1, uid: "other" }) }),
+    pod(9, "Succeeded", { message: message() }),
+  ];
+  const { reports } = view(job(), pods);
+  assert.equal(reports.length, 3);
+  assert.deepEqual([reports[0]?.packages, reports[0]?.error, reports[1], reports[2]], [7, undefined, undefined, undefined]);
+  assert.deepEqual(view(job(), [pods[0]!]).reports[0]?.error, { class: "waiting" });
+  assert.deepEqual(
+    view(job(), [pod(0, "Succeeded", { message: JSON.stringify({ v: 2, uid }) })]).reports,
+    [undefined],
+    "a version that is not known",
+  );
+  assert.deepEqual(view(job(), [pod(0, "Failed", {})]).reports, [undefined], "no message at all");
+});
+
+const blocked: [string, Job, Pod[], Parameters<typeof viewRun>[4], RegExp | undefined][] = [
+  ["a running pod", job({ active: 1 }), [pod(0, "Running")], [], undefined],
+  [
+    "creating",
+    job(),
+    [pod(0, "Pending", undefined, { containerStatuses: [{ name: "worker", state: { waiting: { reason: "ContainerCreating" } } }] })],
+    [],
+    undefined,
+  ],
+  [
+    "the image cannot be pulled",
+    job(),
+    [
+      pod(0, "Pending", undefined, {
+        containerStatuses: [{ name: "worker", state: { waiting: { reason: "ImagePullBackOff", message: "Back-off pulling image" } } }],
+      }),
+    ],
+    [],
+    /ImagePullBackOff: Back-off/,
+  ],
+  [
+    "no node has room",
+    job(),
+    [
+      pod(0, "Pending", undefined, {
+        conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes are available" }],
+      }),
+    ],
+    [],
+    /Unschedulable: 0\/3/,
+  ],
+  ["quota", job(), [], [{ type: "Warning", reason: "FailedCreate", message: "exceeded quota: q" }], /pods cannot be made: exceeded quota/],
+  ["pod security", job(), [], [{ type: "Warning", reason: "FailedCreate", message: "violates PodSecurity" }], /violates PodSecurity/],
+  [
+    "an old refusal while pods run",
+    job({ active: 1 }),
+    [pod(0, "Running")],
+    [{ type: "Warning", reason: "FailedCreate", message: "x" }],
+    undefined,
+  ],
+  ["a refusal of a suspended Job", job({}, { suspend: true }), [], [{ type: "Warning", reason: "FailedCreate", message: "x" }], undefined],
+  [
+    "a lost node",
+    job(),
+    [{ ...pod(0, "Running", undefined, {}, { deletionTimestamp: "2026-03-04T05:09:00Z" }), spec: { nodeName: "n1" } }],
+    [],
+    /node n1 does not end/,
+  ],
+  [
+    "a pod within its grace period",
+    job(),
+    [{ ...pod(0, "Running", undefined, {}, { deletionTimestamp: "2026-03-04T05:10:20Z" }), spec: { nodeName: "n1" } }],
+    [],
+    undefined,
+  ],
+];
+for (const [name, one, pods, events, want] of blocked)
+  test(`blocked: ${name}`, () => {
+    const got = view(one, pods, events).blocked;
+    if (want) assert.match(got ?? "not blocked", want);
+    else assert.equal(got, undefined);
+  });
