@@ -6,6 +6,7 @@ import { ignoredParameters, searchURL } from "../fhir/search.ts";
 import { cohortPath, planPath, shardId } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
 import { resolveGroup } from "./cohort.ts";
+import { eachParallel } from "./parallel.ts";
 import type { Outcome, Work } from "./task.ts";
 import { cutWindows, packShards } from "./windows.ts";
 
@@ -71,8 +72,8 @@ async function makePlan(work: Work): Promise<Plan> {
   const sort = await probeSort(work, types);
   log.info({ types: types.length, windows, counts, sort }, "source probed");
 
-  const shards: Shard[] = [];
-  if (bounds.till > (bounds.from ?? 0)) for (const type of types) shards.push(...(await planType(work, type, bounds, windows && counts)));
+  const shards =
+    bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, (type) => planType(work, type, bounds, windows && counts))).flat() : [];
   const { shardResources } = task.plan;
   return {
     v: 1,
@@ -208,6 +209,7 @@ async function planType(
     return sum;
   };
   const total = await count(bounds.from, bounds.till);
+  if (total === 0 && (await count(undefined, undefined)) === 0) return [];
   if (total === undefined || !(await addsUp(count, bounds))) return oneChain();
   const cut = await cutWindows(bounds, total, task.plan.shardResources, count);
   return cut ? cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected)) : oneChain();
