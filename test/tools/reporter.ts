@@ -43,7 +43,7 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
       countOf(file).failed += 1;
       yield `✖ ${name} (${file})\n`;
     } else if (event.type === "test:stderr" || event.type === "test:stdout") {
-      if (process.env["VERBOSE"] || event.data.message.startsWith("!!")) yield event.data.message;
+      if (process.env.VERBOSE || event.data.message.startsWith("!!")) yield event.data.message;
     }
   }
   for (const [file, count] of [...perFile].sort(([a], [b]) => a.localeCompare(b)))

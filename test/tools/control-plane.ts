@@ -1,0 +1,277 @@
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Agent, request } from "undici";
+import { type RunningProcess, runProcess } from "../../src/standalone/process.ts";
+import { freePort } from "./azurite.ts";
+import type { Programs } from "./build.ts";
+import { type Guard, startGuard } from "./guard.ts";
+
+type Part = "etcd" | "apiserver" | "controllers" | "scheduler";
+
+/** etcd + kube-apiserver (tier T1), with controllers and scheduler T2: real programs on 127.0.0.1, state thrown away at the end. */
+export interface ControlPlane {
+  server: string;
+  /** path of the kubeconfig of `admin`, a member of system:masters */
+  kubeconfig: string;
+  /** paths of kubeconfigs of users without any rights, for RBAC tests */
+  users: { plain: string; operator: string; shim: string };
+  tokens: { admin: string; plain: string; operator: string; shim: string };
+  caFile: string;
+  folder: string;
+  pid(part: Part): number;
+  /** SIGKILL; resolves when it is gone */
+  kill(part: Part): Promise<void>;
+  /** starts a killed part again; for the API server it resolves when that is ready (about 2 s) */
+  restart(part: Part): Promise<void>;
+  pause(part: Part): void;
+  resume(part: Part): void;
+  /** ends all and removes the state */
+  stop(): Promise<void>;
+}
+
+// attach-detach, volume binder, node IPAM and the like only cost time. Without node-lifecycle and taint-eviction a node needs no heartbeat.
+const controllers = [
+  ...[
+    "job-controller",
+    "cronjob-controller",
+    "ttl-after-finished-controller",
+    "garbage-collector-controller",
+    "pod-garbage-collector-controller",
+  ],
+  ...["namespace-controller", "serviceaccount-controller", "serviceaccount-token-controller", "root-ca-certificate-publisher-controller"],
+  ...[
+    "clusterrole-aggregation-controller",
+    "deployment-controller",
+    "replicaset-controller",
+    "statefulset-controller",
+    "daemonset-controller",
+  ],
+  ...["disruption-controller", "endpointslice-controller", "endpoints-controller", "resourcequota-controller"],
+  "validatingadmissionpolicy-status-controller",
+];
+
+/** Starts a control plane on free ports. Its processes end with this one.
+ *  @param options.controllers false: no controllers and scheduler, and pods need no service account */
+export async function startControlPlane(programs: Programs, options: { controllers: boolean }): Promise<ControlPlane> {
+  for (let attempt = 1; ; attempt++) {
+    const plane = new Plane(programs, options.controllers);
+    try {
+      await plane.start();
+      return plane;
+    } catch (error) {
+      await plane.stop();
+      // a port that was free a moment ago
+      if (attempt === 3 || !/address already in use/.test(String(error))) throw error;
+    }
+  }
+}
+
+class Plane implements ControlPlane {
+  server = "";
+  readonly kubeconfig: string;
+  readonly caFile: string;
+  readonly users: ControlPlane["users"];
+  readonly tokens: ControlPlane["tokens"];
+  readonly folder = mkdtempSync(join(tmpdir(), "fhir-export-plane-"));
+  readonly #data = existsSync("/dev/shm") ? mkdtempSync("/dev/shm/fhir-export-etcd-") : join(this.folder, "etcd");
+  readonly #programs: Programs;
+  readonly #withControllers: boolean;
+  readonly #guard: Guard = startGuard([this.folder, this.#data]);
+  readonly #commands = new Map<Part, [string, string[]]>();
+  readonly #running = new Map<Part, RunningProcess>();
+
+  constructor(programs: Programs, withControllers: boolean) {
+    this.#programs = programs;
+    this.#withControllers = withControllers;
+    const token = () => randomBytes(16).toString("hex");
+    this.tokens = { admin: token(), plain: token(), operator: token(), shim: token() };
+    const path = (name: string) => join(this.folder, name);
+    this.caFile = path("pki/apiserver.crt");
+    this.kubeconfig = path("admin.kubeconfig");
+    this.users = { plain: path("plain.kubeconfig"), operator: path("operator.kubeconfig"), shim: path("shim.kubeconfig") };
+  }
+
+  async start(): Promise<void> {
+    const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
+    this.server = `https://127.0.0.1:${port}`;
+    this.#writeFiles();
+    this.#commands.set("etcd", etcd(this.#programs, this.#data, etcdPort, peerPort));
+    this.#commands.set("apiserver", this.#apiserver(etcdPort, port));
+    this.#run("etcd");
+    await this.#until("etcd", async () => (await request(`http://127.0.0.1:${etcdPort}/health`)).statusCode === 200);
+    this.#run("apiserver");
+    if (this.#withControllers) {
+      const { controllerManager, scheduler } = this.#programs;
+      if (!controllerManager || !scheduler) throw new Error("no kube-controller-manager and kube-scheduler beside the API server");
+      this.#commands.set("controllers", this.#controllers(controllerManager));
+      this.#commands.set("scheduler", [scheduler, [`--config=${join(this.folder, "scheduler.yaml")}`, "--secure-port=0"]]);
+      // the certificate is made long before the server is ready; both wait for that themselves
+      await this.#until("apiserver", async () => existsSync(this.caFile));
+      this.#run("controllers");
+      this.#run("scheduler");
+    }
+    await this.#ready();
+  }
+
+  pid(part: Part): number {
+    return this.#process(part).pid!;
+  }
+  async kill(part: Part): Promise<void> {
+    const running = this.#process(part);
+    this.#running.delete(part);
+    running.kill("SIGCONT");
+    running.kill("SIGKILL");
+    await running.exited;
+  }
+  async restart(part: Part): Promise<void> {
+    if (this.#running.has(part)) throw new Error(`${part} runs`);
+    this.#run(part);
+    if (part === "apiserver") await this.#ready();
+  }
+  pause(part: Part): void {
+    this.#process(part).kill("SIGSTOP");
+  }
+  resume(part: Part): void {
+    this.#process(part).kill("SIGCONT");
+  }
+  async stop(): Promise<void> {
+    // KILL: on TERM the API server waits up to 10 s for open watches, and the state is thrown away
+    await Promise.all([...this.#running.keys()].map((part) => this.kill(part)));
+    this.#guard.close();
+    for (const folder of [this.folder, this.#data]) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  #process(part: Part): RunningProcess {
+    const running = this.#running.get(part);
+    if (!running) throw new Error(`${part} does not run`);
+    return running;
+  }
+
+  #run(part: Part): void {
+    const [command, args] = this.#commands.get(part)!;
+    const output = openSync(this.#log(part), "a");
+    const running = runProcess({ command, args, env: {}, cwd: this.folder, output, group: true });
+    closeSync(output);
+    this.#running.set(part, running);
+    if (running.pid !== undefined) this.#guard.add(running.pid);
+    running.exited.then(() => running.pid !== undefined && this.#guard.remove(running.pid));
+  }
+
+  async #until(part: Part, holds: () => Promise<boolean>): Promise<void> {
+    const running = this.#process(part);
+    let gone = false;
+    running.exited.then(() => (gone = true));
+    for (const deadline = Date.now() + 60_000; ; await sleep(25)) {
+      if (await holds().catch(() => false)) return;
+      if (gone || Date.now() > deadline) throw new Error(`${part} ${gone ? "ended" : "is not ready after 60 s"}:\n${this.#tail(part)}`);
+    }
+  }
+
+  /** A new server is another one at the same address: connections are not shared between the tries. */
+  async #ready(): Promise<void> {
+    await this.#until("apiserver", async () => {
+      const dispatcher = new Agent({ connect: { ca: readFileSync(this.caFile) }, allowH2: false });
+      try {
+        const answer = await request(`${this.server}/readyz`, { dispatcher, headersTimeout: 2000 });
+        await answer.body.dump();
+        return answer.statusCode === 200;
+      } finally {
+        await dispatcher.destroy();
+      }
+    });
+  }
+
+  #log(part: Part): string {
+    return join(this.folder, `${part}.log`);
+  }
+  #tail(part: Part): string {
+    return readFileSync(this.#log(part), "utf8").split("\n").slice(-15).join("\n");
+  }
+
+  #writeFiles(): void {
+    const write = (name: string, text: string) => writeFileSync(join(this.folder, name), text, { mode: 0o600 });
+    mkdirSync(join(this.folder, "pki"));
+    const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    write("sa.key", privateKey.export({ type: "sec1", format: "pem" }) as string);
+    write("sa.pub", publicKey.export({ type: "spki", format: "pem" }) as string);
+    const tokens = { ...this.tokens, controllers: randomBytes(16).toString("hex"), scheduler: randomBytes(16).toString("hex") };
+    const names = { controllers: "system:kube-controller-manager", scheduler: "system:kube-scheduler" };
+    const lines = Object.entries(tokens).map(([user, token], id) => {
+      const name = names[user as keyof typeof names] ?? user;
+      return `${token},${name},${id}${user === "admin" ? ',"system:masters"' : ""}\n`;
+    });
+    write("tokens.csv", lines.join(""));
+    for (const [user, token] of Object.entries(tokens)) {
+      const config = {
+        apiVersion: "v1",
+        kind: "Config",
+        clusters: [{ name: "test", cluster: { server: this.server, "certificate-authority": this.caFile } }],
+        users: [{ name: user, user: { token } }],
+        contexts: [{ name: "test", context: { cluster: "test", user } }],
+        "current-context": "test",
+      };
+      write(`${user}.kubeconfig`, JSON.stringify(config));
+    }
+    const scheduler = {
+      apiVersion: "kubescheduler.config.k8s.io/v1",
+      kind: "KubeSchedulerConfiguration",
+      clientConnection: { kubeconfig: join(this.folder, "scheduler.kubeconfig"), qps: 1000, burst: 2000 },
+      leaderElection: { leaderElect: false },
+      podInitialBackoffSeconds: 1,
+      podMaxBackoffSeconds: 2,
+    };
+    write("scheduler.yaml", JSON.stringify(scheduler));
+  }
+
+  /** Its serving certificate it makes itself, in pki/, with its own CA in the same file. */
+  #apiserver(etcdPort: number, port: number): [string, string[]] {
+    const path = (name: string) => join(this.folder, name);
+    return [
+      this.#programs.apiserver,
+      [
+        `--etcd-servers=http://127.0.0.1:${etcdPort}`,
+        ...["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", `--secure-port=${port}`, `--cert-dir=${path("pki")}`],
+        `--token-auth-file=${path("tokens.csv")}`,
+        "--service-account-issuer=https://kubernetes.default.svc",
+        ...[`--service-account-signing-key-file=${path("sa.key")}`, `--service-account-key-file=${path("sa.pub")}`],
+        // the benchmark range: these addresses exist nowhere
+        "--service-cluster-ip-range=198.18.1.0/24",
+        ...["--authorization-mode=Node,RBAC", "--allow-privileged=true", "--endpoint-reconciler-type=none"],
+        ...["--profiling=false", "--enable-priority-and-fairness=false"],
+        // no controller makes the default service account
+        ...(this.#withControllers ? [] : ["--disable-admission-plugins=ServiceAccount"]),
+      ],
+    ];
+  }
+
+  #controllers(program: string): [string, string[]] {
+    return [
+      program,
+      [
+        ...[`--kubeconfig=${join(this.folder, "controllers.kubeconfig")}`, "--secure-port=0", "--leader-elect=false", "--profiling=false"],
+        ...[`--service-account-private-key-file=${join(this.folder, "sa.key")}`, `--root-ca-file=${this.caFile}`],
+        "--use-service-account-credentials=true",
+        // the default 20 requests a second would make 1,000 pods take 100 s
+        ...["--kube-api-qps=1000", "--kube-api-burst=2000", "--concurrent-job-syncs=10"],
+        `--controllers=${controllers.join(",")}`,
+      ],
+    ];
+  }
+}
+
+function etcd(programs: Programs, data: string, port: number, peerPort: number): [string, string[]] {
+  const [client, peer] = [`http://127.0.0.1:${port}`, `http://127.0.0.1:${peerPort}`];
+  return [
+    programs.etcd,
+    [
+      ...["--name=e", `--data-dir=${data}`, "--unsafe-no-fsync", "--log-level=warn"],
+      // one member needs no patience for elections: 0.3 to 0.9 s sooner
+      ...["--heartbeat-interval=10", "--election-timeout=100"],
+      ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
+      ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`, `--initial-cluster=e=${peer}`],
+    ],
+  ];
+}

@@ -1,0 +1,39 @@
+import { type ChildProcess, spawn } from "node:child_process";
+
+/** Ends processes and removes folders when this process is gone, however it went: SIGKILL leaves no other chance to. */
+export interface Guard {
+  add(pid: number): void;
+  remove(pid: number): void;
+  /** nothing is left to guard */
+  close(): void;
+}
+
+// reads until the pipe closes, which the system does for a killed process too; the group first, for what the process itself started
+const script = `
+pids=" "
+while read -r sign pid; do
+  case $sign in
+    +) pids="$pids$pid " ;;
+    -) case $pids in *" $pid "*) pids="\${pids%% $pid *} \${pids#* $pid }" ;; esac ;;
+  esac
+done
+for pid in $pids; do kill -KILL -$pid 2>/dev/null; kill -KILL $pid 2>/dev/null; done
+rm -rf "$@"`;
+
+/** @param folders removed when this process dies, not on close() */
+export function startGuard(folders: string[] = []): Guard {
+  // a group of its own: Ctrl-C goes to the whole group of the terminal
+  const child: ChildProcess = spawn("/bin/sh", ["-c", script, "guard", ...folders], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
+  child.unref();
+  const say = (text: string) => child.stdin!.write(text);
+  child.stdin!.on("error", () => {});
+  (child.stdin as unknown as { unref(): void }).unref();
+  return {
+    add: (pid) => say(`+ ${pid}\n`),
+    remove: (pid) => say(`- ${pid}\n`),
+    close: () => child.kill("SIGKILL"),
+  };
+}
