@@ -69,7 +69,7 @@ async function makePlan(work: Work): Promise<Plan> {
   await makeCohort(work, end);
   for (const [index, filter] of (task.export.typeFilters ?? []).entries()) await checkFilter(work, index, filter);
   const { windows, counts } = await probeWindows(work, types);
-  const sort = await probeSort(work, types);
+  const sort = task.source.sort !== false && (await probeSort(work, types));
   log.info({ types: types.length, windows, counts, sort }, "source probed");
 
   const shards =
