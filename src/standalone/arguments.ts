@@ -17,6 +17,7 @@ Serves FHIR $export over HTTP and runs the exports on this machine, without a cl
   --source-ca FILE           certificate authorities (PEM) to trust at the source
   --page-size N              resources per page to ask for (1000)
   --shard-resources N        resources per piece of work (100000)
+  --retry-seconds N          how long a worker repeats a failing request before it gives up for a while (600)
   --host ADDRESS             to listen on (127.0.0.1; there is no sign-in yet, so think before you open it)
   --port N                   to listen on, 0 = a free one (8080)
   --public-url URL           FHIR base URL as clients see it (http://HOST:PORT)
@@ -33,6 +34,7 @@ export interface Arguments {
   ca?: string;
   pageSize?: number;
   shardResources?: number;
+  retrySeconds?: number;
   host: string;
   port: number;
   publicURL?: string;
@@ -53,6 +55,7 @@ const options = {
   "source-ca": text,
   "page-size": text,
   "shard-resources": text,
+  "retry-seconds": text,
   host: text,
   port: text,
   "public-url": text,
@@ -64,7 +67,6 @@ const options = {
 export function parseArguments(args: string[]): Arguments {
   const { values } = parseArgs({ args, options, strict: true });
   const { source = "", target = "" } = values;
-  const [pageSize, shardResources] = [whole("page-size", values["page-size"], 1), whole("shard-resources", values["shard-resources"], 1)];
   const [token, username, password] = (["token", "username", "password"] as const).map((key) => values[`source-auth-${key}`]);
   if (!values.help) {
     if (!source) throw wrong("--source is missing: the FHIR base URL to export from");
@@ -83,8 +85,9 @@ export function parseArguments(args: string[]): Arguments {
     ...given("connectionStringFile", values["azure-connection-string"]),
     auth: { ...given("token", token), ...given("username", username), ...given("password", password) },
     ...given("ca", values["source-ca"]),
-    ...given("pageSize", pageSize),
-    ...given("shardResources", shardResources),
+    ...given("pageSize", whole("page-size", values["page-size"], 1)),
+    ...given("shardResources", whole("shard-resources", values["shard-resources"], 1)),
+    ...given("retrySeconds", whole("retry-seconds", values["retry-seconds"], 1)),
     host: values.host ?? "127.0.0.1",
     port: whole("port", values.port, 0, 65_535) ?? 8080,
     ...given("publicURL", values["public-url"]),

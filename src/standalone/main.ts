@@ -23,7 +23,10 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
   const place = await openPlace({
     data: given.data,
     volumeRoot: "folder" in given.target ? given.target.folder : given.data,
-    ...(given.shardResources !== undefined && { settings: { shardResources: given.shardResources } }),
+    settings: {
+      ...(given.shardResources !== undefined && { shardResources: given.shardResources }),
+      ...(given.retrySeconds !== undefined && { retrySeconds: given.retrySeconds }),
+    },
     log,
   });
   try {

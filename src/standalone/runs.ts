@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
+import { get } from "node:http";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
+import { json } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command, Progress, Report, RunSpec, RunView } from "../contracts.ts";
 import type { Logger } from "../log.ts";
@@ -277,11 +279,17 @@ async function readReport(path: string, uid: string): Promise<Report | undefined
   }
 }
 
-async function readProgress(port: number): Promise<Progress | undefined> {
-  try {
-    const answer = await fetch(`http://127.0.0.1:${port}/progress`, { signal: AbortSignal.timeout(1000) });
-    return (await answer.json()) as Progress;
-  } catch {
-    return undefined;
-  }
+/** A connection of its own: one that is kept alive would keep the worker alive, too. */
+function readProgress(port: number): Promise<Progress | undefined> {
+  return new Promise((resolve) => {
+    const request = get({ host: "127.0.0.1", port, path: "/progress", agent: false, timeout: 1000 }, async (answer) => {
+      try {
+        resolve((await json(answer)) as Progress);
+      } catch {
+        resolve(undefined);
+      }
+    });
+    request.on("timeout", () => request.destroy());
+    request.on("error", () => resolve(undefined));
+  });
 }
