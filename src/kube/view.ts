@@ -33,6 +33,7 @@ interface ContainerStatus {
   };
 }
 export interface Event {
+  metadata: ObjectMeta;
   reason?: string;
   message?: string;
   type?: string;
