@@ -1,0 +1,141 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, suite, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Source, startSource } from "../sources/server.ts";
+import { eventually } from "./eventually.ts";
+import { complete, Standalone, sorted } from "./harness.ts";
+
+// the same plan each time: what is asked for is bounded, and the source is quiet
+const path = `/$export?_type=Patient,Observation,Condition&_until=${new Date().toISOString()}`;
+
+let root: string;
+let source: Source;
+let undisturbed: Map<string, Buffer>;
+let number = 0;
+let standalone: Standalone;
+before(async () => {
+  root = await mkdtemp(join(tmpdir(), "fhir-export-kill-"));
+  source = await startSource();
+  await start();
+  const { files, lines } = await complete(await standalone.kickOff(path));
+  undisturbed = files;
+  assert.ok(files.size > 5, `${files.size} files`);
+  assert.deepEqual(sorted(lines), sorted(new Map(["Patient", "Observation", "Condition"].flatMap((type) => [...source.dump(type)]))));
+  await standalone.end();
+});
+after(async () => {
+  await source.close();
+  await rm(root, { recursive: true, force: true });
+});
+beforeEach(async () => {
+  source.set({ pageDelay: 60 });
+  await start();
+});
+afterEach(() => standalone.end());
+
+async function start(): Promise<void> {
+  const name = `place-${++number}`;
+  standalone = await Standalone.start([
+    ...["--source", source.baseURL, "--target", join(root, name, "out"), "--data", join(root, name, "data")],
+    ...["--shard-resources", "500", "--page-size", "50", "--retry-seconds", "5"],
+  ]);
+}
+/** polls until the export is at work; the workers by then */
+async function running(url: string): Promise<number[]> {
+  await eventually(
+    async () => (await fetch(url)).headers.get("x-progress") ?? "",
+    (progress) => progress.includes("running"),
+  );
+  return eventually(
+    () => standalone.workers(),
+    (pids) => pids.length > 1,
+  );
+}
+async function sameAsUndisturbed(url: string): Promise<void> {
+  source.set({ pageDelay: 0 });
+  const { files } = await complete(url);
+  assert.deepEqual(sorted(files), sorted(undisturbed));
+}
+const kill = (pid: number) => {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // it has ended by itself meanwhile
+  }
+};
+
+suite("whatever is killed, the same bytes come out", () => {
+  test("kill -9 of workers", async () => {
+    const url = await standalone.kickOff(path);
+    let killed = 0;
+    for (let round = 0; round < 3; round++) {
+      const pids = await running(url);
+      await sleep(150 * round);
+      for (const pid of pids.slice(0, 2)) kill(pid);
+      killed += 2;
+    }
+    assert.equal(killed, 6);
+    assert.ok(standalone.output.includes('"signal":"SIGKILL"'));
+    await sameAsUndisturbed(url);
+  });
+
+  test("kill -9 of standalone: its workers end, the next one goes on", async () => {
+    const url = await standalone.kickOff(path);
+    const pids = await running(url);
+    await standalone.end("SIGKILL");
+    await standalone.start();
+    await eventually(
+      () => pids.filter((pid) => existsSync(`/proc/${pid}`)),
+      (alive) => alive.length === 0,
+    );
+    await sameAsUndisturbed(url);
+  });
+
+  test("kill -9 of standalone again and again, at any moment", async () => {
+    const url = await standalone.kickOff(path);
+    for (let round = 0; round < 6; round++) {
+      await sleep(200 + 350 * round);
+      await standalone.end("SIGKILL");
+      await standalone.start();
+    }
+    await sameAsUndisturbed(url);
+  });
+
+  test("SIGTERM: workers stop, exit 0; the next one goes on", async () => {
+    const url = await standalone.kickOff(path);
+    const pids = await running(url);
+    assert.equal(await standalone.end(), 0);
+    assert.deepEqual(
+      pids.filter((pid) => existsSync(`/proc/${pid}`)),
+      [],
+    );
+    await standalone.start();
+    await sameAsUndisturbed(url);
+  });
+
+  test("kill -9 of standalone after a DELETE: the next one finishes the cancel", async () => {
+    const url = await standalone.kickOff(path);
+    await running(url);
+    assert.equal((await fetch(url, { method: "DELETE" })).status, 202);
+    await standalone.end("SIGKILL");
+    await standalone.start();
+    assert.equal((await fetch(url)).status, 404);
+    await eventually(
+      () => standalone.output,
+      (output) => /"command":"purge".*"msg":"done"/.test(output),
+    );
+    await eventually(
+      () => standalone.workers(),
+      (pids) => pids.length === 0,
+    );
+    const left = await readdir(join(root, `place-${number}`, "out"), { recursive: true, withFileTypes: true });
+    assert.deepEqual(
+      left.filter((entry) => entry.isFile()),
+      [],
+    );
+  });
+});
