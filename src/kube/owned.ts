@@ -4,22 +4,25 @@ import { labels } from "../api/names.ts";
 /** Objects by the export that they belong to, kept from an informer's keys: one export's Jobs and pods must not cost a walk over all. */
 export class Owned<Kind extends { metadata: ObjectMeta }> {
   readonly #byExport = new Map<string, Map<string, Kind>>();
-  readonly #exportOf = new Map<string, string>();
+  readonly #owners = new Map<string, { uid: string; name: string | undefined }>();
 
-  /** The object of a key changed, or is gone. */
-  note(key: string, object: Kind | undefined): void {
-    const before = this.#exportOf.get(key);
-    const uid = object?.metadata.labels?.[labels.uid];
-    if (before !== undefined && before !== uid) {
-      const siblings = this.#byExport.get(before);
+  /** The object of a key changed, or is gone. Gives the name of the export that it belongs, or belonged, to. */
+  note(key: string, object: Kind | undefined): string | undefined {
+    const before = this.#owners.get(key);
+    const own = object?.metadata.labels ?? {};
+    const uid = own[labels.uid];
+    if (before && before.uid !== uid) {
+      const siblings = this.#byExport.get(before.uid);
       siblings?.delete(key);
-      if (siblings?.size === 0) this.#byExport.delete(before);
-      this.#exportOf.delete(key);
+      if (siblings?.size === 0) this.#byExport.delete(before.uid);
+      this.#owners.delete(key);
     }
-    if (!object || uid === undefined) return;
-    this.#exportOf.set(key, uid);
+    if (!object || uid === undefined) return before?.name;
+    const name = own[labels.name];
+    this.#owners.set(key, { uid, name });
     const siblings = this.#byExport.get(uid) ?? new Map<string, Kind>();
     this.#byExport.set(uid, siblings.set(key, object));
+    return name;
   }
 
   of(uid: string): Kind[] {
