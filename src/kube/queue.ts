@@ -70,8 +70,6 @@ export class Queue {
     if (this.#state === "closed") return;
     this.counters.adds += 1;
     const entry = this.#entry(key);
-    // what the timer was to look at is looked at now
-    stopTimer(entry);
     if (entry.running) entry.dirty = true;
     else this.#ready.add(key);
     this.#pump();
@@ -121,6 +119,7 @@ export class Queue {
   }
 
   async #run(key: string, entry: Entry): Promise<void> {
+    // what the timer was to look at is looked at now
     stopTimer(entry);
     entry.running = true;
     this.counters.runs += 1;
@@ -136,7 +135,6 @@ export class Queue {
       this.#options.onError?.(key, error);
     }
     entry.running = false;
-    if (this.#state === "closed") return;
     if (!failed) entry.failures = 0;
     if (entry.dirty) {
       entry.dirty = false;

@@ -1,6 +1,6 @@
 /** Runs the tests: `node test/tools/run.ts [--hapi] [FILE|FOLDER ...]`. Without arguments all of tiers T0 to T2; VERBOSE=1 shows their output. */
 import { spawn } from "node:child_process";
-import { globSync, statSync } from "node:fs";
+import { globSync, readFileSync, statSync } from "node:fs";
 
 const args = process.argv.slice(2);
 const hapi = args.includes("--hapi");
@@ -15,6 +15,9 @@ const files = (
   .filter((file) => named.length || isHapi(file) === hapi)
   .sort();
 
+// only those that import it use the shared control plane, whose start takes seconds (setup.ts)
+const needsPlane = files.some((file) => readFileSync(file, "utf8").includes("/tools/namespace.ts"));
+
 const child = spawn(
   process.execPath,
   [
@@ -26,7 +29,10 @@ const child = spawn(
     "--test-timeout=300000",
     ...files,
   ],
-  { stdio: ["ignore", "inherit", "inherit"], env: { ...process.env, ...(hapi ? { FHIR_EXPORT_TEST_TIER: "T0" } : {}) } },
+  {
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, ...(hapi ? { FHIR_EXPORT_TEST_TIER: "T0" } : {}), ...(needsPlane ? { FHIR_EXPORT_TEST_PLANE: "1" } : {}) },
+  },
 );
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
 child.on("exit", (code) => process.exit(code ?? 1));

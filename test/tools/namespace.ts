@@ -1,0 +1,62 @@
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isNotFound, KubeClient, pathOf, resources } from "../../src/kube/client.ts";
+import type { ControlPlane } from "./control-plane.ts";
+
+/** Options of a test that needs the shared control plane: `test("...", needsPlane, async () => …)`. It is skipped, loudly, where there is none.
+ *  That a file imports this one is how run.ts knows that it has to start it. */
+export const needsPlane: { skip: string | false } = { skip: whyNot() };
+
+function whyNot(): string | false {
+  const plane = process.env.FHIR_EXPORT_TEST_PLANE;
+  if (process.env.FHIR_EXPORT_TEST_TIER === "T0") return "FHIR_EXPORT_TEST_TIER=T0: no control plane";
+  if (plane === undefined) return "no control plane: run it by test/tools/run.ts";
+  return plane === "1" ? false : `no control plane: ${plane}`;
+}
+
+/** Kubeconfigs of the users without rights of the shared control plane. */
+export const planeUsers = (): ControlPlane["users"] => JSON.parse(process.env.FHIR_EXPORT_TEST_USERS!);
+export const kubeconfig = (): string => process.env.KUBECONFIG!;
+export const kubectl = (): string => process.env.FHIR_EXPORT_TEST_KUBECTL!;
+
+export interface Namespace {
+  name: string;
+  /** as admin */
+  client: KubeClient;
+  /** Starts the deletion of all in it (which takes 5 to 10 s) and closes the client. */
+  remove(): Promise<void>;
+}
+
+/** A namespace of its own on the shared control plane, in which pods can be made. */
+export async function makeNamespace(labels: Record<string, string> = {}): Promise<Namespace> {
+  const client = KubeClient.load(kubeconfig());
+  const name = `test-${randomBytes(4).toString("hex")}`;
+  await client.create(pathOf(resources.namespaces), { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });
+  // admission refuses a pod until its controller has made it
+  await until(`the service account of namespace ${name}`, async () => {
+    try {
+      return await client.get(pathOf({ api: "/api/v1", plural: "serviceaccounts" }, { namespace: name, name: "default" }));
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      return undefined;
+    }
+  });
+  return {
+    name,
+    client,
+    remove: async () => {
+      await client.delete(pathOf(resources.namespaces, { name }));
+      await client.close();
+    },
+  };
+}
+
+/** Polls until `look` finds something.
+ *  @param what for the message when it does not */
+export async function until<Found>(what: string, look: () => Promise<Found | undefined | false>, ms = 30_000): Promise<Found> {
+  for (const deadline = Date.now() + ms; ; await sleep(25)) {
+    const found = await look();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > deadline) throw new Error(`after ${ms / 1000} s still not seen: ${what}`);
+  }
+}
