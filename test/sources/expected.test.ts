@@ -26,6 +26,7 @@ const resources = [
     ],
   },
   { resourceType: "Group", id: "none" },
+  { resourceType: "Group", id: "other", member: [{ entity: { reference: "Patient/a" } }] },
 ].map((it, n) => ({ ...it, meta: { lastUpdated: `2024-01-${String(n + 1).padStart(2, "0")}T00:00:00.000Z` } }));
 
 const source = {
@@ -38,7 +39,11 @@ suite("what an export must hold", () => {
     ["System: all but Binary", {}, resources.map(({ id }) => id).filter((id) => id !== "bin")],
     ["System with Binary named", { types: ["Binary", "Device"] }, ["d", "bin"]],
     ["since is inclusive, until is not", { since: "2024-01-02T00:00:00.000Z", until: "2024-01-04T00:00:00.000Z" }, ["b", "c"]],
-    ["Patient: compartment elements only", { level: "Patient" }, ["a", "b", "c", "of-a", "of-b-by-c", "of-version", "pr", "g", "n"]],
+    [
+      "Patient: compartment elements only",
+      { level: "Patient" },
+      ["a", "b", "c", "of-a", "of-b-by-c", "of-version", "pr", "g", "n", "other"],
+    ],
     ["Patient, narrowed", { level: "Patient", patients: ["c"] }, ["c", "of-b-by-c", "of-version", "pr", "n"]],
     ["Group: now; who links to a member is in its compartment", { level: "Group", groupId: "g" }, ["a", "b", "of-a", "g"]],
     ["Group: in 2020", { level: "Group", groupId: "g", asOf: in2020 }, ["a", "b", "c", "of-a", "of-b-by-c", "of-version", "pr", "g", "n"]],
@@ -48,7 +53,7 @@ suite("what an export must hold", () => {
     [
       "filters narrow their own type, any of them suffices",
       { level: "Patient", filters: { Patient: [(it) => it.id === "a", (it) => it.id === "c"] } },
-      ["a", "c", "of-a", "of-b-by-c", "of-version", "pr", "g", "n"],
+      ["a", "c", "of-a", "of-b-by-c", "of-version", "pr", "g", "n", "other"],
     ],
   ] satisfies [string, Wanted, string[]][])
     test(name, () => {

@@ -64,9 +64,10 @@ suite("faults of the sample source", () => {
       await first();
       assert.ok(performance.now() - start >= 59);
     }
+    source.set({ pageDelay: 5000 });
     const start = performance.now();
     await first("Observation?_summary=count");
-    assert.ok(performance.now() - start < 55, "counts are not pages");
+    assert.ok(performance.now() - start < 4000, "counts are not pages");
   });
 
   for (const [fault, seen] of [

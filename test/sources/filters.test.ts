@@ -16,6 +16,7 @@ suite("filters of the sample source", () => {
   const refersTo = (reference: Resource, ...ids: string[]) =>
     ids.some((id) => reference?.reference === id || reference?.reference?.startsWith(`${id}/_history/`));
   const loinc = "http://loinc.org";
+  const nothing = () => false;
 
   for (const [search, wanted] of [
     ["Patient?gender=female", (it) => it.gender === "female"],
@@ -28,32 +29,38 @@ suite("filters of the sample source", () => {
     ["Patient?family:exact=M%C3%BCller", (it) => it.name[0].family === "Müller"],
     ["Patient?address-city:contains=RI", (it) => it.address[0].city === "Zürich"],
     ["Patient?identifier=http://hospital.example/mrn%7Cmrn-7", (it) => it.identifier[0].value === "mrn-7"],
+    ["Patient?address-city=s%C3%A3o+paulo", (it) => it.address[0].city === "São Paulo"],
     ["Patient?link:missing=false", (it) => it.link !== undefined],
     ["Observation?code=8867-4", (it) => has(it, "code", undefined, "8867-4")],
     [`Observation?code=${loinc}%7C8867-4,${loinc}|718-7`, (it) => has(it, "code", loinc, "8867-4") || has(it, "code", loinc, "718-7")],
-    ["Observation?code=http://snomed.info/sct%7C8867-4", () => false],
+    ["Observation?code=http://snomed.info/sct%7C8867-4", nothing],
     [`Observation?code=${loinc}%7C`, () => true],
     ["Observation?status=final&category=laboratory", (it) => it.status === "final" && has(it, "category", undefined, "laboratory")],
     ["Observation?patient=p0,Patient/p3", (it) => refersTo(it.subject, "Patient/p0", "Patient/p3")],
     ["Observation?subject=Patient/p0,Patient/p3", (it) => refersTo(it.subject, "Patient/p0", "Patient/p3")],
     ["Observation?subject:Patient=p6", (it) => refersTo(it.subject, "Patient/p6")],
-    ["Observation?subject=Device/dev-1", (it) => it.subject.reference === "Device/dev-1"],
+    ["Observation?patient=Device/dev-11", nothing],
+    ["Observation?subject=Device/dev-11", (it) => it.subject.reference === "Device/dev-11"],
     ["Observation?performer=Patient/p3", (it) => it.performer?.some((one: Resource) => refersTo(one, "Patient/p3"))],
     ["Condition?asserter=Patient/p3", (it) => refersTo(it.asserter, "Patient/p3")],
     ["MedicationRequest?requester=PractitionerRole/role-1", (it) => it.requester.reference === "PractitionerRole/role-1"],
     ["Encounter?class=AMB", (it) => it.class.code === "AMB"],
     ["Encounter?date=lt2018-01-01T00:00:00Z", (it) => Date.parse(it.period.start) < Date.UTC(2018, 0)],
-    ["Immunization?patient=p0&status:not=completed", (it) => refersTo(it.patient, "Patient/p0") && it.status !== "completed"],
+    [
+      "Immunization?patient=p0,p3,p6,p9&status:not=completed",
+      (it) => refersTo(it.patient, "Patient/p0", "Patient/p3", "Patient/p6", "Patient/p9") && it.status !== "completed",
+    ],
     ["Provenance?patient=p0,p3,p6", (it) => it.target.some((one: Resource) => refersTo(one, "Patient/p0", "Patient/p3", "Patient/p6"))],
     ["Group?member=Patient/p9", (it) => it.member?.some((one: Resource) => refersTo(one.entity, "Patient/p9"))],
     ["Patient?_id=p0,p3,nobody", (it) => it.id === "p0" || it.id === "p3"],
-    ["Patient?_id=p0,p3&_id=p3", (it) => it.id === "p3"],
+    ["Patient?_id=p3&_id=p0,p3", (it) => it.id === "p3"],
     ["Patient?_tag=synthetic", (it) => it.meta.tag !== undefined],
   ] satisfies [string, (it: Resource) => boolean][])
     test(search, async () => {
       const type = search.slice(0, search.indexOf("?"));
       const all = [...source.dump(type).values()].map((line) => JSON.parse(line.toString()) as Resource);
       const ids = all.filter(wanted).map(({ id }) => id);
+      assert.equal(ids.length > 0, wanted !== nothing, "proves something");
       assert.deepEqual((await allIds(source.baseURL, `${search}&_count=250`)).sort(), ids.sort());
     });
 

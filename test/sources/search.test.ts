@@ -96,6 +96,27 @@ suite("searches of the sample source", () => {
     assert.equal(await count(source.baseURL, "Observation?_lastUpdated=lt1900-01-01"), 0);
   });
 
+  test("a window holds for searches by _id and in the order of _id, too", async () => {
+    const tie = observations.find(({ id }) => id === "panel-3-0")!.lastUpdated;
+    assert.equal(
+      (await allIds(source.baseURL, `Observation?_sort=_id&_lastUpdated=ge2001&_lastUpdated=lt${iso(tie)}&_count=250`)).length,
+      among(0, tie),
+    );
+    assert.deepEqual(await allIds(source.baseURL, `Observation?_id=panel-3-0&_lastUpdated=lt${iso(tie)}`), []);
+    assert.deepEqual(await allIds(source.baseURL, `Observation?_id=panel-3-0&_lastUpdated=ge${iso(tie)}`), ["panel-3-0"]);
+  });
+
+  test("dump gives lines: the same tokens, no white space between them", () => {
+    const spaced = sample.filter(({ text }) => text.startsWith('{"resourceType": '));
+    assert.ok(spaced.length > 50);
+    const lines = source.dump();
+    for (const { type, id, text } of spaced.slice(0, 50)) {
+      const line = lines.get(`${type}/${id}`)!.toString();
+      assert.doesNotMatch(line, /^\{"resourceType": /);
+      assert.deepEqual(JSON.parse(line), JSON.parse(text));
+    }
+  });
+
   const at = observations[100]!.lastUpdated;
   const second = at - (at % 1000);
   const among = (from: number, till: number) => observations.filter(({ lastUpdated }) => lastUpdated >= from && lastUpdated < till).length;
@@ -107,12 +128,15 @@ suite("searches of the sample source", () => {
     [`le${iso(at)}`, among(-infinity, at + 1)],
     [`ge${new Date(at + 7_200_000).toISOString().replace("Z", "+02:00")}`, among(at, infinity)],
     [`lt${iso(at).replace("Z", "%2B00:00")}`, among(-infinity, at)],
+    [`lt${iso(at).replace("Z", "+00:00")}`, among(-infinity, at)],
     [`lt${iso(at).replace("Z", "")}`, among(-infinity, at)],
     [iso(second).replace(".000Z", "Z"), among(second, second + 1000)],
     [`gt${iso(second).replace(".000Z", "Z")}`, among(second + 1000, infinity)],
     ["2021", among(Date.UTC(2021, 0), Date.UTC(2022, 0))],
     ["le2021-02", among(-infinity, Date.UTC(2021, 2))],
     ["gt2021-02-03", among(Date.UTC(2021, 1, 4), infinity)],
+    [`ge${iso(at)}&_lastUpdated=ge2001`, among(at, infinity)],
+    [`lt${iso(at)}&_lastUpdated=lt2099&_lastUpdated=ge2001`, among(-infinity, at)],
   ] as const)
     test(`_lastUpdated=${value}`, async () => assert.equal(await count(source.baseURL, `Observation?_lastUpdated=${value}`), wanted));
 

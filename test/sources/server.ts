@@ -257,10 +257,10 @@ async function read(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-/** Parameters in order. A `+` stays (zones are often sent so), as on servers that are not form decoders. */
+/** Parameters in order. A `+` is a blank, as to form decoders; an offset that was sent so is still understood. */
 function queryOf(url: string): [string, string][] {
   const at = url.indexOf("?");
-  return at < 0 ? [] : [...new URLSearchParams(url.slice(at + 1).replaceAll("+", "%2B"))];
+  return at < 0 ? [] : [...new URLSearchParams(url.slice(at + 1))];
 }
 
 function readableURL(url: string): string {

@@ -132,13 +132,13 @@ suite("writes to the sample source", () => {
   });
 
   test("with a lag, searches see a write later than a read does", async () => {
-    source.set({ lag: 60 });
+    source.set({ lag: 1000 });
     source.put(basic("late"));
     source.put(`{"resourceType":"Patient","id":"p0"}`);
     assert.equal((await get(source.baseURL, "Basic/late")).status, 200);
     assert.deepEqual(await allIds(source.baseURL, "Basic"), []);
     assert.equal(await count(source.baseURL, "Patient"), 24);
-    await sleep(90);
+    while ((await allIds(source.baseURL, "Basic")).length === 0) await sleep(50);
     assert.deepEqual(await allIds(source.baseURL, "Basic"), ["late"]);
     assert.equal(await count(source.baseURL, `Patient?_lastUpdated=ge${at(now)}`), 1);
   });
