@@ -2,14 +2,18 @@ import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
+import { find } from "../api/conditions.ts";
+import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { type Crd, createValidator } from "../api/validate.ts";
+import { FailureError, toFailure } from "../failure.ts";
+import { Queue } from "../kube/queue.ts";
 import type { Logger } from "../log.ts";
+import { holdsSlot } from "../operator/admit.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { defaultSettings, type Settings } from "../operator/settings.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
 import { openDatabase } from "./database.ts";
 import { Folders } from "./folders.ts";
-import { Loop } from "./loop.ts";
 import { Objects } from "./objects.ts";
 import { LocalPort } from "./port.ts";
 import { Runs, type RunsOptions } from "./runs.ts";
@@ -42,22 +46,31 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
   const objects = new Objects(database, createValidator(readCRDs()));
   const folders = new Folders(data);
   await mkdir(volumeRoot, { recursive: true });
-  const runs = new Runs({ worker, ...how, database, log, changed: (name) => loop.wake(name) });
+  const runs = new Runs({ worker, ...how, database, log, changed: (name) => queue.add(name) });
   const port = new LocalPort(objects, runs, folders, log);
   // a status write costs little here, and a watching person sees progress
-  const loop = new Loop(createReconcile(port, { ...defaultSettings, progressSeconds: 1, ...settings, volumeRoot }), log);
+  const reconcile = createReconcile(port, { ...defaultSettings, progressSeconds: 1, ...settings, volumeRoot });
+  const queue: Queue = new Queue(reconcile, { workers: 4, onError: (key, error) => logFailure(log, key, error) });
+  const collect = () =>
+    void port.collect().catch((error) => {
+      log.error(toFailure(error), "collecting what was left behind failed");
+    });
 
   objects.onChange((kind, object, gone) => {
+    const { name } = object.metadata;
     if (kind === "FhirExport") {
-      loop.wake(object.metadata.name);
-      if (gone) void port.collect().catch((error) => log.error({ stack: error.stack }, "collecting failed"));
+      queue.add(name);
+      if (gone) collect();
+      // a slot that was given back is someone else's turn
+      if (gone || !holdsSlot(object as FhirExport)) wake((reason) => reason === "Queued");
     } else {
-      if (!gone) judge(objects, kind, object.metadata.name);
-      wakeAll();
+      if (!gone) judge(objects, kind, name);
+      wake(() => true);
     }
   });
-  const wakeAll = () => {
-    for (const { metadata } of objects.list("FhirExport")) loop.wake(metadata.name);
+  const wake = (matches: (reason: string | undefined) => boolean) => {
+    for (const { metadata, status } of objects.list("FhirExport"))
+      if (matches(find(status?.conditions, "Ready")?.reason)) queue.add(metadata.name);
   };
 
   return {
@@ -68,15 +81,24 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
       for (const kind of ["FhirSource", "ExportTarget"] as const)
         for (const { metadata } of objects.list(kind)) judge(objects, kind, metadata.name);
       runs.recover();
-      wakeAll();
-      void port.collect();
+      wake(() => true);
+      collect();
+      queue.start();
     },
     close: async () => {
-      await loop.close();
+      await queue.close();
       await runs.close();
       database.close();
     },
   };
+}
+
+function logFailure(log: Logger, name: string, error: unknown): void {
+  const failure = toFailure(error);
+  // a conflict is everyday life: someone else was faster
+  if (failure.class === "transient" && error instanceof FailureError) return;
+  const stack = error instanceof Error ? error.stack?.split("\n").filter((line) => /^\s+at /.test(line)) : undefined;
+  log.error({ export: name, ...failure, stack }, "reconcile failed");
 }
 
 /** Sets Ready of a source or target by its own validity. */

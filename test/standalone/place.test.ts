@@ -1,0 +1,162 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, suite, test } from "node:test";
+import { find, isTrue } from "../../src/api/conditions.ts";
+import type { FhirExport, FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
+import { makeLogger } from "../../src/log.ts";
+import { applyExport } from "../../src/standalone/apply.ts";
+import { openPlace, type Place } from "../../src/standalone/place.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { eventually } from "./eventually.ts";
+
+let root: string;
+let source: Source;
+let place: Place;
+let number = 0;
+let out: string;
+before(async () => {
+  root = await mkdtemp(join(tmpdir(), "fhir-export-place-"));
+  source = await startSource();
+});
+after(async () => {
+  await source.close();
+  await rm(root, { recursive: true, force: true });
+});
+beforeEach(async () => {
+  out = join(root, `out-${++number}`);
+  source.set({ pageDelay: 0 });
+  await open();
+});
+afterEach(() => place.close());
+
+async function open(): Promise<void> {
+  place = await openPlace({
+    data: join(root, `data-${number}`),
+    volumeRoot: out,
+    settings: { shardResources: 500, retrySeconds: 1 },
+    runs: { backoffMs: 50 },
+    log: makeLogger({}, "silent"),
+  });
+  place.objects.create("FhirSource", {
+    metadata: { name: "source" },
+    spec: { baseURL: source.baseURL, limits: { maxConcurrentExports: 1 }, paging: { count: 50 } },
+  });
+  place.objects.create("ExportTarget", { metadata: { name: "target" }, spec: { volume: { claimName: "folder" } } });
+  place.start();
+}
+const apply = (name: string, spec: Partial<FhirExportSpec> = {}) =>
+  applyExport(place.objects, { metadata: { name }, spec: { sourceRef: { name: "source" }, targetRef: { name: "target" }, ...spec } });
+const change = (name: string, spec: Partial<FhirExportSpec>) =>
+  place.objects.update("FhirExport", name, (object) => void Object.assign(object.spec, spec));
+const reasonOf = (object: FhirExport | undefined) => find(object?.status?.conditions, "Ready")?.reason;
+const until = (name: string, reason: string) =>
+  eventually(
+    () => place.objects.get("FhirExport", name),
+    (object) => reasonOf(object) === reason,
+  );
+const files = async () =>
+  (await readdir(out, { recursive: true, withFileTypes: true })).flatMap((entry) => (entry.isFile() ? [entry.name] : [])).sort();
+
+suite("FhirExports on one machine", () => {
+  test("complete: status, counts, outcome, run folder of its own for root only", async () => {
+    apply("a", { types: ["Patient", "Group"] });
+    const { status, metadata } = (await until("a", "Complete"))!;
+    const count = source.dump("Patient").size + source.dump("Group").size;
+    assert.deepEqual([status?.output?.resources, status?.progress?.percent, status?.attempt], [count, 100, 1]);
+    assert.ok(isTrue(status?.conditions, "Complete") && isTrue(status?.conditions, "Exact"));
+    assert.equal(metadata.annotations?.["fhirexport.dev/outcome"], "Complete");
+    assert.ok((await files()).includes("manifest.json"));
+  });
+
+  test("one at a time where the source says so; the next starts when the first has ended", async () => {
+    source.set({ pageDelay: 50 });
+    apply("a", { types: ["Observation"] });
+    await until("a", "Running");
+    apply("b", { types: ["Group"] });
+    const queued = await until("b", "Queued");
+    assert.equal(queued?.status?.queuePosition, 1);
+    assert.equal(reasonOf(place.objects.get("FhirExport", "a")), "Running");
+    source.set({ pageDelay: 0 });
+    await until("a", "Complete");
+    await until("b", "Complete");
+  });
+
+  test("suspend frees the processes and keeps the work; going on completes it", async () => {
+    source.set({ pageDelay: 50 });
+    apply("a", { types: ["Observation"] });
+    await until("a", "Running");
+    change("a", { suspend: true });
+    await until("a", "Suspended");
+    await eventually(
+      async () => Promise.all(place.runs.all().map((run) => place.runs.view(run))),
+      (views) => views.every(({ live, state }) => live === 0 && state !== "active"),
+    );
+    source.set({ pageDelay: 0 });
+    change("a", { suspend: false });
+    assert.equal((await until("a", "Complete"))?.status?.output?.resources, source.dump("Observation").size);
+  });
+
+  test("a terminal failure stalls; retry goes on from there", async () => {
+    source.inject({ kind: "html", times: "always" });
+    apply("a", { types: ["Group"] });
+    const failed = await until("a", "Failed");
+    assert.equal(find(failed?.status?.conditions, "Failed")?.reason, "SourceNotFHIR");
+    assert.equal(failed?.metadata.annotations?.["fhirexport.dev/outcome"], "Failed/1");
+    source.clearFaults();
+    change("a", { retry: 1 });
+    assert.equal((await until("a", "Complete"))?.status?.attempt, 2);
+  });
+
+  test("deletionPolicy Delete: the object stays until its files are gone, then everything of it goes", async () => {
+    apply("a", { types: ["Group"], deletionPolicy: "Delete" });
+    await until("a", "Complete");
+    assert.deepEqual(place.objects.get("FhirExport", "a")?.metadata.finalizers, ["fhirexport.dev/output"]);
+    place.objects.delete("FhirExport", "a");
+    await eventually(
+      () => place.objects.get("FhirExport", "a"),
+      (object) => object === undefined,
+    );
+    assert.deepEqual(await files(), []);
+    await eventually(
+      () => [...place.folders.attempts(), ...place.runs.all()],
+      (left) => left.length === 0,
+    );
+  });
+
+  test("Retain: deleting a running one stops its workers and leaves files", async () => {
+    source.set({ pageDelay: 50 });
+    apply("a", { types: ["Observation"] });
+    await until("a", "Running");
+    place.objects.delete("FhirExport", "a");
+    await eventually(
+      () => place.runs.all(),
+      (runs) => runs.length === 0,
+    );
+    assert.ok((await files()).length > 0);
+  });
+
+  test("an unknown source: it waits, says so, and starts when the source appears", async () => {
+    apply("a", { types: ["Group"], sourceRef: { name: "later" } });
+    const waiting = await until("a", "Waiting");
+    assert.match(find(waiting?.status?.conditions, "Ready")!.message, /FhirSource later does not exist/);
+    place.objects.create("FhirSource", { metadata: { name: "later" }, spec: { baseURL: source.baseURL } });
+    await until("a", "Complete");
+  });
+
+  test("ttlSecondsAfterFinished: it goes by itself", async () => {
+    apply("a", { types: ["Group"], ttlSecondsAfterFinished: 0 });
+    await eventually(
+      () => place.objects.get("FhirExport", "a"),
+      (object) => object === undefined,
+    );
+    assert.ok((await files()).includes("manifest.json"));
+  });
+
+  test("an edit that the API would refuse is refused, and changes nothing", () => {
+    const before = apply("a", { suspend: true, types: ["Group"] });
+    assert.throws(() => change("a", { types: ["Patient"] }), /types cannot be changed/);
+    assert.deepEqual(place.objects.get("FhirExport", "a")?.spec, before.spec);
+  });
+});
