@@ -87,11 +87,13 @@ suite("whatever is killed, the same bytes come out", () => {
     const url = await standalone.kickOff(path);
     const pids = await running(url);
     await standalone.end("SIGKILL");
-    await standalone.start();
+    // by themselves, with no one there to end them
     await eventually(
       () => pids.filter((pid) => existsSync(`/proc/${pid}`)),
       (alive) => alive.length === 0,
+      { timeoutMs: 3000 },
     );
+    await standalone.start();
     await sameAsUndisturbed(url);
   });
 
