@@ -13,11 +13,12 @@ function summary(port: FakePort): string[] | undefined {
   return [find(conditions, "Ready")?.reason ?? "", ...held.sort()];
 }
 
-for (const { name, make, happenings, settings, end } of scenarios) {
+for (const { name, make, happenings, settings, end, did } of scenarios) {
   test(`${name}: ends as it should`, async () => {
     const port = make();
     await drive(port, happenings, settings);
     assert.deepEqual(summary(port), end);
+    if (did) assert.equal(port.counts.get(did), 1, `${did}: ${[...port.counts.keys()]}`);
     for (const [what, times] of port.counts) if (what.startsWith("make task")) assert.equal(times, 1, what);
   });
 

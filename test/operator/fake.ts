@@ -196,7 +196,10 @@ export class FakePort implements Port {
 
   private collect(object: FhirExport): void {
     this.objects.delete(`${object.metadata.namespace}/${object.metadata.name}`);
-    this.count("delete export");
+    const purged = [...this.runs.values()].some(
+      (run) => run.spec.command === "purge" && run.state === "complete" && this.belongs(run, object),
+    );
+    this.count(purged ? "delete export, its files before it" : "delete export");
     for (const run of [...this.runs.values()]) if (this.belongs(run, object)) this.runs.delete(run.name);
   }
 

@@ -11,6 +11,8 @@ export interface Scenario {
   settings?: Partial<Settings>;
   /** Ready.reason and the true conditions at the end; absent = the object is gone */
   end: string[] | undefined;
+  /** something that was to be done, from FakePort.counts */
+  did?: string;
 }
 
 const key = "ns/x";
@@ -261,6 +263,7 @@ export const scenarios: Scenario[] = [
     make: place({ deletionPolicy: "Delete" }),
     happenings: [when(active("export"), remove)],
     end: undefined,
+    did: "delete export, its files before it",
   },
   {
     name: "deleted when complete, files too, the storage refuses twice",
@@ -270,6 +273,7 @@ export const scenarios: Scenario[] = [
     ),
     happenings: [when(reason("Complete"), remove)],
     end: undefined,
+    did: "delete export, its files before it",
   },
   {
     name: "deletionPolicy is changed to Retain before it is deleted",
@@ -277,8 +281,13 @@ export const scenarios: Scenario[] = [
     happenings: [when(reason("Complete"), edit({ deletionPolicy: "Retain" })), remove],
     end: undefined,
   },
-  { name: "its time to live ends", make: place({ ttlSecondsAfterFinished: 600 }), end: undefined },
-  { name: "its time to live ends, files too", make: place({ ttlSecondsAfterFinished: 600, deletionPolicy: "Delete" }), end: undefined },
+  { name: "its time to live ends", make: place({ ttlSecondsAfterFinished: 600 }), end: undefined, did: "delete export" },
+  {
+    name: "its time to live ends, files too",
+    make: place({ ttlSecondsAfterFinished: 600, deletionPolicy: "Delete" }),
+    end: undefined,
+    did: "delete export, its files before it",
+  },
   {
     name: "restored from a backup without status",
     make: () => {
