@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { find } from "../../src/api/conditions.ts";
+import { terminal, transient, waiting } from "../../src/failure.ts";
 import { drive, endState } from "./drive.ts";
-import type { FakePort } from "./fake.ts";
+import { FakePort, makeExport } from "./fake.ts";
 import { scenarios } from "./scenarios.ts";
 
 function summary(port: FakePort): string[] | undefined {
@@ -42,3 +43,43 @@ for (const { name, make, happenings, settings, end, did } of scenarios) {
       }
   });
 }
+
+const refusals = [
+  {
+    case: "for good: it fails",
+    error: terminal("UnsupportedParameter", "mend spec.worker"),
+    want: "Failed",
+    message: /mend spec.worker/,
+    times: 1,
+  },
+  {
+    case: "for now (quota): it is shown and tried again",
+    error: waiting("Internal", "exceeded quota"),
+    want: "Complete",
+    message: /10 resources/,
+    times: 3,
+  },
+  { case: "by a hiccup: tried again", error: transient("Internal", "HTTP 500"), want: "Complete", message: /10 resources/, times: 3 },
+];
+for (const { case: what, error, want, message, times } of refusals)
+  test(`a run is refused ${what}`, async () => {
+    const port = new FakePort();
+    const key = port.add(makeExport());
+    let left = times;
+    const seen = new Set<string>();
+    port.refuse = ({ command }) => {
+      for (const { message } of port.objects.get(key)?.status?.conditions ?? []) seen.add(message);
+      return command === "export" && left-- > 0 ? error : undefined;
+    };
+    const { seconds } = await drive(port);
+    const ready = find(port.objects.get(key)?.status?.conditions, "Ready");
+    assert.equal(ready?.reason, want);
+    assert.match(ready?.message ?? "", message);
+    if (error.class === "waiting") {
+      assert.ok(
+        [...seen].some((text) => /exporting 3 packages; exceeded quota/.test(text)),
+        [...seen].join("\n"),
+      );
+      assert.equal(seconds, 90, "three times, 30 s apart");
+    }
+  });

@@ -4,7 +4,7 @@ import type { FhirExport, FhirExportSpec, FhirExportStatus } from "../../src/api
 import type { FhirSource } from "../../src/api/fhirsource.gen.ts";
 import { annotations, finalizer } from "../../src/api/names.ts";
 import type { Command, Effect, Report, RunSpec, RunView } from "../../src/contracts.ts";
-import { transient } from "../../src/failure.ts";
+import { type FailureError, transient } from "../../src/failure.ts";
 import { countRunning } from "../../src/operator/admit.ts";
 import { formatOutcome } from "../../src/operator/outcome.ts";
 import type { ExportWorld, Port } from "../../src/operator/port.ts";
@@ -79,6 +79,8 @@ export class FakePort implements Port {
   /** and until it is killed again */
   more: number[] = [];
   script: Script = () => undefined;
+  /** why a run cannot be made */
+  refuse: (spec: RunSpec) => FailureError | undefined = () => undefined;
   writes = 0;
   private next = 1;
   private readonly made = new Map<string, number>();
@@ -99,6 +101,8 @@ export class FakePort implements Port {
   }
 
   async apply(world: ExportWorld, effect: Effect): Promise<void> {
+    const refused = effect.do === "ensureRun" && this.refuse(effect.run);
+    if (refused) throw refused;
     this.tick(effect.do === "ensureRun" ? `ensureRun ${effect.run.command}` : effect.do);
     const { name, namespace } = world.export.metadata;
     const key = `${namespace}/${name}`;
