@@ -212,7 +212,7 @@ export class KubePort implements Port {
       ...(parallelism === undefined ? {} : { parallelism }),
       ...(ttlSeconds === undefined ? {} : { ttlSecondsAfterFinished: ttlSeconds }),
     };
-    // a uid in a patch is a precondition
+    // a uid in a patch is a precondition; of a built-in kind another one is not a Conflict, but Invalid
     await this.#api.patch(jobPath(object.metadata.namespace, run.name), { metadata: { uid }, spec }).catch(ignoreGone);
   }
 
@@ -293,7 +293,8 @@ function addOrphans(runs: ExportWorld["runs"], jobs: readonly Job[], pods: reado
 
 /** It is gone, or another of its name stands there: what was to be done to it is done. */
 function ignoreGone(error: unknown): void {
-  if (!isNotFound(error) && !isConflict(error)) throw error;
+  const another = error instanceof KubeError && error.status === 422 && error.causes.some(({ field }) => field === "metadata.uid");
+  if (!isNotFound(error) && !isConflict(error) && !another) throw error;
 }
 
 /** Why a run cannot be made: for good when the API server finds it malformed (a worker field that no pod can have), for now when it is
