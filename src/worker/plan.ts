@@ -52,6 +52,9 @@ function report({ transactionTime, packages, shards }: Plan): Outcome {
 
 async function makePlan(work: Work): Promise<Plan> {
   const { task, source, log } = work;
+  // never silently whole resources where some elements were asked for
+  if (task.export.elements?.length)
+    throw terminal("UnsupportedParameter", "spec.elements: this version exports whole resources only; leave it out");
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
   const types = chooseTypes(task.export, capabilities);
   const warnings: string[] = [];
