@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { parseAllDocuments } from "yaml";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import { runName, taskName } from "../../src/api/names.ts";
 import type { Effect, RunSpec } from "../../src/contracts.ts";
@@ -17,21 +15,11 @@ import { defaultSettings } from "../../src/operator/settings.ts";
 import { makeRun, makeTask } from "../../src/operator/task.ts";
 import { makeSource, makeTarget } from "../operator/fake.ts";
 import { makeNamespace, type Namespace, needsPlane, planeUsers, until } from "../tools/namespace.ts";
+import { applyRBAC } from "./rbac.ts";
 
 interface Thing extends KubeObject {
   [field: string]: unknown;
 }
-const rbac = { api: "/apis/rbac.authorization.k8s.io/v1", plural: "" };
-
-/** What the operator may do (test/cluster/rbac.yaml), given to the user of that name. */
-export async function applyRBAC(client: KubeClient): Promise<void> {
-  for (const document of parseAllDocuments(readFileSync("test/cluster/rbac.yaml", "utf8"))) {
-    const object: Thing = document.toJS();
-    const plural = `${object.kind!.toLowerCase()}s`;
-    await client.apply(pathOf({ ...rbac, plural }, { name: object.metadata.name }), object, "test");
-  }
-}
-
 describe("the Port over an API server, with the operator's rights", needsPlane, () => {
   let ns: Namespace;
   let operator: KubeClient;
