@@ -252,11 +252,16 @@ suite("status", () => {
 });
 
 suite("DELETE", () => {
+  for (const type of ["application/fhir+json", "application/json", "text/plain"])
+    test(`with Content-Type ${type} and no body, as FHIR clients send it`, async () => {
+      const { app } = await started();
+      assert.equal((await app.inject({ method: "DELETE", url: statusURL, headers: { "content-type": type } })).statusCode, 202);
+    });
+
   for (const [title, status] of Object.entries({ running: {}, complete }))
     test(`${title}: 202, then everything below is 404`, async () => {
       const { app, get, store } = await started(status);
-      // FHIR clients send a Content-Type without a body
-      const response = await app.inject({ method: "DELETE", url: statusURL, headers: { "content-type": "application/fhir+json" } });
+      const response = await app.inject({ method: "DELETE", url: statusURL });
       assert.equal(response.statusCode, 202);
       assert.equal(response.body, "");
       assert.equal(store.objects.get(name)!.spec.cancel, true);

@@ -84,6 +84,8 @@ suite("whatever is killed, the same bytes come out", () => {
   });
 
   test("kill -9 of standalone: its workers end, the next one goes on", async () => {
+    // so slow that no worker is done by itself in the time that it is given to end
+    source.set({ pageDelay: 1000 });
     const url = await standalone.kickOff(path);
     const pids = await running(url);
     await standalone.end("SIGKILL");
