@@ -12,6 +12,7 @@ export interface InformerOptions {
   /** injected in tests */
   random?: () => number;
   now?: () => number;
+  sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
   relistMs?: number;
   silenceMs?: number;
 }
@@ -93,7 +94,7 @@ export class Informer<Kind extends KubeObject> {
       }
       failures = this.#now() - start >= healthyMs ? 0 : failures + 1;
       if (failures >= doubtAfter) this.#version = undefined;
-      await pause(this.#random() * Math.min(lastBackoffMs, firstBackoffMs * 2 ** Math.min(failures, 10)), signal);
+      await (this.#options.sleep ?? pause)(this.#random() * Math.min(lastBackoffMs, firstBackoffMs * 2 ** Math.min(failures, 10)), signal);
     }
     if (!this.#isSynced) this.#synced.reject(signal.reason);
   }

@@ -1,0 +1,61 @@
+import { connect, createServer, type Socket } from "node:net";
+
+/** A TCP proxy in front of a port of this machine, to cut, refuse or stall connections. */
+export interface TCPProxy {
+  port: number;
+  /** connections taken since the start */
+  readonly connections: number;
+  /** connections open now */
+  readonly open: number;
+  /** resets all that are open */
+  cut(): void;
+  /** while true, what is sent goes nowhere and nobody is told */
+  stall(on: boolean): void;
+  close(): Promise<void>;
+}
+
+export async function startTCPProxy(target: number): Promise<TCPProxy> {
+  const pairs = new Set<[Socket, Socket]>();
+  let stalled = false;
+  let connections = 0;
+  const server = createServer((near) => {
+    connections += 1;
+    const far = connect(target, "127.0.0.1");
+    const pair: [Socket, Socket] = [near, far];
+    pairs.add(pair);
+    for (const [from, to] of [pair, pair.toReversed() as [Socket, Socket]]) {
+      from.on("data", (chunk) => stalled || to.write(chunk));
+      from.on("end", () => to.end());
+      from.on("error", () => to.destroy());
+      from.on("close", () => {
+        pairs.delete(pair);
+        to.destroy();
+      });
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const cut = () => {
+    for (const [near, far] of pairs) {
+      near.resetAndDestroy();
+      far.destroy();
+    }
+  };
+  return {
+    port: (server.address() as { port: number }).port,
+    get connections() {
+      return connections;
+    },
+    get open() {
+      return pairs.size;
+    },
+    cut,
+    stall: (on) => {
+      stalled = on;
+    },
+    close: async () => {
+      const closed = new Promise((resolve) => server.close(resolve));
+      cut();
+      await closed;
+    },
+  };
+}
