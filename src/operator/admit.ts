@@ -6,6 +6,8 @@ import { outcomeOf } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
 import { makeOutput, makeRun } from "./task.ts";
 
+export const planningMessage = "asking the source what there is";
+
 /** Starts an accepted export when its source has a free slot that no one before it waits for. What the attempt is started with is written
  *  into status.run before anything is made, so that whoever goes on after a crash makes the same. */
 export function admit(facts: Facts): Verdict {
@@ -17,7 +19,7 @@ export function admit(facts: Facts): Verdict {
   const startTime = toSeconds(now);
   return {
     state: "Planning",
-    message: attempt > 1 ? `attempt ${attempt} was started` : "started",
+    message: planningMessage,
     status: {
       run: makeRun(object, source!, target!, attempt, startTime, settings),
       output: makeOutput(object, target!),

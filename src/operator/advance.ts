@@ -3,8 +3,8 @@ import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import { same } from "../api/rules.ts";
 import type { Effect, ReadyReason, RunView } from "../contracts.ts";
 import { secondsSince } from "./accept.ts";
-import { queue } from "./admit.ts";
-import { showPlan, showProgress } from "./counts.ts";
+import { planningMessage, queue } from "./admit.ts";
+import { beginSample, showPlan, showProgress } from "./counts.ts";
 import type { Facts, Verdict } from "./facts.ts";
 import { ensure, stop } from "./fence.ts";
 import { lastError, repeat } from "./repeat.ts";
@@ -71,7 +71,7 @@ function planning(facts: Facts, plan: RunView | undefined): Verdict {
     if (plan.state === "complete" && report?.packages === 0) return { end: "Complete", reason: "Complete", message: "" };
     if (plan.state === "complete" && report?.packages !== undefined) return startExport(facts, report.packages, showPlan(status, report));
     if (plan.state === "complete" || plan.state === "failed") return failed(facts, plan, "Planning");
-    return atWork(facts, plan, "Planning", "asking the source what there is");
+    return atWork(facts, plan, "Planning", planningMessage);
   }
   if (run.packages !== undefined) return startExport(facts, run.packages, {});
   if (!source || !target)
@@ -85,12 +85,12 @@ function planning(facts: Facts, plan: RunView | undefined): Verdict {
   };
   const output = { ...status.output, ...makeOutput(object, target) };
   if (!same(fresh, run) || !same(output, status.output))
-    return { state: "Planning", message: "started", status: { run: fresh, output }, requeueAfter: 0 };
-  return { state: "Planning", message: plannedAgain(status) ?? "asking the source what there is", effects: [ensure(facts, "plan")] };
+    return { state: "Planning", message: planningMessage, status: { run: fresh, output }, requeueAfter: 0 };
+  return { state: "Planning", message: plannedAgain(status) ?? planningMessage, effects: [ensure(facts, "plan")] };
 }
 
 function startExport(facts: Facts, packages: number, shown: Partial<FhirExportStatus>): Verdict {
-  const run = { ...facts.run!, packages };
+  const run = { ...facts.run!, packages, sample: facts.run?.sample ?? beginSample(facts) };
   return {
     state: "Running",
     message: exportMessage(packages),
@@ -158,14 +158,16 @@ function atWork({ spec }: Facts, run: RunView, state: ReadyReason, message: stri
     return { state: "Queued", message: `waiting for room in the queue ${spec.queueName}`, requeueAfter: 30 };
   // someone else suspended it, or a crash came between; the export is not to be suspended
   if (run.state === "suspended") return { state, message, effects: [{ do: "setRun", uid: run.uid, suspend: false }] };
-  return run.blocked ? { state, message: `${message}; it does not get on: ${run.blocked}`, requeueAfter: 15 } : { state, message };
+  if (run.blocked) return { state, message: `${message}; it does not get on: ${run.blocked}`, requeueAfter: 15 };
+  // why a run gets no pods at all is told by nothing that we watch
+  return run.live > 0 ? { state, message } : { state, message, requeueAfter: 10 };
 }
 
 /** The stage that a run has reached, for the summary. */
 function stage({ runs, run }: Facts): { state: ReadyReason; message: string } {
   if (runs.seal) return { state: "Sealing", message: "writing the manifest" };
   if (runs.export) return { state: "Running", message: exportMessage(run?.packages) };
-  return { state: "Planning", message: "asking the source what there is" };
+  return { state: "Planning", message: planningMessage };
 }
 
 const exportMessage = (packages: number | undefined) =>

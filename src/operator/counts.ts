@@ -36,7 +36,9 @@ export function showPlan(status: FhirExportStatus, report: Report): Partial<Fhir
 export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStatus> {
   const { status, now, settings } = facts;
   const sample = status.run?.sample;
-  if (!status.run || (sample && secondsSince(sample.time, now) < settings.progressSeconds)) return {};
+  if (!status.run) return {};
+  if (!sample) return { run: { ...status.run, sample: beginSample(facts) } };
+  if (secondsSince(sample.time, now) < settings.progressSeconds) return {};
   const seen = add(run);
   const old = status.progress ?? {};
   const resources = Math.max(old.resources ?? 0, seen.totals.resources);
@@ -59,6 +61,9 @@ export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStat
     ...(status.types || seen.types.size > 0 ? { types: mergeTypes(status.types ?? [], seen.types) } : {}),
   };
 }
+
+/** From when on and where the speed is measured. */
+export const beginSample = ({ status, now }: Facts) => ({ time: toSeconds(now), resources: status.progress?.resources ?? 0 });
 
 /** The seal's totals, which are the truth. */
 export function showTotals(status: FhirExportStatus, report: Report): Partial<FhirExportStatus> {
@@ -120,13 +125,7 @@ function mergeTypes(old: Types, told: Map<string, TypeCount>): Types {
 }
 
 /** Half the old speed, half that of the last interval: steady enough for an estimate, quick enough to follow a source that slows down. */
-function speedOf(
-  old: number | undefined,
-  sample: { time: string; resources: number } | undefined,
-  resources: number,
-  now: Date,
-): number | undefined {
-  if (!sample) return undefined;
+function speedOf(old: number | undefined, sample: { time: string; resources: number }, resources: number, now: Date): number | undefined {
   const seconds = secondsSince(sample.time, now);
   if (seconds <= 0) return old;
   const latest = (resources - sample.resources) / seconds;

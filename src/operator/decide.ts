@@ -1,7 +1,7 @@
 import { dropConditions, find, isTrue } from "../api/conditions.ts";
 import { finalizer } from "../api/names.ts";
 import type { Effect, Failure } from "../contracts.ts";
-import { accept } from "./accept.ts";
+import { accept, secondsSince } from "./accept.ts";
 import { admit } from "./admit.ts";
 import { activeDeadline, advance, resume, suspend } from "./advance.ts";
 import { conclude, type Decision, endStatus, isShown, settled } from "./end.ts";
@@ -71,13 +71,22 @@ function goOn(facts: Facts, step: Step): Decision {
   const before = old.attempt === attempt ? old : { ...old, conditions: dropConditions(old.conditions, "Purged", "Exact", "PartialErrors") };
   // what cannot be made yet is shown, and tried again soon
   const message = failed ? `${step.message}; ${failed.message}` : step.message;
-  const requeueAfter = failed ? 30 : step.requeueAfter;
+  const requeueAfter = least(failed ? 30 : step.requeueAfter, untilDeadline(facts));
   return {
     status: showState(facts, { ...before, ...step.status }, step.state, message),
     effects: failed ? (step.effects ?? []).filter((effect) => effect.do !== "ensureRun") : (step.effects ?? []),
     ...(requeueAfter === undefined ? {} : { requeueAfter }),
   };
 }
+
+/** Seconds until startDeadlineSeconds or activeDeadlineSeconds can be over: nothing else may happen until then. */
+function untilDeadline({ export: { metadata }, spec, run, attempt, now }: Facts): number | undefined {
+  const [seconds, since] = run ? [spec.activeDeadlineSeconds, run.startTime] : [spec.startDeadlineSeconds, metadata.creationTimestamp];
+  if (seconds === undefined || spec.suspend || spec.cancel || (!run && attempt > 1)) return undefined;
+  return Math.max(1, seconds - secondsSince(since, now));
+}
+
+const least = (a: number | undefined, b: number | undefined) => (a === undefined || b === undefined ? (a ?? b) : Math.min(a, b));
 
 /** How an attempt ended whose outcome was written, but not its status: judged again from what is left of it. */
 function again(facts: Facts, outcome: NonNullable<Facts["outcome"]>): End {

@@ -44,6 +44,14 @@ for (const { name, make, happenings, settings, end, did } of scenarios) {
   });
 }
 
+test("an undisturbed export needs few writes: five statuses, one outcome, at most four events", async () => {
+  const port = new FakePort();
+  port.add(makeExport());
+  await drive(port);
+  const count = (what: string) => port.effects.filter((effect) => effect === what).length;
+  assert.deepEqual([count("status") <= 5, count("outcome"), count("event") <= 4], [true, 1, true], port.effects.join(" "));
+});
+
 const refusals = [
   {
     case: "for good: it fails",

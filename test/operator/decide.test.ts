@@ -753,11 +753,19 @@ test("progress: the sum over indexes, at most 99 percent, never down, an estimat
     types: [{ type: "Patient", ...totals, resources }],
     throttledSeconds: 0,
   });
-  const status = admitted({ run: runOf({}, { packages: 3 }), progress: { expectedResources: 1000, resources: 0 } });
+  const sample = { time: later(-30).toISOString(), resources: 0 };
+  const status = admitted({ run: runOf({}, { packages: 3, sample }), progress: { expectedResources: 1000, resources: 0 } });
   const at = (seconds: number, before: FhirExportStatus, progress: Progress[], reports: RunView["reports"] = []) =>
     go(world({ status: before, runs: { export: { parallelism: 3, progress, reports } } }), later(seconds)).status;
   const first = at(0, status, [told(0, 100), told(1, 100)]);
-  assert.deepEqual(first.progress, { expectedResources: 1000, percent: 20, resources: 200, bytes: 2000 });
+  assert.deepEqual(first.progress, {
+    expectedResources: 1000,
+    percent: 20,
+    resources: 200,
+    bytes: 2000,
+    resourcesPerSecond: 7,
+    estimatedCompletionTime: "2026-03-04T05:08:01Z",
+  });
   assert.deepEqual(first.types, [{ type: "Patient", state: "Running", exported: 200, files: 4, errors: 0 }]);
   assert.deepEqual(at(29, first, [told(0, 999)]).progress, first.progress, "too early");
   const second = at(30, first, [told(0, 400)], [undefined, report("export", { totals: { ...totals, resources: 100 } })]);
@@ -766,8 +774,8 @@ test("progress: the sum over indexes, at most 99 percent, never down, an estimat
     percent: 50,
     resources: 500,
     bytes: 2000,
-    resourcesPerSecond: 10,
-    estimatedCompletionTime: "2026-03-04T05:07:27Z",
+    resourcesPerSecond: 9,
+    estimatedCompletionTime: "2026-03-04T05:07:32Z",
   });
   const third = at(60, second, []);
   assert.deepEqual(
@@ -840,6 +848,29 @@ test("ended: ttlSecondsAfterFinished", () => {
   const removed = go(world({ status, metadata: { annotations: { "fhirexport.dev/outcome": "Complete" } } }), later(40));
   assert.equal(removed.status.expirationTime, undefined, "taken back");
 });
+
+const wakes: [string, ExportWorld, number | undefined][] = [
+  ["a deadline while planning", world({ spec: { activeDeadlineSeconds: 100 }, status: admitted(), runs: { plan: {} } }), 99],
+  [
+    "a deadline later than the next look",
+    world({ spec: { activeDeadlineSeconds: 100 }, status: admitted(), runs: { export: { parallelism: 1 } } }),
+    30,
+  ],
+  ["no deadline", world({ status: admitted(), runs: { plan: {} } }), undefined],
+  ["a Job without pods", world({ status: admitted(), runs: { plan: { live: 0 } } }), 10],
+  ["a start deadline while waiting", world({ source: null, spec: { startDeadlineSeconds: 20 } }), 19],
+  [
+    "a start deadline of a retry",
+    world({
+      source: null,
+      spec: { startDeadlineSeconds: 20, retry: 1 },
+      metadata: { annotations: { "fhirexport.dev/outcome": "Failed/1" } },
+    }),
+    60,
+  ],
+  ["a deadline while suspended", world({ spec: { activeDeadlineSeconds: 100, suspend: true }, status: admitted() }), undefined],
+];
+for (const [name, given, want] of wakes) test(`looks again: ${name}`, () => assert.equal(go(given).requeueAfter, want));
 
 test("a Job that can never be made fails the export; one that cannot be made now is shown and tried again", () => {
   const given = world({ status: admitted() });
