@@ -88,6 +88,11 @@ suite("whatever is killed, the same bytes come out", () => {
     source.set({ pageDelay: 1000 });
     const url = await standalone.kickOff(path);
     const pids = await running(url);
+    // one that is killed while it starts would fail by itself
+    await eventually(
+      () => (standalone.output.match(/"command":"export".*"msg":"started"/g) ?? []).length + source.counters.active,
+      (atWork) => atWork >= 2 * pids.length,
+    );
     await standalone.end("SIGKILL");
     // by themselves, with no one there to end them
     await eventually(
