@@ -256,8 +256,6 @@ export class KubeClient {
       throw unreachable(call, error, signal);
     } finally {
       clearTimeout(timer);
-      // whoever stops reading early must not leave the connection open
-      connecting.abort();
     }
   }
 

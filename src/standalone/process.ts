@@ -10,7 +10,7 @@ export interface ProcessOptions {
   output?: number;
   /** opens a channel that closes when this process dies: the child's sign to exit */
   ipc?: boolean;
-  /** its own process group, so that kill() also reaches what it started, and Ctrl-C does not reach it */
+  /** its own process group, which ends with it; kill() also reaches what it started, and Ctrl-C does not reach it */
   group?: boolean;
   onMessage?: (message: unknown) => void;
 }
@@ -44,6 +44,7 @@ export function runProcess({ command, args, env, cwd, output, ipc, group, onMess
   let gone = false;
   const exited = new Promise<Exit>((resolve) => {
     const end = (exit: Exit) => {
+      if (group) kill("SIGKILL");
       gone = true;
       resolve(exit);
     };
@@ -59,7 +60,8 @@ export function runProcess({ command, args, env, cwd, output, ipc, group, onMess
     try {
       return process.kill(-child.pid, signal);
     } catch {
-      return child.kill(signal);
+      // no such group: it is gone
+      return false;
     }
   };
   return {

@@ -131,7 +131,7 @@ describe("against a scripted server", () => {
     let listed = 0;
     lists = () => ({ names: [], version: ++listed === 1 ? "1000000" : "5" });
     watches = (response, query) => (query.get("resourceVersion") === "5" ? response.flushHeaders() : response.destroy());
-    const running = start();
+    start();
     await until("a watch from the new list", async () => seen.includes("watch 5"));
     assert.deepEqual(seen, ["list", "watch 1000000", "watch 1000000", "watch 1000000", "list", "watch 5"]);
   });
@@ -172,7 +172,7 @@ describe("against a scripted server", () => {
     };
     const waits: number[] = [];
     const sleep = async (wait: number) => void waits.push(wait);
-    const running = start({ now: () => ms, random: () => 0.5, sleep });
+    start({ now: () => ms, random: () => 0.5, sleep });
     await until("ten tries", async () => waits.length >= 10);
     // half of 1, 2 s; the third starts from 0.5 s; half of 1, 2 ... and no more than half of 30 s
     assert.deepEqual(waits.slice(0, 10), [500, 1000, 250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000]);

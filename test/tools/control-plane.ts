@@ -50,7 +50,7 @@ const controllers = [
     "daemonset-controller",
   ],
   ...["disruption-controller", "endpointslice-controller", "endpoints-controller", "resourcequota-controller"],
-  "validatingadmissionpolicy-status-controller",
+  ...["validatingadmissionpolicy-status-controller", "persistentvolume-binder-controller"],
 ];
 
 /** Starts a control plane on free ports. Its processes end with this one.
@@ -240,6 +240,8 @@ class Plane implements ControlPlane {
         // the benchmark range: these addresses exist nowhere
         "--service-cluster-ip-range=198.18.1.0/24",
         ...["--authorization-mode=Node,RBAC", "--allow-privileged=true", "--endpoint-reconciler-type=none"],
+        // the pods of a namespace stay on its own test's node: see makeNamespace
+        "--enable-admission-plugins=PodNodeSelector",
         ...["--profiling=false", "--enable-priority-and-fairness=false"],
         // no controller makes the default service account
         ...(this.#withControllers ? [] : ["--disable-admission-plugins=ServiceAccount"]),

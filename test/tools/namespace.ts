@@ -27,11 +27,12 @@ export interface Namespace {
   remove(): Promise<void>;
 }
 
-/** A namespace of its own on the shared control plane, in which pods can be made. */
+/** A namespace of its own on the shared control plane. Its pods wait for a node of its own, too: `startKubelet({namespace})`. */
 export async function makeNamespace(labels: Record<string, string> = {}): Promise<Namespace> {
   const client = KubeClient.load(kubeconfig());
   const name = `test-${randomBytes(4).toString("hex")}`;
-  await client.create(pathOf(resources.namespaces), { apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });
+  const annotations = { "scheduler.alpha.kubernetes.io/node-selector": `fhir-export-test/namespace=${name}` };
+  await client.create(pathOf(resources.namespaces), { apiVersion: "v1", kind: "Namespace", metadata: { name, labels, annotations } });
   // admission refuses a pod until its controller has made it
   await until(`the service account of namespace ${name}`, async () => {
     try {
@@ -49,6 +50,24 @@ export async function makeNamespace(labels: Record<string, string> = {}): Promis
       await client.close();
     },
   };
+}
+
+/** A claim that the process kubelet mounts, on a folder of this machine. */
+export async function makeClaim({ client, name: namespace }: Namespace, name: string, path: string): Promise<void> {
+  const volumeName = `${namespace}-${name}`;
+  const spec = { accessModes: ["ReadWriteMany"], storageClassName: "" };
+  const volume = {
+    capacity: { storage: "1Gi" },
+    hostPath: { path },
+    claimRef: { namespace, name },
+    persistentVolumeReclaimPolicy: "Retain",
+  };
+  const claim = { volumeName, resources: { requests: { storage: "1Gi" } } };
+  const at = (plural: string) => ({ api: "/api/v1", plural });
+  const made = { apiVersion: "v1", kind: "PersistentVolume", metadata: { name: volumeName }, spec: { ...spec, ...volume } };
+  await client.create(pathOf(at("persistentvolumes")), made);
+  const asked = { apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name, namespace }, spec: { ...spec, ...claim } };
+  await client.create(pathOf(at("persistentvolumeclaims"), { namespace }), asked);
 }
 
 /** Polls until `look` finds something.
