@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
 import { after, afterEach, before, describe, test } from "node:test";
 import { find, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
@@ -30,7 +29,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
   before(async () => {
     ns = await makeNamespace({ "pod-security.kubernetes.io/enforce": "restricted" });
     await applyRBAC(ns.client);
-    node = new ScriptedNode(ns.client, `node-${randomBytes(4).toString("hex")}`);
+    node = new ScriptedNode(ns.client, ns.name);
     await node.start();
     jobs = new Informer<Job>(ns.client, {
       path: pathOf(resources.jobs, { namespace: ns.name }),
@@ -78,7 +77,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
       apiVersion: api,
       kind: "FhirExport",
       metadata: { name },
-      spec: { sourceRef: { name: "s" }, targetRef: { name: "t" }, worker: node.worker, ...spec },
+      spec: { sourceRef: { name: "s" }, targetRef: { name: "t" }, ...spec },
     };
     await ns.client.create(pathOf(resources.fhirExports, { namespace: ns.name }), object as KubeObject);
   }

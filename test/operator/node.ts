@@ -31,6 +31,7 @@ export interface Fate {
 
 export class ScriptedNode {
   readonly name: string;
+  readonly #namespace: string;
   /** what happened, in order: `start export 0`, `end export 0`, `gone export 0` */
   readonly log: string[] = [];
   fate: (start: Start) => Fate | undefined = () => undefined;
@@ -42,24 +43,25 @@ export class ScriptedNode {
   readonly #counts = new Map<string, number>();
   #running: Promise<void> | undefined;
 
-  constructor(client: KubeClient, name: string) {
+  /** @param namespace of makeNamespace, whose pods go to its own node only */
+  constructor(client: KubeClient, namespace: string) {
     this.#client = client;
-    this.name = name;
+    this.#namespace = namespace;
+    this.name = `scripted-${namespace}`;
     this.#pods = new Informer<Pod>(client, {
       path: pathOf(resources.pods),
-      fieldSelector: `spec.nodeName=${name}`,
-      onKey: (key) => void this.#look(key).catch((error) => !this.#stop.signal.aborted && console.error(`!! node ${name}: ${error}`)),
+      fieldSelector: `spec.nodeName=${this.name}`,
+      onKey: (key) => void this.#look(key).catch((error) => !this.#stop.signal.aborted && console.error(`!! node ${this.name}: ${error}`)),
     });
-  }
-
-  /** What a FhirExport says to have its pods here and nowhere else. */
-  get worker() {
-    return { nodeSelector: { "test/node": this.name }, tolerations: [{ key: "test/node", operator: "Exists" as const }] };
   }
 
   async start(): Promise<void> {
     const path = pathOf(resources.nodes);
-    await this.#client.create(path, { apiVersion: "v1", kind: "Node", metadata: { name: this.name, labels: { "test/node": this.name } } });
+    await this.#client.create(path, {
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: { name: this.name, labels: { "fhir-export-test/namespace": this.#namespace } },
+    });
     const room = { cpu: "64", memory: "256Gi", pods: "500" };
     await this.#client.patch(`${path}/${this.name}/status`, {
       status: {
@@ -71,7 +73,7 @@ export class ScriptedNode {
       },
     });
     // instead of the taint not-ready that admission added
-    await this.#client.patch(`${path}/${this.name}`, { spec: { taints: [{ key: "test/node", effect: "NoSchedule" }] } });
+    await this.#client.patch(`${path}/${this.name}`, { spec: { taints: null } });
     this.#running = this.#pods.run(this.#stop.signal);
     await this.#pods.whenSynced();
   }
