@@ -35,11 +35,12 @@ interface Pod extends KubeObject {
   };
 }
 
-describe("process kubelet", { skip: needsPlane.skip }, () => {
+describe("process kubelet", () => {
   let namespace: Namespace;
   let kubelet: Kubelet;
   const folder = mkdtempSync(join(tmpdir(), "fhir-export-test-"));
   before(async () => {
+    if (needsPlane.skip) return;
     namespace = await makeNamespace();
     kubelet = await startKubelet({ kubeconfig: kubeconfig(), namespace: namespace.name });
   });
@@ -91,7 +92,7 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     until(`the process of ${name} to speak`, async () => (kubelet.log(name).includes("ready") ? kubelet.pidOf(name) : undefined));
   const ready = "console.log('ready'); setInterval(() => {}, 1000);";
 
-  test("an Indexed Job completes: every index ran in its own process, with its own address, and said so", async () => {
+  test("an Indexed Job completes: every index ran in its own process, with its own address, and said so", needsPlane, async () => {
     const script = `require("node:fs").writeFileSync(process.env.END, "index " + process.env.JOB_COMPLETION_INDEX + " at " + process.env.POD_IP)`;
     const env = [
       { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
@@ -122,7 +123,7 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     assert.ok(pods.every(({ status }) => status!.conditions!.some(({ type }) => type === "PodScheduled")));
   });
 
-  test("exit code 64 ends the whole Job by its podFailurePolicy", async () => {
+  test("exit code 64 ends the whole Job by its podFailurePolicy", needsPlane, async () => {
     const rules = [{ action: "FailJob", onExitCodes: { containerName: "main", operator: "In", values: [64] } }];
     const script = "process.exit(process.env.JOB_COMPLETION_INDEX === '1' ? 64 : 0)";
     const spec = { completionMode: "Indexed", completions: 2, parallelism: 2, backoffLimitPerIndex: 6, podFailurePolicy: { rules } };
@@ -136,7 +137,7 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     );
   });
 
-  test("suspend ends the processes; going on starts new ones", async () => {
+  test("suspend ends the processes; going on starts new ones", needsPlane, async () => {
     await makeJob("suspended", { podReplacementPolicy: "Failed", template: { spec: podSpec(ready) } });
     const [first] = await until("a pod", async () => {
       const pods = await podsOf("suspended");
@@ -155,40 +156,44 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     await isGone(second.metadata.name);
   });
 
-  test("delete sends SIGTERM; who ignores it is killed after the grace time; the end is reported before the pod goes", async () => {
-    const polite = `process.on("SIGTERM", () => { require("node:fs").writeFileSync(process.env.END, "polite"); process.exit(143); }); ${ready}`;
-    const env = [{ name: "END", value: "/dev/termination-log" }];
-    await makePod("polite", podSpec(polite, {}, { env }));
-    await makePod("stubborn", podSpec(`process.on("SIGTERM", () => console.log("no")); ${ready}`, { terminationGracePeriodSeconds: 1 }));
-    const pids = [await running("polite"), await running("stubborn")];
-    const ends = new Map<string, Pod>();
-    const stop = new AbortController();
-    const { resourceVersion } = await namespace.client.list(at(resources.pods));
-    const watching = (async () => {
-      for await (const { object } of namespace.client.watch<Pod>(at(resources.pods), {
-        resourceVersion,
-        timeoutSeconds: 60,
-        signal: stop.signal,
-      }))
-        if ("status" in object) ends.set(object.metadata.name, object as Pod);
-    })().catch(() => {});
-    const start = Date.now();
-    await Promise.all(["polite", "stubborn"].map((name) => namespace.client.delete(at(resources.pods, name))));
-    await isGone("polite");
-    assert.equal(alive(pids[0]!), false);
-    assert.equal(alive(pids[1]!), true);
-    await isGone("stubborn");
-    assert.equal(alive(pids[1]!), false);
-    assert.ok(Date.now() - start >= 1000);
-    assert.match(kubelet.log("stubborn"), /no/);
-    stop.abort();
-    await watching;
-    const terminated = (name: string) => ends.get(name)?.status?.containerStatuses?.[0]?.state.terminated;
-    assert.deepEqual([terminated("polite")?.exitCode, terminated("polite")?.message], [143, "polite"]);
-    assert.deepEqual([terminated("stubborn")?.exitCode, terminated("stubborn")?.signal], [137, 9]);
-  });
+  test(
+    "delete sends SIGTERM; who ignores it is killed after the grace time; the end is reported before the pod goes",
+    needsPlane,
+    async () => {
+      const polite = `process.on("SIGTERM", () => { require("node:fs").writeFileSync(process.env.END, "polite"); process.exit(143); }); ${ready}`;
+      const env = [{ name: "END", value: "/dev/termination-log" }];
+      await makePod("polite", podSpec(polite, {}, { env }));
+      await makePod("stubborn", podSpec(`process.on("SIGTERM", () => console.log("no")); ${ready}`, { terminationGracePeriodSeconds: 1 }));
+      const pids = [await running("polite"), await running("stubborn")];
+      const ends = new Map<string, Pod>();
+      const stop = new AbortController();
+      const { resourceVersion } = await namespace.client.list(at(resources.pods));
+      const watching = (async () => {
+        for await (const { object } of namespace.client.watch<Pod>(at(resources.pods), {
+          resourceVersion,
+          timeoutSeconds: 60,
+          signal: stop.signal,
+        }))
+          if ("status" in object) ends.set(object.metadata.name, object as Pod);
+      })().catch(() => {});
+      const start = Date.now();
+      await Promise.all(["polite", "stubborn"].map((name) => namespace.client.delete(at(resources.pods, name))));
+      await isGone("polite");
+      assert.equal(alive(pids[0]!), false);
+      assert.equal(alive(pids[1]!), true);
+      await isGone("stubborn");
+      assert.equal(alive(pids[1]!), false);
+      assert.ok(Date.now() - start >= 1000);
+      assert.match(kubelet.log("stubborn"), /no/);
+      stop.abort();
+      await watching;
+      const terminated = (name: string) => ends.get(name)?.status?.containerStatuses?.[0]?.state.terminated;
+      assert.deepEqual([terminated("polite")?.exitCode, terminated("polite")?.message], [143, "polite"]);
+      assert.deepEqual([terminated("stubborn")?.exitCode, terminated("stubborn")?.signal], [137, 9]);
+    },
+  );
 
-  test("Secrets, ConfigMaps and claims are folders, and every path to them is the host's, also in a mounted file", async () => {
+  test("Secrets, ConfigMaps and claims are folders, and every path to them is the host's, also in a mounted file", needsPlane, async () => {
     await makeClaim(namespace, "output", folder);
     const { client } = namespace;
     const task = JSON.stringify({ folder: "/output/data", other: "/outputs" });
@@ -257,7 +262,7 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     assert.deepEqual(readdirSync(folder), ["data"]);
   });
 
-  test("what it does not know fails the pod, by name", async () => {
+  test("what it does not know fails the pod, by name", needsPlane, async () => {
     const cases: [string, Record<string, unknown>][] = [
       ["spec.hostNetwork", podSpec("", { hostNetwork: true })],
       ["spec.containers[0].lifecycle", podSpec("", {}, { lifecycle: { preStop: { sleep: { seconds: 1 } } } })],
@@ -276,7 +281,7 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     }
   });
 
-  test("an image that is not there, and a command that cannot be started", async () => {
+  test("an image that is not there, and a command that cannot be started", needsPlane, async () => {
     await makePod("no-image", { ...podSpec(""), containers: [{ name: "main", image: "nowhere/x:1" }] });
     const waiting = await until("why it waits", async () => (await pod("no-image")).status?.containerStatuses?.[0]?.state.waiting);
     assert.deepEqual(waiting, { reason: "ErrImageNeverPull", message: "image nowhere/x:1 is not on this node" });
@@ -287,7 +292,7 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     assert.match(status!.containerStatuses![0]!.state.terminated!.message, /ENOENT/);
   });
 
-  test("kill, freeze and thaw from outside; a process that was killed takes its own children along", async () => {
+  test("kill, freeze and thaw from outside; a process that was killed takes its own children along", needsPlane, async () => {
     const script = `const child = require("node:child_process").spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"]);
       let n = 0; setInterval(() => console.log("tick " + n++), 20); console.log("child " + child.pid); ${ready}`;
     await makePod("killed", podSpec(script));
@@ -307,7 +312,7 @@ describe("process kubelet", { skip: needsPlane.skip }, () => {
     assert.equal(kubelet.kill("killed"), false);
   });
 
-  test("a node that is lost reports nothing until it is back", async () => {
+  test("a node that is lost reports nothing until it is back", needsPlane, async () => {
     await makePod("lost", podSpec(ready));
     const pid = await running("lost");
     await phase("lost", "Running");

@@ -1,13 +1,13 @@
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { constants, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { isConflict, isNotFound, KubeClient, pathOf, resources } from "../../src/kube/client.ts";
 import { Informer } from "../../src/kube/informer.ts";
-import { type Exit, type RunningProcess, runProcess } from "../../src/standalone/process.ts";
+import { runProcess } from "../../src/standalone/process.ts";
 import { type Guard, startGuard } from "./guard.ts";
-import { type Container, makeEnv, makeFiles, makeRewrite, type Pod, unknownField } from "./pod.ts";
+import { makeEnv, makeFiles, makeRewrite, type Pod, type Started, seconds, stateOf, unknownField } from "./pod.ts";
 
 export interface KubeletOptions {
   kubeconfig: string;
@@ -20,14 +20,6 @@ export interface KubeletOptions {
 const program = fileURLToPath(new URL("../../bin/fhir-export.mjs", import.meta.url));
 const knownImages = { "fhir-export:test": [process.execPath, program], "node:test": [process.execPath] };
 
-interface Started {
-  container: Container;
-  process: RunningProcess;
-  startedAt: string;
-  log: string;
-  termination: string;
-  exit?: Exit & { at: string };
-}
 interface Running {
   key: string;
   pod: Pod;
@@ -295,27 +287,6 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   return kubelet;
 }
 
-function stateOf({ exit, startedAt, termination, process }: Started): object {
-  if (!exit) return { running: { startedAt: seconds(startedAt) } };
-  const signal = exit.signal ? constants.signals[exit.signal] : undefined;
-  const exitCode = exit.code ?? (signal === undefined ? 128 : 128 + signal);
-  // the real one takes no more than 4,096 bytes
-  const message = exit.error?.message ?? read(termination).subarray(0, 4096).toString();
-  const reason = process.pid === undefined ? "StartError" : exitCode === 0 ? "Completed" : "Error";
-  return {
-    terminated: { exitCode, ...(signal && { signal }), reason, message, startedAt: seconds(startedAt), finishedAt: seconds(exit.at) },
-  };
-}
-
-const read = (path: string): Buffer => {
-  try {
-    return readFileSync(path);
-  } catch {
-    return Buffer.of();
-  }
-};
-/** the API's times have no fraction */
-const seconds = (time = new Date().toISOString()) => time.replace(/\.\d+/, "");
 const keyOf = ({ metadata }: Pod) => `${metadata.namespace}/${metadata.name}`;
 const podPath = ({ metadata: { namespace = "", name } }: Pod) => pathOf(resources.pods, { namespace, name });
 const readiness = (status: string) => ({

@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import { isNotFound, KubeClient, pathOf, resources } from "../../src/kube/client.ts";
 import type { ControlPlane } from "./control-plane.ts";
+import { until } from "./until.ts";
+
+export { until };
 
 /** Options of a test that needs the shared control plane: `test("...", needsPlane, async () => …)`. It is skipped, loudly, where there is none.
  *  That a file imports this one is how run.ts knows that it has to start it. */
@@ -68,14 +70,4 @@ export async function makeClaim({ client, name: namespace }: Namespace, name: st
   await client.create(pathOf(at("persistentvolumes")), made);
   const asked = { apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name, namespace }, spec: { ...spec, ...claim } };
   await client.create(pathOf(at("persistentvolumeclaims"), { namespace }), asked);
-}
-
-/** Polls until `look` finds something.
- *  @param what for the message when it does not */
-export async function until<Found>(what: string, look: () => Promise<Found | undefined | false>, ms = 30_000): Promise<Found> {
-  for (const deadline = Date.now() + ms; ; await sleep(25)) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    if (Date.now() > deadline) throw new Error(`after ${ms / 1000} s still not seen: ${what}`);
-  }
 }

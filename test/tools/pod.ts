@@ -1,6 +1,8 @@
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { isNotFound, type KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import type { Exit, RunningProcess } from "../../src/standalone/process.ts";
 
 /** The parts of a pod that the process kubelet acts on. */
 export interface Pod extends KubeObject {
@@ -214,3 +216,36 @@ function fieldOf(pod: Pod, ip: string, path: string): string {
   if (!(path in fields)) throw new Error(`the process kubelet does not know the field ${path}`);
   return fields[path]!;
 }
+
+/** A container that was started. */
+export interface Started {
+  container: Container;
+  process: RunningProcess;
+  startedAt: string;
+  log: string;
+  termination: string;
+  exit?: Exit & { at: string };
+}
+
+/** What a container's process does or did, as its state in the pod's status. */
+export function stateOf({ exit, startedAt, termination, process }: Started): object {
+  if (!exit) return { running: { startedAt: seconds(startedAt) } };
+  const signal = exit.signal ? constants.signals[exit.signal] : undefined;
+  const exitCode = exit.code ?? (signal === undefined ? 128 : 128 + signal);
+  // the real one takes no more than 4,096 bytes
+  const message = exit.error?.message ?? read(termination).subarray(0, 4096).toString();
+  const reason = process.pid === undefined ? "StartError" : exitCode === 0 ? "Completed" : "Error";
+  return {
+    terminated: { exitCode, ...(signal && { signal }), reason, message, startedAt: seconds(startedAt), finishedAt: seconds(exit.at) },
+  };
+}
+
+const read = (path: string): Buffer => {
+  try {
+    return readFileSync(path);
+  } catch {
+    return Buffer.of();
+  }
+};
+/** the API's times have no fraction */
+export const seconds = (time = new Date().toISOString()) => time.replace(/\.\d+/, "");
