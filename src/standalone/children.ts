@@ -1,5 +1,6 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { type Exit, runProcess } from "./process.ts";
 
 /** A process, told apart from a later one with the same number. */
 export interface Identity {
@@ -12,9 +13,9 @@ export interface Child {
   /** undefined when it could not be started */
   identity: Identity | undefined;
   progressPort: number | undefined;
-  exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  exited: Promise<Exit>;
   /** SIGTERM, then SIGKILL; resolves when it is gone */
-  stop(graceMs: number): Promise<void>;
+  stop(graceMs: number): Promise<Exit>;
 }
 
 /** What a worker needs of our environment; credentials that were given to standalone that way do not go on to it. */
@@ -22,30 +23,25 @@ const passed = ["PATH", "HOME", "TMPDIR", "TZ", "NODE_EXTRA_CA_CERTS", "NODE_OPT
 
 /** Starts a worker whose IPC channel is its lifeline: it exits when this process is gone (src/main.ts). */
 export function startChild([program, ...args]: string[], env: Record<string, string>): Child {
-  const inherited = Object.fromEntries(passed.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])));
-  const child: ChildProcess = spawn(program!, args, {
-    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  const inherited: Record<string, string> = {};
+  for (const name of passed) if (process.env[name] !== undefined) inherited[name] = process.env[name];
+  const child = runProcess({
+    command: program!,
+    args,
     env: { ...inherited, ...env },
-  });
-  const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
-    child.once("exit", (code, signal) => resolve({ code, signal }));
-    child.once("error", () => resolve({ code: null, signal: null }));
+    ipc: true,
+    onMessage: (message) => {
+      const { progressPort } = (message ?? {}) as { progressPort?: unknown };
+      if (typeof progressPort === "number") made.progressPort = progressPort;
+    },
   });
   const started = child.pid === undefined ? undefined : startOf(child.pid);
   const made: Child = {
     identity: child.pid === undefined || started === undefined ? undefined : { pid: child.pid, started },
     progressPort: undefined,
-    exited,
-    stop: async (graceMs) => {
-      child.kill("SIGTERM");
-      const timer = setTimeout(() => child.kill("SIGKILL"), graceMs);
-      await exited;
-      clearTimeout(timer);
-    },
+    exited: child.exited,
+    stop: child.stop,
   };
-  child.on("message", (message: { progressPort?: number }) => {
-    if (typeof message?.progressPort === "number") made.progressPort = message.progressPort;
-  });
   return made;
 }
 
