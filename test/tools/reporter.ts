@@ -23,7 +23,8 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
   for await (const event of source) {
     if ((event.type === "test:pass" || event.type === "test:fail") && event.data.nesting === 0 && event.data.file)
       countOf(event.data.file).ms += event.data.details.duration_ms;
-    if (event.type === "test:pass" && isLeaf(event.data)) {
+    // a suite that is skipped as a whole does not name its tests
+    if (event.type === "test:pass" && (isLeaf(event.data) || event.data.skip !== undefined)) {
       const { skip, todo, file, name } = event.data;
       if (skip !== undefined || todo !== undefined) {
         skipped += 1;
