@@ -48,7 +48,8 @@ export async function serveProgress(address: string, render: () => Progress): Pr
   const at = address.lastIndexOf(":");
   const server = createServer((request, response) => {
     if (request.method !== "GET" || request.url !== "/progress") return void response.writeHead(404).end();
-    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(render()));
+    // a reader that keeps its connection would keep the pod alive
+    response.writeHead(200, { "content-type": "application/json", connection: "close" }).end(JSON.stringify(render()));
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject).listen(Number(address.slice(at + 1)), address.slice(0, at).replace(/^\[|\]$/g, ""), resolve);

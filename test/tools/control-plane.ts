@@ -257,7 +257,13 @@ class Plane implements ControlPlane {
         ...[`--service-account-private-key-file=${join(this.folder, "sa.key")}`, `--root-ca-file=${this.caFile}`],
         "--use-service-account-credentials=true",
         // the default 20 requests a second would make 1,000 pods take 100 s
-        ...["--kube-api-qps=1000", "--kube-api-burst=2000", "--concurrent-job-syncs=10"],
+        ...[
+          "--kube-api-qps=1000",
+          // the default, 15 s, is how long the first pod with a claim would wait
+          "--pvclaimbinder-sync-period=1s",
+          "--kube-api-burst=2000",
+          "--concurrent-job-syncs=10",
+        ],
         `--controllers=${controllers.join(",")}`,
       ],
     ];
