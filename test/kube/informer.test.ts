@@ -248,6 +248,16 @@ describe("against the API server", () => {
     assert.deepEqual(informer.counters, { lists: 1, watches: 1, events: 3, errors: 0, missed: 0 });
   });
 
+  test("200 calls over TLS beside a watch share connections", needsPlane, async () => {
+    const { informer } = start();
+    await informer.whenSynced();
+    const before = proxy.connections;
+    for (let i = 0; i < 200; i++) await proxied.list(path, { limit: 1 });
+    const more = proxy.connections - before;
+    // one for the watch, one or two for the calls
+    assert.ok(more <= 3 && proxy.open <= 3, `${more} new connections, ${proxy.open} open`);
+  });
+
   test("a connection that is reset costs nothing but a new one", needsPlane, async () => {
     const { informer, errors } = start();
     await informer.whenSynced();
