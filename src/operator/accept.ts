@@ -47,9 +47,13 @@ function unready(kind: string, name: FhirExportSpec["sourceRef"]["name"], object
   if (!object) return `${kind} ${name} does not exist`;
   if (object.metadata.deletionTimestamp) return `${kind} ${name} is being deleted`;
   const ready = find(object.status?.conditions, "Ready");
-  if (ready?.status === "True" && (ready.observedGeneration ?? 0) >= (object.metadata.generation ?? 0)) return undefined;
-  return `${kind} ${name} is not ready${ready?.status === "False" ? `: ${ready.message}` : ""}`;
+  if (!ready || (ready.observedGeneration ?? 0) < (object.metadata.generation ?? 0)) return `${kind} ${name} ${notSeen}`;
+  if (ready.status === "True") return undefined;
+  return `${kind} ${name} is not ready: ${ready.message}`;
 }
+
+/** Said of an object that was made or edited a moment ago: nothing that anyone has to be told of. */
+export const notSeen = "was not looked at yet";
 
 interface Referred {
   metadata: ObjectMeta;

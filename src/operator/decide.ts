@@ -1,7 +1,7 @@
 import { dropConditions, find, isTrue } from "../api/conditions.ts";
 import { finalizer } from "../api/names.ts";
 import type { Effect, Failure } from "../contracts.ts";
-import { accept, secondsSince } from "./accept.ts";
+import { accept, notSeen, secondsSince } from "./accept.ts";
 import { admit } from "./admit.ts";
 import { activeDeadline, advance, resume, suspend } from "./advance.ts";
 import { conclude, type Decision, endStatus, isShown, settled } from "./end.ts";
@@ -105,7 +105,8 @@ const warnings = new Set(["Waiting", "Refused", "Failed"]);
 /** An event where the summary changes, after what caused it. */
 function announce({ status: before, attempt }: Facts, { status }: Decision): Effect[] {
   const [old, now] = [find(before.conditions, "Ready"), find(status.conditions, "Ready")];
-  if (!now || !told.has(now.reason) || (now.reason === old?.reason && before.attempt === attempt)) return [];
+  if (!now || !told.has(now.reason) || now.message.endsWith(notSeen)) return [];
+  if (now.reason === old?.reason && before.attempt === attempt && !old.message.endsWith(notSeen)) return [];
   const reason =
     now.reason === "Failed" || now.reason === "Refused" ? (find(status.conditions, "Failed")?.reason ?? now.reason) : now.reason;
   const note = isTrue(status.conditions, "Exact") || !find(status.conditions, "Exact") ? now.message : `${now.message}; not exact`;

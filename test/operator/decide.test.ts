@@ -135,7 +135,7 @@ const table: Row[] = [
     reason: "Waiting",
     ready: "Unknown",
     holds: ["Reconciling"],
-    message: /FhirSource s is not ready/,
+    message: /FhirSource s was not looked at yet/,
   },
   {
     case: "source is being deleted",
@@ -847,6 +847,17 @@ test("ended: ttlSecondsAfterFinished", () => {
   assert.deepEqual(effectsOf(ended, later(100)), ["deleteExport"]);
   const removed = go(world({ status, metadata: { annotations: { "fhirexport.dev/outcome": "Complete" } } }), later(40));
   assert.equal(removed.status.expirationTime, undefined, "taken back");
+});
+
+test("an export that is applied together with its source is not told to be waiting; one whose source turns out to be wrong is", () => {
+  const events = (one: ExportWorld) => go(one).effects.flatMap((effect) => (effect.do === "event" ? [effect.note] : []));
+  const fresh = world({ source: stale });
+  assert.deepEqual(events(fresh), []);
+  const { status } = go(fresh);
+  assert.deepEqual(events(world({ source: notReady, status })), ["waiting: FhirSource s is not ready: baseURL must be a URL"]);
+  assert.deepEqual(events(world({ source: stale, target: null })), [
+    "waiting: FhirSource s was not looked at yet; ExportTarget t does not exist",
+  ]);
 });
 
 const wakes: [string, ExportWorld, number | undefined][] = [
