@@ -44,21 +44,14 @@ const sticky =
   (type: "Complete" | "Cancelled" | "Failed") =>
   (self: FhirExport, old: FhirExport | undefined): boolean =>
     !isTrue(old?.status?.conditions, type) ||
-    self.status === undefined ||
-    isTrue(self.status.conditions, type) ||
-    (type === "Failed" && (self.status.attempt ?? 0) > (old?.status?.attempt ?? 0));
+    isTrue(self.status?.conditions, type) ||
+    (type === "Failed" && (self.status?.attempt ?? 0) > (old?.status?.attempt ?? 0));
 
 export const exportRules: Rule<FhirExport>[] = [
   {
     path: "metadata.name",
     message: "metadata.name must be a DNS label: at most 63 lower-case letters, digits and hyphens, no dots",
     holds: ({ metadata: { name } }) => name.length <= 63 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(name),
-  },
-  {
-    path: "status",
-    message: "a finished export keeps its status",
-    holds: (self, old) =>
-      !(isTrue(old?.status?.conditions, "Complete") || isTrue(old?.status?.conditions, "Cancelled")) || self.status !== undefined,
   },
   {
     path: "spec",

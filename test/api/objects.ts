@@ -358,7 +358,7 @@ export const statusCases = [
     case: "the status goes with Complete",
     old: { conditions: [condition("Complete")] },
     status: undefined,
-    refused: /a finished export keeps its status|complete/,
+    refused: /a complete export stays complete/,
   },
   {
     case: "Failed goes in the same attempt",
