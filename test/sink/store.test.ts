@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import {
+  AccountSASPermissions,
+  AccountSASResourceTypes,
+  generateAccountSASQueryParameters,
+  StorageSharedKeyCredential,
+} from "@azure/storage-blob";
 import { openStore } from "../../src/sink/open.ts";
+import { accountKey } from "../tools/azurite.ts";
 import { paths, readAll, storage } from "./stores.ts";
 
 const { kinds, place } = storage();
@@ -107,6 +114,48 @@ const failureOf = async (run: () => Promise<unknown>) => {
   }
   return undefined;
 };
+
+describe("a SAS is enough", () => {
+  const withSAS = async (permissions: string, resourceTypes: string) => {
+    const { target, secrets } = await place("azure");
+    if (!("azureBlob" in target)) throw new Error("not azure");
+    const sas = generateAccountSASQueryParameters(
+      {
+        services: "b",
+        resourceTypes,
+        permissions: AccountSASPermissions.parse(permissions),
+        expiresOn: new Date(Date.now() + 3_600_000),
+      },
+      new StorageSharedKeyCredential("devstoreaccount1", accountKey),
+    ).toString();
+    await writeFile(join(secrets, "target", "sas-token"), `?${sas}\n`);
+    return openStore({ ...target, azureBlob: { ...target.azureBlob, auth: "sas" } }, secrets);
+  };
+
+  test("to write, read, list and remove", async () => {
+    const store = await withSAS("rwdlac", AccountSASResourceTypes.parse("sco").toString());
+    await store.prepare();
+    assert(await store.create("x", bytes("x")));
+    const writer = store.blocks("P-1.ndjson", "application/fhir+ndjson");
+    await writer.stage("aaaaaaaa-1", bytes("one\n"));
+    assert.equal(await writer.commit([["aaaaaaaa-1", 4]]), "committed");
+    assert.deepEqual(await paths(store), ["P-1.ndjson", "x"]);
+    assert.equal(store.url("x").includes("sig="), false, "the manifest's URL holds no credential");
+    await store.remove("x");
+    assert.deepEqual(await paths(store), ["P-1.ndjson"]);
+  });
+
+  test("one that allows reading only is refused with what it must allow", async () => {
+    const failure = await failureOf(() =>
+      withSAS("r", AccountSASResourceTypes.parse("sco").toString()).then((store) =>
+        store.prepare().then(() => store.create("x", bytes("x"))),
+      ),
+    );
+    assert.deepEqual([failure?.kind, failure?.reason], ["terminal", "TargetUnauthorized"]);
+    assert.match(failure!.message, /read, write, list, create and delete/);
+    assert.equal(failure!.message.includes("sig="), false);
+  });
+});
 
 describe("storage that refuses says what to mend", () => {
   const open = async (kind: "directory" | "azure", change: (target: { azureBlob: Record<string, unknown> }) => void) => {
