@@ -1,0 +1,115 @@
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+import type { Task } from "../../src/contracts.ts";
+import { storage } from "../sink/stores.ts";
+import type { Behaviour, Fault } from "../sources/faults.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { Export, linesOf } from "./harness.ts";
+
+const { place } = storage();
+let source: Source;
+before(async () => {
+  source = await startSource();
+});
+after(() => source.close());
+
+const normal: Behaviour = {
+  paging: "cursor",
+  maxCount: 250,
+  gzip: false,
+  pretty: false,
+  linkHeader: false,
+  linksLast: false,
+  unknownParameters: "reject",
+  ignore: [],
+  ignoreButRepeat: false,
+  noCount: false,
+  alwaysTotal: false,
+  refuseSort: false,
+  unstableOrder: false,
+  countError: 0,
+};
+afterEach(() => {
+  source.set(normal);
+  source.clearFaults();
+});
+
+/** What real servers do differently (reference: real FHIR servers as sources). */
+const cases: {
+  name: string;
+  behaviour?: Behaviour;
+  faults?: Fault[];
+  export?: Partial<Task["export"]>;
+  source?: Partial<Task["source"]>;
+  pretty?: boolean;
+}[] = [
+  { name: "offset paging", behaviour: { paging: "offset" } },
+  { name: "a snapshot of each search", behaviour: { paging: "snapshot" } },
+  { name: "pretty pages, links behind the entries", behaviour: { pretty: true, linksLast: true }, pretty: true },
+  { name: "gzip", behaviour: { gzip: true } },
+  { name: "small pages, whatever was asked for", behaviour: { maxCount: 37 }, source: { count: 1000 } },
+  { name: "no counts", behaviour: { noCount: true } },
+  {
+    name: "no counts, since and until",
+    behaviour: { noCount: true },
+    export: { since: "2021-01-01T00:00:00.000Z", until: "2023-06-01T00:00:00.000Z" },
+  },
+  { name: "no order", behaviour: { refuseSort: true } },
+  { name: "another order each time", behaviour: { unstableOrder: true } },
+  { name: "no search by _lastUpdated, which is ignored without a word", behaviour: { ignore: ["_lastUpdated"] } },
+  {
+    name: "no search by _lastUpdated: since and until are kept here",
+    behaviour: { ignore: ["_lastUpdated"] },
+    export: { since: "2021-01-01T00:00:00.000Z", until: "2023-06-01T00:00:00.000Z" },
+  },
+  { name: "_lastUpdated is ignored, and yet repeated", behaviour: { ignore: ["_lastUpdated"], ignoreButRepeat: true } },
+  { name: "unknown parameters are ignored", behaviour: { unknownParameters: "ignore" } },
+  { name: "outcomes among the data", faults: [{ kind: "outcome", times: "always" }] },
+  {
+    name: "429 with Retry-After, 503, dropped and cut pages now and then",
+    source: { retrySeconds: 20 },
+    faults: [
+      { kind: "status", status: 429, retryAfter: 1, skip: 20, times: 2 },
+      { kind: "status", status: 503, skip: 40, times: 2 },
+      { kind: "drop", skip: 60, times: 2 },
+      { kind: "cut", skip: 70, times: 2, match: "&_sort=" },
+      { kind: "cut", clean: true, skip: 72, times: 2, match: "&_sort=" },
+    ],
+  },
+  { name: "next links that expire", faults: [{ kind: "expired", skip: 25, times: 1 }] },
+  {
+    name: "a page that holds less than it should, once",
+    faults: [{ kind: "shortPage", missing: 3, skip: 12, times: 1, match: "&_sort=" }],
+  },
+  { name: "a last page that is announced too early, once", faults: [{ kind: "noNext", skip: 14, times: 1, match: "&_sort=" }] },
+  { name: "counts that are estimates", behaviour: { countError: 3 } },
+];
+
+describe("the same lines from servers of all kinds", () => {
+  for (const { name, behaviour, faults, export: parameters, source: change, pretty } of cases)
+    test(name, async () => {
+      source.set({ ...normal, ...behaviour });
+      source.inject(...(faults ?? []));
+      const where = await place("directory");
+      const done = await new Export(where, source.baseURL, {
+        export: { types: ["Patient", "Observation", "Group", "Encounter"], ...parameters },
+        source: { ...change },
+      }).all();
+      assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, true]);
+      const { lines, doubled } = await linesOf(await where.open());
+      assert.deepEqual(doubled, []);
+      const updated = (line: Buffer) =>
+        Date.parse((JSON.parse(line.toString()) as { meta: { lastUpdated: string } }).meta.lastUpdated.replace(/(\.\d{3})\d+/, "$1"));
+      const [since, until] = [parameters?.since, parameters?.until].map((at) => (at === undefined ? undefined : Date.parse(at)));
+      const wanted = new Map(
+        [...source.dump()]
+          .filter(([key]) => /^(Patient|Observation|Group|Encounter)\//.test(key))
+          .filter(([, line]) => (since === undefined || updated(line) >= since) && (until === undefined || updated(line) < until)),
+      );
+      assert(wanted.size > 500);
+      assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
+      // the sample's own texts have white space, too; it does not count
+      const squeeze = (text: string) => text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
+      for (const [key, line] of wanted) assert.equal(lines.get(key), pretty ? squeeze(line.toString()) : line.toString());
+    });
+});
