@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { FilePart, Plan, ShardResult, TypeCount } from "../contracts.ts";
 import { transient } from "../failure.ts";
+import { countMatches } from "../fhir/reads.ts";
 import { digestsOf } from "../sink/digest.ts";
 import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix } from "../sink/layout.ts";
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../sink/manifest.ts";
@@ -14,12 +15,15 @@ import type { Outcome, Work } from "./task.ts";
 const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
 
 /** Proves by storage (not by what a Job says) that every shard has its result, writes the manifest last and once, and removes the working files. */
-export async function seal({ task, store, log }: Work): Promise<Outcome> {
+export async function seal(work: Work): Promise<Outcome> {
+  const { task, store, log } = work;
   const plan = await readPlan(store, task.uid);
   if (!plan) throw transient("Internal", "there is no plan.json");
   const sealed = await store.read(manifestPath);
   if (!sealed) {
-    const manifest = await makeManifest(plan, await readResults(store, plan), task.export, store);
+    const results = await readResults(store, plan);
+    const doubts = [...results.flatMap(miscounted), ...(await touched(work, plan))];
+    const manifest = await makeManifest(plan, results, doubts, task.export, store);
     // a seal that was killed may have left its own: the same results give the same lines
     await store.create(sumsPath, renderSums(manifest), "text/plain");
     if ((await store.create(manifestPath, renderManifest(manifest))) === undefined) log.info("another seal was first");
@@ -41,7 +45,13 @@ async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
   return results as ShardResult[];
 }
 
-async function makeManifest(plan: Plan, results: ShardResult[], request: Work["task"]["export"], store: Store): Promise<Manifest> {
+async function makeManifest(
+  plan: Plan,
+  results: ShardResult[],
+  doubts: string[],
+  request: Work["task"]["export"],
+  store: Store,
+): Promise<Manifest> {
   const url = (path: string) => store.url(path);
   const withDigest = async (file: FilePart) => (file.sha256 ? file : { ...file, ...(await digestsOf(store, file)) });
   const output = await eachParallel(
@@ -49,7 +59,7 @@ async function makeManifest(plan: Plan, results: ShardResult[], request: Work["t
     async ({ type, file }) => manifestItem(type, await withDigest(file), url),
   );
   const errors = results.flatMap(({ errorFiles }) => errorFiles);
-  const notices = await writeNotices(store, [...(request.warnings ?? []), ...(plan.warnings ?? []), ...results.flatMap(inexact)]);
+  const notices = await writeNotices(store, [...(request.warnings ?? []), ...(plan.warnings ?? []), ...doubts]);
   return {
     transactionTime: plan.transactionTime,
     request: request.request ?? "",
@@ -59,19 +69,35 @@ async function makeManifest(plan: Plan, results: ShardResult[], request: Work["t
     output,
     deleted: [],
     extension: {
-      [exactKey]: results.every(({ counted }) => counted === undefined),
+      [exactKey]: doubts.length === 0,
       [errorsKey]: results.reduce((sum, result) => sum + result.errors, 0),
     },
     error: [...notices, ...errors].map((file) => manifestItem("OperationOutcome", file, url)),
   };
 }
 
-const inexact = ({ type, shard, seen, counted }: ShardResult) =>
+const miscounted = ({ type, shard, seen, counted }: ShardResult) =>
   counted === undefined
     ? []
     : [
         `The source counts ${counted} resources of ${type} in the window of shard ${shard} but has shown ${seen}; some may be missing or newer.`,
       ];
+
+/** Types that were written to while the export ran. A resource that is updated or deleted leaves its window before or after it was read, and moves
+ *  others where pages are offsets: what came out may then lack it, so the export does not call itself exact. */
+async function touched({ task, source }: Work, plan: Plan): Promise<string[]> {
+  if (!plan.source.windows || !plan.source.counts) return [];
+  const from = new Date(Date.parse(plan.transactionTime) + 1 + task.source.settleSeconds * 1000).toISOString();
+  const types = [...new Set(plan.shards.map(({ type }) => type))];
+  const counts = await eachParallel(types, (type) => countMatches(source, { type, from }));
+  return types.flatMap((type, index) =>
+    counts[index]
+      ? [
+          `${counts[index]} resources of ${type} were written after transactionTime, while the export ran; one that existed before may be missing.`,
+        ]
+      : [],
+  );
+}
 
 /** What the user should know, as one file of OperationOutcomes. */
 async function writeNotices(store: Store, texts: string[]): Promise<FilePart[]> {
