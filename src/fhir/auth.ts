@@ -2,28 +2,66 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
+import { clientSecretToken, TokenClient } from "./oauth2.ts";
+import { smartToken } from "./smart.ts";
+import { TokenHolder } from "./token.ts";
 
-/** The `authorization` header for the next request. Files are read at each use, so a rotated Secret counts at once. */
-export type Authorize = () => Promise<string | undefined>;
+/** How requests to the source are signed in. */
+export interface Credentials {
+  /** The `authorization` header for the next request; undefined = none.
+   *  @throws terminal SourceUnauthorized, naming the field or the Secret key to mend; transient while a token endpoint is out of service */
+  header(): Promise<string | undefined>;
+  /** The source answered 401 to what was sent. @returns whether header() has something else now, or can get it */
+  renew(sent: string | undefined): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/** Reads a file of the source's Secret. Read at each use, so a rotated Secret counts at once. */
+export type ReadSecret = (key: string) => Promise<string>;
 
 /** @param folder the Task's folder; credentials are files below `source/` (contracts.ts)
- *  @throws terminal SourceUnauthorized at use, naming the missing Secret key */
-export function authorizer(auth: Task["source"]["auth"], folder: string): Authorize {
-  const secret = async (file: string) => {
+ *  @param signal ends what is under way */
+export function credentials(source: Task["source"], folder: string, signal: AbortSignal): Credentials {
+  const { auth } = source;
+  const secret: ReadSecret = async (key) => {
+    let text: string;
     try {
-      return (await readFile(join(folder, "source", file), "utf8")).trim();
+      text = (await readFile(join(folder, "source", key), "utf8")).trim();
     } catch (cause) {
-      throw terminal("SourceUnauthorized", `the Secret of the FhirSource's auth.${auth.kind} has no key "${file}"`, cause);
+      throw terminal("SourceUnauthorized", `the Secret of the FhirSource's auth.${auth.kind} has no key "${key}"`, cause);
     }
+    if (text === "") throw terminal("SourceUnauthorized", `key "${key}" in the Secret of the FhirSource's auth.${auth.kind} is empty`);
+    return text;
   };
   switch (auth.kind) {
     case "none":
-      return async () => undefined;
+      return { header: async () => undefined, renew: async () => false, close: async () => {} };
     case "basic":
-      return async () => `Basic ${Buffer.from(`${await secret("username")}:${await secret("password")}`).toString("base64")}`;
+      return fixed(async () => `Basic ${Buffer.from(`${await secret("username")}:${await secret("password")}`).toString("base64")}`);
     case "bearer":
-      return async () => `Bearer ${await secret("token")}`;
-    default:
-      throw terminal("SourceUnauthorized", `this version cannot use auth.${auth.kind} of the FhirSource; use none, basic or bearer`);
+      return fixed(async () => `Bearer ${checkToken(await secret("token"), 'key "token" in the Secret of the FhirSource\'s auth.bearer')}`);
+    case "oauth2":
+    case "smart": {
+      const client = new TokenClient(source, folder, signal);
+      const fetch = auth.kind === "smart" ? smartToken(client, auth, secret) : clientSecretToken(client, auth, secret);
+      return new TokenHolder(fetch, () => client.close());
+    }
+    case "workloadIdentity":
+      return new TokenHolder(async () => {
+        // MSAL takes long to load, and most sources do not need it
+        const { identityToken } = await import("../identity.ts");
+        return identityToken("source", auth.scope ?? "", { abortSignal: signal }, auth.clientID);
+      });
   }
+}
+
+/** What is in the files: after a rotation a 401 means that the old one was sent. */
+function fixed(header: () => Promise<string>): Credentials {
+  return { header, renew: async (sent) => (await header()) !== sent, close: async () => {} };
+}
+
+/** @throws terminal SourceUnauthorized where the text cannot be in a header, without showing it */
+export function checkToken(text: string, what: string): string {
+  if (!/^[\x21-\x7e]+$/.test(text)) throw terminal("SourceUnauthorized", `${what} holds characters that no token has`);
+  return text;
 }

@@ -1,11 +1,10 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { Agent, request } from "undici";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
-import { authorizer } from "./auth.ts";
+import { type Credentials, credentials } from "./auth.ts";
+import { connector, tlsHint } from "./tls.ts";
 
 export interface Answer {
   status: number;
@@ -27,7 +26,7 @@ export class SourceClient {
   throttledMs = 0;
   readonly #source: Task["source"];
   readonly #signal: AbortSignal;
-  readonly #authorize: () => Promise<string | undefined>;
+  readonly #credentials: Credentials;
   readonly #agent: Agent;
   #notBefore = 0;
 
@@ -35,14 +34,13 @@ export class SourceClient {
     this.#source = source;
     this.#signal = signal;
     this.base = new URL(source.baseURL.replace(/\/*$/, "/"));
-    this.#authorize = authorizer(source.auth, folder);
-    // HTTP/2 would put all chains on one connection (reference: operators B.7)
+    this.#credentials = credentials(source, folder, signal);
     this.#agent = new Agent({
       connections: Math.max(1, source.share.requests),
       allowH2: false,
       headersTimeout: answerTimeoutMs,
       bodyTimeout: answerTimeoutMs,
-      connect: { timeout: 10_000, ...privateCA(folder) },
+      connect: connector(folder),
     });
   }
 
@@ -81,8 +79,15 @@ export class SourceClient {
   }
 
   async #once(url: URL): Promise<Answer> {
+    const sent = await this.#credentials.header();
+    const answer = await this.#send(url, sent);
+    // a token that was revoked early, or a Secret that was rotated a moment ago
+    if (answer.status !== 401 || !(await this.#credentials.renew(sent))) return answer;
+    return this.#send(url, await this.#credentials.header());
+  }
+
+  async #send(url: URL, authorization: string | undefined): Promise<Answer> {
     await this.#turn();
-    const authorization = await this.#authorize();
     try {
       const answer = await request(url, {
         dispatcher: this.#agent,
@@ -121,7 +126,7 @@ export class SourceClient {
       const code = (error as NodeJS.ErrnoException).code ?? (error as Error).name;
       throw transient(
         "SourceUnreachable",
-        `the source at ${showURL(this.base)} does not answer (${code}); check spec.baseURL of the FhirSource and the network`,
+        `the source at ${showURL(this.base)} does not answer (${code}); check ${tlsHint(code) ?? "spec.baseURL of the FhirSource and the network"}`,
         error,
       );
     }
@@ -162,15 +167,7 @@ export class SourceClient {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy();
-  }
-}
-
-function privateCA(folder: string): { ca: string } | undefined {
-  try {
-    return { ca: readFileSync(join(folder, "source", "ca.crt"), "utf8") };
-  } catch {
-    return undefined;
+    await Promise.all([this.#agent.destroy(), this.#credentials.close()]);
   }
 }
 

@@ -1,0 +1,248 @@
+import { randomBytes } from "node:crypto";
+import { createServer, type IncomingMessage, type ServerResponse, request as send } from "node:http";
+import { createServer as createSecureServer } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { TLSSocket } from "node:tls";
+import { createLocalJWKSet, decodeJwt, type JWK, jwtVerify } from "jose";
+
+export interface Client {
+  id: string;
+  /** OAuth 2: client_secret_basic */
+  secret?: string;
+  /** SMART: registered public keys, with kid and alg */
+  keys?: JWK[];
+  /** what it may ask for; absent: anything */
+  scopes?: string[];
+}
+
+/** A scripted answer of the token endpoint or the discovery, instead of the real one. */
+export interface Scripted {
+  /** which; default the token endpoint */
+  at?: "token" | "discovery";
+  times?: number | "always";
+  status?: number;
+  headers?: Record<string, string>;
+  body?: string;
+  /** closes the connection without an answer */
+  drop?: boolean;
+}
+
+export interface TokenServerOptions {
+  /** base URL of the FHIR server that is behind it; without it, it only gives tokens */
+  source?: string;
+  clients?: Client[];
+  /** seconds a token is good for; undefined members of the answer are left out */
+  expiresIn?: number;
+  /** ms that a token request takes */
+  delay?: number;
+  /** makes it an https server; `ca` asks for client certificates of that authority and demands one */
+  tls?: { cert: string; key: string; ca?: string };
+  /** what the discovery names; `{}` names nothing */
+  configuration?: Record<string, unknown>;
+}
+
+export interface TokenServer {
+  /** FHIR base URL: what is behind it, for valid tokens only */
+  readonly baseURL: string;
+  readonly tokenURL: string;
+  /** every token request and discovery: what became of it */
+  readonly asked: readonly { at: "token" | "discovery"; status: number; why?: string; form: URLSearchParams; authorization?: string }[];
+  /** tokens given */
+  readonly issued: readonly string[];
+  /** requests for data: status, and the name in the client certificate */
+  readonly served: readonly { status: number; client?: string }[];
+  clients: Client[];
+  expiresIn: number | undefined;
+  script(...answers: Scripted[]): void;
+  clearScript(): void;
+  /** ends the validity of all tokens given so far */
+  revoke(): void;
+  /** new certificates for new connections */
+  setTLS(tls: { cert: string; key: string; ca?: string }): void;
+  close(): Promise<void>;
+}
+
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/** A small OAuth 2 and SMART Backend Services authorization server, and before a FHIR server the guard that takes its tokens only. It checks
+ *  what the specification says it must (reference: bulk-data 1.10). */
+export async function startTokenServer(options: TokenServerOptions = {}): Promise<TokenServer> {
+  const asked: TokenServer["asked"][number][] = [];
+  const served: TokenServer["served"][number][] = [];
+  const issued: string[] = [];
+  const valid = new Map<string, number>();
+  const seen = new Set<string>();
+  const script: Scripted[] = [];
+  const sockets = new Set<Socket>();
+  const scheme = options.tls ? "https" : "http";
+  let origin = "";
+
+  const server: TokenServer = {
+    get baseURL() {
+      return `${origin}/fhir`;
+    },
+    get tokenURL() {
+      return `${origin}/auth/token`;
+    },
+    asked,
+    issued,
+    served,
+    clients: options.clients ?? [],
+    expiresIn: "expiresIn" in options ? options.expiresIn : 300,
+    script: (...answers) => void script.push(...answers),
+    clearScript: () => void (script.length = 0),
+    revoke: () => valid.clear(),
+    setTLS: (tls) => void (listener as ReturnType<typeof createSecureServer>).setSecureContext(secure(tls)),
+    async close() {
+      const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+
+  /** @returns the client @throws Refused */
+  const authenticate = async (request: IncomingMessage, form: URLSearchParams): Promise<Client> => {
+    const basic = /^Basic (.+)$/.exec(request.headers.authorization ?? "")?.[1];
+    if (basic) {
+      const [id, secret] = Buffer.from(basic, "base64").toString().split(":").map(decodeURIComponent);
+      const client = server.clients.find((one) => one.id === id);
+      if (client?.secret === undefined || client.secret !== secret)
+        throw new Refused("invalid_client", "unknown client or wrong secret", 401);
+      return client;
+    }
+    if (form.get("client_assertion_type") !== assertionType) throw new Refused("invalid_client", "no way of authentication that is known");
+    const assertion = form.get("client_assertion") ?? "";
+    try {
+      const claims = decodeJwt(assertion);
+      const client = server.clients.find(({ id, keys }) => id === claims.iss && keys);
+      if (!client) throw new Error("unknown client");
+      await jwtVerify(assertion, createLocalJWKSet({ keys: client.keys! }), {
+        algorithms: ["RS384", "ES384"],
+        typ: "JWT",
+        issuer: client.id,
+        subject: client.id,
+        audience: server.tokenURL,
+        requiredClaims: ["iss", "sub", "aud", "exp", "jti"],
+      });
+      if (claims.exp! > Date.now() / 1000 + 300) throw new Error("exp is more than 5 minutes ahead");
+      if (seen.has(`${claims.iss} ${claims.jti}`)) throw new Error("jti was used before");
+      seen.add(`${claims.iss} ${claims.jti}`);
+      return client;
+    } catch (error) {
+      throw new Refused("invalid_client", (error as Error).message);
+    }
+  };
+
+  const giveToken = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const form = new URLSearchParams(await read(request).then(String));
+    const { authorization } = request.headers;
+    const note = (status: number, why?: string) =>
+      asked.push({ at: "token", status, ...(why && { why }), form, ...(authorization && { authorization }) });
+    if (options.delay) await sleep(options.delay);
+    if (scripted("token", response, note)) return;
+    try {
+      if (request.method !== "POST") throw new Refused("invalid_request", "POST it");
+      if (form.get("grant_type") !== "client_credentials") throw new Refused("unsupported_grant_type", "only client_credentials");
+      const client = await authenticate(request, form);
+      const scope = form.get("scope") ?? "";
+      if (client.scopes && !scope.split(" ").every((one) => client.scopes!.includes(one))) throw new Refused("invalid_scope", "not yours");
+      const token = randomBytes(24).toString("base64url");
+      issued.push(token);
+      valid.set(token, Date.now() + (server.expiresIn ?? 3600) * 1000);
+      note(200);
+      json(response, 200, { access_token: token, token_type: "Bearer", expires_in: server.expiresIn, scope });
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      note(error.status, error.message);
+      json(response, error.status, { error: error.code, error_description: `${error.message} ${form} ${authorization}` });
+    }
+  };
+
+  const scripted = (at: "token" | "discovery", response: ServerResponse, note: (status: number) => void): boolean => {
+    const index = script.findIndex((one) => (one.at ?? "token") === at && one.times !== 0);
+    const found = script[index];
+    if (!found) return false;
+    if (found.times !== "always") found.times = (found.times ?? 1) - 1;
+    note(found.drop ? 0 : (found.status ?? 200));
+    if (found.drop) response.destroy();
+    else response.writeHead(found.status ?? 200, { "content-type": "application/json", ...found.headers }).end(found.body ?? "{}");
+    return true;
+  };
+
+  /** Data, for tokens that are valid at this moment. */
+  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? "")?.[1];
+    const client = (request.socket as TLSSocket).getPeerCertificate?.().subject?.CN;
+    const note = (status: number) => served.push({ status, ...(client && { client: String(client) }) });
+    if (server.clients.length > 0 && !((valid.get(token ?? "") ?? 0) > Date.now())) {
+      note(401);
+      response.setHeader("www-authenticate", "Bearer");
+      return json(response, 401, { resourceType: "OperationOutcome" });
+    }
+    const { authorization: _, ...headers } = request.headers as Record<string, string>;
+    const body = await read(request);
+    // the host is ours, so that the links of pages lead here
+    const answer = await forward(new URL(request.url!, options.source), request.method!, headers, body);
+    note(answer.status);
+    const text = options.tls ? Buffer.from(answer.body.toString().replaceAll(`http://${headers.host}/`, `${origin}/`)) : answer.body;
+    const type = answer.headers["content-type"];
+    response.writeHead(answer.status, { date: answer.headers.date, "content-length": text.length, ...(type && { "content-type": type }) });
+    response.end(text);
+  };
+
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { pathname } = new URL(request.url ?? "/", origin);
+    if (pathname === "/auth/token") return giveToken(request, response);
+    if (pathname === "/fhir/.well-known/smart-configuration") {
+      const note = (status: number) => asked.push({ at: "discovery", status, form: new URLSearchParams() });
+      if (scripted("discovery", response, note)) return;
+      note(200);
+      return json(response, 200, options.configuration ?? { token_endpoint: server.tokenURL, capabilities: [], grant_types_supported: [] });
+    }
+    if (options.source && pathname.startsWith("/fhir")) return serve(request, response);
+    json(response, 404, {});
+  };
+  const listen = (request: IncomingMessage, response: ServerResponse) =>
+    void handle(request, response).catch(() => response.writeHead(500).end());
+  const listener = options.tls ? createSecureServer(secure(options.tls), listen) : createServer(listen);
+  listener.on(options.tls ? "secureConnection" : "connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  origin = `${scheme}://127.0.0.1:${(listener.address() as AddressInfo).port}`;
+  return server;
+}
+
+class Refused extends Error {
+  readonly code: string;
+  readonly status: number;
+  constructor(code: string, message: string, status = 400) {
+    super(message);
+    this.code = code;
+    this.status = status;
+  }
+}
+
+const secure = ({ ca, ...pair }: { cert: string; key: string; ca?: string }) => ({
+  ...pair,
+  ...(ca && { ca, requestCert: true, rejectUnauthorized: true }),
+});
+
+async function read(request: IncomingMessage): Promise<Buffer> {
+  return Buffer.concat(await request.toArray());
+}
+
+function json(response: ServerResponse, status: number, value: unknown): void {
+  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(value));
+}
+
+async function forward(url: URL, method: string, headers: Record<string, string>, body: Buffer) {
+  const answer = await new Promise<IncomingMessage>((resolve, reject) =>
+    send(url, { method, headers: { ...headers, connection: "close" } }, resolve)
+      .on("error", reject)
+      .end(body),
+  );
+  return { status: answer.statusCode!, headers: answer.headers, body: await read(answer) };
+}
