@@ -422,6 +422,10 @@ export interface FhirExportRun {
     name: string;
   };
   /**
+   * Name of the Secret with the client certificate for the source.
+   */
+  sourceCertificate?: string;
+  /**
    * How the worker signs in at the target.
    */
   targetAuth?: string;

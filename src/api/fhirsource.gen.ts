@@ -132,11 +132,11 @@ export interface FhirSourceSpec {
     };
   };
   /**
-   * Whom to trust.
+   * Whom to trust, and how to be known.
    */
   tls?: {
     /**
-     * Certificate authorities to trust instead of the well-known ones, under the key ca.crt (PEM).
+     * Certificate authorities to trust instead of the well-known ones, under the key ca.crt (PEM). A token endpoint may have a certificate of either.
      */
     caRef?: {
       /**
@@ -145,6 +145,15 @@ export interface FhirSourceSpec {
       kind?: "ConfigMap" | "Secret";
       /**
        * Its name.
+       */
+      name: string;
+    };
+    /**
+     * Client certificate for servers that ask for one (mutual TLS), also at the token endpoint: a Secret with the keys tls.crt and tls.key (PEM, without passphrase), such as one of type kubernetes.io/tls.
+     */
+    clientCertificateRef?: {
+      /**
+       * Name of the Secret.
        */
       name: string;
     };

@@ -140,12 +140,13 @@ function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings
 function projected(object: FhirExport, run: FhirExportRun) {
   const secret = (name: string, items: { key: string; path: string }[]) => ({ secret: { name, items } });
   const files = (folder: string, names: string[]) => names.map((key) => ({ key, path: `${folder}/${key}` }));
-  const { sourceAuth = "", sourceSecret, sourceCA, targetAuth = "", targetSecret } = run;
+  const { sourceAuth = "", sourceSecret, sourceCA, sourceCertificate, targetAuth = "", targetSecret } = run;
   const ca = files("source", ["ca.crt"]);
   return [
     secret(taskName(object.metadata, run.attempt), [{ key: "task.json", path: "task.json" }]),
     ...(sourceSecret ? [secret(sourceSecret, files("source", sourceFiles[sourceAuth] ?? []))] : []),
     ...(sourceCA ? [sourceCA.kind === "Secret" ? secret(sourceCA.name, ca) : { configMap: { name: sourceCA.name, items: ca } }] : []),
+    ...(sourceCertificate ? [secret(sourceCertificate, files("source", ["tls.crt", "tls.key"]))] : []),
     ...(targetSecret ? [secret(targetSecret, files("target", targetFiles[targetAuth] ?? []))] : []),
   ];
 }

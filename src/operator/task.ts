@@ -32,6 +32,7 @@ export function makeRun(
     sourceAuth: sourceAuth(source),
     ...(sourceSecret ? { sourceSecret } : {}),
     ...(tls?.caRef ? { sourceCA: { kind: tls.caRef.kind ?? "ConfigMap", name: tls.caRef.name } } : {}),
+    ...(tls?.clientCertificateRef ? { sourceCertificate: tls.clientCertificateRef.name } : {}),
     ...(azureBlob ? { targetAuth: targetAuth(azureBlob.auth) } : {}),
     ...(targetSecret ? { targetSecret } : {}),
     ...(volume ? { claimName: volume.claimName } : {}),

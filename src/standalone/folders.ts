@@ -5,7 +5,7 @@ import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 
 /** Keys of a Secret: the files that workers read (contracts.ts). */
-const sourceKeys = ["username", "password", "token", "client-secret", "private-key.jwk", "ca.crt"];
+const sourceKeys = ["username", "password", "token", "client-secret", "private-key.jwk"];
 const targetKeys = ["connection-string", "sas-token"];
 
 /** The folders of a standalone below its data folder: Secrets, and one folder per attempt that is laid out as the volume of a worker pod. */
@@ -60,17 +60,18 @@ export class Folders {
     const draft = `${folder}.draft`;
     rmSync(draft, { recursive: true, force: true });
     mkdirSync(draft, { mode: 0o700 });
-    this.#linkKeys(join(draft, "source"), sourceKeys, [run.sourceSecret, run.sourceCA?.name]);
-    this.#linkKeys(join(draft, "target"), targetKeys, [run.targetSecret]);
+    for (const name of ["source", "target"]) mkdirSync(join(draft, name), { mode: 0o700 });
+    this.#linkKeys(join(draft, "source"), sourceKeys, run.sourceSecret);
+    this.#linkKeys(join(draft, "source"), ["ca.crt"], run.sourceCA?.name);
+    this.#linkKeys(join(draft, "source"), ["tls.crt", "tls.key"], run.sourceCertificate);
+    this.#linkKeys(join(draft, "target"), targetKeys, run.targetSecret);
     writeFileSync(join(draft, "task.json"), JSON.stringify(task), { mode: 0o600, flush: true });
     renameSync(draft, folder);
   }
 
-  #linkKeys(folder: string, keys: string[], secrets: (string | undefined)[]): void {
-    mkdirSync(folder, { mode: 0o700 });
-    for (const secret of secrets)
-      for (const key of keys)
-        if (secret && existsSync(join(this.secret(secret), key))) symlinkSync(join(this.secret(secret), key), join(folder, key));
+  #linkKeys(folder: string, keys: string[], secret: string | undefined): void {
+    for (const key of keys)
+      if (secret && existsSync(join(this.secret(secret), key))) symlinkSync(join(this.secret(secret), key), join(folder, key));
   }
 
   removeAttempt(taskName: string): void {

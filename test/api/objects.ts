@@ -223,7 +223,7 @@ const sources: Case[] = [
   source("the least", {}),
   source("all fields", {
     auth: { smart: { tokenURL: "https://a.example/token", clientID: "c", scope: "system/*.rs", secretRef } },
-    tls: { caRef: { kind: "Secret", name: "ca" } },
+    tls: { caRef: { kind: "Secret", name: "ca" }, clientCertificateRef: { name: "worker-tls" } },
     paging: { count: 500, sort: "None" },
     settleSeconds: 5,
     limits: { maxConcurrentExports: 2, concurrentRequests: 16, requestsPerSecond: 100 },
@@ -245,6 +245,7 @@ const sources: Case[] = [
   ),
   source("auth with nothing", { auth: {} }, /auth must have exactly one of/),
   source("two ways of auth", { auth: { none: {}, basic: { secretRef } } }, /auth must have exactly one of/),
+  source("a client certificate in another namespace", { tls: { clientCertificateRef: { name: "x", namespace: "y" } } }, /namespace/),
   source("basic without secret", { auth: { basic: {} } }, /secretRef/),
   source("a secret in another namespace", { auth: { basic: { secretRef: { name: "x", namespace: "y" } } } }, /namespace/),
   source(

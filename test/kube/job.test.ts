@@ -164,6 +164,23 @@ const files: [string, object, Parameters<typeof makeTarget>[0], object[]][] = [
     [{ secret: { name: "ca", items: [{ key: "ca.crt", path: "source/ca.crt" }] } }],
   ],
   [
+    "a client certificate beside the sign-in",
+    { auth: { bearer: { secretRef } }, tls: { clientCertificateRef: { name: "worker-tls" } } },
+    { volume: { claimName: "c" } },
+    [
+      { secret: { name: "creds", items: [{ key: "token", path: "source/token" }] } },
+      {
+        secret: {
+          name: "worker-tls",
+          items: [
+            { key: "tls.crt", path: "source/tls.crt" },
+            { key: "tls.key", path: "source/tls.key" },
+          ],
+        },
+      },
+    ],
+  ],
+  [
     "connection string",
     {},
     { azureBlob: { accountURL: "https://a.example", auth: { connectionStringRef: secretRef } } },

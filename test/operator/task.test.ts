@@ -223,6 +223,12 @@ test("a CA: a ConfigMap unless it says Secret", () => {
   assert.equal(of(undefined), undefined);
 });
 
+test("a client certificate", () => {
+  const tls = { clientCertificateRef: { name: "worker-tls" } };
+  const run = makeRun(makeExport(), makeSource({ tls }), makeTarget(), 1, "t", defaultSettings);
+  assert.deepEqual([run.sourceCertificate, run.sourceCA], ["worker-tls", undefined]);
+});
+
 test("Ready of sources and targets, from their own fields", () => {
   const ready = (status: { conditions?: { type: string; status: string; reason: string; message: string }[] }) => status.conditions?.[0];
   assert.deepEqual([ready(checkSource(makeSource(), start))?.status, ready(checkTarget(makeTarget(), start))?.status], ["True", "True"]);

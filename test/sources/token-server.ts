@@ -47,7 +47,15 @@ export interface TokenServer {
   readonly baseURL: string;
   readonly tokenURL: string;
   /** every token request and discovery: what became of it */
-  readonly asked: readonly { at: "token" | "discovery"; status: number; why?: string; form: URLSearchParams; authorization?: string }[];
+  readonly asked: readonly {
+    at: "token" | "discovery";
+    status: number;
+    why?: string;
+    form: URLSearchParams;
+    authorization?: string;
+    /** name in the client certificate */
+    client?: string;
+  }[];
   /** tokens given */
   readonly issued: readonly string[];
   /** requests for data: status, and the name in the client certificate */
@@ -58,6 +66,7 @@ export interface TokenServer {
   clearScript(): void;
   /** ends the validity of all tokens given so far */
   revoke(): void;
+  endConnections(): void;
   /** new certificates for new connections */
   setTLS(tls: { cert: string; key: string; ca?: string }): void;
   close(): Promise<void>;
@@ -93,10 +102,13 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
     script: (...answers) => void script.push(...answers),
     clearScript: () => void (script.length = 0),
     revoke: () => valid.clear(),
+    endConnections: () => {
+      for (const socket of sockets) socket.destroy();
+    },
     setTLS: (tls) => void (listener as ReturnType<typeof createSecureServer>).setSecureContext(secure(tls)),
     async close() {
       const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
-      for (const socket of sockets) socket.destroy();
+      server.endConnections();
       await closed;
     },
   };
@@ -137,8 +149,9 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
   const giveToken = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const form = new URLSearchParams(await read(request).then(String));
     const { authorization } = request.headers;
+    const client = peer(request);
     const note = (status: number, why?: string) =>
-      asked.push({ at: "token", status, ...(why && { why }), form, ...(authorization && { authorization }) });
+      asked.push({ at: "token", status, ...(why && { why }), form, ...(authorization && { authorization }), ...(client && { client }) });
     if (options.delay) await sleep(options.delay);
     if (scripted("token", response, note)) return;
     try {
@@ -173,8 +186,8 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
   /** Data, for tokens that are valid at this moment. */
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? "")?.[1];
-    const client = (request.socket as TLSSocket).getPeerCertificate?.().subject?.CN;
-    const note = (status: number) => served.push({ status, ...(client && { client: String(client) }) });
+    const client = peer(request);
+    const note = (status: number) => served.push({ status, ...(client && { client }) });
     if (server.clients.length > 0 && !((valid.get(token ?? "") ?? 0) > Date.now())) {
       note(401);
       response.setHeader("www-authenticate", "Bearer");
@@ -229,6 +242,12 @@ const secure = ({ ca, ...pair }: { cert: string; key: string; ca?: string }) => 
   ...pair,
   ...(ca && { ca, requestCert: true, rejectUnauthorized: true }),
 });
+
+/** the name in the client's certificate */
+function peer(request: IncomingMessage): string | undefined {
+  const name = (request.socket as TLSSocket).getPeerCertificate?.().subject?.CN;
+  return name === undefined ? undefined : String(name);
+}
 
 async function read(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(await request.toArray());
