@@ -69,6 +69,8 @@ export interface Plan {
   transactionTime: string;
   source: { windows: boolean; counts: boolean; sort: boolean; typeHistory: boolean; instanceHistory: boolean; count: number };
   shards: Shard[];
+  /** of the fingerprints; random, so that ids cannot be guessed from them */
+  key: string;
   /** what the user should know, e.g. of the clock; becomes OperationOutcome lines */
   warnings?: string[];
   /** shard ids per completion index; at most 10,000 */ packages: string[][];
@@ -105,7 +107,7 @@ export interface Checkpoint {
   next?: string;
   /** resources of that page that are dealt with */
   taken?: number;
-  /** resources the shard's window has shown so far, also those that are not for the output */
+  /** distinct resources the shard's window has shown so far, also those that are not for the output */
   seen: number;
   done: FilePart[];
   open?: FilePart;
@@ -125,10 +127,12 @@ export interface ShardResult {
   /** lines written */
   resources: number;
   errors: number;
-  /** resources the shard's window has shown, also those that are not for the output */
+  /** distinct resources the shard's window has shown, also those that are not for the output */
   seen: number;
-  /** what the source counts in the window where it is not what it showed, also after a second reading */
-  counted?: number;
+  /** names of the segments with their fingerprints */
+  fingerprints: string[];
+  /** why the result may not be exact, of the shard that closes a type */
+  doubts?: string[];
 }
 /** Who is in the export at Patient level with `patients`, or at Group level; written once, before the plan. */
 export interface Cohort {

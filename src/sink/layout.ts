@@ -8,6 +8,8 @@ export const workPrefix = "_work/";
 
 /** `shard` is the shard's id, `{Type}-{0001}`. */
 export const checkpointPath = (shard: string) => `_work/${shard}/checkpoint.json`;
+/** `from`: how many fingerprints the segments before it hold */
+export const fingerprintPath = (shard: string, from: number, nonce: string) => `_work/${shard}/fp-${from}-${nonce}`;
 export const resultPath = (shard: string) => `_work/${shard}/result.json`;
 
 /** `Patient-0001-1.ndjson[.gz]`; `sequence` counts from 1 */

@@ -5,7 +5,8 @@ import { terminal, transient } from "../failure.ts";
 import type { Entry } from "../scan/page.ts";
 import { copyResource } from "../scan/plain.ts";
 import { digestsOf } from "./digest.ts";
-import { checkpointPath, contentType, dataPath, errorPath, resultPath } from "./layout.ts";
+import { readFingerprints } from "./fingerprints.ts";
+import { checkpointPath, contentType, dataPath, errorPath, fingerprintPath, resultPath } from "./layout.ts";
 import type { BlockWriter, Store } from "./store.ts";
 
 export interface ShardWriterOptions {
@@ -43,7 +44,7 @@ interface OpenFile {
 interface Position {
   page: string | undefined;
   taken: number;
-  seen: number;
+  ids: number;
   errors: number;
   errorLines: number;
   open: FilePart | undefined;
@@ -56,9 +57,16 @@ export class ShardWriter {
   get position(): { page: string | undefined; taken: number } {
     return { page: this.#page, taken: this.#taken };
   }
-  /** resources that were shown so far */
+  /** distinct resources that were shown so far, those that could not be had included */
   get seen(): number {
-    return this.#seen;
+    return this.#ids.length + this.#errors;
+  }
+  get errors(): number {
+    return this.#errors;
+  }
+  /** Whether a resource was dealt with already, by this writer or the one before it. */
+  has(fingerprint: string): boolean {
+    return this.#known.has(fingerprint);
   }
   /** what is durable, for the progress report */
   get durable(): { files: number; resources: number; bytes: number; errors: number; checkpointAt: string | undefined } {
@@ -81,7 +89,11 @@ export class ShardWriter {
   #at: Position;
   #page: string | undefined;
   #taken = 0;
-  #seen = 0;
+  /** fingerprints of what was shown, in that order, and how many of them are in segments */
+  #ids: string[] = [];
+  #known = new Set<string>();
+  #segments: string[] = [];
+  #stored = 0;
   #errors = 0;
   #errorLines: string[] = [];
   #buffer: Buffer;
@@ -119,7 +131,7 @@ export class ShardWriter {
     if (!found) throw transient("Internal", `the checkpoint of shard ${shard.id} came and went; another writer is at work`);
     const checkpoint = readCheckpoint(found.bytes, options);
     writer.#etag = found.etag;
-    writer.#restore(checkpoint);
+    await writer.#restore(checkpoint);
     await writer.#write();
     await writer.#resume(checkpoint);
     return writer;
@@ -132,7 +144,7 @@ export class ShardWriter {
   }
 
   /** The resource at `taken` of the page becomes a line. True: await `drain` before the next call. */
-  line(bytes: Uint8Array, entry: Entry): boolean {
+  line(bytes: Uint8Array, entry: Entry, fingerprint: string): boolean {
     const room = entry.end - entry.start + 1;
     if (this.#used + room > this.#buffer.length) {
       const grown = Buffer.allocUnsafe(this.#used + room + this.#options.blockBytes);
@@ -142,8 +154,7 @@ export class ShardWriter {
     const end = copyResource(bytes, entry, this.#buffer, this.#used);
     this.#buffer[end] = 0x0a;
     const length = end + 1 - this.#used;
-    this.#taken++;
-    this.#seen++;
+    this.#note(fingerprint);
     const file = (this.#file ??= this.#newFile());
     if (file.part.contentBytes > 0 && file.part.contentBytes + length > this.#options.maxFileBytes) {
       this.#carry = length;
@@ -154,9 +165,8 @@ export class ShardWriter {
   }
 
   /** The resource at `taken` of the page is not for the output. */
-  pass(): void {
-    this.#taken++;
-    this.#seen++;
+  pass(fingerprint: string): void {
+    this.#note(fingerprint);
   }
 
   /** The entry at `taken` of the page is no data, or was had before. */
@@ -167,21 +177,20 @@ export class ShardWriter {
   /** The resource at `taken` cannot be had: an OperationOutcome line instead, without a line end. */
   error(outcome: string): void {
     this.#taken++;
-    this.#seen++;
     this.#errors++;
     if (this.#errorLines.length < maxErrorLines) this.#errorLines.push(outcome);
   }
 
   async drain(): Promise<void> {
     if (this.#carry > 0) {
-      const { taken, seen } = { taken: this.#taken, seen: this.#seen };
       // the carried line is not in the file that is closed now: a successor must read it again
-      this.#taken = taken - 1;
-      this.#seen = seen - 1;
+      this.#taken--;
+      const fingerprint = this.#ids.pop()!;
       const line = Buffer.from(this.#buffer.subarray(this.#used, this.#used + this.#carry));
       this.#carry = 0;
       await this.#closeFile();
-      [this.#taken, this.#seen] = [taken, seen];
+      this.#taken++;
+      this.#ids.push(fingerprint);
       line.copy(this.#buffer, 0);
       this.#accept((this.#file = this.#newFile()), line.length);
     }
@@ -205,10 +214,18 @@ export class ShardWriter {
     if (next !== undefined) await this.#checkpointIfDue();
   }
 
-  /** Commits what is open and writes the shard's result, once. @param counted ShardResult.counted */
-  async finish(counted?: number): Promise<ShardResult> {
+  /** The shard is read from its start once more; what is known is passed over by `has`. */
+  rewind(): void {
+    this.#page = undefined;
+    this.#taken = 0;
+  }
+
+  /** Commits what is open and writes the shard's result, once. @param doubts ShardResult.doubts */
+  async finish(doubts: string[] = []): Promise<ShardResult> {
     const { store, uid, shard } = this.#options;
     await this.#closeFile();
+    this.#at = this.#snapshot();
+    await this.#storeFingerprints();
     const errorFiles: FilePart[] = [];
     if (this.#errorLines.length > 0) {
       const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
@@ -231,8 +248,9 @@ export class ShardWriter {
       errorFiles,
       resources,
       errors: this.#errors,
-      seen: this.#seen,
-      ...(counted !== undefined && { counted }),
+      seen: this.seen,
+      fingerprints: this.#segments,
+      ...(doubts.length > 0 && { doubts }),
     };
     await store.create(resultPath(shard.id), Buffer.from(JSON.stringify(result)));
     return result;
@@ -246,12 +264,32 @@ export class ShardWriter {
     this.#file = undefined;
     this.#nonce = this.#options.nonce();
     this.#page = undefined;
-    this.#taken = this.#seen = this.#errors = this.#used = this.#carry = this.#memberBytes = 0;
+    this.#ids = [];
+    this.#known = new Set();
+    this.#segments = [];
+    this.#stored = 0;
+    this.#taken = this.#errors = this.#used = this.#carry = this.#memberBytes = 0;
     this.#errorLines = [];
     this.#members = [];
     this.#at = this.#snapshot();
     await this.#write();
     for (const name of names) await this.#options.store.remove(name);
+  }
+
+  #note(fingerprint: string): void {
+    this.#taken++;
+    this.#ids.push(fingerprint);
+    this.#known.add(fingerprint);
+  }
+
+  /** Fingerprints up to the durable position, before the checkpoint (or the result) that names them. */
+  async #storeFingerprints(): Promise<void> {
+    const fresh = this.#ids.slice(this.#stored, this.#at.ids);
+    if (fresh.length === 0) return;
+    const name = fingerprintPath(this.#options.shard.id, this.#stored, this.#nonce);
+    await this.#options.store.create(name, Buffer.from(fresh.join(""), "latin1"), "application/octet-stream");
+    this.#segments.push(name);
+    this.#stored += fresh.length;
   }
 
   #accept(file: OpenFile, length: number): void {
@@ -340,7 +378,7 @@ export class ShardWriter {
     return {
       page: this.#page,
       taken: this.#taken,
-      seen: this.#seen,
+      ids: this.#ids.length,
       errors: this.#errors,
       errorLines: this.#errorLines.length,
       open: part && { ...part, blocks: [...part.blocks] },
@@ -355,6 +393,7 @@ export class ShardWriter {
 
   async #write(): Promise<void> {
     const { store, shard } = this.#options;
+    await this.#storeFingerprints();
     const etag = await store.replace(checkpointPath(shard.id), this.#render(), this.#etag);
     if (etag === undefined) {
       const found = await store.read(checkpointPath(shard.id));
@@ -368,31 +407,34 @@ export class ShardWriter {
 
   #render(): Buffer {
     const { uid, shard } = this.#options;
-    const { page, taken, seen, errors, errorLines, open } = this.#at;
+    const { page, taken, ids, errors, errorLines, open } = this.#at;
     const checkpoint: Checkpoint = {
       v: 1,
       uid,
       shard: shard.id,
       writer: this.#nonce,
       ...(page !== undefined && { next: page, taken }),
-      seen,
+      seen: ids + errors,
       done: this.#done,
       ...(open && open.blocks!.length > 0 && { open }),
-      fingerprints: [],
+      fingerprints: this.#segments,
       errors,
       ...(errorLines > 0 && { errorLines: this.#errorLines.slice(0, errorLines) }),
     };
     return Buffer.from(JSON.stringify(checkpoint));
   }
 
-  #restore({ next, taken = 0, seen, done, open, errors, errorLines = [] }: Checkpoint): void {
+  async #restore({ next, taken = 0, done, open, fingerprints, errors, errorLines = [] }: Checkpoint): Promise<void> {
+    this.#known = await readFingerprints(this.#options.store, fingerprints);
+    this.#ids = [...this.#known];
+    this.#segments = fingerprints;
+    this.#stored = this.#ids.length;
     this.#done = done;
     this.#page = next;
     this.#taken = taken;
-    this.#seen = seen;
     this.#errors = errors;
     this.#errorLines = [...errorLines];
-    this.#at = { page: next, taken, seen, errors, errorLines: errorLines.length, open };
+    this.#at = { page: next, taken, ids: this.#ids.length, errors, errorLines: errorLines.length, open };
   }
 
   /** After a takeover: makes sure that what the checkpoint names is there, else begins again. */

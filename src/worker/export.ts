@@ -5,8 +5,9 @@ import { patientsOf } from "../fhir/compartment.ts";
 import { countMatches, readPage } from "../fhir/reads.ts";
 import { searchURL } from "../fhir/search.ts";
 import type { Entry, Page } from "../scan/page.ts";
+import { fingerprint } from "../sink/fingerprints.ts";
 import { cohortPath, resultPath } from "../sink/layout.ts";
-import { ShardWriter } from "../sink/writer.ts";
+import { ShardWriter, type ShardWriterOptions } from "../sink/writer.ts";
 import { outcomeLine } from "./outcome.ts";
 import { readPlan } from "./plan.ts";
 import { add, type Counts, zero } from "./progress.ts";
@@ -63,7 +64,7 @@ const countsOf = ({ files, resources, errors }: ShardResult) => ({
   errors,
 });
 
-async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
+export async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
   const { level, patients } = task.export;
   if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
   const found = await store.read(cohortPath);
@@ -71,16 +72,9 @@ async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
   return JSON.parse(found.bytes.toString()) as Cohort;
 }
 
-/** Reads one shard to its end, from where an earlier worker stopped. */
-async function exportShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Promise<ShardResult> {
-  const { task, store, board } = work;
-  const done = await store.read(resultPath(shard.id));
-  if (done) {
-    const result = JSON.parse(done.bytes.toString()) as ShardResult;
-    board.set(shard.id, shard.type, countsOf(result));
-    return result;
-  }
-  const writer = await ShardWriter.open({
+/** How a shard of this export is written. */
+export function writerOptions({ task, store }: Work, shard: Shard): ShardWriterOptions {
+  return {
     store,
     uid: task.uid,
     shard,
@@ -89,28 +83,48 @@ async function exportShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort 
     blockBytes: "azureBlob" in task.target ? task.target.azureBlob.blockBytes : volumeBlockBytes,
     nonce: () => randomBytes(4).toString("hex"),
     now: () => performance.now(),
-  });
-  // ids across filters are known only from the shard's first line on
+  };
+}
+
+/** Reads one shard to its end, from where an earlier worker stopped. */
+async function exportShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Promise<ShardResult> {
+  const { store, board } = work;
+  const done = await store.read(resultPath(shard.id));
+  if (done) {
+    const result = JSON.parse(done.bytes.toString()) as ShardResult;
+    board.set(shard.id, shard.type, countsOf(result));
+    return result;
+  }
+  const writer = await ShardWriter.open(writerOptions(work, shard));
+  // which filter a next link belongs to is not in it
   if ((shard.filters?.length ?? 0) > 1 && writer.position.page !== undefined) await writer.restart();
   const select = selector(work, plan, shard, cohort);
-  let counted: number | undefined;
-  for (let reading = 1; ; reading++) {
-    const seen = await readShard(work, plan, shard, writer, select);
-    counted = await checkCount(work, shard, seen);
-    if (counted === undefined || reading === 2) break;
-    work.log.warn(
-      { shard: shard.id, seen, counted },
-      "the source showed another number of resources than it counts; reading the shard again",
-    );
+  await readShard(work, plan, shard, writer, select);
+  // a page that lied may not do so again
+  if (writer.errors > 0) {
     await writer.restart();
+    await readShard(work, plan, shard, writer, select);
   }
-  const result = await writer.finish(counted);
+  const missing = await countMissing(work, shard, writer.seen);
+  if (missing > 0) {
+    work.log.warn({ shard: shard.id, missing }, "the source counts more resources than it has shown; reading the shard again");
+    writer.rewind();
+    await readShard(work, plan, shard, writer, select);
+  }
+  const result = await writer.finish();
   board.set(shard.id, shard.type, countsOf(result));
   return result;
 }
 
-/** Follows the pages of the shard's searches. @returns resources that the searches have shown */
-async function readShard(work: Work, plan: Plan, shard: Shard, writer: ShardWriter, select: ReturnType<typeof selector>): Promise<number> {
+/** Follows the pages of the shard's searches and writes what is selected and not known yet. */
+export async function readShard(
+  work: Work,
+  plan: Plan,
+  shard: Shard,
+  writer: ShardWriter,
+  select: Select,
+  known: (print: string) => boolean = (print) => writer.has(print),
+): Promise<void> {
   const { source, board } = work;
   const first = (filter: string | undefined) =>
     searchURL({
@@ -120,7 +134,6 @@ async function readShard(work: Work, plan: Plan, shard: Shard, writer: ShardWrit
       count: plan.source.count,
       sort: plan.source.sort,
     });
-  const ids = (shard.filters?.length ?? 0) > 1 ? new Set<string>() : undefined;
   for (const filter of shard.filters ?? [undefined]) {
     let link: string | undefined = filter === (shard.filters ?? [])[0] ? (writer.position.page ?? first(filter)) : first(filter);
     const visited = new Set<string>();
@@ -137,18 +150,22 @@ async function readShard(work: Work, plan: Plan, shard: Shard, writer: ShardWrit
           "the source does not know the next link any more; reading the shard again",
         );
         await writer.restart();
-        return readShard(work, plan, shard, writer, select);
+        return readShard(work, plan, shard, writer, select, known);
       }
       writer.begin(link);
       const { bytes, page }: { bytes: Buffer; page: Page } = answer;
       for (let at = writer.position.taken; at < page.entries.length; at++) {
         const entry = page.entries[at]!;
-        const verdict = select(bytes, entry, ids);
-        if (verdict === "line") {
-          if (writer.line(bytes, entry)) await writer.drain();
-        } else if (verdict === "pass") writer.pass();
-        else if (verdict === "skip") writer.skip();
-        else writer.error(verdict.outcome);
+        const verdict = select(bytes, entry);
+        if (verdict === "skip") writer.skip();
+        else if (typeof verdict === "object") writer.error(verdict.outcome);
+        else {
+          const print = fingerprint(plan.key, entry.id);
+          // filters overlap, and rows move under offset paging: what is known is not written twice
+          if (known(print)) writer.skip();
+          else if (verdict === "pass") writer.pass(print);
+          else if (writer.line(bytes, entry, print)) await writer.drain();
+        }
       }
       link = page.next === undefined ? undefined : source.resolve(page.next).href;
       await writer.pageDone(link);
@@ -156,22 +173,18 @@ async function readShard(work: Work, plan: Plan, shard: Shard, writer: ShardWrit
       board.set(shard.id, shard.type, counts, checkpointAt);
     }
   }
-  return writer.seen;
 }
 
 type Verdict = "line" | "pass" | "skip" | { outcome: string };
+export type Select = (bytes: Buffer, entry: Entry) => Verdict;
 
 /** Decides of one entry: a line, not for the output (`pass`: but of the window), no data at all (`skip`), or an error. */
-function selector(
-  { task, source }: Work,
-  plan: Plan,
-  shard: Shard,
-  cohort: Cohort | undefined,
-): (bytes: Buffer, entry: Entry, ids: Set<string> | undefined) => Verdict {
+export function selector({ task, source }: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Select {
   const patients = cohort && new Set(cohort.patients);
   const groups = new Set(cohort?.groups);
   const { level, onResourceError } = task.export;
-  const [from, till] = [shard.from === undefined ? Number.NEGATIVE_INFINITY : Date.parse(shard.from), Date.parse(shard.till)];
+  const from = shard.from === undefined ? undefined : Date.parse(shard.from);
+  const [tillText, till] = [shard.till, Date.parse(shard.till)];
   const wrong = (what: string): Verdict => {
     if (onResourceError === "Fail")
       throw terminal(
@@ -186,21 +199,16 @@ function selector(
       ),
     };
   };
-  return (bytes, entry, ids) => {
+  return (bytes, entry) => {
     if (entry.mode === "outcome" || entry.mode === "include" || (entry.type === "OperationOutcome" && shard.type !== "OperationOutcome"))
       return "skip";
     if (entry.type !== shard.type)
       return wrong(/^[A-Z][A-Za-z]{1,63}$/.test(entry.type) ? `a resource of type ${entry.type}` : "something that is no resource");
     if (entry.id === "") return wrong("a resource without an id");
-    if (!plan.source.windows) {
-      const at = entry.lastUpdated === undefined ? Number.NaN : Date.parse(entry.lastUpdated);
-      // without lastUpdated it cannot be said to be newer: it is exported
-      if (at < from || at >= till) return "pass";
-    }
-    if (ids) {
-      if (ids.has(entry.id)) return "skip";
-      ids.add(entry.id);
-    }
+    // a page kept by the server lists what was in the window then, as it is now: its version as of transactionTime comes with the tail
+    if (isAtLeast(entry.lastUpdated, tillText, till)) return "skip";
+    // without lastUpdated it cannot be said to be older: it is exported
+    if (!plan.source.windows && from !== undefined && Date.parse(entry.lastUpdated ?? "") < from) return "pass";
     if (level === "System") return "line";
     // other Groups of a member would tell who else is in them
     if (level === "Group" && entry.type === "Group" && !groups.has(entry.id)) return "pass";
@@ -211,9 +219,17 @@ function selector(
   };
 }
 
-/** What the source counts in the shard's window now, when that is not what it has shown; undefined when all is well or it does not count. */
-async function checkCount({ source }: Work, shard: Shard, seen: number): Promise<number | undefined> {
-  if (shard.expected === undefined || seen === shard.expected) return undefined;
+/** Whether an instant as a server wrote it is not before `bound`. Most write it as we do: then no date needs to be parsed. */
+function isAtLeast(text: string | undefined, boundText: string, bound: number): boolean {
+  if (text === undefined) return false;
+  if (text.length === boundText.length && text.endsWith("Z") && text[19] === ".") return text >= boundText;
+  return Date.parse(text) >= bound;
+}
+
+/** How many resources the source counts in the shard's window beyond those it has shown. Fewer is no sign of a fault: what was updated since has
+ *  left the window. */
+async function countMissing({ source }: Work, shard: Shard, seen: number): Promise<number> {
+  if (shard.expected === undefined || seen === shard.expected) return 0;
   const now = await countMatches(source, { type: shard.type, filter: shard.filters?.[0], from: shard.from, till: shard.till });
-  return now === seen ? undefined : now;
+  return (now ?? 0) - seen;
 }

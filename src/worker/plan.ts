@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { Cohort, Plan, Shard, Task, TypeCount } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { compartmentTypes } from "../fhir/compartment.ts";
@@ -91,6 +92,7 @@ async function makePlan(work: Work): Promise<Plan> {
       count: task.source.count,
     },
     shards,
+    key: randomBytes(16).toString("hex"),
     ...(warnings.length > 0 && { warnings }),
     packages: packShards(shards, (shard) => shard.expected ?? shardResources, shardResources),
   };
@@ -212,7 +214,8 @@ async function planType(
     return sum;
   };
   const total = await count(bounds.from, bounds.till);
-  if (total === 0 && (await count(undefined, undefined)) === 0) return [];
+  // none in the window, but some outside of it: what was in it a moment ago is found when it is closed
+  if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
   if (total === undefined || !(await addsUp(count, bounds))) return oneChain();
   const cut = await cutWindows(bounds, total, task.plan.shardResources, count);
   return cut ? cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected)) : oneChain();

@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import type { FilePart, Plan, ShardResult, TypeCount } from "../contracts.ts";
 import { transient } from "../failure.ts";
-import { countMatches } from "../fhir/reads.ts";
 import { digestsOf } from "../sink/digest.ts";
 import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix } from "../sink/layout.ts";
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
+import { closeType } from "./close.ts";
+import { readCohort } from "./export.ts";
 import { outcomeLine } from "./outcome.ts";
 import { eachParallel } from "./parallel.ts";
 import { readPlan } from "./plan.ts";
@@ -22,8 +23,8 @@ export async function seal(work: Work): Promise<Outcome> {
   const sealed = await store.read(manifestPath);
   if (!sealed) {
     const results = await readResults(store, plan);
-    const doubts = [...results.flatMap(miscounted), ...(await touched(work, plan))];
-    const manifest = await makeManifest(plan, results, doubts, task.export, store);
+    const closed = await closeAll(work, plan, results);
+    const manifest = await makeManifest(plan, [...results, ...closed], task.export, store);
     // a seal that was killed may have left its own: the same results give the same lines
     await store.create(sumsPath, renderSums(manifest), "text/plain");
     if ((await store.create(manifestPath, renderManifest(manifest))) === undefined) log.info("another seal was first");
@@ -45,19 +46,16 @@ async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
   return results as ShardResult[];
 }
 
-async function makeManifest(
-  plan: Plan,
-  results: ShardResult[],
-  doubts: string[],
-  request: Work["task"]["export"],
-  store: Store,
-): Promise<Manifest> {
+async function makeManifest(plan: Plan, results: ShardResult[], request: Work["task"]["export"], store: Store): Promise<Manifest> {
   const url = (path: string) => store.url(path);
   const withDigest = async (file: FilePart) => (file.sha256 ? file : { ...file, ...(await digestsOf(store, file)) });
   const output = await eachParallel(
     results.flatMap(({ type, files }) => files.map((file) => ({ type, file }))),
     async ({ type, file }) => manifestItem(type, await withDigest(file), url),
   );
+  const doubts = results.flatMap((result) => result.doubts ?? []);
+  const failed = results.reduce((sum, result) => sum + result.errors, 0);
+  if (failed > 0) doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);
   const errors = results.flatMap(({ errorFiles }) => errorFiles);
   const notices = await writeNotices(store, [...(request.warnings ?? []), ...(plan.warnings ?? []), ...doubts]);
   return {
@@ -70,33 +68,19 @@ async function makeManifest(
     deleted: [],
     extension: {
       [exactKey]: doubts.length === 0,
-      [errorsKey]: results.reduce((sum, result) => sum + result.errors, 0),
+      [errorsKey]: failed,
     },
     error: [...notices, ...errors].map((file) => manifestItem("OperationOutcome", file, url)),
   };
 }
 
-const miscounted = ({ type, shard, seen, counted }: ShardResult) =>
-  counted === undefined
-    ? []
-    : [
-        `The source counts ${counted} resources of ${type} in the window of shard ${shard} but has shown ${seen}; some may be missing or newer.`,
-      ];
-
-/** Types that were written to while the export ran. A resource that is updated or deleted leaves its window before or after it was read, and moves
- *  others where pages are offsets: what came out may then lack it, so the export does not call itself exact. */
-async function touched({ task, source }: Work, plan: Plan): Promise<string[]> {
-  if (!plan.source.windows || !plan.source.counts) return [];
-  const from = new Date(Date.parse(plan.transactionTime) + 1 + task.source.settleSeconds * 1000).toISOString();
-  const types = [...new Set(plan.shards.map(({ type }) => type))];
-  const counts = await eachParallel(types, (type) => countMatches(source, { type, from }));
-  return types.flatMap((type, index) =>
-    counts[index]
-      ? [
-          `${counts[index]} resources of ${type} were written after transactionTime, while the export ran; one that existed before may be missing.`,
-        ]
-      : [],
-  );
+/** Types whose windows can be counted; the others are one chain each, and were checked against nothing. */
+async function closeAll(work: Work, plan: Plan, results: ShardResult[]): Promise<ShardResult[]> {
+  const { windows, counts } = plan.source;
+  const types = windows && counts ? [...new Set(plan.shards.map(({ type }) => type))] : [];
+  const byShard = new Map(results.map((result) => [result.shard, result]));
+  const cohort = types.length > 0 ? await readCohort(work) : undefined;
+  return eachParallel(types, (type) => closeType(work, plan, type, byShard, cohort));
 }
 
 /** What the user should know, as one file of OperationOutcomes. */

@@ -140,7 +140,7 @@ export class Searches {
 
   /** Links hide the query (a readable one would tempt a client to change it), but for offset paging as HAPI's `_offset`. */
   #link(base: string, position: Position, query: Query): string {
-    if (this.#behaviour().paging === "offset" && !position.snapshot) {
+    if (this.#behaviour().paging === "offset" && !position.snapshot && !position.history) {
       const readable = `${base}/${position.type}?${new URLSearchParams([...query.understood, ["_offset", String(position.offset)]])}`;
       if (readable.length < 2000) return readable;
     }

@@ -97,23 +97,6 @@ for (const kind of kinds)
     });
   });
 
-test("a source that is written to meanwhile: the export says that it is not exact, and why", async () => {
-  const busy = await startSource();
-  const where = await place("directory");
-  const run = new Export(where, busy.baseURL, { export: { types: ["Patient", "Organization"] } });
-  await run.run("plan");
-  busy.put(busy.dump("Patient").values().next().value!.toString());
-  await run.run("export", 0);
-  const { code, report } = await run.run("seal");
-  assert.deepEqual([code, report.exact], [0, false]);
-  const store = await where.open();
-  const { manifest } = await linesOf(store);
-  const told = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))).join("");
-  assert.match(told, /1 resources of Patient were written after transactionTime/);
-  assert.doesNotMatch(told, /of Organization were written/);
-  await busy.close();
-});
-
 describe("parameters", () => {
   const exported = async (change: ConstructorParameters<typeof Export>[2]) => {
     const where = await place("directory");

@@ -1,0 +1,141 @@
+import type { Plan } from "../contracts.ts";
+import { transient } from "../failure.ts";
+import type { SourceClient } from "../fhir/client.ts";
+import { readPage } from "../fhir/reads.ts";
+import { searchURL } from "../fhir/search.ts";
+import type { Entry, Page } from "../scan/page.ts";
+import { scanPage } from "../scan/plain.ts";
+import { fingerprint } from "../sink/fingerprints.ts";
+import type { Work } from "./task.ts";
+
+export interface Version {
+  bytes: Buffer;
+  entry: Entry;
+}
+
+/** What was created, updated or deleted at `since` or later. Without history deletions are not seen. */
+export interface Tail {
+  /** by fingerprint; `versionId` of what is there now, where it was read by search */
+  touched: Map<string, { id: string; deleted: boolean; versionId?: string | undefined }>;
+  history: boolean;
+  since: string;
+}
+
+interface HistoryBundle {
+  entry?: {
+    fullUrl?: string;
+    resource?: { id?: string; meta?: { lastUpdated?: string } };
+    request?: { method?: string; url?: string };
+    response?: { lastModified?: string };
+  }[];
+  link?: { relation?: string; url?: string }[];
+}
+
+const refused = [400, 403, 404, 405, 410, 501];
+
+/** Looks at what was written to a type since the plan's transactionTime: by `Type/_history` where the source has it, else by search. */
+export async function lookAtTail({ source, task }: Work, plan: Plan, type: string): Promise<Tail> {
+  const since = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
+  const touched: Tail["touched"] = new Map();
+  const note = (id: string, deleted: boolean, versionId?: string) => {
+    const print = fingerprint(plan.key, id);
+    // newest first: what stands there already is newer
+    if (!touched.has(print)) touched.set(print, { id, deleted, versionId });
+  };
+  const history = task.source.history && plan.source.typeHistory && (await readHistory(source, type, since, plan.source.count, note));
+  if (!history) await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
+  return { touched, history, since };
+}
+
+type Note = (id: string, deleted: boolean, versionId?: string) => void;
+
+/** @returns false where the source has no history of the type */
+async function readHistory(source: SourceClient, type: string, since: string, count: number, note: Note): Promise<boolean> {
+  const from = Date.parse(since);
+  for (let link: string | undefined = `${type}/_history?_since=${encodeURIComponent(since)}&_count=${count}`; link !== undefined; ) {
+    const bundle: HistoryBundle | undefined = await source.get(link, ({ status, body }) => (status >= 400 ? undefined : parse(body)), {
+      accept: refused,
+    });
+    if (!bundle) return false;
+    for (const { fullUrl, resource, request } of bundle.entry ?? []) {
+      const id = resource?.id ?? idIn(request?.url) ?? idIn(fullUrl);
+      if (id === undefined || Date.parse(resource?.meta?.lastUpdated ?? "") < from) continue;
+      note(id, resource === undefined || request?.method === "DELETE");
+    }
+    const next: string | undefined = bundle.link?.find(({ relation }) => relation === "next")?.url;
+    link = next === undefined ? undefined : source.resolve(next).href;
+  }
+  return true;
+}
+
+async function readTouched(source: SourceClient, first: string, type: string, note: Note): Promise<void> {
+  for (let link: string | undefined = first; link !== undefined; ) {
+    const { bytes, page }: { bytes: Buffer; page: Page } = await readPage(source, link);
+    for (const { type: found, id, start, end } of page.entries) {
+      if (found !== type) continue;
+      const { meta } = JSON.parse(bytes.toString("utf8", start, end)) as { meta?: { versionId?: string } };
+      note(id, false, meta?.versionId);
+    }
+    link = page.next === undefined ? undefined : source.resolve(page.next).href;
+  }
+}
+
+/** A resource as it is now; "none" when it is gone. */
+export function newestVersion(source: SourceClient, type: string, id: string): Promise<Version | "none" | undefined> {
+  return source.get(
+    `${type}/${encodeURIComponent(id)}`,
+    ({ status, body }) => {
+      if (status >= 400) return status === 404 || status === 410 ? "none" : undefined;
+      const page = Buffer.concat([Buffer.from('{"resourceType":"Bundle","entry":[{"resource":'), body, Buffer.from("}]}")]);
+      const [entry] = scanPage(page).entries;
+      // it is newer than what is exported, and known to be
+      return entry && { bytes: page, entry: { ...entry, lastUpdated: undefined } };
+    },
+    { accept: refused },
+  );
+}
+
+/** A resource as it was right before `before`, from its own history: its bytes; "none" when it did not exist then; undefined when that cannot be
+ *  told. `deletedSince`: the type's history says that it was deleted at `before` or later. */
+export async function versionBefore(
+  source: SourceClient,
+  type: string,
+  id: string,
+  before: string,
+  deletedSince: boolean,
+): Promise<Version | "none" | undefined> {
+  const at = Date.parse(before);
+  let newest = true;
+  for (let link: string | undefined = `${type}/${encodeURIComponent(id)}/_history?_count=50`; link !== undefined; ) {
+    const answer: { bytes: Buffer; page: Page } | { status: number } = await readPage(source, link, refused);
+    if ("status" in answer) return undefined;
+    const { bytes, page }: { bytes: Buffer; page: Page } = answer;
+    const versions = page.entries.values();
+    for (const { resource, request, response } of parse(bytes).entry ?? []) {
+      const isNewest = newest;
+      newest = false;
+      if (!resource || request?.method === "DELETE") {
+        const time = Date.parse(response?.lastModified ?? "");
+        if (time < at) return "none";
+        // some servers (HAPI) give a deletion no time: the newest one is known to be later where the type's history has it
+        if (Number.isNaN(time) && !(isNewest && deletedSince)) return undefined;
+        continue;
+      }
+      const entry = versions.next().value;
+      if (entry?.id !== id || entry.lastUpdated === undefined) return undefined;
+      if (Date.parse(entry.lastUpdated) < at) return { bytes, entry };
+    }
+    link = page.next === undefined ? undefined : source.resolve(page.next).href;
+  }
+  return "none";
+}
+
+function parse(body: Buffer): HistoryBundle {
+  try {
+    return JSON.parse(body.toString()) as HistoryBundle;
+  } catch (error) {
+    throw transient("SourceInconsistent", "a page of the source's history is broken", error);
+  }
+}
+
+const idIn = (url: string | undefined) => /(?:^|\/)[A-Z][A-Za-z]+\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[^/]*)?$/.exec(url ?? "")?.[1];

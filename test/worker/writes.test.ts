@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Task } from "../../src/contracts.ts";
+import { readAll, storage } from "../sink/stores.ts";
+import { expected } from "../sources/expected.ts";
+import type { Behaviour } from "../sources/faults.ts";
+import { random } from "../sources/random.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { Export, linesOf } from "./harness.ts";
+
+const { place } = storage();
+
+/** Creates, updates and deletes at every request of the export, `most` in all. @returns how many there were */
+function write(
+  source: Source,
+  types: string[],
+  most: number,
+  kinds = ["create", "update", "update", "delete"],
+): { counts: Record<string, number>; stop(): void } {
+  const { pick } = random(7);
+  const counts: Record<string, number> = { create: 0, update: 0, delete: 0 };
+  let made = 0;
+  const stop = source.onRequest(() => {
+    for (let n = 0; n < 3 && made < most; n++, made++) {
+      const kind = pick(kinds);
+      const type = pick(types);
+      const [key, line] = pick([...source.dump(type)]);
+      if (kind === "delete") source.delete(type, key.slice(type.length + 1));
+      else if (kind === "update") source.put(line.toString());
+      else source.put(line.toString().replace(`"${key.slice(type.length + 1)}"`, `"new-${made}"`));
+      counts[kind]!++;
+    }
+  });
+  return { counts, stop };
+}
+
+async function exportWhileWritten(
+  behaviour: Behaviour,
+  parameters: Partial<Task["export"]>,
+  change: Partial<Task["source"]> = {},
+  kinds?: string[],
+) {
+  const source = await startSource({ behaviour });
+  try {
+    const where = await place("directory");
+    const run = new Export(where, source.baseURL, { export: parameters, source: { count: 40, ...change }, plan: { shardResources: 300 } });
+    const planned = await run.run("plan");
+    assert.equal(planned.code, 0);
+    // nothing was written since transactionTime yet: this is the state to be exported
+    const then = source.dump();
+    const writes = write(source, parameters.types!, 240, kinds);
+    for (let index = 0; index < planned.report.packages!; index++) assert.equal((await run.run("export", index)).code, 0);
+    const { code, report } = await run.run("seal");
+    writes.stop();
+    assert.equal(code, 0, report.error?.message);
+    const store = await where.open();
+    const { manifest, lines, doubled } = await linesOf(store);
+    const told = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))).join("");
+    return { then, report, lines, doubled, told, counts: writes.counts, baseURL: source.baseURL };
+  } finally {
+    await source.close();
+  }
+}
+
+const types = ["Patient", "Observation", "Encounter"];
+
+describe("as of transactionTime, from a source that is written to while it is read", () => {
+  for (const paging of ["cursor", "offset", "snapshot"] as const)
+    for (const level of ["System", "Patient"] as const)
+      test(`${paging} paging with history, level ${level}: exactly what was there then`, async () => {
+        const { then, report, lines, doubled, counts, baseURL } = await exportWhileWritten({ paging }, { types, level });
+        assert(counts.create! > 20 && counts.update! > 50 && counts.delete! > 20, JSON.stringify(counts));
+        const wanted = expected({ baseURL, dump: () => then }, { level, types });
+        assert.deepEqual(doubled, []);
+        assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
+        for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
+        assert.equal(report.exact, true);
+      });
+
+  for (const paging of ["cursor", "offset"] as const)
+    test(`${paging} paging without history: nothing is missing silently`, async () => {
+      const { then, report, lines, doubled, told } = await exportWhileWritten(
+        { paging, noTypeHistory: true, noInstanceHistory: true },
+        { types },
+        { history: false },
+      );
+      const wanted = expected({ dump: () => then }, { types });
+      assert.deepEqual(doubled, []);
+      const [missing, more] = [[...wanted.keys()].filter((key) => !lines.has(key)), [...lines.keys()].filter((key) => !wanted.has(key))];
+      const other = [...wanted].filter(([key, line]) => lines.has(key) && lines.get(key) !== line.toString());
+      // made and updated since: its first version may have been there, so it is exported and told of
+      assert(more.every((key) => key.includes("/new-")));
+      assert.equal(report.exact, false);
+      const numbers = (pattern: RegExp) => [...told.matchAll(pattern)].reduce((sum, [, number]) => sum + Number(number), 0);
+      // each is told twice in a line: as text and as diagnostics
+      const went = numbers(/"text":"At least (\d+) resources of \w+ went/g);
+      assert(went <= missing.length && went >= missing.length - more.length, `${went} of ${missing.length}`);
+      assert.equal(numbers(/"text":"(\d+) resources of \w+ are newer/g), other.length + more.length);
+      assert(missing.length > 0 && other.length > 0, "there was something to tell");
+    });
+
+  test("only new resources: exact also without history", async () => {
+    const { then, report, lines } = await exportWhileWritten({ paging: "offset" }, { types }, { history: false }, ["create"]);
+    assert.deepEqual([...lines.keys()].sort(), [...expected({ dump: () => then }, { types }).keys()].sort());
+    assert.equal(report.exact, true);
+  });
+});
