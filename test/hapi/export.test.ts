@@ -49,6 +49,11 @@ suite("a system export of HAPI FHIR into Azure Blob", () => {
     const store = await where.open();
     const { manifest, lines, doubled } = await linesOf(store);
     assert.deepEqual(doubled, []);
+    assert.equal(
+      manifest.output.some(({ path }) => path.includes("-0000-")),
+      false,
+      "nothing had to be looked for again",
+    );
     const wanted = await held();
     assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
     for (const [name, text] of wanted) assert.equal(lines.get(name), text);

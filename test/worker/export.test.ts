@@ -27,6 +27,11 @@ for (const kind of kinds)
       assert.deepEqual(doubled, []);
       assert.deepEqual(new Map([...lines].sort()), new Map([...dump()].sort()));
       assert(lines.size >= 5000);
+      assert.equal(
+        manifest.output.some(({ path }) => path.includes("-0000-")),
+        false,
+        "nothing had to be looked for again",
+      );
       for (const item of manifest.output) {
         const bytes = (await readAll(store, item.path))!;
         assert.deepEqual(
