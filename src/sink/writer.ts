@@ -1,12 +1,13 @@
 import { createHash, type Hash } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
-import { terminal, transient } from "../failure.ts";
+import { transient } from "../failure.ts";
 import type { Entry } from "../scan/page.ts";
 import { copyResource } from "../scan/plain.ts";
+import { readCheckpoint } from "./checkpoint.ts";
 import { digestsOf } from "./digest.ts";
-import { readFingerprints } from "./fingerprints.ts";
-import { checkpointPath, contentType, dataPath, errorPath, fingerprintPath, resultPath } from "./layout.ts";
+import { ShownResources } from "./fingerprints.ts";
+import { checkpointPath, contentType, dataPath, errorPath, resultPath } from "./layout.ts";
 import type { BlockWriter, Store } from "./store.ts";
 
 export interface ShardWriterOptions {
@@ -59,14 +60,14 @@ export class ShardWriter {
   }
   /** distinct resources that were shown so far, those that could not be had included */
   get seen(): number {
-    return this.#ids.length + this.#errors;
+    return this.#prints.count + this.#errors;
   }
   get errors(): number {
     return this.#errors;
   }
   /** Whether a resource was dealt with already, by this writer or the one before it. */
   has(fingerprint: string): boolean {
-    return this.#known.has(fingerprint);
+    return this.#prints.has(fingerprint);
   }
   /** what is durable, for the progress report */
   get durable(): { files: number; resources: number; bytes: number; errors: number; checkpointAt: string | undefined } {
@@ -89,11 +90,7 @@ export class ShardWriter {
   #at: Position;
   #page: string | undefined;
   #taken = 0;
-  /** fingerprints of what was shown, in that order, and how many of them are in segments */
-  #ids: string[] = [];
-  #known = new Set<string>();
-  #segments: string[] = [];
-  #stored = 0;
+  readonly #prints: ShownResources;
   #errors = 0;
   #errorLines: string[] = [];
   #buffer: Buffer;
@@ -110,6 +107,7 @@ export class ShardWriter {
 
   private constructor(options: ShardWriterOptions) {
     this.#options = options;
+    this.#prints = new ShownResources(options.store, options.shard.id);
     this.#nonce = options.nonce();
     this.#buffer = Buffer.allocUnsafe(options.blockBytes + (1 << 16));
     this.#stagedAt = this.#checkpointedAt = options.now();
@@ -154,7 +152,8 @@ export class ShardWriter {
     const end = copyResource(bytes, entry, this.#buffer, this.#used);
     this.#buffer[end] = 0x0a;
     const length = end + 1 - this.#used;
-    this.#note(fingerprint);
+    this.#taken++;
+    this.#prints.add(fingerprint);
     const file = (this.#file ??= this.#newFile());
     if (file.part.contentBytes > 0 && file.part.contentBytes + length > this.#options.maxFileBytes) {
       this.#carry = length;
@@ -166,7 +165,8 @@ export class ShardWriter {
 
   /** The resource at `taken` of the page is not for the output. */
   pass(fingerprint: string): void {
-    this.#note(fingerprint);
+    this.#taken++;
+    this.#prints.add(fingerprint);
   }
 
   /** The entry at `taken` of the page is no data, or was had before. */
@@ -185,12 +185,12 @@ export class ShardWriter {
     if (this.#carry > 0) {
       // the carried line is not in the file that is closed now: a successor must read it again
       this.#taken--;
-      const fingerprint = this.#ids.pop()!;
+      const shown = this.#prints.takeBack();
       const line = Buffer.from(this.#buffer.subarray(this.#used, this.#used + this.#carry));
       this.#carry = 0;
       await this.#closeFile();
       this.#taken++;
-      this.#ids.push(fingerprint);
+      this.#prints.add(shown);
       line.copy(this.#buffer, 0);
       this.#accept((this.#file = this.#newFile()), line.length);
     }
@@ -225,7 +225,7 @@ export class ShardWriter {
     const { store, uid, shard } = this.#options;
     await this.#closeFile();
     this.#at = this.#snapshot();
-    await this.#storeFingerprints();
+    await this.#prints.store(this.#at.ids, this.#nonce);
     const errorFiles: FilePart[] = [];
     if (this.#errorLines.length > 0) {
       const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
@@ -249,7 +249,7 @@ export class ShardWriter {
       resources,
       errors: this.#errors,
       seen: this.seen,
-      fingerprints: this.#segments,
+      fingerprints: [...this.#prints.segments],
       ...(doubts.length > 0 && { doubts }),
     };
     await store.create(resultPath(shard.id), Buffer.from(JSON.stringify(result)));
@@ -264,32 +264,13 @@ export class ShardWriter {
     this.#file = undefined;
     this.#nonce = this.#options.nonce();
     this.#page = undefined;
-    this.#ids = [];
-    this.#known = new Set();
-    this.#segments = [];
-    this.#stored = 0;
+    this.#prints.clear();
     this.#taken = this.#errors = this.#used = this.#carry = this.#memberBytes = 0;
     this.#errorLines = [];
     this.#members = [];
     this.#at = this.#snapshot();
     await this.#write();
     for (const name of names) await this.#options.store.remove(name);
-  }
-
-  #note(fingerprint: string): void {
-    this.#taken++;
-    this.#ids.push(fingerprint);
-    this.#known.add(fingerprint);
-  }
-
-  /** Fingerprints up to the durable position, before the checkpoint (or the result) that names them. */
-  async #storeFingerprints(): Promise<void> {
-    const fresh = this.#ids.slice(this.#stored, this.#at.ids);
-    if (fresh.length === 0) return;
-    const name = fingerprintPath(this.#options.shard.id, this.#stored, this.#nonce);
-    await this.#options.store.create(name, Buffer.from(fresh.join(""), "latin1"), "application/octet-stream");
-    this.#segments.push(name);
-    this.#stored += fresh.length;
   }
 
   #accept(file: OpenFile, length: number): void {
@@ -378,7 +359,7 @@ export class ShardWriter {
     return {
       page: this.#page,
       taken: this.#taken,
-      ids: this.#ids.length,
+      ids: this.#prints.count,
       errors: this.#errors,
       errorLines: this.#errorLines.length,
       open: part && { ...part, blocks: [...part.blocks] },
@@ -393,7 +374,8 @@ export class ShardWriter {
 
   async #write(): Promise<void> {
     const { store, shard } = this.#options;
-    await this.#storeFingerprints();
+    // before the checkpoint that names them
+    await this.#prints.store(this.#at.ids, this.#nonce);
     const etag = await store.replace(checkpointPath(shard.id), this.#render(), this.#etag);
     if (etag === undefined) {
       const found = await store.read(checkpointPath(shard.id));
@@ -417,7 +399,7 @@ export class ShardWriter {
       seen: ids + errors,
       done: this.#done,
       ...(open && open.blocks!.length > 0 && { open }),
-      fingerprints: this.#segments,
+      fingerprints: [...this.#prints.segments],
       errors,
       ...(errorLines > 0 && { errorLines: this.#errorLines.slice(0, errorLines) }),
     };
@@ -425,16 +407,13 @@ export class ShardWriter {
   }
 
   async #restore({ next, taken = 0, done, open, fingerprints, errors, errorLines = [] }: Checkpoint): Promise<void> {
-    this.#known = await readFingerprints(this.#options.store, fingerprints);
-    this.#ids = [...this.#known];
-    this.#segments = fingerprints;
-    this.#stored = this.#ids.length;
+    await this.#prints.restore(fingerprints);
     this.#done = done;
     this.#page = next;
     this.#taken = taken;
     this.#errors = errors;
     this.#errorLines = [...errorLines];
-    this.#at = { page: next, taken, ids: this.#ids.length, errors, errorLines: errorLines.length, open };
+    this.#at = { page: next, taken, ids: this.#prints.count, errors, errorLines: errorLines.length, open };
   }
 
   /** After a takeover: makes sure that what the checkpoint names is there, else begins again. */
@@ -467,17 +446,4 @@ export class ShardWriter {
   async #readBack(part: FilePart): Promise<void> {
     Object.assign(part, await digestsOf(this.#options.store, part));
   }
-}
-
-function readCheckpoint(bytes: Buffer, { uid, shard }: ShardWriterOptions): Checkpoint {
-  const checkpoint = JSON.parse(bytes.toString()) as Checkpoint;
-  if (checkpoint.uid !== uid)
-    throw terminal(
-      "ForeignOutput",
-      `the export's folder holds a checkpoint of another export (shard ${shard.id}); choose another container or name`,
-    );
-  if (checkpoint.fenced) throw terminal("Fenced", "the export was cancelled; its output is being removed");
-  if (checkpoint.v !== 1)
-    throw terminal("TaskVersion", `the checkpoint of shard ${shard.id} has version ${checkpoint.v}, made by another release`);
-  return checkpoint;
 }
