@@ -27,7 +27,7 @@ export async function identityToken(
       ...(clientId && { clientId }),
       // the authority comes from the webhook, and the public cloud knows nothing of private ones
       disableInstanceDiscovery: true,
-      retryOptions: { maxRetries: side === "source" ? 1 : 4, maxRetryDelayInMs: 8000 },
+      retryOptions: { maxRetries: side === "source" ? 1 : 3, maxRetryDelayInMs: 8000 },
       additionalPolicies: [{ position: "perRetry", policy: watch((outcome) => (last = outcome)) }],
     } satisfies WorkloadIdentityCredentialOptions).getToken(scope, options);
     return { value: token, lifeMs: expiresOnTimestamp - asked };

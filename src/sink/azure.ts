@@ -1,25 +1,26 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { AnonymousCredential, BlobServiceClient, RestError, type StoragePipelineOptions } from "@azure/storage-blob";
-import type { Task } from "../contracts.ts";
+import { RestError } from "@azure/storage-blob";
 import { FailureError, terminal, waiting } from "../failure.ts";
+import { type AzureBlob, openAccount } from "./azure-account.ts";
 import type { BlockWriter, Store } from "./store.ts";
-
-type AzureBlob = Extract<Task["target"], { azureBlob: unknown }>["azureBlob"];
-
-// the SDK retries by itself: not wrapped again (reference: operators B.6)
-const pipeline: StoragePipelineOptions = {
-  retryOptions: { maxTries: 5, retryDelayInMs: 500, maxRetryDelayInMs: 8000, tryTimeoutInMs: 120_000 },
-};
 
 /** Block blobs of one export in one container, below `folder`. @param secrets folder that holds `target/{connection-string,sas-token}` */
 export async function azureStore(target: AzureBlob, folder: string, secrets: string): Promise<Store> {
-  const service = await connect(target, secrets);
-  const container = service.getContainerClient(target.container);
+  const account = await openAccount(target, secrets);
   const prefix = folder === "" ? "" : `${folder.replace(/\/+$/, "")}/`;
-  const blob = (path: string) => container.getBlockBlobClient(prefix + path);
-  const guard = <T>(call: () => Promise<T>) => call().catch((error) => Promise.reject(storageFailure(error, target.container)));
+  const blob = (path: string) => account.container.getBlockBlobClient(prefix + path);
+  const guard = async <T>(call: () => Promise<T>): Promise<T> => {
+    const { signedBy } = account;
+    try {
+      return await call().catch(async (error) => {
+        // the Secret may have been rotated since it was read
+        if (isStatus(error, 401, 403) && (await account.renew(signedBy))) return call();
+        throw error;
+      });
+    } catch (error) {
+      throw storageFailure(error, target.container);
+    }
+  };
 
   /** A conditional write that storage refuses may be our own, answered on a second try: the bytes tell. */
   const write = (path: string, bytes: Uint8Array, conditions: { ifNoneMatch: string } | { ifMatch: string }, type: string) =>
@@ -51,16 +52,15 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     });
 
   return {
-    prepare: () =>
-      guard(async () => {
-        if (!target.createContainer) return;
-        try {
-          await container.createIfNotExists();
-        } catch (error) {
-          // a SAS for the container alone may not create it, and need not
-          if (!isStatus(error, 401, 403)) throw error;
-        }
-      }),
+    async prepare() {
+      if (!target.createContainer) return;
+      try {
+        await guard(() => account.container.createIfNotExists());
+      } catch (error) {
+        // a SAS for the container alone may not create it, and need not
+        if (!isStatus((error as FailureError).cause, 401, 403)) throw error;
+      }
+    },
     read,
     create: (path, bytes, type = "application/json") => write(path, bytes, { ifNoneMatch: "*" }, type),
     replace: (path, bytes, etag) => write(path, bytes, { ifMatch: etag }, "application/json"),
@@ -76,13 +76,26 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
         await blob(path).deleteIfExists();
       }),
     async *list(below, { uncommitted = false } = {}) {
-      try {
-        for await (const item of container.listBlobsFlat({ prefix: prefix + below, includeUncommitedBlobs: uncommitted }))
+      const options = { prefix: prefix + below, includeUncommitedBlobs: uncommitted };
+      let continuationToken: string | undefined;
+      do {
+        const page = await guard(async () => {
+          try {
+            return (
+              await account.container
+                .listBlobsFlat(options)
+                .byPage({ ...(continuationToken && { continuationToken }) })
+                .next()
+            ).value;
+          } catch (error) {
+            if (isMissingContainer(error)) return undefined;
+            throw error;
+          }
+        });
+        for (const item of page?.segment.blobItems ?? [])
           yield { path: item.name.slice(prefix.length), size: item.properties.contentLength ?? 0 };
-      } catch (error) {
-        if (isMissingContainer(error)) return;
-        throw storageFailure(error, target.container);
-      }
+        continuationToken = page?.continuationToken;
+      } while (continuationToken);
     },
     stream: (path, range) =>
       guard(async () => {
@@ -100,11 +113,10 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
         }
       }),
     blocks: (path, type, encoding): BlockWriter => {
-      const client = blob(path);
       const encode = (id: string) => Buffer.from(id).toString("base64");
       const listed = async (kind: "committed" | "uncommitted") => {
         try {
-          const list = await client.getBlockList(kind);
+          const list = await blob(path).getBlockList(kind);
           return (kind === "committed" ? list.committedBlocks : list.uncommittedBlocks) ?? [];
         } catch (error) {
           if (isStatus(error, 404)) return [];
@@ -114,7 +126,8 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
       return {
         stage: (id, bytes) =>
           guard(
-            async () => void (await client.stageBlock(encode(id), Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), bytes.length)),
+            async () =>
+              void (await blob(path).stageBlock(encode(id), Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), bytes.length)),
           ),
         holds: (blocks) =>
           guard(async () => {
@@ -124,7 +137,7 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
         commit: (blocks) =>
           guard(async () => {
             try {
-              await client.commitBlockList(
+              await blob(path).commitBlockList(
                 blocks.map(([id]) => encode(id)),
                 {
                   conditions: { ifNoneMatch: "*" },
@@ -145,32 +158,6 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     url: (path) => new URL(blob(path).url).origin + new URL(blob(path).url).pathname,
     close: async () => {},
   };
-}
-
-async function connect(target: AzureBlob, secrets: string): Promise<BlobServiceClient> {
-  const secret = async (file: string) => {
-    try {
-      return (await readFile(join(secrets, "target", file), "utf8")).trim();
-    } catch (cause) {
-      throw terminal("TargetUnauthorized", `the Secret of the ExportTarget has no key "${file}"`, cause);
-    }
-  };
-  if (target.auth === "connectionString") {
-    const text = await secret("connection-string");
-    try {
-      return BlobServiceClient.fromConnectionString(text, pipeline);
-    } catch {
-      throw terminal(
-        "TargetUnauthorized",
-        'key "connection-string" in the Secret of the ExportTarget is not an Azure Storage connection string',
-      );
-    }
-  }
-  if (target.auth === "sas") {
-    const token = (await secret("sas-token")).replace(/^\?/, "");
-    return new BlobServiceClient(`${target.accountURL.replace(/\/+$/, "")}?${token}`, new AnonymousCredential(), pipeline);
-  }
-  throw terminal("TargetUnauthorized", "this version cannot use workloadIdentity of the ExportTarget; use connectionStringRef or sasRef");
 }
 
 const isStatus = (error: unknown, ...statuses: number[]) =>

@@ -16,7 +16,16 @@ const account = "devstoreaccount1";
 export const accountKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /** Azure Storage's own emulator on a free port, in memory. Its script is started by node directly: ending npx would leave the server behind. */
-export async function startAzurite({ port, host = "127.0.0.1" }: { port?: number; host?: string } = {}): Promise<Azurite> {
+export async function startAzurite({
+  port,
+  host = "127.0.0.1",
+  tls,
+}: {
+  port?: number;
+  host?: string;
+  /** https, which is what it takes access tokens by (it looks at their claims only): paths of PEM files */
+  tls?: { cert: string; key: string };
+} = {}): Promise<Azurite> {
   const at = port ?? (await freePort());
   const script = fileURLToPath(import.meta.resolve("azurite/dist/src/blob/main.js"));
   const child = spawn(
@@ -32,6 +41,7 @@ export async function startAzurite({ port, host = "127.0.0.1" }: { port?: number
       "--skipApiVersionCheck",
       "--disableTelemetry",
       "--silent",
+      ...(tls ? ["--cert", tls.cert, "--key", tls.key, "--oauth", "basic"] : []),
     ],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
@@ -39,7 +49,8 @@ export async function startAzurite({ port, host = "127.0.0.1" }: { port?: number
   child.stdout.on("data", (chunk) => (said += chunk));
   child.stderr.on("data", (chunk) => (said += chunk));
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-  const accountURL = `http://${host}:${at}/${account}`;
+  const scheme = tls ? "https" : "http";
+  const accountURL = `${scheme}://${host}:${at}/${account}`;
   for (let tries = 0; ; tries++) {
     if (child.exitCode !== null || tries > 300) throw new Error(`Azurite did not start: ${said}`);
     try {
@@ -50,7 +61,7 @@ export async function startAzurite({ port, host = "127.0.0.1" }: { port?: number
     }
   }
   return {
-    connectionString: `DefaultEndpointsProtocol=http;AccountName=${account};AccountKey=${accountKey};BlobEndpoint=${accountURL};`,
+    connectionString: `DefaultEndpointsProtocol=${scheme};AccountName=${account};AccountKey=${accountKey};BlobEndpoint=${accountURL};`,
     accountURL,
     pid: child.pid!,
     close: async () => {

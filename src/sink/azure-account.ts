@@ -1,0 +1,91 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { AnonymousCredential, BlobServiceClient, type ContainerClient, type StoragePipelineOptions } from "@azure/storage-blob";
+import type { Task } from "../contracts.ts";
+import { terminal } from "../failure.ts";
+
+export type AzureBlob = Extract<Task["target"], { azureBlob: unknown }>["azureBlob"];
+
+// the SDK retries by itself: not wrapped again (reference: operators B.6)
+const pipeline: StoragePipelineOptions = {
+  retryOptions: { maxTries: 5, retryDelayInMs: 500, maxRetryDelayInMs: 8000, tryTimeoutInMs: 120_000 },
+};
+
+/** The container of a target, signed in with what the Secret holds. */
+export interface Account {
+  /** changes with renew(), so take it anew for each call */
+  readonly container: ContainerClient;
+  /** what the container was signed in with; only to be handed back to renew() */
+  readonly signedBy: string | undefined;
+  /** Storage refused what was signed by this. @returns whether the Secret, read again, holds something else */
+  renew(signedBy: string | undefined): Promise<boolean>;
+}
+
+/** @param secrets folder that holds `target/{connection-string,sas-token}`
+ *  @throws terminal TargetUnauthorized, naming the Secret key or field to mend */
+export async function openAccount(target: AzureBlob, secrets: string): Promise<Account> {
+  if (target.auth === "workloadIdentity") {
+    const container = byIdentity(target).getContainerClient(target.container);
+    // the SDK renews its tokens itself
+    return { container, signedBy: undefined, renew: async () => false };
+  }
+  const key = target.auth === "sas" ? "sas-token" : "connection-string";
+  const bySecret = target.auth === "sas" ? bySAS : byConnectionString;
+  const read = async () => {
+    const signedBy = await readSecret(secrets, key);
+    return { signedBy, container: bySecret(target, signedBy).getContainerClient(target.container) };
+  };
+  let current = await read();
+  return {
+    get container() {
+      return current.container;
+    },
+    get signedBy() {
+      return current.signedBy;
+    },
+    async renew(signedBy) {
+      // another call may have done it in the meantime
+      if (current.signedBy === signedBy) current = await read();
+      return current.signedBy !== signedBy;
+    },
+  };
+}
+
+async function readSecret(secrets: string, key: string): Promise<string> {
+  try {
+    return (await readFile(join(secrets, "target", key), "utf8")).trim();
+  } catch (cause) {
+    throw terminal("TargetUnauthorized", `the Secret of the ExportTarget has no key "${key}"`, cause);
+  }
+}
+
+function byConnectionString(_: AzureBlob, text: string): BlobServiceClient {
+  try {
+    return BlobServiceClient.fromConnectionString(text, pipeline);
+  } catch {
+    throw terminal(
+      "TargetUnauthorized",
+      'key "connection-string" in the Secret of the ExportTarget is not an Azure Storage connection string',
+    );
+  }
+}
+
+const bySAS = ({ accountURL }: AzureBlob, token: string) =>
+  new BlobServiceClient(`${accountURL.replace(/\/+$/, "")}?${token.replace(/^\?/, "")}`, new AnonymousCredential(), pipeline);
+
+function byIdentity({ accountURL }: AzureBlob): BlobServiceClient {
+  if (!/^https:/i.test(accountURL))
+    throw terminal("TargetUnauthorized", "spec.azureBlob.accountURL of the ExportTarget must be https where workloadIdentity is used");
+  return new BlobServiceClient(
+    accountURL,
+    {
+      async getToken(scopes, options = {}) {
+        // MSAL takes long to load, and most targets do not need it
+        const { identityToken } = await import("../identity.ts");
+        const { value, lifeMs } = await identityToken("target", scopes, options);
+        return { token: value, expiresOnTimestamp: Date.now() + lifeMs };
+      },
+    },
+    pipeline,
+  );
+}

@@ -1,0 +1,210 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
+import { openStore } from "../../src/sink/open.ts";
+import { paths, readAll } from "../sink/stores.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { startTokenServer, type TokenServer } from "../sources/token-server.ts";
+import { type Azurite, startAzurite } from "../tools/azurite.ts";
+import { Export, linesOf } from "../worker/harness.ts";
+import { type EntraServer, serviceAccountToken, startEntra } from "./authority.ts";
+import { makeAuthority } from "./certificates.ts";
+import { failureOf, signedClients } from "./signed.ts";
+
+const open = signedClients();
+const tenant = "11111111-1111-1111-1111-111111111111";
+const clientID = "22222222-2222-2222-2222-222222222222";
+const account = "system:serviceaccount:default:exports";
+const scope = "https://fhir.example/.default";
+
+let folder: string;
+let entra: EntraServer;
+let source: Source;
+let server: TokenServer;
+let azurite: Azurite;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "fhir-export-"));
+  const authority = makeAuthority();
+  // as NODE_EXTRA_CA_CERTS does for a whole process
+  setDefaultCACertificates([...getCACertificates("default"), authority.cert]);
+  const tls = authority.issue("server");
+  for (const name of ["cert", "key"] as const) await writeFile(join(folder, name), tls[name]);
+  await writeFile(join(folder, "token"), await serviceAccountToken(account));
+  await writeFile(join(folder, "other-token"), await serviceAccountToken("system:serviceaccount:default:other"));
+  entra = await startEntra(tls, tenant, clientID, account);
+  source = await startSource({ scale: 0.05 });
+  server = await startTokenServer({ source: source.baseURL, accepts: (token) => token === entra.issued.at(-1) });
+  azurite = await startAzurite({ tls: { cert: join(folder, "cert"), key: join(folder, "key") } });
+});
+after(async () => {
+  await Promise.all([entra.close(), source.close(), server.close(), azurite.close()]);
+  await rm(folder, { recursive: true });
+});
+
+const names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"] as const;
+/** what the webhook puts into a pod */
+const setEnvironment = (change: Partial<Record<(typeof names)[number], string | undefined>> = {}) => {
+  const values = {
+    AZURE_TENANT_ID: tenant,
+    AZURE_CLIENT_ID: clientID,
+    AZURE_FEDERATED_TOKEN_FILE: join(folder, "token"),
+    AZURE_AUTHORITY_HOST: entra.url,
+    ...change,
+  };
+  for (const name of names) {
+    delete process.env[name];
+    if (values[name] !== undefined) process.env[name] = values[name];
+  }
+};
+beforeEach(() => {
+  setEnvironment();
+  entra.refuse = undefined;
+});
+afterEach(() => {
+  for (const name of names) delete process.env[name];
+});
+
+const client = (auth: { scope?: string; clientID?: string } = {}) =>
+  open(server.baseURL, { kind: "workloadIdentity", scope, ...auth }, {}, { retrySeconds: 0 });
+const tokenRequests = () => entra.asked.filter(({ path }) => path.includes("/token"));
+const store = (accountURL = azurite.accountURL) =>
+  openStore(
+    {
+      folder: "out",
+      azureBlob: { accountURL, container: "exports", createContainer: true, blockBytes: 4 << 20, auth: "workloadIdentity" },
+    },
+    folder,
+  );
+
+describe("workload identity of the source", () => {
+  test("one token for many requests, for the ServiceAccount's token and the scope", async () => {
+    const { get } = await client();
+    const mark = tokenRequests().length;
+    await Promise.all(Array.from({ length: 4 }, get));
+    const [asked, ...more] = tokenRequests().slice(mark);
+    assert.deepEqual(more, []);
+    assert.equal(asked?.form.get("client_id"), clientID);
+    assert.match(asked?.form.get("scope") ?? "", /^https:\/\/fhir\.example\/\.default/);
+  });
+
+  test("revoked early: a new one", async () => {
+    const { get } = await client();
+    await get();
+    // the source takes the newest one only
+    await (await client()).get();
+    const mark = tokenRequests().length;
+    assert.equal(await get(), 200);
+    assert.equal(tokenRequests().length, mark + 1);
+  });
+
+  test("clientID of the FhirSource instead of the annotation's", async () => {
+    setEnvironment({ AZURE_CLIENT_ID: undefined });
+    assert.equal(await (await client({ clientID })).get(), 200);
+  });
+});
+
+const html = { "content-type": "text/html" };
+const table: [
+  name: string,
+  given: { env?: Parameters<typeof setEnvironment>[0]; refuse?: EntraServer["refuse"]; token?: string; scope?: string },
+  kind: "terminal" | "waiting",
+  message: RegExp,
+][] = [
+  [
+    "no webhook",
+    { env: Object.fromEntries(names.map((name) => [name, undefined])) },
+    "terminal",
+    /AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_FEDERATED_TOKEN_FILE; .*label azure\.workload\.identity\/use.*annotation azure\.workload\.identity\/client-id/,
+  ],
+  ["no annotation", { env: { AZURE_CLIENT_ID: undefined } }, "terminal", /not given AZURE_CLIENT_ID; .*annotation/],
+  ["no token file", { env: { AZURE_FEDERATED_TOKEN_FILE: "/nothing" } }, "terminal", /the file of AZURE_FEDERATED_TOKEN_FILE/],
+  ["a tenant id that is none", { env: { AZURE_TENANT_ID: "a b" } }, "terminal", /AZURE_TENANT_ID or AZURE_AUTHORITY_HOST/],
+  ["another tenant", { env: { AZURE_TENANT_ID: clientID } }, "terminal", /refuses.*AADSTS90002/],
+  ["another client", { env: { AZURE_CLIENT_ID: tenant } }, "terminal", /refuses.*AADSTS700016.*client id/],
+  ["another ServiceAccount", { token: "other-token" }, "terminal", /refuses.*AADSTS700213.*federated credential/],
+  ["a scope that is none", { scope: "nonsense" }, "terminal", /refuses.*AADSTS70011.*scope/],
+  ["a web page", { refuse: { status: 200, body: "<html>SECRET", headers: html } }, "terminal", /AZURE_AUTHORITY_HOST is no authority/],
+  ["a refusal without JSON", { refuse: { status: 403, body: "SECRET" } }, "terminal", /refuses.*\(403\)/],
+  ["out of service", { refuse: { status: 503, body: "<html>SECRET", headers: html } }, "waiting", /does not answer \(503\)/],
+  [
+    "nobody there",
+    { env: { AZURE_AUTHORITY_HOST: "https://127.0.0.1:1/" } },
+    "waiting",
+    /does not answer \(ECONNREFUSED\).*AZURE_AUTHORITY_HOST/,
+  ],
+];
+describe("workload identity: what is wrong is named, for source and target", () => {
+  for (const [name, { env, refuse, token, scope: asked }, kind, message] of table)
+    test(name, async () => {
+      setEnvironment({ ...(token && { AZURE_FEDERATED_TOKEN_FILE: join(folder, token) }), ...env });
+      entra.refuse = refuse;
+      const check = (failure: Awaited<ReturnType<typeof failureOf>>, side: "Source" | "Target") => {
+        assert.equal(failure.class, kind, failure.message);
+        assert.equal(failure.reason, `${side}${kind === "terminal" ? "Unauthorized" : "Unreachable"}`);
+        assert.match(failure.message, message);
+        assert.match(failure.message, side === "Source" ? /spec\.auth\.workloadIdentity/ : /spec\.azureBlob\.auth\.workloadIdentity/);
+        assert.doesNotMatch(failure.message, /SECRET|eyJ|[?&]\w+=|assertion/);
+      };
+      check(await failureOf((await client(asked ? { scope: asked } : {})).get()), "Source");
+      if (!asked && kind === "terminal") check(await failureOf(store().then((made) => made.prepare())), "Target");
+    });
+});
+
+describe("workload identity of the target", () => {
+  test("writes, reads and lists", async () => {
+    const opened = await store();
+    await opened.prepare();
+    assert(await opened.create("a.json", Buffer.from("{}")));
+    assert.equal((await readAll(opened, "a.json"))?.toString(), "{}");
+    assert.deepEqual(await paths(opened), ["a.json"]);
+    assert.match(entra.issued.at(-1)!, /^eyJ/);
+    await opened.remove("a.json");
+  });
+
+  test("Entra is out of service: waiting", async () => {
+    entra.refuse = { status: 400, body: "{}" };
+    const refused = await failureOf(store().then((made) => made.read("a.json")));
+    assert.deepEqual([refused.class, refused.reason], ["terminal", "TargetUnauthorized"]);
+    setEnvironment({ AZURE_AUTHORITY_HOST: "https://127.0.0.1:1/" });
+    const away = await failureOf(store().then((made) => made.read("a.json")));
+    assert.deepEqual([away.class, away.reason], ["waiting", "TargetUnreachable"]);
+  });
+
+  test("an account URL in the clear gets no token", async () => {
+    const failure = await failureOf(store("http://account.example"));
+    assert.deepEqual([failure.class, failure.reason], ["terminal", "TargetUnauthorized"]);
+    assert.match(failure.message, /accountURL.*https/);
+  });
+});
+
+test("an export by workload identity at both ends", async () => {
+  // the source takes any token of Entra here: two parts ask for their own
+  const both = await startTokenServer({ source: source.baseURL, accepts: (token) => entra.issued.includes(token) });
+  try {
+    const target = {
+      folder: "whole",
+      azureBlob: {
+        accountURL: azurite.accountURL,
+        container: "exports",
+        createContainer: true,
+        blockBytes: 4 << 20,
+        auth: "workloadIdentity",
+      },
+    } as const;
+    const place = { target, secrets: folder, open: () => openStore(target, folder) };
+    const run = new Export(place, both.baseURL, {
+      export: { types: ["Patient", "Observation"] },
+      source: { auth: { kind: "workloadIdentity", scope } },
+    });
+    const { code, report } = await run.all();
+    assert.equal(code, 0, report.error?.message);
+    const { lines, doubled } = await linesOf(await place.open());
+    assert.deepEqual(doubled, []);
+    assert.deepEqual([...lines.keys()].sort(), [...source.dump("Patient").keys(), ...source.dump("Observation").keys()].sort());
+  } finally {
+    await both.close();
+  }
+});
