@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { clientSecretToken, TokenClient } from "./oauth2.ts";
@@ -23,14 +24,18 @@ export type ReadSecret = (key: string) => Promise<string>;
  *  @param signal ends what is under way */
 export function credentials(source: Task["source"], folder: string, signal: AbortSignal): Credentials {
   const { auth } = source;
+  const read = (key: string) => readFile(join(folder, "source", key), "utf8").then((text) => text.trim());
   const secret: ReadSecret = async (key) => {
-    let text: string;
-    try {
-      text = (await readFile(join(folder, "source", key), "utf8")).trim();
-    } catch (cause) {
-      throw terminal("SourceUnauthorized", `the Secret of the FhirSource's auth.${auth.kind} has no key "${key}"`, cause);
+    const of = `the Secret of the FhirSource's auth.${auth.kind}`;
+    let text = await read(key).catch(() => "");
+    if (text === "") {
+      // Kubernetes swaps all files at once; one that a person writes is empty for a moment
+      await sleep(100, undefined, { signal });
+      text = await read(key).catch((cause) => {
+        throw terminal("SourceUnauthorized", `${of} has no key "${key}"`, cause);
+      });
     }
-    if (text === "") throw terminal("SourceUnauthorized", `key "${key}" in the Secret of the FhirSource's auth.${auth.kind} is empty`);
+    if (text === "") throw terminal("SourceUnauthorized", `key "${key}" in ${of} is empty`);
     return text;
   };
   switch (auth.kind) {

@@ -48,6 +48,14 @@ for (const kind of ["bearer", "basic"] as const)
     assert.deepEqual(from(mark), [401, 200]);
   });
 
+test("a file that is being written is looked at again", async () => {
+  const { get, write } = await open(source.baseURL, { kind: "bearer" }, { token: "" });
+  source.setAuth(bearer("late"));
+  const written = new Promise((resolve) => setTimeout(resolve, 20)).then(() => write("token", "late"));
+  assert.equal(await get(), 200);
+  await written;
+});
+
 test("a refusal of what is in the Secret is not tried again", async () => {
   const { get } = await open(source.baseURL, { kind: "bearer" }, { token: "wrong" });
   source.setAuth(bearer("right"));

@@ -59,12 +59,12 @@ describe("oauth2", () => {
   });
 
   test("all chains wait for one request, also when the token expires under them", async () => {
-    server.expiresIn = 1;
+    server.expiresIn = 3;
     const { get } = await oauth2();
     const seen = watch();
     await Promise.all(Array.from({ length: 12 }, get));
     assert.deepEqual(seen.tokens(), [200]);
-    await new Promise((resolve) => setTimeout(resolve, 850));
+    await new Promise((resolve) => setTimeout(resolve, 2450));
     await Promise.all(Array.from({ length: 12 }, get));
     assert.deepEqual(seen.tokens(), [200, 200]);
     assert.deepEqual(new Set(seen.data()), new Set([200]), "it was renewed before it expired");
