@@ -39,13 +39,10 @@ export function endStatus(facts: Facts, end: End): FhirExportStatus {
     ...(ttl === undefined ? {} : { expirationTime: toSeconds(new Date(now.getTime() + ttl * 1000)) }),
   };
   if (end.end === "Complete") return completeStatus(facts, status, (runs.seal ?? runs.plan)?.reports[0]);
-  if (end.end === "Cancelled") {
-    const cancelled = showState(facts, status, "Cancelled", end.message);
-    return showPurge(facts, cancelled);
-  }
   const { estimatedCompletionTime: __, ...progress } = status.progress ?? {};
-  const failed = { ...status, ...(status.progress ? { progress } : {}) };
-  return showState(facts, failed, end.refused ? "Refused" : "Failed", end.message, end.reason);
+  const ended = { ...status, ...(status.progress ? { progress } : {}) };
+  if (end.end === "Cancelled") return showPurge(facts, showState(facts, ended, "Cancelled", end.message));
+  return showState(facts, ended, end.refused ? "Refused" : "Failed", end.message, end.reason);
 }
 
 function completeStatus(facts: Facts, status: FhirExportStatus, report: Report | undefined): FhirExportStatus {

@@ -786,6 +786,14 @@ test("progress: the sum over indexes, at most 99 percent, never down, an estimat
   assert.equal(at(90, third, [told(0, 2000)]).progress?.percent, 99);
 });
 
+test("what was cancelled has no end to wait for", () => {
+  const progress = { percent: 20, resources: 10, estimatedCompletionTime: "2026-03-04T05:08:01Z" };
+  const { status } = go(
+    world({ spec: { cancel: true }, status: admitted({ progress }), runs: { export: { state: "suspended", live: 0 } } }),
+  );
+  assert.deepEqual(status.progress, { percent: 20, resources: 10 });
+});
+
 test("the plan's counts and the seal's totals", () => {
   const planned = go(world({ status: admitted(), runs: { plan: done("plan") } })).status;
   assert.equal(planned.transactionTime, "2026-03-04T05:06:06.999Z");
