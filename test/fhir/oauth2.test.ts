@@ -120,7 +120,15 @@ describe("oauth2", () => {
     assert.deepEqual(seen.tokens(), [503, 0, 429, 200, 200]);
   });
 
-  test("... while a token is still good: nobody notices", async () => {
+  test("Retry-After of the token endpoint is obeyed", async () => {
+    server.script({ status: 429, headers: { "retry-after": "1" } });
+    const { get } = await oauth2({}, {}, { retrySeconds: 20 });
+    const started = performance.now();
+    await get();
+    assert(performance.now() - started > 950);
+  });
+
+  test("a token endpoint that is out of service while a token is still good: nobody notices", async () => {
     const { get } = await oauth2();
     await get();
     server.script({ status: 503, times: "always" });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { tlsHint } from "../../src/fhir/tls.ts";
 import { type Source, startSource } from "../sources/server.ts";
 import { startTokenServer, type TokenServer, type TokenServerOptions } from "../sources/token-server.ts";
@@ -84,6 +85,20 @@ describe("the token endpoint", () => {
     const { get } = await open(server.baseURL, oauth2(server), { ...files, ...pair(authority.issue("worker")) });
     assert.equal(await get(), 200);
     assert.equal(server.asked.at(-1)?.client, "worker");
+  });
+
+  test("may have a certificate of a well-known authority; the source may not", async () => {
+    const before = getCACertificates("default");
+    setDefaultCACertificates([...before, another.cert]);
+    try {
+      const tokens = await start({ clients, tls: another.issue("tokens") });
+      const server = await start({ accepts: (token) => tokens.issued.includes(token) });
+      assert.equal(await (await open(server.baseURL, oauth2(tokens), files)).get(), 200);
+      const failure = await failureOf((await open(tokens.baseURL, none, files, { retrySeconds: 0 })).get());
+      assert.match(failure.message, /spec\.tls\.caRef/);
+    } finally {
+      setDefaultCACertificates(before);
+    }
   });
 
   test("that no one vouches for gets no secret", async () => {
