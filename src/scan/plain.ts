@@ -1,5 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { type Entry, type Page, ScanError } from "./page.ts";
+import { decode } from "./text.ts";
 
 // Deeper JSON than this is no FHIR resource; the bound keeps a hostile page from exhausting the stack.
 const maxDepth = 256;
@@ -80,12 +81,13 @@ function readEntries(walker: Walker, page: Page): void {
     let mode: string | undefined;
     walker.objectOr(3, (key) => {
       if (key === "resource") entry = readResource(walker);
-      else if (key === "search")
+      else if (key === "search") {
+        mode = undefined;
         walker.objectOr(4, (name) => {
           if (name === "mode") mode = walker.text();
           else walker.value(5);
         });
-      else walker.value(4);
+      } else walker.value(4);
     });
     if (entry) {
       entry.mode = mode;
@@ -113,8 +115,6 @@ function readResource(walker: Walker): Entry | undefined {
   entry.compact = walker.spaces === spaces;
   return entry;
 }
-
-const decoder = new TextDecoder();
 
 /** A cursor over JSON bytes; each method reads one thing, checks its grammar and leaves the cursor behind it. */
 class Walker {
@@ -198,13 +198,13 @@ class Walker {
     }
     const from = this.at;
     const escaped = this.#string();
-    return escaped ? (JSON.parse(decoder.decode(this.#bytes.subarray(from, this.at))) as string) : this.#slice(from + 1, this.at - 1);
+    return escaped ? (JSON.parse(decode(this.#bytes, from, this.at)) as string) : decode(this.#bytes, from + 1, this.at - 1);
   }
 
   integer(): number | undefined {
     const from = this.at;
     this.value(2);
-    const value = Number(this.#slice(from, this.at));
+    const value = Number(decode(this.#bytes, from, this.at));
     return Number.isSafeInteger(value) ? value : undefined;
   }
 
@@ -246,9 +246,7 @@ class Walker {
 
   #key(): string {
     const from = this.at;
-    return this.#string()
-      ? (JSON.parse(decoder.decode(this.#bytes.subarray(from, this.at))) as string)
-      : this.#slice(from + 1, this.at - 1);
+    return this.#string() ? (JSON.parse(decode(this.#bytes, from, this.at)) as string) : decode(this.#bytes, from + 1, this.at - 1);
   }
 
   /** true: it holds escapes */
@@ -321,20 +319,6 @@ class Walker {
   #expect(byte: number): void {
     if (this.peek() !== byte) this.#fail();
     this.at++;
-  }
-
-  #slice(from: number, to: number): string {
-    // ids, types and instants are short and ASCII: this is several times faster than a TextDecoder call
-    if (to - from < 40) {
-      let text = "";
-      for (let i = from; i < to; i++) {
-        const byte = this.#bytes[i]!;
-        if (byte > 0x7f) return decoder.decode(this.#bytes.subarray(from, to));
-        text += String.fromCharCode(byte);
-      }
-      return text;
-    }
-    return decoder.decode(this.#bytes.subarray(from, to));
   }
 
   #fail(): never {

@@ -1,0 +1,17 @@
+// a byte order mark inside a string is a character like others
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** The text of `bytes` from `from` to `to`, which are UTF-8. */
+export function decode(bytes: Uint8Array, from: number, to: number): string {
+  // ids, types and instants are short and ASCII: this is several times faster than a TextDecoder call
+  if (to - from < 40) {
+    let text = "";
+    for (let i = from; i < to; i++) {
+      const byte = bytes[i]!;
+      if (byte > 0x7f) return decoder.decode(bytes.subarray(from, to));
+      text += String.fromCharCode(byte);
+    }
+    return text;
+  }
+  return decoder.decode(bytes.subarray(from, to));
+}
