@@ -1,0 +1,60 @@
+// Compaction: a block is squeezed 8 bytes at a time, by a shuffle looked up for each byte of its mask.
+
+/** 256 shuffles of 8 bytes: the places of the set bits, in order. Written once, by `fill`. */
+const shuffles: usize = 1024;
+
+export function fill(): void {
+  for (let bits: u32 = 0; bits < 256; bits++) {
+    let to = shuffles + ((bits as usize) << 3);
+    for (let bit: u32 = 0; bit < 8; bit++) if ((bits >> bit) & 1) store<u8>(to++, bit as u8);
+  }
+}
+
+/** Copies rows from `row` to before `last` to `out`, each as a line without the white space outside strings, and answers the address behind the last
+ *  one. May overwrite up to 64 bytes behind it. */
+export function copyRows(page: usize, spaces: usize, row: usize, last: usize, out: usize): usize {
+  for (; row < last; row += 64) {
+    const start = load<u32>(row) as usize;
+    const end = load<u32>(row, 4) as usize;
+    if (load<u32>(row, 8)) {
+      memory.copy(out, page + start, end - start);
+      out += end - start;
+    } else out = squeeze(page, spaces, start, end, out);
+    store<u8>(out++, 0x0a);
+  }
+  return out;
+}
+
+function squeeze(page: usize, spaces: usize, start: usize, end: usize, out: usize): usize {
+  let head: u64 = 0xffffffffffffffff << (start & 63);
+  for (let block = start & ~63; block < end; block += 64) {
+    let keep = ~load<u64>(spaces + (block >> 3)) & head;
+    head = 0xffffffffffffffff;
+    if (end - block < 64) keep &= ((1 as u64) << ((end - block) as u64)) - 1;
+    const at = page + block;
+    if (keep == 0xffffffffffffffff) {
+      v128.store(out, v128.load(at));
+      v128.store(out, v128.load(at, 16), 16);
+      v128.store(out, v128.load(at, 32), 32);
+      v128.store(out, v128.load(at, 48), 48);
+      out += 64;
+      continue;
+    }
+    out = eight(at, keep, out);
+    out = eight(at + 8, keep >> 8, out);
+    out = eight(at + 16, keep >> 16, out);
+    out = eight(at + 24, keep >> 24, out);
+    out = eight(at + 32, keep >> 32, out);
+    out = eight(at + 40, keep >> 40, out);
+    out = eight(at + 48, keep >> 48, out);
+    out = eight(at + 56, keep >> 56, out);
+  }
+  return out;
+}
+
+// @ts-ignore: decorator
+@inline function eight(at: usize, keep: u64, out: usize): usize {
+  const bits = (keep & 0xff) as usize;
+  v128.store64_lane(out, i8x16.swizzle(v128.load64_zero(at), v128.load64_zero(shuffles + (bits << 3))), 0);
+  return out + (popcnt(bits as u32) as usize);
+}

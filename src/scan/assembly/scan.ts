@@ -1,0 +1,218 @@
+// Finds the entry resources of a FHIR search page in its bytes, without building objects, and copies them as lines. The page lies in the memory that
+// the host gives; so does the table of what was found. 64 bytes before and behind the page must be readable; what they hold does not matter.
+// The memory's first 128 KiB are the module's own.
+//
+// The page is walked with the grammar of JSON, down to the members of each resource and of its `meta` (walk.ts). What lies deeper is passed over by the
+// brackets, which are found 64 bytes at a time (index.ts). Whatever is wrong or unusual makes `scan` answer false: then the twin (../plain.ts) reads
+// the page and says what it is.
+import { copyRows, fill } from "./emit";
+import { beginIndex, endIndex } from "./index";
+import { resource } from "./resource";
+import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, member, name, nameLength, put, space, text, textEnd, textStart, value } from "./walk";
+
+// The table, in 32-bit words; the host (../simd.ts) reads it. Offsets count from the page's first byte; 0, 0 = absent; the highest bit of an end: the
+// text is not plain ASCII, or has escapes.
+// Before its rows: where white space stands outside strings, a 64-bit mask per 64 bytes of the page.
+//   head   count, next from, to, self from, to, total from, to
+//   entry  start, end, compact, mode (1 match, 2 include, 3 outcome, 4 other), mode from, to, type from, to, id from, to,
+//          lastUpdated from, to, versionId from, to
+const headBytes: usize = 32;
+const entryBytes: usize = 64;
+
+let page: usize = 0;
+let masks: usize = 0;
+let table: usize = 0;
+let count: i32 = 0;
+let capacity: i32 = 0;
+let bundle: bool = false;
+
+fill();
+
+/** Fills the table at `tableOffset`, which has `maskBytes` of masks and place for so many rows. False: the page is the twin's. */
+export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes: usize, rows: i32): bool {
+  const end = offset + length;
+  page = offset;
+  masks = tableOffset;
+  table = tableOffset + maskBytes;
+  capacity = rows;
+  count = 0;
+  bundle = false;
+  v128.store(table, i64x2.splat(0));
+  v128.store(table, i64x2.splat(0), 16);
+  beginIndex(page, end, masks);
+  beginWalk(end);
+  const mark: usize = length >= 3 && (load<u32>(page) & 0xffffff) == 0xbfbbef ? 3 : 0;
+  const at = root(space(page + mark));
+  store<u32>(table, count);
+  return at != 0 && at <= end && bundle && space(at) == end && endIndex();
+}
+
+/** Copies rows `from` to `to` - 1 as lines. */
+export function emit(offset: usize, tableOffset: usize, maskBytes: usize, from: i32, to: i32, out: usize): usize {
+  const rows = tableOffset + maskBytes + headBytes;
+  return copyRows(offset, tableOffset, rows + (from as usize) * entryBytes, rows + (to as usize) * entryBytes, out);
+}
+
+// Each of these takes the address of a value and answers the one behind it; 0: the page is the twin's.
+
+function root(at: usize): usize {
+  if (load<u8>(at) != 0x7b) return 0;
+  at++;
+  for (let first = true; at != 0; first = false) {
+    at = member(at, first);
+    if (at == 0) return behind;
+    const word = load<u64>(name);
+    if (nameLength == 5 && (word & 0xffffffffff) == 0x7972746e65) {
+      // entry; likewise
+      if (count > 0) return 0;
+      at = entries(at);
+    } else if (nameLength == 4 && (word as u32) == 0x6b6e696c) {
+      // link
+      at = links(at);
+    } else if (nameLength == 5 && (word & 0xffffffffff) == 0x6c61746f74) {
+      // total
+      const from = at;
+      at = value(at, 1);
+      put(page, table + 20, from, at, false);
+    } else if (isResourceType()) {
+      at = text(at);
+      // Bundle
+      bundle = textEnd - textStart == 6 && load<u32>(textStart) == 0x646e7542 && load<u16>(textStart, 4) == 0x656c;
+    } else at = value(at, 1);
+  }
+  return 0;
+}
+
+function links(at: usize): usize {
+  v128.store(table, i64x2.splat(0), 4);
+  if (load<u8>(at) != 0x5b) return value(at, 1);
+  at++;
+  for (let first = true; at != 0; first = false) {
+    at = element(at, first);
+    if (at == 0) return behind;
+    at = link(at);
+  }
+  return 0;
+}
+
+function link(at: usize): usize {
+  if (load<u8>(at) != 0x7b) return value(at, 1);
+  let from: usize = 0;
+  let to: usize = 0;
+  let coded = false;
+  let relation = 0;
+  at++;
+  for (let first = true; at != 0; first = false) {
+    at = member(at, first);
+    if (at == 0) {
+      if (relation == 1) put(page, table + 4, from, to, coded);
+      else if (relation == 2) put(page, table + 12, from, to, coded);
+      return behind;
+    }
+    if (nameLength == 8 && load<u64>(name) == 0x6e6f6974616c6572) {
+      // relation
+      at = text(at);
+      if (escaped) return 0; // it may be "n\u0065xt"
+      const word = load<u32>(textStart);
+      relation = textEnd - textStart != 4 ? 0 : word == 0x7478656e ? 1 : word == 0x666c6573 ? 2 : 0; // next, self
+    } else if (nameLength == 3 && (load<u32>(name) & 0xffffff) == 0x6c7275) {
+      // url
+      at = text(at);
+      from = textStart;
+      to = textEnd;
+      coded = escaped || foreign;
+    } else at = value(at, 1);
+  }
+  return 0;
+}
+
+function entries(at: usize): usize {
+  count = 0;
+  if (load<u8>(at) != 0x5b) return value(at, 1);
+  at++;
+  for (let first = true; at != 0; first = false) {
+    at = element(at, first);
+    if (at == 0) return behind;
+    at = entry(at);
+  }
+  return 0;
+}
+
+/** One entry becomes a row, if it has a resource. */
+function entry(at: usize): usize {
+  if (load<u8>(at) != 0x7b) return value(at, 1);
+  if (count == capacity) return 0;
+  const row = table + headBytes + (count as usize) * entryBytes;
+  // search mode and its text
+  store<u64>(row, 0, 12);
+  store<u32>(row, 0, 20);
+  let found = false;
+  // Nearly all servers begin with {"fullUrl":"…","resource":{ and end with ,"search":{"mode":"match"}}. To compare these as words takes a third of the
+  // time of walking over them.
+  if (load<u64>(at) == 0x7255_6c6c_7566_227b && load<u32>(at, 8) == 0x223a226c) {
+    const last = closing(at + 12);
+    if (last != 0 && load<u64>(last) == 0x756f_7365_7222_2c22 && load<u32>(last, 8) == 0x22656372 && load<u16>(last, 12) == 0x7b3a) {
+      at = resource(last + 13, page, masks, row);
+      if (at == 0) return 0;
+      found = true;
+      if (
+        load<u64>(at) == 0x6863_7261_6573_222c &&
+        load<u64>(at, 8) == 0x6564_6f6d_227b_3a22 &&
+        load<u64>(at, 16) == 0x6863_7461_6d22_3a22 &&
+        (load<u32>(at, 24) & 0xffffff) == 0x7d7d22
+      ) {
+        store<u32>(row, 1, 12);
+        put(page, row + 16, at + 19, at + 24, false);
+        count++;
+        return at + 27;
+      }
+    }
+  }
+  if (!found) at++;
+  for (let first = !found; at != 0; first = false) {
+    at = member(at, first);
+    if (at == 0) {
+      if (found) count++;
+      return behind;
+    }
+    const word = load<u64>(name);
+    if (nameLength == 8 && word == 0x656372756f736572) {
+      // resource; of one that is replaced the grammar inside would not be seen by anyone
+      if (found) return 0;
+      found = load<u8>(at) == 0x7b;
+      at = found ? resource(at, page, masks, row) : value(at, 1);
+    } else if (nameLength == 6 && (word & 0xffffffffffff) == 0x686372616573) {
+      // search
+      at = search(at, row);
+    } else at = value(at, 1);
+  }
+  return 0;
+}
+
+function search(at: usize, row: usize): usize {
+  store<u64>(row, 0, 12);
+  store<u32>(row, 0, 20);
+  if (load<u8>(at) != 0x7b) return value(at, 1);
+  at++;
+  for (let first = true; at != 0; first = false) {
+    at = member(at, first);
+    if (at == 0) return behind;
+    if (nameLength == 4 && load<u32>(name) == 0x65646f6d) {
+      // mode
+      at = text(at);
+      store<u32>(row, modeOf(textStart, textEnd - textStart), 12);
+      put(page, row + 16, textStart, textEnd, escaped || foreign);
+    } else at = value(at, 1);
+  }
+  return 0;
+}
+
+function modeOf(from: usize, length: usize): u32 {
+  if (from == 0) return 0;
+  const word = load<u64>(from);
+  if (length == 5 && (word & 0xffffffffff) == 0x686374616d) return 1; // match
+  if (length == 7 && (word & 0xffffffffffffff) == 0x6564756c636e69) return 2; // include
+  if (length == 7 && (word & 0xffffffffffffff) == 0x656d6f6374756f) return 3; // outcome
+  return 4;
+}
+

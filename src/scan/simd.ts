@@ -1,0 +1,208 @@
+import { isUtf8 } from "node:buffer";
+import { readFileSync } from "node:fs";
+import type { Entry, Page } from "./page.ts";
+import { checkPlace, checkRows, type PageTable, PlainTable, reservedBytes, slack } from "./table.ts";
+
+// The table that the module fills, see assembly/scan.ts.
+const headBytes = 32;
+const entryBytes = 64;
+const coded = 0x8000_0000;
+const modes = [undefined, "match", "include", "outcome"];
+
+/** Reads pages that lie in one memory, of which the first `reservedBytes` are its own. */
+export interface Scanner {
+  kind: "simd" | "plain";
+  /** A table for pages of up to `pageBytes`. It takes `tableBytes(pageBytes)` at `offset`, a multiple of 8. */
+  table(offset: number, pageBytes: number): PageTable;
+}
+
+// per 64 bytes of the page 8 bytes say where white space is
+const maskBytes = (pageBytes: number) => Math.ceil(pageBytes / 64) * 8;
+// no real resource is so small that its entry takes less than this; a page of such ones is read by the twin
+const leastEntryBytes = 256;
+const rowsFor = (pageBytes: number) => Math.ceil(pageBytes / leastEntryBytes) + 1;
+
+/** Bytes that a table takes, about three eighths of the page. */
+export const tableBytes = (pageBytes: number): number => maskBytes(pageBytes) + headBytes + rowsFor(pageBytes) * entryBytes;
+
+// (func (result v128) i32.const 0 i8x16.splat), the least that needs SIMD
+const probe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
+
+/** Whether this machine has the instructions that the scanner uses. */
+export const hasSimd = (): boolean => WebAssembly.validate(new Uint8Array(probe));
+
+/** The fastest scanner that this machine runs. The memory must not grow any more: what is read and written lies in it.
+ *  @param simd for tests */
+export function pickScanner(memory: WebAssembly.Memory, simd: boolean = hasSimd()): Scanner {
+  if (!simd) return { kind: "plain", table: () => new PlainTable(memory) };
+  const module = instantiate(memory);
+  return { kind: "simd", table: (offset, pageBytes) => new SimdTable(memory, module, offset, pageBytes) };
+}
+
+interface Module {
+  scan(page: number, length: number, table: number, maskBytes: number, rows: number): number;
+  emit(page: number, table: number, maskBytes: number, from: number, to: number, out: number): number;
+}
+
+let compiled: WebAssembly.Module | undefined;
+
+function instantiate(memory: WebAssembly.Memory): Module {
+  compiled ??= new WebAssembly.Module(readFileSync(new URL("./scan.wasm", import.meta.url)));
+  return new WebAssembly.Instance(compiled, { env: { memory } }).exports as unknown as Module;
+}
+
+class SimdTable implements PageTable {
+  readonly #module: Module;
+  readonly #memory: Buffer;
+  readonly #words: Uint32Array;
+  readonly #at: number;
+  readonly #pageBytes: number;
+  readonly #twin: PlainTable;
+  #handedOver = false;
+  #page = 0;
+
+  constructor(memory: WebAssembly.Memory, module: Module, offset: number, pageBytes: number) {
+    this.#module = module;
+    this.#memory = Buffer.from(memory.buffer);
+    if (offset % 8 !== 0 || offset < reservedBytes || offset + tableBytes(pageBytes) > this.#memory.length)
+      throw new RangeError(`no place for a table of ${tableBytes(pageBytes)} bytes at ${offset}`);
+    this.#at = offset;
+    this.#pageBytes = pageBytes;
+    this.#words = new Uint32Array(memory.buffer, offset + maskBytes(pageBytes), (tableBytes(pageBytes) - maskBytes(pageBytes)) >> 2);
+    this.#words.fill(0, 0, headBytes >> 2);
+    this.#twin = new PlainTable(memory);
+  }
+
+  scan(offset: number, length: number): void {
+    checkPlace(this.#memory, offset, length);
+    if (length > this.#pageBytes) throw new RangeError(`a page of ${length} bytes, the table is for ${this.#pageBytes}`);
+    this.#page = offset;
+    this.#handedOver = false;
+    // isUtf8 reads 26-60 GB/s: it costs next to nothing
+    if (
+      isUtf8(this.#memory.subarray(offset, offset + length)) &&
+      this.#module.scan(offset, length, this.#at, maskBytes(this.#pageBytes), rowsFor(this.#pageBytes)) !== 0
+    )
+      return;
+    this.#words.fill(0, 0, headBytes >> 2);
+    this.#handedOver = true;
+    this.#twin.scan(offset, length);
+  }
+  get handedOver(): boolean {
+    return this.#handedOver;
+  }
+  get count(): number {
+    return this.#handedOver ? this.#twin.count : this.#words[0]!;
+  }
+  get next(): string | undefined {
+    return this.#handedOver ? this.#twin.next : this.#text(1);
+  }
+  get self(): string | undefined {
+    return this.#handedOver ? this.#twin.self : this.#text(3);
+  }
+  get total(): number | undefined {
+    if (this.#handedOver) return this.#twin.total;
+    if (this.#words[5] === 0) return undefined;
+    const value = Number(this.#memory.toString("latin1", this.#page + this.#words[5]!, this.#page + this.#words[6]!));
+    return Number.isSafeInteger(value) ? value : undefined;
+  }
+  start(row: number): number {
+    return this.#handedOver ? this.#twin.start(row) : this.#words[this.#word(row)]!;
+  }
+  end(row: number): number {
+    return this.#handedOver ? this.#twin.end(row) : this.#words[this.#word(row) + 1]!;
+  }
+  isCompact(row: number): boolean {
+    return this.#handedOver ? this.#twin.isCompact(row) : this.#words[this.#word(row) + 2] !== 0;
+  }
+  mode(row: number): string | undefined {
+    if (this.#handedOver) return this.#twin.mode(row);
+    const word = this.#word(row);
+    const mode = this.#words[word + 3]!;
+    return mode < modes.length ? modes[mode] : this.#text(word + 4);
+  }
+  type(row: number): string {
+    return this.#handedOver ? this.#twin.type(row) : (this.#text(this.#word(row) + 6) ?? "");
+  }
+  id(row: number): string {
+    return this.#handedOver ? this.#twin.id(row) : (this.#text(this.#word(row) + 8) ?? "");
+  }
+  lastUpdated(row: number): string | undefined {
+    return this.#handedOver ? this.#twin.lastUpdated(row) : this.#text(this.#word(row) + 10);
+  }
+  versionId(row: number): string | undefined {
+    return this.#handedOver ? this.#twin.versionId(row) : this.#text(this.#word(row) + 12);
+  }
+  typeIs(row: number, type: Uint8Array): boolean {
+    if (this.#handedOver) return this.#twin.typeIs(row, type);
+    const word = this.#word(row) + 6;
+    const from = this.#words[word]!;
+    const end = this.#words[word + 1]!;
+    if (end >= coded) return this.type(row) === Buffer.from(type).toString();
+    if (end - from !== type.length) return false;
+    for (let i = 0; i < type.length; i++) if (this.#memory[this.#page + from + i] !== type[i]) return false;
+    return true;
+  }
+  resource(row: number): Buffer {
+    return this.#memory.subarray(this.#page + this.start(row), this.#page + this.end(row));
+  }
+  emit(from: number, to: number, out: number): number {
+    if (this.#handedOver) return this.#twin.emit(from, to, out);
+    checkRows(this, from, to);
+    checkPlace(this.#memory, out, this.room(from, to));
+    return this.#module.emit(this.#page, this.#at, maskBytes(this.#pageBytes), from, to, out);
+  }
+  room(from: number, to: number): number {
+    return from < to ? this.end(to - 1) - this.start(from) + 1 : 0;
+  }
+  page(): Page {
+    if (this.#handedOver) return this.#twin.page();
+    const { next, self, total } = this;
+    const entries = Array.from({ length: this.count }, (_, row) => this.#entry(row));
+    return { entries, next, self, total };
+  }
+
+  #entry(row: number): Entry {
+    return {
+      start: this.start(row),
+      end: this.end(row),
+      compact: this.isCompact(row),
+      type: this.type(row),
+      id: this.id(row),
+      lastUpdated: this.lastUpdated(row),
+      mode: this.mode(row),
+    };
+  }
+
+  #word(row: number): number {
+    return (headBytes + row * entryBytes) >> 2;
+  }
+
+  /** The text of the span whose start is at `word`. */
+  #text(word: number): string | undefined {
+    const from = this.#words[word]!;
+    const to = this.#words[word + 1]!;
+    if (from === 0) return undefined;
+    if (to < coded) return this.#memory.toString("latin1", this.#page + from, this.#page + to);
+    // with its quotes, since it may hold escapes
+    return JSON.parse(this.#memory.toString("utf8", this.#page + from - 1, this.#page + to - coded + 1)) as string;
+  }
+}
+
+let own: { memory: WebAssembly.Memory; pageBytes: number; table: PageTable } | undefined;
+
+/** Reads one page as plain.ts does. For pages that lie elsewhere: copies them into a memory of its own.
+ *  @throws ScanError */
+export function scanPage(bytes: Uint8Array): Page {
+  const at = reservedBytes + slack;
+  if (!own || own.pageBytes < bytes.length) {
+    const pageBytes = Math.max(1 << 20, Math.ceil(bytes.length / 65_536) * 65_536);
+    const tableAt = at + pageBytes + slack;
+    const pages = Math.ceil((tableAt + tableBytes(pageBytes)) / 65_536);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    own = { memory, pageBytes, table: pickScanner(memory).table(tableAt, pageBytes) };
+  }
+  Buffer.from(own.memory.buffer).set(bytes, at);
+  own.table.scan(at, bytes.length);
+  return own.table.page();
+}

@@ -1,0 +1,137 @@
+import assert from "node:assert/strict";
+import type { Page } from "../../src/scan/page.ts";
+import { ScanError } from "../../src/scan/page.ts";
+import { pickScanner, tableBytes } from "../../src/scan/simd.ts";
+import { checkLine, type PageTable, reservedBytes, slack } from "../../src/scan/table.ts";
+import { compact } from "../sources/text.ts";
+
+/** One scanner, with a memory in which pages of up to 1 MiB are read. */
+export interface Twin {
+  kind: "simd" | "plain";
+  table: PageTable;
+  /** Puts the page into the memory, reads it and emits all its lines. @throws ScanError */
+  read(page: Uint8Array): { page: Page; lines: string[] };
+  /** the error's kind, or none */
+  kindOf(page: Uint8Array | string): string;
+}
+
+const pageBytes = 1 << 20;
+const tableAt = reservedBytes;
+const pageAt = tableAt + tableBytes(pageBytes) + slack;
+const outAt = pageAt + pageBytes + slack;
+const canary = 0xa5;
+
+const twin = (simd: boolean): Twin => {
+  const pages = Math.ceil((outAt + pageBytes + slack) / 65_536);
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+  const bytes = Buffer.from(memory.buffer);
+  const scanner = pickScanner(memory, simd);
+  const table = scanner.table(tableAt, pageBytes);
+  let around = 0;
+  const read = (page: Uint8Array) => {
+    // what lies around a page is anything, above all what would go on with it
+    const filler = Buffer.from([0x22, 0x5c, 0x7d, 0x20, 0x5d, 0x00, 0x2c, 0x31][around++ % 8]!.toString(16).repeat(slack), "hex");
+    filler.copy(bytes, pageAt - slack);
+    bytes.set(page, pageAt);
+    filler.copy(bytes, pageAt + page.length);
+    table.scan(pageAt, page.length);
+    const room = table.room(0, table.count);
+    bytes.fill(canary, outAt - slack, outAt);
+    bytes.fill(canary, outAt + room + slack, outAt + room + 2 * slack);
+    const end = table.emit(0, table.count, outAt);
+    assert(end - outAt <= room, "more than room");
+    assert(
+      bytes.subarray(outAt - slack, outAt).every((byte) => byte === canary),
+      "written before the lines",
+    );
+    assert(
+      bytes.subarray(outAt + room + slack, outAt + room + 2 * slack).every((byte) => byte === canary),
+      "written far behind the lines",
+    );
+    assert.equal(Buffer.compare(bytes.subarray(pageAt, pageAt + page.length), page), 0, "the page was written to");
+    const lines = bytes.toString("utf8", outAt, end).split("\n");
+    assert.equal(lines.pop(), "");
+    return { page: table.page(), lines };
+  };
+  const kindOf = (page: Uint8Array | string) => {
+    try {
+      read(typeof page === "string" ? Buffer.from(page) : page);
+      return "none";
+    } catch (error) {
+      assert(error instanceof ScanError, String(error));
+      return error.kind;
+    }
+  };
+  return { kind: scanner.kind, table, read, kindOf };
+};
+
+export const twins: readonly Twin[] = [twin(true), twin(false)];
+export const [simd, plain] = twins as [Twin, Twin];
+
+interface Found {
+  next: string | undefined;
+  self: string | undefined;
+  total: number | undefined;
+  entries: { type: string; id: string; lastUpdated: string | undefined; versionId: string | undefined; mode: string | undefined }[];
+  resources: unknown[];
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+const text = (value: unknown) => (typeof value === "string" ? value : undefined);
+const list = (value: unknown) => (Array.isArray(value) ? value.filter(isObject) : []);
+const field = (value: unknown, name: string) => (isObject(value) ? text(value[name]) : undefined);
+
+/** What JSON.parse finds in a page: undefined when it is no Bundle. @throws SyntaxError */
+export function parsed(page: Uint8Array): Found | undefined {
+  const bundle = JSON.parse(
+    Buffer.from(page)
+      .toString()
+      .replace(/^\uFEFF/, ""),
+  ) as unknown;
+  if (!isObject(bundle) || bundle.resourceType !== "Bundle") return undefined;
+  const links = list(bundle.link);
+  const url = (relation: string) => text(links.findLast((link) => link.relation === relation)?.url);
+  const entries = list(bundle.entry).filter(({ resource }) => isObject(resource));
+  return {
+    next: url("next"),
+    self: url("self"),
+    total: Number.isSafeInteger(bundle.total) ? (bundle.total as number) : undefined,
+    entries: entries.map(({ resource, search }) => ({
+      type: field(resource, "resourceType") ?? "",
+      id: field(resource, "id") ?? "",
+      lastUpdated: field((resource as { meta?: unknown }).meta, "lastUpdated"),
+      versionId: field((resource as { meta?: unknown }).meta, "versionId"),
+      mode: field(search, "mode"),
+    })),
+    resources: entries.map(({ resource }) => resource),
+  };
+}
+
+/** Demands that a twin finds in a valid search page what JSON.parse finds, and that its lines are the page's bytes. */
+export function compare({ kind, table, read }: Twin, page: Buffer): void {
+  const expected = parsed(page)!;
+  const { page: found, lines } = read(page);
+  assert.deepEqual(
+    { next: found.next, self: found.self, total: found.total },
+    { next: expected.next, self: expected.self, total: expected.total },
+  );
+  const rows = found.entries.map(({ type, id, lastUpdated, mode }, row) => ({
+    type,
+    id,
+    lastUpdated,
+    versionId: table.versionId(row),
+    mode,
+  }));
+  assert.deepEqual(rows, expected.entries, kind);
+  assert.equal(lines.length, rows.length);
+  for (const [row, { start, end, compact: isCompact, type }] of found.entries.entries()) {
+    const raw = page.toString("utf8", start, end);
+    const line = compact(raw);
+    assert.equal(lines[row], line, kind);
+    assert.equal(isCompact, raw.length === line.length);
+    assert.deepEqual(JSON.parse(line), expected.resources[row]);
+    assert.equal(table.resource(row).toString(), raw);
+    if (type.isWellFormed()) assert(table.typeIs(row, Buffer.from(type)) && !table.typeIs(row, Buffer.from(`${type}x`)));
+    checkLine(table.resource(row));
+  }
+}
