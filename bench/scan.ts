@@ -1,0 +1,140 @@
+import assert from "node:assert/strict";
+import { copyResource, scanPage } from "../src/scan/plain.ts";
+import { pickScanner, tableBytes } from "../src/scan/simd.ts";
+import { reservedBytes, slack } from "../src/scan/table.ts";
+import { type BenchPage, mixed, observations, patients } from "./pages.ts";
+
+// node bench/scan.ts: pages to NDJSON on one core, no I/O. Every method is given the page's bytes in memory, finds the next link, and of each resource the
+// type and the id (as strings), and writes its line into one buffer.
+
+const pageBytes = 4 << 20;
+const pageAt = reservedBytes + tableBytes(pageBytes) + slack;
+const outAt = pageAt + pageBytes + slack;
+const memoryPages = Math.ceil((outAt + pageBytes + slack) / 65_536);
+const memory = new WebAssembly.Memory({ initial: memoryPages, maximum: memoryPages });
+const bytes = Buffer.from(memory.buffer);
+const out = bytes.subarray(outAt);
+const table = pickScanner(memory).table(reservedBytes, pageBytes);
+// what a method found, so that it had to find it
+const seen = { next: "" as string | undefined, ids: 0 };
+
+/** Each writes the lines of the page, which lies at `pageAt`, to `out` and answers their length. */
+const methods: Record<string, (page: Buffer) => number> = {
+  scanner: (page) => {
+    table.scan(pageAt, page.length);
+    seen.next = table.next;
+    const type = Buffer.from("Observation");
+    for (let row = 0; row < table.count; row++) seen.ids += table.id(row).length + (table.typeIs(row, type) ? 1 : 0);
+    return table.emit(0, table.count, outAt) - outAt;
+  },
+  "scanner, ids left as offsets": (page) => {
+    table.scan(pageAt, page.length);
+    seen.next = table.next;
+    return table.emit(0, table.count, outAt) - outAt;
+  },
+  "plain twin": (page) => {
+    const { entries, next } = scanPage(page);
+    seen.next = next;
+    let at = 0;
+    for (const entry of entries) {
+      seen.ids += entry.id.length + (entry.type === "Observation" ? 1 : 0);
+      at = copyResource(page, entry, out, at);
+      out[at++] = 0x0a;
+    }
+    return at;
+  },
+  "JSON.parse + JSON.stringify": (page) => {
+    const bundle = JSON.parse(page.toString()) as {
+      link: { relation: string; url: string }[];
+      entry: { resource: { resourceType: string; id: string } }[];
+    };
+    seen.next = bundle.link.find(({ relation }) => relation === "next")?.url;
+    let at = 0;
+    for (const { resource } of bundle.entry) {
+      seen.ids += resource.id.length + (resource.resourceType === "Observation" ? 1 : 0);
+      at += out.write(`${JSON.stringify(resource)}\n`, at);
+    }
+    return at;
+  },
+};
+
+/** Reads pages again and again for about `ms` and answers MB of input per second. */
+function rate(method: (page: Buffer) => number, pages: readonly Buffer[], ms: number): number {
+  let done = 0;
+  let spent = 0;
+  for (let n = 0; spent < ms; n++) {
+    const page = pages[n % pages.length]!;
+    // in a worker the page is received there
+    bytes.set(page, pageAt);
+    const place = bytes.subarray(pageAt, pageAt + page.length);
+    const from = performance.now();
+    method(place);
+    spent += performance.now() - from;
+    done += page.length;
+  }
+  return done / spent / 1000;
+}
+
+const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+
+/** MB/s of each method, medians of interleaved rounds: what else the machine does meets all alike. */
+function measure(pages: readonly Buffer[], rounds: number, ms: number): Record<string, number> {
+  const rates = Object.fromEntries(Object.keys(methods).map((name) => [name, [] as number[]]));
+  for (let round = -2; round < rounds; round++)
+    for (const [name, method] of Object.entries(methods)) {
+      const found = rate(method, pages, ms);
+      // two rounds to warm up
+      if (round >= 0) rates[name]!.push(found);
+    }
+  return Object.fromEntries(Object.entries(rates).map(([name, found]) => [name, median(found)]));
+}
+
+/** All methods must write the same resources: JSON.stringify may spell numbers and escapes in its own way, so values are compared. */
+function checkSame(page: Buffer): void {
+  bytes.set(page, pageAt);
+  const place = bytes.subarray(pageAt, pageAt + page.length);
+  const results = Object.values(methods).map((method) => {
+    const lines = out.toString("utf8", 0, method(place)).trimEnd().split("\n");
+    return { next: seen.next, resources: lines.map((line) => JSON.parse(line) as unknown) };
+  });
+  for (const result of results) assert.deepEqual(result, results[0]);
+  assert(!table.handedOver);
+}
+
+export interface ScanRatios {
+  scannerVsParseCompact: number;
+  scannerVsParsePretty: number;
+}
+
+/** The bars of the scanner (15 and 10) are on the mixed pages. @param print takes the table line by line */
+export function benchScan(print: (line: string) => void = () => {}, rounds = 9, ms = 60): ScanRatios {
+  const make = (of: (n: number) => BenchPage) => Array.from({ length: 8 }, (_, n) => of(n));
+  const sets: Record<string, BenchPage[]> = {
+    "mix of 300": make((n) => mixed(300, n * 300)),
+    "100 Observations": make((n) => observations(100, n * 100)),
+    "1000 Observations": make((n) => observations(1000, n * 1000)),
+    "400 Patients": make((n) => patients(400, n * 400)),
+  };
+  const ratios: Record<string, number> = {};
+  print(
+    `${"MB/s of page bytes".padEnd(28)}${Object.keys(methods)
+      .map((name) => name.padStart(30))
+      .join("")}${"ratio".padStart(8)}`,
+  );
+  for (const [name, set] of Object.entries(sets))
+    for (const spelling of ["compact", "pretty"] as const) {
+      const pages = set.map((page) => page[spelling]);
+      checkSame(pages[0]!);
+      const rates = measure(pages, rounds, ms);
+      const ratio = rates.scanner! / rates["JSON.parse + JSON.stringify"]!;
+      ratios[`${name}, ${spelling}`] = ratio;
+      const columns = Object.values(rates).map((mb) => mb.toFixed(0).padStart(30));
+      print(`${`${name}, ${spelling}`.padEnd(28)}${columns.join("")}${ratio.toFixed(1).padStart(8)}`);
+    }
+  return { scannerVsParseCompact: ratios["mix of 300, compact"]!, scannerVsParsePretty: ratios["mix of 300, pretty"]! };
+}
+
+if (import.meta.main) {
+  const ratios = benchScan(console.log);
+  console.log(JSON.stringify(ratios));
+}
