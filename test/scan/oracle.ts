@@ -11,8 +11,8 @@ export interface Twin {
   table: PageTable;
   /** Puts the page into the memory, reads it and emits all its lines. @throws ScanError */
   read(page: Uint8Array): { page: Page; lines: string[] };
-  /** the error's kind, or none */
-  kindOf(page: Uint8Array | string): string;
+  /** the error's kind, or none; `length`: the page is cut, and behind the cut it goes on in the memory */
+  kindOf(page: Uint8Array | string, length?: number): string;
 }
 
 const pageBytes = 1 << 20;
@@ -28,13 +28,13 @@ const twin = (simd: boolean): Twin => {
   const scanner = pickScanner(memory, simd);
   const table = scanner.table(tableAt, pageBytes);
   let around = 0;
-  const read = (page: Uint8Array) => {
+  const read = (page: Uint8Array, length = page.length) => {
     // what lies around a page is anything, above all what would go on with it
     const filler = Buffer.from([0x22, 0x5c, 0x7d, 0x20, 0x5d, 0x00, 0x2c, 0x31][around++ % 8]!.toString(16).repeat(slack), "hex");
     filler.copy(bytes, pageAt - slack);
     bytes.set(page, pageAt);
     filler.copy(bytes, pageAt + page.length);
-    table.scan(pageAt, page.length);
+    table.scan(pageAt, length);
     const room = table.room(0, table.count);
     bytes.fill(canary, outAt - slack, outAt);
     bytes.fill(canary, outAt + room + slack, outAt + room + 2 * slack);
@@ -53,9 +53,9 @@ const twin = (simd: boolean): Twin => {
     assert.equal(lines.pop(), "");
     return { page: table.page(), lines };
   };
-  const kindOf = (page: Uint8Array | string) => {
+  const kindOf = (page: Uint8Array | string, length?: number) => {
     try {
-      read(typeof page === "string" ? Buffer.from(page) : page);
+      read(typeof page === "string" ? Buffer.from(page) : page, length);
       return "none";
     } catch (error) {
       assert(error instanceof ScanError, String(error));

@@ -50,10 +50,13 @@ const numbers = ["0", "-0", "1.50", "1E+2", "12345678901234567890", "-2.5e-3"];
 /** Writes JSON as servers do and as they might: any order, white space, spelling, members twice. */
 class Speller {
   readonly #r: Random;
+  /** chooses what stands in values, and spellings of it */
+  readonly #leaf: Random;
   readonly #spaces: number;
   readonly #escapes: number;
-  constructor(r: Random) {
+  constructor(r: Random, leaf = r) {
     this.#r = r;
+    this.#leaf = leaf;
     this.#spaces = r.pick([0, 0, 0.1, 0.7]);
     this.#escapes = r.pick([0, 0, 0, 0.02, 0.3]);
   }
@@ -66,7 +69,7 @@ class Speller {
     const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
     const inside = JSON.stringify(value).slice(1, -1);
     // single units without those of an escape sequence
-    return `"${inside.replace(/\\u....|\\.|[\ud800-\udbff][\udc00-\udfff]|./gs, (unit) => (unit.length === 1 && this.#r.chance(this.#escapes) ? escaped(unit) : unit))}"`;
+    return `"${inside.replace(/\\u....|\\.|[\ud800-\udbff][\udc00-\udfff]|./gs, (unit) => (unit.length === 1 && this.#leaf.chance(this.#escapes) ? escaped(unit) : unit))}"`;
   }
   /** rarely with escapes, which make a page the twin's */
   name(): string {
@@ -101,7 +104,7 @@ class Speller {
     const add = (chance: number, name: string, value: () => string) => {
       if (r.chance(chance)) members.push([name, r.chance(0.9) ? value() : this.value(2)]);
     };
-    const id = () => this.text(r.pick(["a", "p-1.2", "01234567-89ab-4cde-a123-0123456789ab", "é", '"']));
+    const id = () => this.text(this.#leaf.pick(["a", "p-1.2", "01234567-89ab-4cde-a123-0123456789ab", "é", '"']));
     add(0.9, "resourceType", () => this.text(r.pick(["Patient", "Observation", "QuestionnaireResponse"])));
     add(0.9, "id", id);
     add(0.9, "meta", () => this.meta());
@@ -111,7 +114,7 @@ class Speller {
   meta(): string {
     const r = this.#r;
     const members: [string, string][] = [];
-    if (r.chance(0.9)) members.push(["versionId", this.text(String(r.int(20)))]);
+    if (r.chance(0.9)) members.push(["versionId", this.text(String(this.#leaf.int(20)))]);
     if (r.chance(0.9)) members.push(["lastUpdated", r.chance(0.9) ? this.text("2020-01-01T00:00:00.000Z") : this.value(1)]);
     for (let n = r.int(3); n > 0; n--) members.push([r.pick(["source", "profile", "tag", ...words]), this.value(2)]);
     return this.object(members);
@@ -119,7 +122,7 @@ class Speller {
   entry(): string {
     const r = this.#r;
     const members: [string, string][] = [];
-    if (r.chance(0.9)) members.push(["fullUrl", this.text(`http://x/${"y".repeat(r.int(70))}`)]);
+    if (r.chance(0.9)) members.push(["fullUrl", this.text(`http://x/${"y".repeat(this.#leaf.int(70))}`)]);
     if (r.chance(0.95)) members.push(["resource", r.chance(0.95) ? this.resource() : this.value(2)]);
     if (r.chance(0.9))
       members.push([
@@ -128,6 +131,14 @@ class Speller {
       ]);
     if (r.chance(0.1)) members.push([r.pick(words), this.value(2)]);
     return this.object(members);
+  }
+  entries(): string[] {
+    const r = this.#r;
+    const many = r.int(7);
+    if (r.chance(0.4)) return Array.from({ length: many }, () => this.entry());
+    // as servers write them: of two layouts, all choices alike but for the values
+    const layouts = [r.int(1e9), r.int(1e9)] as const;
+    return Array.from({ length: many }, () => new Speller(random(layouts[r.chance(0.9) ? 0 : 1]), r).entry());
   }
   page(): string {
     const r = this.#r;
@@ -141,7 +152,7 @@ class Speller {
     if (r.chance(0.7)) members.push(["link", this.list(Array.from({ length: r.int(3) }, link))]);
     if (r.chance(0.1)) members.push([r.pick(words), this.value(3)]);
     // the type counts only if it comes last, should the word have been drawn
-    if (r.chance(0.95)) members.push(["entry", this.list(Array.from({ length: r.int(6) }, () => this.entry()))]);
+    if (r.chance(0.95)) members.push(["entry", this.list(this.entries())]);
     return `${r.chance(0.1) ? "\uFEFF" : ""}${this.gap()}${this.object(members)}${this.gap()}`;
   }
 }
@@ -196,7 +207,10 @@ describe("any page", () => {
         const text = page.toString().trimEnd();
         // inside a character it is no UTF-8
         const cut = text.slice(0, place % text.length).replace(/[\ud800-\udbff]$/, "");
-        for (const twin of twins) assert.equal(twin.kindOf(cut), "truncated");
+        for (const twin of twins) {
+          assert.equal(twin.kindOf(cut), "truncated");
+          assert.equal(twin.kindOf(page, Buffer.byteLength(cut)), "truncated");
+        }
       }),
       { numRuns: 2000 },
     );

@@ -11,6 +11,9 @@ const usual =
   '{"resourceType":"Patient","id":"a1","meta":{"versionId":"7","lastUpdated":"2020-01-01T00:00:00Z"},"active":true,"n":[1.50,1E+2,-0]}';
 const repeat = (text: string, times: number) => text.repeat(times);
 
+const likeOthers = (id: string, mode: string) =>
+  `{"fullUrl":"http://x","resource":{"resourceType":"T","id":"${id}","meta":{"versionId":"1","lastUpdated":"2020","p":["x"]},"n":1},"search":{"mode":"${mode}"}}`;
+
 // read by the SIMD scanner itself
 const pages: Record<string, string> = {
   "the usual": bundle([usual, usual]),
@@ -70,6 +73,49 @@ const pages: Record<string, string> = {
   "a byte order mark": `\uFEFF${bundle([usual])}`,
   "no white space in one resource, some in the other": bundle([usual, usual.replace(",", " ,"), usual]),
   "white space between resources only": bundle([usual, usual]).replaceAll("},{", "} ,\n{"),
+  "entries alike, and then not": entry(
+    [
+      ...["match", "match", "include", "include", "outcome", "match", "é", "é", "other"].map((mode, n) => likeOthers(`a${n}`, mode)),
+      likeOthers("b", "match").replace(',"search":{"mode":"match"}', ""),
+      likeOthers("c", "match").replace('"match"}', '"match"},"search":{"mode":"include"}'),
+      likeOthers("d", "match").replace('"match"}', '"match","mode":"include"}'),
+      likeOthers("e", "match").replace('"id"', '"ID":"no","id"'),
+      likeOthers("f", "match").replace('"n":1', '"id":"g","n":1'),
+      likeOthers("h", "match").replace('"n":1', '"resourceType":"B","meta":{"versionId":"2"},"n":1'),
+      likeOthers("i", "match").replace('"p":', '"lastUpdated":"2021","p":'),
+      likeOthers("j", "match").replace('"p":', '"versionId":"9","p":'),
+      likeOthers("k", "match").replace('"p":[', '"p":[{"lastUpdated":"no","versionId":"no"},'),
+      likeOthers("l", "match").replace('"versionId":"1",', ""),
+      likeOthers("m", "match").replace('"meta":{', '"meta":{"lastUpdated":"no",'),
+      likeOthers("n", "match").replace('"meta":', '"metas":'),
+      likeOthers('o\\u0061\\"', "match"),
+      likeOthers("Zoë", "match"),
+      likeOthers("q", "match").replace('"fullUrl":', '"fullUrl":"no","fullUrl":'),
+      likeOthers("r", "match").replace("http://x", "http://x\\\\"),
+      likeOthers("s", "match").replace('"http://x"', "null"),
+      likeOthers("t", "match").replace('"T"', "null"),
+      likeOthers("u", "match").replace('"u"', "null"),
+      likeOthers("v", "match").replace('"1"', "1"),
+      ...["w", "x", "y"].map((id) => likeOthers(id, "match")),
+    ].join(),
+  ),
+  "the same from the start, but a member of another kind first": entry(
+    ["a", "b", "c"]
+      .map((id) => `{"search":"no","resource":{"id":"${id}"},"x":"${id}"},{"x":"${id}","y":1,"resource":{"id":"${id}${id}"}}`)
+      .join(),
+  ),
+  "entries whose second member is no resource": entry(
+    ["a", "b", "c"].map((id) => `{"fullUrl":"${id}","x":"${id}","resource":{"id":"${id}"}}`).join(),
+  ),
+  "long texts between values, alike": entry(
+    ["a", "b", "c"]
+      .map(
+        (id) =>
+          `{"fullUrl":"${id}",${repeat(" ", 200)}"resource":{"resourceType":${repeat(" ", 126)}"A","id":${repeat(" ", 123)}"${id}","meta":{}}}`,
+      )
+      .join(),
+  ),
+  "tabs and carriage returns long after line feeds": `{\n"resourceType":"Bundle",\n${repeat(" ", 20_000)}\n"entry":[{\n"resource":{\t"id"\r\n:\t"a"}}${repeat("\r\n", 9000)}]\t}`,
   "Y, y, _ and DEL in strings": bundle(['{"id":"Yy_\u007f","x":"[Y]{y}(_)\u007f"}']),
 };
 
@@ -156,6 +202,14 @@ const bad: [name: string, page: string | Buffer, kind: string][] = [
   ["a word that is none", good.replace("10,", "nulL,"), "syntax"],
   ["nesting without end", `{"resourceType":"Bundle","a":${repeat("[", 100_000)}`, "syntax"],
   ["nesting without end in a resource", `{"resourceType":"Bundle","entry":[{"resource":{"a":${repeat("[", 100_000)}`, "syntax"],
+  [
+    "a raw line feed in a string, in a page full of line feeds",
+    `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\nb"]}`,
+    "syntax",
+  ],
+  ["a control character, in a page full of line feeds", `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}\u000b1]}`, "syntax"],
+  ["a raw tab in a string, in a page full of line feeds", `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\tb"]}`, "syntax"],
+  ["a bad escape, in a page full of line feeds", `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\\x"]}`, "syntax"],
   ["a string without end", `{"resourceType":"Bundle","a":"${repeat("x", 200)}`, "truncated"],
   ["a resource without end", good.slice(0, -60), "truncated"],
   ["bytes that are not UTF-8", Buffer.from(bundle(['{"id":"\xff\xfe"}']), "latin1"), "syntax"],
@@ -168,7 +222,10 @@ describe("what is no page is an error", () => {
     for (const [name, page, kind] of bad) test(`${twin}: ${name}`, () => assert.equal(kindOf(page), kind));
     test(`${twin}: cut anywhere: truncated`, () => {
       for (const page of [good, pretty(good)])
-        for (let at = 0; at < page.length; at++) assert.equal(kindOf(page.slice(0, at)), "truncated", `cut at ${at}`);
+        for (let at = 0; at < page.length; at++) {
+          assert.equal(kindOf(page.slice(0, at)), "truncated", `cut at ${at}`);
+          assert.equal(kindOf(page, at), "truncated", `cut at ${at}, going on behind`);
+        }
     });
   }
   test("a page after a bad one is read as if nothing had been", () => {

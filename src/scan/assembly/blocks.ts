@@ -6,12 +6,9 @@ export const backslash: u8 = 0x5c;
 /** One bit per byte whose lane is all ones. */
 // @ts-ignore: decorator
 @inline export function mask(a: v128, b: v128, c: v128, d: v128): u64 {
-  return (
-    ((i8x16.bitmask(a) as u32) as u64) |
-    (((i8x16.bitmask(b) as u32) as u64) << 16) |
-    (((i8x16.bitmask(c) as u32) as u64) << 32) |
-    (((i8x16.bitmask(d) as u32) as u64) << 48)
-  );
+  const low = (i8x16.bitmask(a) | (i8x16.bitmask(b) << 16)) as u32;
+  const high = (i8x16.bitmask(c) | (i8x16.bitmask(d) << 16)) as u32;
+  return (low as u64) | ((high as u64) << 32);
 }
 
 /** Where `byte` stands in the block. */

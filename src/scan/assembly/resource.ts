@@ -1,5 +1,6 @@
 import { backslash, quote } from "./blocks";
 import { isCompact, jump } from "./index";
+import { beforeId, beforeMeta, beforeType, beforeUpdated, beforeVersion, keep, same } from "./same";
 import { closing, escaped, foreign, isResourceType, member, name, nameLength, behind as over, put, scalar, space, value } from "./walk";
 
 // What a resource says of itself. Of its own level, and of `meta`, only the names that matter are looked for, 16 bytes at a time: a walk from member to
@@ -23,7 +24,7 @@ export function resource(at: usize, offset: usize, masks: usize, to: usize): usi
   v128.store(row, i64x2.splat(0), 24);
   v128.store(row, i64x2.splat(0), 40);
   const behind = jump(at);
-  if (behind == 0 || (meta != 0 && !searchMeta() && !walkMeta())) return 0;
+  if (behind == 0 || (meta != 0 && !sameMeta() && !searchMeta() && !walkMeta())) return 0;
   const from = (at - page) as u32;
   const end = (behind - page) as u32;
   store<u32>(row, from);
@@ -32,35 +33,87 @@ export function resource(at: usize, offset: usize, masks: usize, to: usize): usi
   return behind;
 }
 
-/** A piece of the resource's own level: from behind its `{` or behind a member's closing bracket to before the next bracket. */
-export function level(from: usize, to: usize): bool {
-  if (meta != 0 && metaEnd == 0) metaEnd = from;
+/** Pieces of the resource's own level, as pairs of addresses from `pairs` to `last`: from behind the resource's `{` or a member's closing bracket to
+ *  before the next bracket. */
+export function level(pairs: usize, last: usize): bool {
   const q = i8x16.splat(quote as i8);
   const b = i8x16.splat(backslash as i8);
   const i = i8x16.splat(0x69);
   const m = i8x16.splat(0x6d);
   const r = i8x16.splat(0x72);
-  for (let at = from; at < to; at += 16) {
-    const v = v128.load(at);
-    const next = v128.load(at, 1);
-    const names = v128.and(i8x16.eq(v, q), v128.or(v128.or(i8x16.eq(next, i), i8x16.eq(next, m)), i8x16.eq(next, r)));
-    let hits = i8x16.bitmask(v128.or(names, i8x16.eq(v, b)));
-    if (to - at < 16) hits &= (1 << ((to - at) as i32)) - 1;
-    for (; hits != 0; hits &= hits - 1) {
-      const hit = at + (ctz(hits) as usize);
-      // names may be spelled with escapes then, and quotes stand inside strings
-      if (load<u8>(hit) == backslash) return walkLevel(from, to);
-      let behind = hit;
-      if (load<u32>(hit) == 0x22646922) behind += 4;
-      else if (load<u32>(hit, 1) == 0x6174656d && load<u8>(hit, 5) == quote) behind += 6;
-      else if (load<u64>(hit, 1) == 0x656372756f736572 && load<u32>(hit, 9) == 0x65707954 && load<u8>(hit, 13) == quote) behind += 14;
-      else continue;
-      const colon = space(behind);
-      // else it is a string
-      if (load<u8>(colon) == 0x3a && colon < to && !take(behind - hit, space(colon + 1), to)) return false;
+  for (; pairs < last; pairs += 8) {
+    const from = load<u32>(pairs) as usize;
+    const to = load<u32>(pairs, 4) as usize;
+    if (meta != 0 && metaEnd == 0) metaEnd = from;
+    const head = from == start + 1;
+    if (head && sameHead(to)) continue;
+    // most pieces are shorter than 32 bytes, and name nothing that matters: both branches are foreseen
+    for (let at = from; at < to; at += 32) {
+      const v0 = v128.load(at);
+      const v1 = v128.load(at, 16);
+      const n0 = v128.load(at, 1);
+      const n1 = v128.load(at, 17);
+      const h0 = v128.and(i8x16.eq(v0, q), v128.or(v128.or(i8x16.eq(n0, i), i8x16.eq(n0, m)), i8x16.eq(n0, r)));
+      const h1 = v128.and(i8x16.eq(v1, q), v128.or(v128.or(i8x16.eq(n1, i), i8x16.eq(n1, m)), i8x16.eq(n1, r)));
+      let hits =
+        ((i8x16.bitmask(v128.or(h0, i8x16.eq(v0, b))) as u32) as u64) | (((i8x16.bitmask(v128.or(h1, i8x16.eq(v1, b))) as u32) as u64) << 16);
+      if (to - at < 32) hits &= ((1 as u64) << ((to - at) as u64)) - 1;
+      if (hits != 0) {
+        const behind = names(at, hits, from, to);
+        if (behind == 0) return false;
+        if (behind > at) break;
+      }
     }
+    if (head) keepHead(to);
   }
   return true;
+}
+
+/** Whether the resource's first piece, which ends before the bracket at `to`, is like the one before: type, id, and then `meta`. They are taken. */
+function sameHead(to: usize): bool {
+  const typeFrom = same(beforeType, start);
+  if (typeFrom == 0) return false;
+  const typeTo = closing(typeFrom);
+  const typeCoded = escaped || foreign;
+  const idFrom = typeTo == 0 ? (0 as usize) : same(beforeId, typeTo);
+  if (idFrom == 0) return false;
+  const idTo = closing(idFrom);
+  if (idTo == 0 || same(beforeMeta, idTo) != to + 1) return false;
+  put(page, row + 24, typeFrom, typeTo, typeCoded);
+  put(page, row + 32, idFrom, idTo, escaped || foreign);
+  meta = to;
+  metaEnd = 0;
+  return true;
+}
+
+/** Keeps what `sameHead` compares, if it is so. */
+function keepHead(to: usize): void {
+  const type = load<u32>(row, 24) as usize;
+  const typeTo = (load<u32>(row, 28) & 0x7fffffff) as usize;
+  const id = load<u32>(row, 32) as usize;
+  const idTo = (load<u32>(row, 36) & 0x7fffffff) as usize;
+  if (meta != to || type == 0 || id < type) return;
+  keep(beforeType, start, page + type);
+  keep(beforeId, page + typeTo, page + id);
+  keep(beforeMeta, page + idTo, to + 1);
+}
+
+/** Takes what stands at `hits` of `at`. Answers `at`; or `to`, when the whole piece was walked over; or 0. */
+function names(at: usize, hits: u64, from: usize, to: usize): usize {
+  for (; hits != 0; hits &= hits - 1) {
+    const hit = at + (ctz(hits) as usize);
+    // names may be spelled with escapes then, and quotes stand inside strings
+    if (load<u8>(hit) == backslash) return walkLevel(from, to) ? to : 0;
+    let behind = hit;
+    if (load<u32>(hit) == 0x22646922) behind += 4;
+    else if (load<u32>(hit, 1) == 0x6174656d && load<u8>(hit, 5) == quote) behind += 6;
+    else if (load<u64>(hit, 1) == 0x656372756f736572 && load<u32>(hit, 9) == 0x65707954 && load<u8>(hit, 13) == quote) behind += 14;
+    else continue;
+    const colon = space(behind);
+    // else it is a string
+    if (load<u8>(colon) == 0x3a && colon < to && !take(behind - hit, space(colon + 1), to)) return 0;
+  }
+  return at;
 }
 
 /** The same, member by member. */
@@ -101,6 +154,35 @@ function putText(to: usize, at: usize): bool {
   return true;
 }
 
+/** Whether `meta` begins like the one before, versionId and lastUpdated, and does not go back to these. They are taken. */
+function sameMeta(): bool {
+  const versionFrom = same(beforeVersion, meta);
+  if (versionFrom == 0) return false;
+  const versionTo = closing(versionFrom);
+  const versionCoded = escaped || foreign;
+  const updatedFrom = versionTo == 0 ? (0 as usize) : same(beforeUpdated, versionTo);
+  if (updatedFrom == 0) return false;
+  const updatedTo = closing(updatedFrom);
+  if (updatedTo == 0) return false;
+  const updatedCoded = escaped || foreign;
+  const q = i8x16.splat(quote as i8);
+  const b = i8x16.splat(backslash as i8);
+  const l = i8x16.splat(0x6c);
+  const n = i8x16.splat(0x76);
+  let hits: u64 = 0;
+  for (let from = updatedTo; from < metaEnd; from += 16) {
+    const v = v128.load(from);
+    const next = v128.load(from, 1);
+    let found = i8x16.bitmask(v128.or(v128.and(i8x16.eq(v, q), v128.or(i8x16.eq(next, l), i8x16.eq(next, n))), i8x16.eq(v, b)));
+    if (metaEnd - from < 16) found &= (1 << ((metaEnd - from) as i32)) - 1;
+    hits |= found as u64;
+  }
+  if (hits != 0) return false;
+  put(page, row + 48, versionFrom, versionTo, versionCoded);
+  put(page, row + 40, updatedFrom, updatedTo, updatedCoded);
+  return true;
+}
+
 /** lastUpdated and versionId of `meta`, if nothing stands in the way: a name like theirs behind a bracket, which may be deeper, or a backslash. */
 function searchMeta(): bool {
   const q = i8x16.splat(quote as i8);
@@ -131,7 +213,18 @@ function searchMeta(): bool {
       if (load<u8>(colon) == 0x3a && !putText(row + (updated ? 40 : 48), space(colon + 1))) return false;
     }
   }
+  keepMeta();
   return true;
+}
+
+/** Keeps what `sameMeta` compares, if it is so. */
+function keepMeta(): void {
+  const updated = load<u32>(row, 40) as usize;
+  const version = load<u32>(row, 48) as usize;
+  const versionTo = (load<u32>(row, 52) & 0x7fffffff) as usize;
+  if (version == 0 || updated < version) return;
+  keep(beforeVersion, meta, page + version);
+  keep(beforeUpdated, page + versionTo, page + updated);
 }
 
 /** The same, member by member. */

@@ -8,6 +8,7 @@
 import { copyRows, fill } from "./emit";
 import { beginIndex, endIndex } from "./index";
 import { resource } from "./resource";
+import { afterResource, afterUrl, beforeUrl, beginSame, keep, same } from "./same";
 import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, member, name, nameLength, put, space, text, textEnd, textStart, value } from "./walk";
 
 // The table, in 32-bit words; the host (../simd.ts) reads it. Offsets count from the page's first byte; 0, 0 = absent; the highest bit of an end: the
@@ -41,6 +42,7 @@ export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes
   v128.store(table, i64x2.splat(0), 16);
   beginIndex(page, end, masks);
   beginWalk(end);
+  beginSame(end);
   const mark: usize = length >= 3 && (load<u32>(page) & 0xffffff) == 0xbfbbef ? 3 : 0;
   const at = root(space(page + mark));
   store<u32>(table, count);
@@ -143,50 +145,76 @@ function entry(at: usize): usize {
   if (load<u8>(at) != 0x7b) return value(at, 1);
   if (count == capacity) return 0;
   const row = table + headBytes + (count as usize) * entryBytes;
+  const start = at;
+  // {"fullUrl":"…","resource":{…},"search":{"mode":"match"}} and no other value than the first
+  let urlFrom = same(beforeUrl, at);
+  let urlTo: usize = 0;
+  let behindResource: usize = 0;
+  if (urlFrom != 0 && (urlTo = closing(urlFrom)) != 0 && (at = same(afterUrl, urlTo)) != 0) {
+    behindResource = resource(at - 1, page, masks, row);
+    if (behindResource == 0) return 0;
+    at = same(afterResource, behindResource);
+    if (at != 0) {
+      store<u64>(row, load<u64>(lastMode), 12);
+      store<u32>(row, load<u32>(lastMode, 8), 20);
+      const shift = ((behindResource - page) as u32) - load<u32>(lastMode, 12);
+      if (load<u32>(row, 16) != 0) {
+        store<u32>(row, load<u32>(row, 16) + shift, 16);
+        store<u32>(row, load<u32>(row, 20) + shift, 20);
+      }
+      count++;
+      return at;
+    }
+  }
   // search mode and its text
   store<u64>(row, 0, 12);
   store<u32>(row, 0, 20);
-  let found = false;
-  // Nearly all servers begin with {"fullUrl":"…","resource":{ and end with ,"search":{"mode":"match"}}. To compare these as words takes a third of the
-  // time of walking over them.
-  if (load<u64>(at) == 0x7255_6c6c_7566_227b && load<u32>(at, 8) == 0x223a226c) {
-    const last = closing(at + 12);
-    if (last != 0 && load<u64>(last) == 0x756f_7365_7222_2c22 && load<u32>(last, 8) == 0x22656372 && load<u16>(last, 12) == 0x7b3a) {
-      at = resource(last + 13, page, masks, row);
-      if (at == 0) return 0;
-      found = true;
-      if (
-        load<u64>(at) == 0x6863_7261_6573_222c &&
-        load<u64>(at, 8) == 0x6564_6f6d_227b_3a22 &&
-        load<u64>(at, 16) == 0x6863_7461_6d22_3a22 &&
-        (load<u32>(at, 24) & 0xffffff) == 0x7d7d22
-      ) {
-        store<u32>(row, 1, 12);
-        put(page, row + 16, at + 19, at + 24, false);
-        count++;
-        return at + 27;
-      }
-    }
-  }
-  if (!found) at++;
+  let found = behindResource != 0;
+  at = found ? behindResource : start + 1;
+  urlTo = 0;
+  let members = 0;
   for (let first = !found; at != 0; first = false) {
     at = member(at, first);
     if (at == 0) {
-      if (found) count++;
+      if (!found) return behind;
+      count++;
+      if (behindResource != 0 || urlTo != 0) keepEnd(row);
+      if (urlTo != 0) keepStart(start, urlFrom, urlTo, row);
       return behind;
     }
+    members++;
     const word = load<u64>(name);
     if (nameLength == 8 && word == 0x656372756f736572) {
       // resource; of one that is replaced the grammar inside would not be seen by anyone
       if (found) return 0;
       found = load<u8>(at) == 0x7b;
       at = found ? resource(at, page, masks, row) : value(at, 1);
+      if (members != 2) urlTo = 0;
     } else if (nameLength == 6 && (word & 0xffffffffffff) == 0x686372616573) {
       // search
       at = search(at, row);
+    } else if (members == 1 && behindResource == 0 && load<u8>(at) == 0x22) {
+      urlFrom = at + 1;
+      at = value(at, 1);
+      urlTo = at - 1;
     } else at = value(at, 1);
   }
   return 0;
+}
+
+/** the entry that is kept: what its row says of the mode, and where its resource ended */
+const lastMode: usize = 768;
+
+function keepStart(start: usize, urlFrom: usize, urlTo: usize, row: usize): void {
+  keep(beforeUrl, start, urlFrom);
+  keep(afterUrl, urlTo, page + (load<u32>(row) as usize) + 1);
+}
+
+function keepEnd(row: usize): void {
+  keep(afterResource, page + (load<u32>(row, 4) as usize), behind);
+  store<u64>(lastMode, load<u64>(row, 12));
+  store<u32>(lastMode, load<u32>(row, 20), 8);
+  store<u32>(lastMode, load<u32>(row, 4), 12);
 }
 
 function search(at: usize, row: usize): usize {
