@@ -143,6 +143,31 @@ describe("in one memory", () => {
     assert.equal(one.handedOver, false);
   });
 
+  test("what lies behind a page is not read as if it belonged to it, nor beyond the memory", () => {
+    const end = bytes.length - slack;
+    const spaces = " ".repeat(100);
+    const entries = `{${spaces}"fullUrl":"a","resource":{"id":"a"}},{`;
+    for (const [cut, behind] of [
+      ['{"resourceType":"Bundle","x":[1', ",1"],
+      ['{"resourceType":"Bundle","x":{"a":1', ',"a":1'],
+      ['{"resourceType":"Bundle","x":"', "x"],
+      ['{"resourceType":"Bundle","x":1', "1"],
+      ['{"resourceType":"Bundle",', " "],
+      [`{"resourceType":"Bundle","entry":[${entries}`, " "],
+    ] as const) {
+      bytes.write(cut, end - cut.length);
+      bytes.write(behind.repeat(slack), end, slack);
+      assert.throws(() => one.scan(end - cut.length, cut.length), { kind: "truncated" }, cut);
+    }
+    for (const behind of [" ", "\n", "}", '"', "\0"]) {
+      const text = `${sample(0, 2)}  \n`;
+      put(text, end - Buffer.byteLength(text));
+      bytes.write(behind.repeat(slack), end);
+      one.scan(end - Buffer.byteLength(text), Buffer.byteLength(text));
+      assert.deepEqual([one.count, one.handedOver], [2, false]);
+    }
+  });
+
   test("the twin stands in where there is no SIMD", () => {
     assert.equal(hasSimd(), true);
     assert.deepEqual([pickScanner(memory).kind, pickScanner(memory, false).kind], ["simd", "plain"]);

@@ -57,6 +57,13 @@ const pages: Record<string, string> = {
   "link and total twice, the last are no list and no number":
     '{"resourceType":"Bundle","link":[{"relation":"next","url":"no"}],"link":1,"total":1,"total":null}',
   "numbers stay as they are spelled": bundle(['{"id":"a","v":[1.50,0.010,1E+2,1e-7,-0.0,12345678901234567890,1.0E+2]}']),
+  "every escape": bundle(['{"x":{"y":"\\"\\\\\\/\\b\\f\\n\\r\\t\\u0aF9"},"id":"\\b\\f"}']),
+  "every kind of value outside resources":
+    '{"resourceType":"Bundle","x":[-1,0,-0.50,12E+3,1e-2,true,false,null,"",[],{},{"a":[[1]],"b":{"c":{}}}],"total":7}',
+  "strings that begin like names that matter": bundle([
+    '{"resourceType":"A","id":"a","meta":{"versionId":"1","lastUpdated":"2020","x":"lastUpdateds:1","y":"versionIds:1"},"v":{},"w":"metas:1","x":"resourceTypes:1","y":"ids:1","z":"id:1"}',
+    '{"x":{},"metas:":{"lastUpdated":"no"},"resourceTypes:":"no","ids:":"no","meta":{"lastUpdateds:":"no","versionIds:":"no","versionId":"1"}}',
+  ]),
   "escapes in values": bundle([
     '{"id":"\\u0061\\"\\\\b","resourceType":"P\\/","x":"\\\\","y":"\\\\\\"{[","meta":{"lastUpdated":"2020\\u002d01","versionId":"\\t"}}',
   ]),
@@ -128,6 +135,9 @@ const handedOver: Record<string, string> = {
   "entry twice, the last is no list": '{"resourceType":"Bundle","entry":[{"resource":{"id":"no"}}],"entry":1}',
   "a name with an escaped quote": bundle(['{"x":{},"a\\"id":"no"}', '{"x":{},"\\"id\\"":"no"}']),
   "a name with an escape in meta": bundle(['{"meta":{"lastUpdated":"no","lastUpd\\u0061ted":"yes"}}']),
+  "a name with an escape in meta, behind those that are like others": entry(
+    `${likeOthers("a", "match")},${likeOthers("b", "match").replace('"p":', '"\\u006castUpdated":"2021","p":')}`,
+  ),
   "a name of the Bundle with escapes": `{"resourceType":"Bundle","\\u0065ntry":[{"resource":${usual}}]}`,
   "a relation with escapes": '{"resourceType":"Bundle","link":[{"relation":"n\\u0065xt","url":"yes"}]}',
   "a type with escapes": '{"resourceType":"B\\u0075ndle","total":4}',
@@ -194,6 +204,14 @@ const bad: [name: string, page: string | Buffer, kind: string][] = [
   ["a backslash outside strings", bundle(['{"x":{"y":\\1}}']), "syntax"],
   ["letters that look like brackets to the scanner", bundle(['{"x":{"y":Y}}']), "syntax"],
   ["others of these", bundle(['{"x":{"y":_}}']), "syntax"],
+  ["one that closes a bracket", bundle(['{"x":[Y}']), "syntax"],
+  ["one that closes another", bundle(['{"x":{y}']), "syntax"],
+  ["one that opens a bracket", bundle(['{"x":_]}']), "syntax"],
+  ["one that cannot be seen", bundle(['{"x":\u007f]}']), "syntax"],
+  ["an escape outside strings", bundle(['{"x":{"y":\\n}}']), "syntax"],
+  ["an escaped quote outside strings", bundle(['{"x":{"y":\\"a"}}']), "syntax"],
+  ["a comma missing in a list", '{"resourceType":"Bundle","x":[1 23]}', "syntax"],
+  ["a word that goes wrong at its end", '{"resourceType":"Bundle","x":falsy}', "syntax"],
   ["a comma missing between entries", good.replace("},{", "}{"), "syntax"],
   ["a comma too many", good.replace("}]}", "},]}"), "syntax"],
   ["a colon missing", good.replace('"total":', '"total"'), "syntax"],

@@ -33,11 +33,11 @@ export function beginIndex(from: usize, to: usize, spaceMasks: usize): void {
   onlyLineFeeds = true;
 }
 
-/** Looks at all that is left. Whether every string ended and held neither raw control characters nor escapes that JSON does not have, and outside
- *  strings there were no control characters but white space, and no backslash. */
+/** Looks at all that is left. Whether no string held raw control characters or escapes that JSON does not have, and outside strings there were no
+ *  control characters but white space, and no backslash. */
 export function endIndex(): bool {
   while (next < end) segment();
-  return (wrong | inString) == 0;
+  return wrong == 0;
 }
 
 /** Whether no white space stands outside strings from `from` to `to`, which was looked at. */
@@ -71,10 +71,7 @@ export function jump(at: usize): usize {
     let last: usize = 0;
     let i = cursor;
     // those of the entry around it, which the walk has seen
-    if (stack == 1) {
-      while (i < listEnd && load<u32>(i) < (at as u32)) i += 4;
-      if (i < listEnd && load<u32>(i) != (at as u32)) return 0;
-    }
+    if (stack == 1) while (i < listEnd && load<u32>(i) < (at as u32)) i += 4;
     for (; i < listEnd; i += 4) {
       last = load<u32>(i) as usize;
       const byte = load<u8>(last) as u64;

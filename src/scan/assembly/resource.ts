@@ -86,13 +86,13 @@ function sameHead(to: usize): bool {
   return true;
 }
 
-/** Keeps what `sameHead` compares, if it is so. */
+/** Keeps what `sameHead` compares. In another order there is nothing between: then nothing is kept. */
 function keepHead(to: usize): void {
   const type = load<u32>(row, 24) as usize;
   const typeTo = (load<u32>(row, 28) & 0x7fffffff) as usize;
   const id = load<u32>(row, 32) as usize;
   const idTo = (load<u32>(row, 36) & 0x7fffffff) as usize;
-  if (meta != to || type == 0 || id < type) return;
+  if (meta != to) return;
   keep(beforeType, start, page + type);
   keep(beforeId, page + typeTo, page + id);
   keep(beforeMeta, page + idTo, to + 1);
@@ -217,12 +217,11 @@ function searchMeta(): bool {
   return true;
 }
 
-/** Keeps what `sameMeta` compares, if it is so. */
+/** Keeps what `sameMeta` compares, likewise. */
 function keepMeta(): void {
   const updated = load<u32>(row, 40) as usize;
   const version = load<u32>(row, 48) as usize;
   const versionTo = (load<u32>(row, 52) & 0x7fffffff) as usize;
-  if (version == 0 || updated < version) return;
   keep(beforeVersion, meta, page + version);
   keep(beforeUpdated, page + versionTo, page + updated);
 }

@@ -15,7 +15,7 @@ import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, 
 // text is not plain ASCII, or has escapes.
 // Before its rows: where white space stands outside strings, a 64-bit mask per 64 bytes of the page.
 //   head   count, next from, to, self from, to, total from, to
-//   entry  start, end, compact, mode (1 match, 2 include, 3 outcome, 4 other), mode from, to, type from, to, id from, to,
+//   entry  start, end, compact, mode (0 none, 1 match, 2 include, 3 outcome, 4 other: its text), mode from, to, type from, to, id from, to,
 //          lastUpdated from, to, versionId from, to
 const headBytes: usize = 32;
 const entryBytes: usize = 64;
@@ -158,17 +158,14 @@ function entry(at: usize): usize {
       store<u64>(row, load<u64>(lastMode), 12);
       store<u32>(row, load<u32>(lastMode, 8), 20);
       const shift = ((behindResource - page) as u32) - load<u32>(lastMode, 12);
-      if (load<u32>(row, 16) != 0) {
-        store<u32>(row, load<u32>(row, 16) + shift, 16);
-        store<u32>(row, load<u32>(row, 20) + shift, 20);
-      }
+      store<u32>(row, load<u32>(row, 16) + shift, 16);
+      store<u32>(row, load<u32>(row, 20) + shift, 20);
       count++;
       return at;
     }
   }
-  // search mode and its text
+  // search mode
   store<u64>(row, 0, 12);
-  store<u32>(row, 0, 20);
   let found = behindResource != 0;
   at = found ? behindResource : start + 1;
   urlTo = 0;
@@ -219,7 +216,6 @@ function keepEnd(row: usize): void {
 
 function search(at: usize, row: usize): usize {
   store<u64>(row, 0, 12);
-  store<u32>(row, 0, 20);
   if (load<u8>(at) != 0x7b) return value(at, 1);
   at++;
   for (let first = true; at != 0; first = false) {

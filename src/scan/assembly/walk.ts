@@ -107,7 +107,7 @@ export function closing(at: usize): usize {
     if (load<u8>(at) == quote) {
       foreign = beyondASCII != 0;
       escaped = escapes;
-      return at < end ? at : 0;
+      return at;
     }
     escapes = true;
     at += 2;
