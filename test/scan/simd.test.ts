@@ -148,8 +148,8 @@ describe("in one memory", () => {
     const spaces = " ".repeat(100);
     const entries = `{${spaces}"fullUrl":"a","resource":{"id":"a"}},{`;
     for (const [cut, behind] of [
-      ['{"resourceType":"Bundle","x":[1', ",1"],
-      ['{"resourceType":"Bundle","x":{"a":1', ',"a":1'],
+      ['{"resourceType":"Bundle","x":[null', ",null"],
+      ['{"resourceType":"Bundle","x":{"a":null', ',"a":null'],
       ['{"resourceType":"Bundle","x":"', "x"],
       ['{"resourceType":"Bundle","x":1', "1"],
       ['{"resourceType":"Bundle",', " "],
@@ -159,10 +159,10 @@ describe("in one memory", () => {
       bytes.write(behind.repeat(slack), end, slack);
       assert.throws(() => one.scan(end - cut.length, cut.length), { kind: "truncated" }, cut);
     }
-    for (const behind of [" ", "\n", "}", '"', "\0"]) {
+    for (const behind of [" ", "  }", "\n", "}", '"', "\0"]) {
       const text = `${sample(0, 2)}  \n`;
       put(text, end - Buffer.byteLength(text));
-      bytes.write(behind.repeat(slack), end);
+      bytes.write(behind.repeat(slack), end, slack);
       one.scan(end - Buffer.byteLength(text), Buffer.byteLength(text));
       assert.deepEqual([one.count, one.handedOver], [2, false]);
     }

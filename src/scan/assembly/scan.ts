@@ -1,10 +1,15 @@
 // Finds the entry resources of a FHIR search page in its bytes, without building objects, and copies them as lines. The page lies in the memory that
 // the host gives; so does the table of what was found. 64 bytes before and behind the page must be readable; what they hold does not matter.
-// The memory's first 128 KiB are the module's own.
+// The memory's first 128 KiB are the module's own (addresses of what lies there: emit.ts, index.ts, same.ts, `lastMode` here).
 //
-// The page is walked with the grammar of JSON, down to the members of each resource and of its `meta` (walk.ts). What lies deeper is passed over by the
-// brackets, which are found 64 bytes at a time (index.ts). Whatever is wrong or unusual makes `scan` answer false: then the twin (../plain.ts) reads
-// the page and says what it is.
+// index.ts    the page by 64-byte blocks: brackets outside strings, white space, what must not be in strings; bracket kinds matched inside a resource
+// walk.ts     outside resources: the whole grammar
+// resource.ts a resource's own names that matter, and those of its meta
+// same.ts     what one entry has in common with the next is compared, not read
+// emit.ts     lines
+//
+// Whatever is wrong or unusual makes `scan` answer false: then the twin (../plain.ts) reads the page and says what it is.
+// Build: node src/scan/assembly/build.ts
 import { copyRows, fill } from "./emit";
 import { beginIndex, endIndex } from "./index";
 import { resource } from "./resource";
@@ -65,7 +70,7 @@ function root(at: usize): usize {
     if (at == 0) return behind;
     const word = load<u64>(name);
     if (nameLength == 5 && (word & 0xffffffffff) == 0x7972746e65) {
-      // entry; likewise
+      // entry; of rows that are replaced the grammar inside would not be seen by anyone
       if (count > 0) return 0;
       at = entries(at);
     } else if (nameLength == 4 && (word as u32) == 0x6b6e696c) {
@@ -182,7 +187,7 @@ function entry(at: usize): usize {
     members++;
     const word = load<u64>(name);
     if (nameLength == 8 && word == 0x656372756f736572) {
-      // resource; of one that is replaced the grammar inside would not be seen by anyone
+      // resource; likewise
       if (found) return 0;
       found = load<u8>(at) == 0x7b;
       at = found ? resource(at, page, masks, row) : value(at, 1);
