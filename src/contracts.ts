@@ -82,6 +82,10 @@ export interface Shard {
   till: string;
   expected?: number;
   filters?: string[];
+  /** at Group level by batches: asked for these members of the cohort, indexes [from, to) of Cohort.patients ... */
+  members?: [from: number, to: number];
+  /** ... by this search parameter of the compartment */
+  parameter?: string;
 }
 
 /** A file of the output; `name` is its path below the export's folder. */

@@ -1,10 +1,12 @@
 import type { Cohort, Plan, Shard, ShardResult } from "../contracts.ts";
-import { countMatches } from "../fhir/reads.ts";
 import { countKnown, readFingerprints } from "../sink/fingerprints.ts";
 import { resultPath, shardId } from "../sink/layout.ts";
 import { ShardWriter } from "../sink/writer.ts";
-import { readShard, type Select, selector, writerOptions } from "./export.ts";
+import { writerOptions } from "./export.ts";
 import { lookAtTail, newestVersion, type Tail, type Version, versionBefore } from "./history.ts";
+import { readShard } from "./pages.ts";
+import { countShard } from "./searches.ts";
+import { type Select, selector } from "./select.ts";
 import type { Work } from "./task.ts";
 
 /** Under constant writes each look finds something newer; what is still open after so many is told instead. */
@@ -58,7 +60,7 @@ async function closeWindows(
 ): Promise<{ open: Window[]; tail: Tail }> {
   for (let round = 1; ; round++) {
     const counts: (number | undefined)[] = [];
-    for (const { shard } of windows) counts.push(await countWindow(work, shard));
+    for (const { shard } of windows) counts.push(await countShard(work.source, shard));
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
     const tail = await lookAtTail(work, plan, windows[0]!.shard.type);
@@ -81,9 +83,6 @@ async function closeWindows(
     }
   }
 }
-
-const countWindow = ({ source }: Work, { type, filters, from, till, expected }: Shard) =>
-  expected === undefined ? undefined : countMatches(source, { type, filter: filters?.[0], from, till });
 
 /** Writes what existed at transactionTime, was touched since and is not there yet. @returns doubts */
 async function writeTail(
