@@ -1,3 +1,4 @@
+import type { PageTable } from "../scan/table.ts";
 import table from "./patient-compartment.json" with { type: "json" };
 
 /** The R4 Patient compartment, from the specification's CompartmentDefinition/patient 4.0.1 and the expressions of the search parameters it
@@ -19,6 +20,21 @@ export function patientsOf(resource: Record<string, unknown>, base: URL): Set<st
         if (id) ids.add(id);
       }
   return ids;
+}
+
+/** Names of the members under which a resource of the type refers to patients, for `Expected.members`. */
+export function membersOf(type: string): string[] {
+  return [...new Set(Object.values(compartment[type] ?? {}).flatMap((paths) => paths.map((path) => path.split(".")[0]!)))];
+}
+
+/** As `patientsOf`, of a row of a page whose table expects this type and `membersOf` it. The row has an id. Ids may repeat. */
+export function patientsIn(table: PageTable, row: number, type: string, base: URL): string[] {
+  const resource: Record<string, unknown> = { resourceType: type, id: table.id(row) };
+  for (const [index, name] of membersOf(type).entries()) {
+    const span = table.member(row, index);
+    if (span) resource[name] = JSON.parse(table.bytes.toString("utf8", span.from, span.to)) as unknown;
+  }
+  return [...patientsOf(resource, base)];
 }
 
 /** The id in `Patient/x`, `Patient/x/_history/1` or the same below `base`. */

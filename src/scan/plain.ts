@@ -59,6 +59,19 @@ export function copyResource(bytes: Uint8Array, entry: Entry, out: Uint8Array, a
   return at;
 }
 
+/** The value of the member `name` of the resource at `start`, which was read before: offsets, `to` is behind it. The last one, if it stands more than once. */
+export function memberSpan(bytes: Uint8Array, start: number, name: string): { from: number; to: number } | undefined {
+  const walker = new Walker(bytes);
+  walker.at = start;
+  let span: { from: number; to: number } | undefined;
+  walker.members((key) => {
+    const from = walker.at;
+    walker.value(5);
+    if (key === name) span = { from, to: walker.at };
+  });
+  return span;
+}
+
 function readLinks(walker: Walker, page: Page): void {
   page.next = page.self = undefined;
   walker.elements(() => {

@@ -1,7 +1,9 @@
 import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
 import type { Entry, Page } from "./page.ts";
-import { checkPlace, checkRows, type PageTable, PlainTable, reservedBytes, slack } from "./table.ts";
+import { memberSpan } from "./plain.ts";
+import { printBytes, printer } from "./print.ts";
+import { checkPlace, checkRows, type Expected, type PageTable, PlainTable, reservedBytes, type Span, slack } from "./table.ts";
 
 // The table that the module fills, see assembly/scan.ts.
 const headBytes = 32;
@@ -63,6 +65,9 @@ class SimdTable implements PageTable {
   readonly #twin: PlainTable;
   #handedOver = false;
   #page = 0;
+  #bytes: Buffer = Buffer.alloc(0);
+  #expected: Expected | undefined;
+  #print: ((id: string) => Buffer) | undefined;
 
   constructor(memory: WebAssembly.Memory, module: Module, offset: number, pageBytes: number) {
     this.#module = module;
@@ -80,12 +85,10 @@ class SimdTable implements PageTable {
     checkPlace(this.#memory, offset, length);
     if (length > this.#pageBytes) throw new RangeError(`a page of ${length} bytes, the table is for ${this.#pageBytes}`);
     this.#page = offset;
+    this.#bytes = this.#memory.subarray(offset, offset + length);
     this.#handedOver = false;
     // isUtf8 reads 26-60 GB/s: it costs next to nothing
-    if (
-      isUtf8(this.#memory.subarray(offset, offset + length)) &&
-      this.#module.scan(offset, length, this.#at, maskBytes(this.#pageBytes), rowsFor(this.#pageBytes)) !== 0
-    )
+    if (isUtf8(this.#bytes) && this.#module.scan(offset, length, this.#at, maskBytes(this.#pageBytes), rowsFor(this.#pageBytes)) !== 0)
       return;
     this.#words.fill(0, 0, headBytes >> 2);
     this.#handedOver = true;
@@ -158,6 +161,41 @@ class SimdTable implements PageTable {
   room(from: number, to: number): number {
     return from < to ? this.end(to - 1) - this.start(from) + 1 : 0;
   }
+  expect(expected: Expected): void {
+    this.#twin.expect(expected);
+    this.#print = printer(expected.key);
+    this.#expected = expected;
+  }
+  plainRows(from: number, to: number): number {
+    if (this.#handedOver) return this.#twin.plainRows(from, to);
+    checkRows(this, from, to);
+    const { type, till } = this.#expected!;
+    for (let row = from; row < to; row++) {
+      const updated = this.lastUpdated(row);
+      const plain =
+        [undefined, "match"].includes(this.mode(row)) &&
+        this.type(row) === type &&
+        /^[A-Za-z0-9.-]{1,64}$/.test(this.id(row)) &&
+        updated !== undefined &&
+        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(updated) &&
+        updated < till;
+      if (!plain) return row;
+    }
+    return Math.max(from, to);
+  }
+  prints(from: number, to: number, out: number): void {
+    checkRows(this, from, to);
+    checkPlace(this.#memory, out, (to - from) * printBytes);
+    for (let row = from; row < to; row++) this.#memory.set(this.#print!(this.id(row)), out + (row - from) * printBytes);
+  }
+  member(row: number, index: number): Span | undefined {
+    if (this.#handedOver) return this.#twin.member(row, index);
+    const name = this.#expected!.members[index];
+    return name === undefined ? undefined : memberSpan(this.bytes, this.start(row), name);
+  }
+  get bytes(): Buffer {
+    return this.#bytes;
+  }
   page(): Page {
     if (this.#handedOver) return this.#twin.page();
     const { next, self, total } = this;
@@ -192,20 +230,39 @@ class SimdTable implements PageTable {
   }
 }
 
-let own: { memory: WebAssembly.Memory; pageBytes: number; table: PageTable } | undefined;
+/** A memory of its own for pages that do not fit where others lie, used again for the next. Memories go back late (when the garbage collector sees to
+ *  it): there should be one of these per worker, and it grows by making a larger one. */
+export class OwnMemory {
+  #pageBytes = 0;
+  #place: { table: PageTable; memory: WebAssembly.Memory; out: number } | undefined;
 
-/** Reads one page as plain.ts does. For pages that lie elsewhere: copies them into a memory of its own.
+  /** Reads a page from wherever it lies. What is answered is good until the next call: its table, and where in `memory` any one of its rows can be
+   *  emitted: at `out`.
+   *  @throws ScanError */
+  read(bytes: Uint8Array, expected?: Expected): { table: PageTable; memory: WebAssembly.Memory; out: number } {
+    if (!this.#place || this.#pageBytes < bytes.length) {
+      // dropped first: else both would have to fit
+      this.#place = undefined;
+      this.#pageBytes = Math.max(1 << 20, Math.ceil(bytes.length / 65_536) * 65_536);
+      const out = ownPageAt + this.#pageBytes + slack;
+      const tableAt = out + this.#pageBytes + slack;
+      const pages = Math.ceil((tableAt + tableBytes(this.#pageBytes)) / 65_536);
+      const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+      this.#place = { table: pickScanner(memory).table(tableAt, this.#pageBytes), memory, out };
+    }
+    const { table, memory } = this.#place;
+    if (expected) table.expect(expected);
+    Buffer.from(memory.buffer).set(bytes, ownPageAt);
+    table.scan(ownPageAt, bytes.length);
+    return this.#place;
+  }
+}
+
+const ownPageAt = reservedBytes + slack;
+const own = new OwnMemory();
+
+/** Reads one page as plain.ts does, from wherever it lies.
  *  @throws ScanError */
 export function scanPage(bytes: Uint8Array): Page {
-  const at = reservedBytes + slack;
-  if (!own || own.pageBytes < bytes.length) {
-    const pageBytes = Math.max(1 << 20, Math.ceil(bytes.length / 65_536) * 65_536);
-    const tableAt = at + pageBytes + slack;
-    const pages = Math.ceil((tableAt + tableBytes(pageBytes)) / 65_536);
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-    own = { memory, pageBytes, table: pickScanner(memory).table(tableAt, pageBytes) };
-  }
-  Buffer.from(own.memory.buffer).set(bytes, at);
-  own.table.scan(at, bytes.length);
-  return own.table.page();
+  return own.read(bytes).table.page();
 }

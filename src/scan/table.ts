@@ -1,5 +1,23 @@
 import { type Page, ScanError } from "./page.ts";
-import { copyResource, scanPage } from "./plain.ts";
+import { copyResource, memberSpan, scanPage } from "./plain.ts";
+import { printBytes, printer } from "./print.ts";
+
+/** What the resources of the following scans should be, and what of them will be asked for. */
+export interface Expected {
+  type: string;
+  /** what they are older than: RFC 3339 with milliseconds and Z, 24 characters */
+  till: string;
+  /** of `prints`: 32 hex digits */
+  key: string;
+  /** names of members that resources have at their own level, for `member`; at most 16 */
+  members: readonly string[];
+}
+
+/** A value in the page: offsets from the page's first byte, `to` is behind it. */
+export interface Span {
+  from: number;
+  to: number;
+}
 
 /** What a page holds, row by row, read from the page's bytes when it is asked for. One table per chain: a scan overwrites the one before. The page must
  *  stay where it is until its rows are done with. Offsets count from the page's first byte. */
@@ -31,6 +49,17 @@ export interface PageTable {
   emit(from: number, to: number, out: number): number;
   /** The most that `emit` can write. */
   room(from: number, to: number): number;
+  /** What the following scans are for. @throws RangeError when it is not as `Expected` says */
+  expect(expected: Expected): void;
+  /** The first row from `from` to `to` - 1 that is not plainly a match, else `to`. Plainly: search mode absent or `match`; the expected type; an id of 1 to
+   *  64 of [A-Za-z0-9.-]; a lastUpdated of the form `dddd-dd-ddTdd:dd:dd.dddZ` before `till`. What is spelled with escapes may be said not to be plain. */
+  plainRows(from: number, to: number): number;
+  /** Writes a fingerprint of 16 bytes per row to `out` in the memory: of the id in UTF-8, as print.ts makes it. */
+  prints(from: number, to: number, out: number): void;
+  /** The value of the resource's own member `Expected.members[index]`, the last one if it stands more than once. */
+  member(row: number, index: number): Span | undefined;
+  /** The page's bytes where they lie. */
+  readonly bytes: Buffer;
   /** The page as objects. */
   page(): Page;
 }
@@ -54,12 +83,26 @@ export function checkLine(bytes: Uint8Array): void {
   }
 }
 
+/** @throws RangeError naming what is not as `Expected` says: its texts are given to the scanner as ASCII of bounded length */
+export function checkExpected({ type, till, members }: Expected): void {
+  if (!/^[A-Za-z]{1,64}$/.test(type)) throw new RangeError("Expected.type is no type of resource");
+  if (!plainInstant.test(till)) throw new RangeError("Expected.till is no RFC 3339 instant with milliseconds and Z");
+  if (members.length > 16 || members.some((name) => !/^[a-z][A-Za-z0-9_]{0,61}$/.test(name)))
+    throw new RangeError("Expected.members are not at most 16 names of elements");
+}
+
+const plainInstant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+const plainId = /^[A-Za-z0-9.-]{1,64}$/;
+const nothingExpected: Expected = { type: "Resource", till: "0000-01-01T00:00:00.000Z", key: "0".repeat(32), members: [] };
+
 /** The table of the plain twin. */
 export class PlainTable implements PageTable {
   readonly handedOver = false;
   readonly #memory: Buffer;
   #bytes: Buffer;
   #page: Page = { entries: [], next: undefined, self: undefined, total: undefined };
+  #expected = nothingExpected;
+  #print = printer(nothingExpected.key);
 
   constructor(memory: WebAssembly.Memory) {
     this.#memory = this.#bytes = Buffer.from(memory.buffer);
@@ -127,8 +170,42 @@ export class PlainTable implements PageTable {
   room(from: number, to: number): number {
     return from < to ? this.end(to - 1) - this.start(from) + 1 : 0;
   }
+  expect(expected: Expected): void {
+    checkExpected(expected);
+    this.#print = printer(expected.key);
+    this.#expected = expected;
+  }
+  plainRows(from: number, to: number): number {
+    checkRows(this, from, to);
+    for (let row = from; row < to; row++) if (!this.#isPlain(row)) return row;
+    return Math.max(from, to);
+  }
+  prints(from: number, to: number, out: number): void {
+    checkRows(this, from, to);
+    checkPlace(this.#memory, out, (to - from) * printBytes);
+    for (let row = from; row < to; row++) this.#memory.set(this.#print(this.id(row)), out + (row - from) * printBytes);
+  }
+  member(row: number, index: number): Span | undefined {
+    const name = this.#expected.members[index];
+    return name === undefined ? undefined : memberSpan(this.#bytes, this.start(row), name);
+  }
+  get bytes(): Buffer {
+    return this.#bytes;
+  }
   page(): Page {
     return this.#page;
+  }
+
+  #isPlain(row: number): boolean {
+    const { mode, type, id, lastUpdated } = this.#page.entries[row]!;
+    return (
+      (mode === undefined || mode === "match") &&
+      type === this.#expected.type &&
+      plainId.test(id) &&
+      lastUpdated !== undefined &&
+      plainInstant.test(lastUpdated) &&
+      lastUpdated < this.#expected.till
+    );
   }
 }
 
