@@ -39,7 +39,7 @@ export function scanPage(bytes: Uint8Array): Page {
 
 /** Copies one resource to `out` at `at`, without the white space outside strings, and returns the end of what it wrote
  *  (at most `entry.end - entry.start` bytes). */
-export function copyResource(bytes: Uint8Array, entry: Entry, out: Uint8Array, at: number): number {
+export function copyResource(bytes: Uint8Array, entry: Pick<Entry, "start" | "end" | "compact">, out: Uint8Array, at: number): number {
   if (entry.compact) {
     out.set(bytes.subarray(entry.start, entry.end), at);
     return at + entry.end - entry.start;
