@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import type { Entry, Page } from "./page.ts";
 import { memberSpan } from "./plain.ts";
 import { printBytes, printer } from "./print.ts";
-import { checkPlace, checkRows, type Expected, type PageTable, PlainTable, reservedBytes, type Span, slack } from "./table.ts";
+import { checkPlace, checkRows, type Expected, type PageTable, PlainTable, reservedBytes, type Span } from "./table.ts";
 
 // The table that the module fills, see assembly/scan.ts.
 const headBytes = 32;
