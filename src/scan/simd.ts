@@ -1,12 +1,14 @@
 import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
+import { type Expected, expectedBytes, nothingExpected, writeExpected } from "./expected.ts";
 import type { Entry, Page } from "./page.ts";
-import { memberSpan } from "./plain.ts";
 import { printBytes, printer } from "./print.ts";
-import { checkPlace, checkRows, type Expected, type PageTable, PlainTable, reservedBytes, type Span } from "./table.ts";
+import { checkPlace, checkRows, type PageTable, PlainTable, reservedBytes, type Span } from "./table.ts";
 
 // The table that the module fills, see assembly/scan.ts.
-const headBytes = 32;
+/** what the page says, 32-bit words at the head's beginning */
+const foundWords = 8;
+const headBytes = foundWords * 4 + expectedBytes;
 const entryBytes = 64;
 const coded = 0x8000_0000;
 const modes = [undefined, "match", "include", "outcome"];
@@ -24,8 +26,14 @@ const maskBytes = (pageBytes: number) => Math.ceil(pageBytes / 64) * 8;
 const leastEntryBytes = 256;
 const rowsFor = (pageBytes: number) => Math.ceil(pageBytes / leastEntryBytes) + 1;
 
-/** Bytes that a table takes, about three eighths of the page. */
-export const tableBytes = (pageBytes: number): number => maskBytes(pageBytes) + headBytes + rowsFor(pageBytes) * entryBytes;
+// of the members that are looked for; no type has more than four for its compartment
+const spanBytes = 8;
+const spansPerRow = 4;
+const spansFor = (pageBytes: number) => rowsFor(pageBytes) * spansPerRow;
+
+/** Bytes that a table takes, about half of the page. */
+export const tableBytes = (pageBytes: number): number =>
+  maskBytes(pageBytes) + headBytes + rowsFor(pageBytes) * entryBytes + spansFor(pageBytes) * spanBytes;
 
 // (func (result v128) i32.const 0 i8x16.splat), the least that needs SIMD
 const probe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
@@ -42,8 +50,10 @@ export function pickScanner(memory: WebAssembly.Memory, simd: boolean = hasSimd(
 }
 
 interface Module {
-  scan(page: number, length: number, table: number, maskBytes: number, rows: number): number;
+  scan(page: number, length: number, table: number, maskBytes: number, rows: number, spans: number): number;
   emit(page: number, table: number, maskBytes: number, from: number, to: number, out: number): number;
+  plainRows(page: number, table: number, maskBytes: number, from: number, to: number): number;
+  prints(page: number, table: number, maskBytes: number, from: number, to: number, out: number): number;
 }
 
 let compiled: WebAssembly.Module | undefined;
@@ -62,12 +72,17 @@ class SimdTable implements PageTable {
   readonly #words: Uint32Array;
   readonly #at: number;
   readonly #pageBytes: number;
+  readonly #maskBytes: number;
+  /** of #words */
+  readonly #spansWord: number;
   readonly #twin: PlainTable;
   #handedOver = false;
   #page = 0;
   #bytes: Buffer = Buffer.alloc(0);
-  #expected: Expected | undefined;
-  #print: ((id: string) => Buffer) | undefined;
+  #print = printer(nothingExpected.key);
+  #members = 0;
+  /** place for so many */
+  #rows = 0;
 
   constructor(memory: WebAssembly.Memory, module: Module, offset: number, pageBytes: number) {
     this.#module = module;
@@ -76,9 +91,12 @@ class SimdTable implements PageTable {
       throw new RangeError(`no place for a table of ${tableBytes(pageBytes)} bytes at ${offset}`);
     this.#at = offset;
     this.#pageBytes = pageBytes;
-    this.#words = new Uint32Array(memory.buffer, offset + maskBytes(pageBytes), (tableBytes(pageBytes) - maskBytes(pageBytes)) >> 2);
-    this.#words.fill(0, 0, headBytes >> 2);
+    this.#maskBytes = maskBytes(pageBytes);
+    this.#words = new Uint32Array(memory.buffer, offset + this.#maskBytes, (tableBytes(pageBytes) - this.#maskBytes) >> 2);
+    this.#words.fill(0, 0, foundWords);
+    this.#spansWord = (headBytes + rowsFor(pageBytes) * entryBytes) >> 2;
     this.#twin = new PlainTable(memory);
+    this.expect(nothingExpected);
   }
 
   scan(offset: number, length: number): void {
@@ -88,9 +106,12 @@ class SimdTable implements PageTable {
     this.#bytes = this.#memory.subarray(offset, offset + length);
     this.#handedOver = false;
     // isUtf8 reads 26-60 GB/s: it costs next to nothing
-    if (isUtf8(this.#bytes) && this.#module.scan(offset, length, this.#at, maskBytes(this.#pageBytes), rowsFor(this.#pageBytes)) !== 0)
+    if (
+      isUtf8(this.#bytes) &&
+      this.#module.scan(offset, length, this.#at, this.#maskBytes, this.#rows, this.#at + this.#maskBytes + this.#spansWord * 4) !== 0
+    )
       return;
-    this.#words.fill(0, 0, headBytes >> 2);
+    this.#words.fill(0, 0, foundWords);
     this.#handedOver = true;
     this.#twin.scan(offset, length);
   }
@@ -156,7 +177,7 @@ class SimdTable implements PageTable {
     if (this.#handedOver) return this.#twin.emit(from, to, out);
     checkRows(this, from, to);
     checkPlace(this.#memory, out, this.room(from, to));
-    return this.#module.emit(this.#page, this.#at, maskBytes(this.#pageBytes), from, to, out);
+    return this.#module.emit(this.#page, this.#at, this.#maskBytes, from, to, out);
   }
   room(from: number, to: number): number {
     return from < to ? this.end(to - 1) - this.start(from) + 1 : 0;
@@ -164,34 +185,31 @@ class SimdTable implements PageTable {
   expect(expected: Expected): void {
     this.#twin.expect(expected);
     this.#print = printer(expected.key);
-    this.#expected = expected;
+    const { members } = expected;
+    writeExpected(expected, this.#memory.subarray(this.#at + this.#maskBytes + foundWords * 4));
+    this.#members = members.length;
+    this.#rows = Math.min(rowsFor(this.#pageBytes), members.length ? Math.floor(spansFor(this.#pageBytes) / members.length) : Infinity);
   }
   plainRows(from: number, to: number): number {
     if (this.#handedOver) return this.#twin.plainRows(from, to);
     checkRows(this, from, to);
-    const { type, till } = this.#expected!;
-    for (let row = from; row < to; row++) {
-      const updated = this.lastUpdated(row);
-      const plain =
-        [undefined, "match"].includes(this.mode(row)) &&
-        this.type(row) === type &&
-        /^[A-Za-z0-9.-]{1,64}$/.test(this.id(row)) &&
-        updated !== undefined &&
-        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(updated) &&
-        updated < till;
-      if (!plain) return row;
-    }
-    return Math.max(from, to);
+    return this.#module.plainRows(this.#page, this.#at, this.#maskBytes, from, to);
   }
   prints(from: number, to: number, out: number): void {
     checkRows(this, from, to);
     checkPlace(this.#memory, out, (to - from) * printBytes);
-    for (let row = from; row < to; row++) this.#memory.set(this.#print!(this.id(row)), out + (row - from) * printBytes);
+    for (let row = from; row < to; row++) {
+      const at = out + (row - from) * printBytes;
+      if (!this.#handedOver) row = this.#module.prints(this.#page, this.#at, this.#maskBytes, row, to, at);
+      if (row < to) this.#memory.set(this.#print(this.id(row)), out + (row - from) * printBytes);
+    }
   }
   member(row: number, index: number): Span | undefined {
     if (this.#handedOver) return this.#twin.member(row, index);
-    const name = this.#expected!.members[index];
-    return name === undefined ? undefined : memberSpan(this.bytes, this.start(row), name);
+    if (index >= this.#members) return undefined;
+    const word = this.#spansWord + (row * this.#members + index) * 2;
+    const from = this.#words[word]!;
+    return from === 0 ? undefined : { from, to: this.#words[word + 1]! };
   }
   get bytes(): Buffer {
     return this.#bytes;

@@ -1,17 +1,9 @@
+import { checkExpected, type Expected, nothingExpected, plainId, plainInstant } from "./expected.ts";
 import { type Page, ScanError } from "./page.ts";
 import { copyResource, memberSpan, scanPage } from "./plain.ts";
 import { printBytes, printer } from "./print.ts";
 
-/** What the resources of the following scans should be, and what of them will be asked for. */
-export interface Expected {
-  type: string;
-  /** what they are older than: RFC 3339 with milliseconds and Z, 24 characters */
-  till: string;
-  /** of `prints`: 32 hex digits */
-  key: string;
-  /** names of members that resources have at their own level, for `member`; at most 16 */
-  members: readonly string[];
-}
+export type { Expected };
 
 /** A value in the page: offsets from the page's first byte, `to` is behind it. */
 export interface Span {
@@ -82,18 +74,6 @@ export function checkLine(bytes: Uint8Array): void {
     throw new ScanError("syntax", "a resource of the page is not JSON");
   }
 }
-
-/** @throws RangeError naming what is not as `Expected` says: its texts are given to the scanner as ASCII of bounded length */
-export function checkExpected({ type, till, members }: Expected): void {
-  if (!/^[A-Za-z]{1,64}$/.test(type)) throw new RangeError("Expected.type is no type of resource");
-  if (!plainInstant.test(till)) throw new RangeError("Expected.till is no RFC 3339 instant with milliseconds and Z");
-  if (members.length > 16 || members.some((name) => !/^[a-z][A-Za-z0-9_]{0,61}$/.test(name)))
-    throw new RangeError("Expected.members are not at most 16 names of elements");
-}
-
-const plainInstant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-const plainId = /^[A-Za-z0-9.-]{1,64}$/;
-const nothingExpected: Expected = { type: "Resource", till: "0000-01-01T00:00:00.000Z", key: "0".repeat(32), members: [] };
 
 /** The table of the plain twin. */
 export class PlainTable implements PageTable {

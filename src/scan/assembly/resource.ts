@@ -1,7 +1,8 @@
 import { backslash, quote } from "./blocks";
 import { isCompact, jump } from "./index";
-import { beforeId, beforeMeta, beforeType, beforeUpdated, beforeVersion, keep, same } from "./same";
-import { closing, escaped, foreign, isResourceType, member, name, nameLength, behind as over, put, scalar, space, value } from "./walk";
+import { letters, wantedBytes, wantedCount, wantedNames } from "./rows";
+import { alike, beforeId, beforeMeta, beforeType, beforeUpdated, beforeVersion, keep, same } from "./same";
+import { closing, escaped, foreign, member, name, nameLength, behind as over, put, scalar, space, value } from "./walk";
 
 // What a resource says of itself. Of its own level, and of `meta`, only the names that matter are looked for, 16 bytes at a time: a walk from member to
 // member must find where one string ends before it can look at the next, which takes 14 ns a member.
@@ -14,12 +15,35 @@ let start: usize = 0;
 let meta: usize = 0;
 let metaEnd: usize = 0;
 
-/** Fills the row of the resource at `at` and answers the address behind it; 0: the page is the twin's. */
-export function resource(at: usize, offset: usize, masks: usize, to: usize): usize {
+/** names that are looked for besides, see rows.ts */
+let wanted: usize = 0;
+let many: u32 = 0;
+/** with which letters they and id, meta and resourceType begin: lane n is all ones for the letter 0x60 + n, and 0x70 + n */
+let lowLetters: v128 = i64x2.splat(0);
+let highLetters: v128 = i64x2.splat(0);
+/** where the spans of their values go; of this resource */
+let spans: usize = 0;
+/** where the end of such a value goes, when it is known */
+let pending: usize = 0;
+/** one was found in this resource */
+let took: bool = false;
+
+export function beginResources(expected: usize): void {
+  many = load<u32>(expected, wantedCount);
+  wanted = expected + wantedNames;
+  lowLetters = v128.load(expected, letters);
+  highLetters = v128.load(expected, letters + 16);
+}
+
+/** Fills the row of the resource at `at`, and `many` spans, and answers the address behind it; 0: the page is the twin's. */
+export function resource(at: usize, offset: usize, masks: usize, to: usize, spansTo: usize): usize {
   page = offset;
   row = to;
   start = at;
-  meta = metaEnd = 0;
+  spans = spansTo;
+  meta = metaEnd = pending = 0;
+  took = false;
+  for (let i: u32 = 0; i < many; i++) store<u64>(spans + ((i as usize) << 3), 0);
   // type, id, lastUpdated, versionId
   v128.store(row, i64x2.splat(0), 24);
   v128.store(row, i64x2.splat(0), 40);
@@ -36,15 +60,29 @@ export function resource(at: usize, offset: usize, masks: usize, to: usize): usi
 /** Pieces of the resource's own level, as pairs of addresses from `pairs` to `last`: from behind the resource's `{` or a member's closing bracket to
  *  before the next bracket. */
 export function level(pairs: usize, last: usize): bool {
+  return many == 0 ? pieces(pairs, last, false) : pieces(pairs, last, true);
+}
+
+/** @param more `wanted` names, too */
+// @ts-ignore: decorator
+@inline function pieces(pairs: usize, last: usize, more: bool): bool {
   const q = i8x16.splat(quote as i8);
   const b = i8x16.splat(backslash as i8);
   const i = i8x16.splat(0x69);
   const m = i8x16.splat(0x6d);
   const r = i8x16.splat(0x72);
+  const low = i8x16.splat(0x60);
+  const high = i8x16.splat(0x70);
+  const lows = lowLetters;
+  const highs = highLetters;
   for (; pairs < last; pairs += 8) {
     const from = load<u32>(pairs) as usize;
     const to = load<u32>(pairs, 4) as usize;
     if (meta != 0 && metaEnd == 0) metaEnd = from;
+    if (more && pending != 0) {
+      store<u32>(pending, (from - page) as u32);
+      pending = 0;
+    }
     const head = from == start + 1;
     if (head && sameHead(to)) continue;
     // most pieces are shorter than 32 bytes, and name nothing that matters: both branches are foreseen
@@ -53,18 +91,26 @@ export function level(pairs: usize, last: usize): bool {
       const v1 = v128.load(at, 16);
       const n0 = v128.load(at, 1);
       const n1 = v128.load(at, 17);
-      const h0 = v128.and(i8x16.eq(v0, q), v128.or(v128.or(i8x16.eq(n0, i), i8x16.eq(n0, m)), i8x16.eq(n0, r)));
-      const h1 = v128.and(i8x16.eq(v1, q), v128.or(v128.or(i8x16.eq(n1, i), i8x16.eq(n1, m)), i8x16.eq(n1, r)));
+      // a shuffle answers 0 for all but 0 to 15
+      const l0 = more
+        ? v128.or(i8x16.swizzle(lows, v128.xor(n0, low)), i8x16.swizzle(highs, v128.xor(n0, high)))
+        : v128.or(v128.or(i8x16.eq(n0, i), i8x16.eq(n0, m)), i8x16.eq(n0, r));
+      const l1 = more
+        ? v128.or(i8x16.swizzle(lows, v128.xor(n1, low)), i8x16.swizzle(highs, v128.xor(n1, high)))
+        : v128.or(v128.or(i8x16.eq(n1, i), i8x16.eq(n1, m)), i8x16.eq(n1, r));
+      const h0 = v128.and(i8x16.eq(v0, q), l0);
+      const h1 = v128.and(i8x16.eq(v1, q), l1);
       let hits =
         ((i8x16.bitmask(v128.or(h0, i8x16.eq(v0, b))) as u32) as u64) | (((i8x16.bitmask(v128.or(h1, i8x16.eq(v1, b))) as u32) as u64) << 16);
       if (to - at < 32) hits &= ((1 as u64) << ((to - at) as u64)) - 1;
       if (hits != 0) {
-        const behind = names(at, hits, from, to);
+        const behind = more ? moreNames(at, hits, from, to) : names(at, hits, from, to);
         if (behind == 0) return false;
         if (behind > at) break;
       }
     }
-    if (head) keepHead(to);
+    // what `sameHead` passes over must not hold a wanted name
+    if (head && !(more && took)) keepHead(to);
   }
   return true;
 }
@@ -104,16 +150,67 @@ function names(at: usize, hits: u64, from: usize, to: usize): usize {
     const hit = at + (ctz(hits) as usize);
     // names may be spelled with escapes then, and quotes stand inside strings
     if (load<u8>(hit) == backslash) return walkLevel(from, to) ? to : 0;
-    let behind = hit;
-    if (load<u32>(hit) == 0x22646922) behind += 4;
-    else if (load<u32>(hit, 1) == 0x6174656d && load<u8>(hit, 5) == quote) behind += 6;
-    else if (load<u64>(hit, 1) == 0x656372756f736572 && load<u32>(hit, 9) == 0x65707954 && load<u8>(hit, 13) == quote) behind += 14;
-    else continue;
-    const colon = space(behind);
+    const length = known(hit);
+    if (length == 0) continue;
+    const colon = space(hit + length);
     // else it is a string
-    if (load<u8>(colon) == 0x3a && colon < to && !take(behind - hit, space(colon + 1), to)) return 0;
+    if (load<u8>(colon) == 0x3a && colon < to && !take(length, space(colon + 1), to)) return 0;
   }
   return at;
+}
+
+/** The same with the wanted names. */
+function moreNames(at: usize, hits: u64, from: usize, to: usize): usize {
+  for (; hits != 0; hits &= hits - 1) {
+    const hit = at + (ctz(hits) as usize);
+    if (load<u8>(hit) == backslash) return walkLevel(from, to) ? to : 0;
+    const length = known(hit);
+    const index = wantedAt(hit);
+    if (length == 0 && index == many) continue;
+    const colon = space(hit + (index == many ? length : (load<u32>(wanted + (index as usize) * wantedBytes) as usize)));
+    if (load<u8>(colon) != 0x3a || colon >= to) continue;
+    const place = space(colon + 1);
+    if (length != 0 && !take(length, place, to)) return 0;
+    if (index != many && !takeSpan(index, place, to)) return 0;
+  }
+  return at;
+}
+
+/** Length of the name that begins with the quote at `at`, with its quotes, if it is id, meta or resourceType; else 0. */
+// @ts-ignore: decorator
+@inline function known(at: usize): usize {
+  if (load<u32>(at) == 0x22646922) return 4;
+  if (load<u32>(at, 1) == 0x6174656d && load<u8>(at, 5) == quote) return 6;
+  if (load<u64>(at, 1) == 0x656372756f736572 && load<u32>(at, 9) == 0x65707954 && load<u8>(at, 13) == quote) return 14;
+  return 0;
+}
+
+/** Which of the wanted names begins with the quote at `at`; else `many`. */
+function wantedAt(at: usize): u32 {
+  const word = load<u64>(at);
+  let name = wanted;
+  let index: u32 = 0;
+  for (; index < many; index++, name += wantedBytes) {
+    const length = load<u32>(name) as usize;
+    if ((word & load<u64>(name, 8)) == load<u64>(name, 16) && (length <= 8 || alike(name + 24, at + 8, length - 8))) break;
+  }
+  return index;
+}
+
+/** Notes where the value at `at` lies. */
+function takeSpan(index: u32, at: usize, to: usize): bool {
+  took = true;
+  const slot = spans + ((index as usize) << 3);
+  store<u32>(slot, (at - page) as u32);
+  const byte = load<u8>(at);
+  if (byte == 0x7b || byte == 0x5b) {
+    // it ends where the next piece begins
+    pending = slot + 4;
+    return true;
+  }
+  const behind = value(at, 1);
+  store<u32>(slot, (behind - page) as u32, 4);
+  return behind != 0;
 }
 
 /** The same, member by member. */
@@ -122,8 +219,12 @@ function walkLevel(from: usize, to: usize): bool {
   let first = from == start + 1;
   while ((at = member(at, first)) != 0) {
     first = false;
-    const known = (nameLength == 2 && load<u16>(name) == 0x6469) || (nameLength == 4 && load<u32>(name) == 0x6174656d) || isResourceType();
-    if (known && !take(nameLength + 2, at, to)) return false;
+    const length = known(name - 1);
+    if (length != 0 && !take(length, at, to)) return false;
+    if (many != 0) {
+      const index = wantedAt(name - 1);
+      if (index != many && !takeSpan(index, at, to)) return false;
+    }
     if (at >= to) return at == to;
     at = load<u8>(at) == quote ? value(at, 1) : scalar(at);
     if (at == 0) return false;

@@ -34,10 +34,16 @@ export function keep(slot: usize, from: usize, to: usize): void {
 @inline export function same(slot: usize, at: usize): usize {
   const length = load<u32>(slot) as usize;
   if (length == 0 || at + length > end) return 0;
+  return alike(slot + 4, at, length) ? at + length : 0;
+}
+
+/** Whether `length` bytes are the same at both addresses. */
+// @ts-ignore: decorator
+@inline export function alike(one: usize, other: usize, length: usize): bool {
   for (let i: usize = 0; i < length; i += 16) {
-    let different = i8x16.bitmask(i8x16.ne(v128.load(slot + 4 + i), v128.load(at + i)));
+    let different = i8x16.bitmask(i8x16.ne(v128.load(one + i), v128.load(other + i)));
     if (length - i < 16) different &= (1 << ((length - i) as i32)) - 1;
-    if (different != 0) return 0;
+    if (different != 0) return false;
   }
-  return at + length;
+  return true;
 }

@@ -5,6 +5,7 @@
 // index.ts    the page by 64-byte blocks: brackets outside strings, white space, what must not be in strings; bracket kinds matched inside a resource
 // walk.ts     outside resources: the whole grammar
 // resource.ts a resource's own names that matter, and those of its meta
+// rows.ts     what is asked of all rows: whether they are as expected, their fingerprints
 // same.ts     what one entry has in common with the next is compared, not read
 // emit.ts     lines
 //
@@ -12,7 +13,8 @@
 // Build: node src/scan/assembly/build.ts
 import { copyRows, fill } from "./emit";
 import { beginIndex, endIndex } from "./index";
-import { resource } from "./resource";
+import { beginResources, resource } from "./resource";
+import { expectedBytes, firstOdd, printRows, wantedCount } from "./rows";
 import { afterResource, afterUrl, beforeUrl, beginSame, keep, same } from "./same";
 import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, member, name, nameLength, put, space, text, textEnd, textStart, value } from "./walk";
 
@@ -22,7 +24,8 @@ import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, 
 //   head   count, next from, to, self from, to, total from, to
 //   entry  start, end, compact, mode (0 none, 1 match, 2 include, 3 outcome, 4 other: its text), mode from, to, type from, to, id from, to,
 //          lastUpdated from, to, versionId from, to
-const headBytes: usize = 32;
+// The head is followed by what is expected (rows.ts), the entries by the spans of the wanted members: per entry and member from, to.
+const headBytes: usize = 32 + expectedBytes;
 const entryBytes: usize = 64;
 
 let page: usize = 0;
@@ -30,12 +33,15 @@ let masks: usize = 0;
 let table: usize = 0;
 let count: i32 = 0;
 let capacity: i32 = 0;
+/** of the spans; and of those of one row */
+let spans: usize = 0;
+let spanBytes: usize = 0;
 let bundle: bool = false;
 
 fill();
 
-/** Fills the table at `tableOffset`, which has `maskBytes` of masks and place for so many rows. False: the page is the twin's. */
-export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes: usize, rows: i32): bool {
+/** Fills the table at `tableOffset`, which has `maskBytes` of masks, place for so many rows, and their spans at `spansOffset`. False: the page is the twin's. */
+export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes: usize, rows: i32, spansOffset: usize): bool {
   const end = offset + length;
   page = offset;
   masks = tableOffset;
@@ -48,6 +54,9 @@ export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes
   beginIndex(page, end, masks);
   beginWalk(end);
   beginSame(end);
+  beginResources(table + 32);
+  spans = spansOffset;
+  spanBytes = (load<u32>(table + 32, wantedCount) as usize) << 3;
   const mark: usize = length >= 3 && (load<u32>(page) & 0xffffff) == 0xbfbbef ? 3 : 0;
   const at = root(space(page + mark));
   store<u32>(table, count);
@@ -58,6 +67,22 @@ export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes
 export function emit(offset: usize, tableOffset: usize, maskBytes: usize, from: i32, to: i32, out: usize): usize {
   const rows = tableOffset + maskBytes + headBytes;
   return copyRows(offset, tableOffset, rows + (from as usize) * entryBytes, rows + (to as usize) * entryBytes, out);
+}
+
+/** See PageTable.plainRows. */
+export function plainRows(offset: usize, tableOffset: usize, maskBytes: usize, from: i32, to: i32): i32 {
+  const at = tableOffset + maskBytes;
+  const rows = at + headBytes;
+  const row = firstOdd(offset, at + 32, rows + (from as usize) * entryBytes, rows + (to as usize) * entryBytes);
+  return ((row - rows) / entryBytes) as i32;
+}
+
+/** See PageTable.prints; answers the row that the host must do itself, or `to`. */
+export function prints(offset: usize, tableOffset: usize, maskBytes: usize, from: i32, to: i32, out: usize): i32 {
+  const at = tableOffset + maskBytes;
+  const rows = at + headBytes;
+  const row = printRows(offset, at + 32, rows + (from as usize) * entryBytes, rows + (to as usize) * entryBytes, out);
+  return ((row - rows) / entryBytes) as i32;
 }
 
 // Each of these takes the address of a value and answers the one behind it; 0: the page is the twin's.
@@ -156,7 +181,7 @@ function entry(at: usize): usize {
   let urlTo: usize = 0;
   let behindResource: usize = 0;
   if (urlFrom != 0 && (urlTo = closing(urlFrom)) != 0 && (at = same(afterUrl, urlTo)) != 0) {
-    behindResource = resource(at - 1, page, masks, row);
+    behindResource = resource(at - 1, page, masks, row, spans + (count as usize) * spanBytes);
     if (behindResource == 0) return 0;
     at = same(afterResource, behindResource);
     if (at != 0) {
@@ -190,7 +215,7 @@ function entry(at: usize): usize {
       // resource; likewise
       if (found) return 0;
       found = load<u8>(at) == 0x7b;
-      at = found ? resource(at, page, masks, row) : value(at, 1);
+      at = found ? resource(at, page, masks, row, spans + (count as usize) * spanBytes) : value(at, 1);
       if (members != 2) urlTo = 0;
     } else if (nameLength == 6 && (word & 0xffffffffffff) == 0x686372616573) {
       // search

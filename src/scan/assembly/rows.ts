@@ -1,0 +1,126 @@
+import { alike } from "./same";
+
+// What the host would ask of row after row, once per page: a call from JavaScript to a row's text takes longer than all of this.
+
+// What resources should be; the host writes it (../expected.ts) behind the table's head. 32-bit words but for the texts.
+//   type's length, members' count, key (16 bytes), till (24), type (64), letters (2 x 16: see resource.ts), members (16 x 80: length with quotes, 0, mask of its
+//   first 8 bytes (8), the name in quotes (64))
+export const expectedBytes: usize = 1424;
+export const wantedCount: usize = 4;
+const key: usize = 8;
+const till: usize = 24;
+const type: usize = 48;
+export const letters: usize = 112;
+export const wantedNames: usize = 144;
+export const wantedBytes: usize = 80;
+
+/** The first row from `row` to before `last` that is not plainly what is expected, or `last`; see PageTable.plainRows. */
+export function firstOdd(page: usize, expected: usize, row: usize, last: usize): usize {
+  const typeLength = load<u32>(expected) as usize;
+  for (; row < last; row += 64) {
+    // absent or match
+    if (load<u32>(row, 12) > 1) break;
+    // an end with its highest bit set makes a length that is none
+    const typeFrom = load<u32>(row, 24) as usize;
+    if (((load<u32>(row, 28) as usize) - typeFrom) != typeLength || !alike(expected + type, page + typeFrom, typeLength)) break;
+    const id = load<u32>(row, 32) as usize;
+    if (!isPlainId(page + id, (load<u32>(row, 36) as usize) - id)) break;
+    const updated = load<u32>(row, 40) as usize;
+    if (((load<u32>(row, 44) as usize) - updated) != 24 || !isBefore(page + updated, expected + till)) break;
+  }
+  return row;
+}
+
+/** Whether the id is of 1 to 64 of [A-Za-z0-9.-]. */
+// @ts-ignore: decorator
+@inline function isPlainId(at: usize, length: usize): bool {
+  if (length - 1 > 63) return false;
+  for (let i: usize = 0; i < length; i += 16) {
+    const v = v128.load(at + i);
+    const letter = i8x16.le_u(i8x16.sub(v128.or(v, i8x16.splat(0x20)), i8x16.splat(0x61)), i8x16.splat(25));
+    const digit = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x30)), i8x16.splat(9));
+    const mark = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x2d)), i8x16.splat(1));
+    let others = ~i8x16.bitmask(v128.or(v128.or(letter, digit), mark)) & 0xffff;
+    if (length - i < 16) others &= (1 << ((length - i) as i32)) - 1;
+    if (others != 0) return false;
+  }
+  return true;
+}
+
+/** Whether the 24 bytes have the form dddd-dd-ddTdd:dd:dd.dddZ and are less than those of `bound`. */
+// @ts-ignore: decorator
+@inline function isBefore(at: usize, bound: usize): bool {
+  const head = v128.load(at);
+  const rest = v128.load(at, 8);
+  // 0 to 9 above '0' where digits are, 0 above the others
+  const aboveHead = i8x16.sub(head, i8x16(48, 48, 48, 48, 45, 48, 48, 45, 48, 48, 84, 48, 48, 58, 48, 48));
+  const aboveRest = i8x16.sub(rest, i8x16(48, 48, 84, 48, 48, 58, 48, 48, 58, 48, 48, 46, 48, 48, 48, 90));
+  const mostHead = i8x16(9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9);
+  const mostRest = i8x16(9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 9, 0);
+  if (!i8x16.all_true(v128.and(i8x16.le_u(aboveHead, mostHead), i8x16.le_u(aboveRest, mostRest)))) return false;
+  const different =
+    i8x16.bitmask(i8x16.ne(head, v128.load(bound))) | (i8x16.bitmask(i8x16.ne(rest, v128.load(bound, 8))) << 8);
+  if (different == 0) return false;
+  const first = ctz(different) as usize;
+  return load<u8>(at + first) < load<u8>(bound + first);
+}
+
+/** Writes 16 bytes per row, SipHash-2-4-128 of its id (../print.ts), and answers the row whose id is coded, which the host must decode; else `last`. */
+export function printRows(page: usize, expected: usize, row: usize, last: usize, out: usize): usize {
+  const k0 = load<u64>(expected, key);
+  const k1 = load<u64>(expected, key + 8);
+  for (; row < last; row += 64) {
+    const from = load<u32>(row, 32);
+    const to = load<u32>(row, 36);
+    if ((to as i32) < 0) break;
+    const length = to - from;
+    let at = page + (from as usize);
+    let left = length >> 3;
+    let v0 = k0 ^ 0x736f6d6570736575;
+    let v1 = k1 ^ 0x646f72616e646f6d ^ 0xee;
+    let v2 = k0 ^ 0x6c7967656e657261;
+    let v3 = k1 ^ 0x7465646279746573;
+    // two rounds for each 8 bytes, then for the last ones with the length; then four, and four
+    for (let final = 0; final < 5; ) {
+      let word: u64 = 0;
+      if (left > 0) {
+        word = load<u64>(at);
+        at += 8;
+        left--;
+      } else {
+        if (final == 0) word = (load<u64>(at) & (((1 as u64) << (((length & 7) << 3) as u64)) - 1)) | ((length as u64) << 56);
+        else if (final == 1) v2 ^= 0xee;
+        else if (final == 3) {
+          store<u64>(out, v0 ^ v1 ^ v2 ^ v3);
+          v1 ^= 0xdd;
+        }
+        final++;
+      }
+      v3 ^= word;
+      v0 += v1;
+      v2 += v3;
+      v1 = rotl(v1, 13) ^ v0;
+      v3 = rotl(v3, 16) ^ v2;
+      v0 = rotl(v0, 32);
+      v2 += v1;
+      v0 += v3;
+      v1 = rotl(v1, 17) ^ v2;
+      v3 = rotl(v3, 21) ^ v0;
+      v2 = rotl(v2, 32);
+      v0 += v1;
+      v2 += v3;
+      v1 = rotl(v1, 13) ^ v0;
+      v3 = rotl(v3, 16) ^ v2;
+      v0 = rotl(v0, 32);
+      v2 += v1;
+      v0 += v3;
+      v1 = rotl(v1, 17) ^ v2;
+      v3 = rotl(v3, 21) ^ v0;
+      v2 = rotl(v2, 32);
+      v0 ^= word;
+    }
+    store<u64>(out, v0 ^ v1 ^ v2 ^ v3, 8);
+    out += 16;
+  }
+  return row;
+}
