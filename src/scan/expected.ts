@@ -7,7 +7,7 @@ export interface Expected {
   till: string;
   /** of `prints`: 32 hex digits */
   key: string;
-  /** names of members that resources have at their own level, for `member`; at most 16 */
+  /** names of members that resources have at their own level, for `member`; at most 16, each once */
   members: readonly string[];
 }
 
@@ -22,8 +22,8 @@ export function checkExpected({ type, till, key, members }: Expected): void {
   if (!/^[A-Za-z]{1,64}$/.test(type)) throw new RangeError("Expected.type is no type of resource");
   if (!plainInstant.test(till)) throw new RangeError("Expected.till is no RFC 3339 instant with milliseconds and Z");
   keyWords(key);
-  if (members.length > 16 || members.some((name) => !/^[a-z][A-Za-z0-9]{0,61}$/.test(name)))
-    throw new RangeError("Expected.members are not at most 16 names of elements");
+  if (members.length > 16 || new Set(members).size < members.length || members.some((name) => !/^[a-z][A-Za-z0-9]{0,61}$/.test(name)))
+    throw new RangeError("Expected.members are not at most 16 names of elements, each once");
 }
 
 /** Bytes of `writeExpected`. */

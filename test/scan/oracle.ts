@@ -1,18 +1,36 @@
 import assert from "node:assert/strict";
 import type { Page } from "../../src/scan/page.ts";
 import { ScanError } from "../../src/scan/page.ts";
+import { printer } from "../../src/scan/print.ts";
 import { pickScanner, tableBytes } from "../../src/scan/simd.ts";
-import { checkLine, type PageTable, reservedBytes, slack } from "../../src/scan/table.ts";
+import { checkLine, type Expected, type PageTable, reservedBytes, slack } from "../../src/scan/table.ts";
 import { compact } from "../sources/text.ts";
+
+const key = "000102030405060708090a0b0c0d0e0f";
+const till = "2020-01-01T00:00:00.000Z";
+/** What pages are read for, by turns: the names are those that property.test.ts puts into pages. */
+export const expectations: readonly Expected[] = [
+  { type: "Patient", till, key, members: [] },
+  { type: "Observation", till, key, members: ["subject", "performer", "reason"] },
+  {
+    type: "QuestionnaireResponse",
+    till: "2020-01-01T00:00:00.001Z",
+    key: "ff".repeat(16),
+    members: ["x", "issued", "meta", "lastUpdated", "versionId"],
+  },
+  { type: "T", till: "2020-06-01T00:00:00.000Z", key, members: ["id", "i", "link", "entry", "resourceType", "search", "mode", "resource"] },
+];
 
 /** One scanner, with a memory in which pages of up to 1 MiB are read. */
 export interface Twin {
   kind: "simd" | "plain";
   table: PageTable;
+  /** what the page read last was read for */
+  readonly expected: Expected;
   /** Puts the page into the memory, reads it and emits all its lines. @throws ScanError */
-  read(page: Uint8Array): { page: Page; lines: string[] };
+  read(page: Uint8Array, expected?: Expected): { page: Page; lines: string[] };
   /** the error's kind, or none; `length`: the page is cut, and behind the cut it goes on in the memory */
-  kindOf(page: Uint8Array | string, length?: number): string;
+  kindOf(page: Uint8Array | string, length?: number, expected?: Expected): string;
 }
 
 const pageBytes = 1 << 20;
@@ -28,8 +46,11 @@ const twin = (simd: boolean): Twin => {
   const scanner = pickScanner(memory, simd);
   const table = scanner.table(tableAt, pageBytes);
   let around = 0;
-  const read = (page: Uint8Array, length = page.length) => {
+  let expected = expectations[0]!;
+  const read = (page: Uint8Array, wanted?: Expected, length = page.length) => {
     // what lies around a page is anything, above all what would go on with it
+    expected = wanted ?? expectations[(around >> 1) % expectations.length]!;
+    table.expect(expected);
     const filler = Buffer.from([0x22, 0x5c, 0x7d, 0x20, 0x5d, 0x00, 0x2c, 0x31][around++ % 8]!.toString(16).repeat(slack), "hex");
     filler.copy(bytes, pageAt - slack);
     bytes.set(page, pageAt);
@@ -53,16 +74,24 @@ const twin = (simd: boolean): Twin => {
     assert.equal(lines.pop(), "");
     return { page: table.page(), lines };
   };
-  const kindOf = (page: Uint8Array | string, length?: number) => {
+  const kindOf = (page: Uint8Array | string, length?: number, wanted?: Expected) => {
     try {
-      read(typeof page === "string" ? Buffer.from(page) : page, length);
+      read(typeof page === "string" ? Buffer.from(page) : page, wanted, length);
       return "none";
     } catch (error) {
       assert(error instanceof ScanError, String(error));
       return error.kind;
     }
   };
-  return { kind: scanner.kind, table, read, kindOf };
+  return {
+    kind: scanner.kind,
+    table,
+    get expected() {
+      return expected;
+    },
+    read,
+    kindOf,
+  };
 };
 
 export const twins: readonly Twin[] = [twin(true), twin(false)];
@@ -108,9 +137,10 @@ export function parsed(page: Uint8Array): Found | undefined {
 }
 
 /** Demands that a twin finds in a valid search page what JSON.parse finds, and that its lines are the page's bytes. */
-export function compare({ kind, table, read }: Twin, page: Buffer): void {
+export function compare(twin: Twin, page: Buffer, wanted?: Expected): void {
+  const { kind, table } = twin;
   const expected = parsed(page)!;
-  const { page: found, lines } = read(page);
+  const { page: found, lines } = twin.read(page, wanted);
   assert.deepEqual(
     { next: found.next, self: found.self, total: found.total },
     { next: expected.next, self: expected.self, total: expected.total },
@@ -134,4 +164,49 @@ export function compare({ kind, table, read }: Twin, page: Buffer): void {
     if (type.isWellFormed()) assert(table.typeIs(row, Buffer.from(type)) && !table.typeIs(row, Buffer.from(`${type}x`)));
     checkLine(table.resource(row));
   }
+  checkRowsOf(twin, expected, page);
+}
+
+/** Demands of the table read last what its rows hold of what it was read for. */
+function checkRowsOf({ kind, table, expected }: Twin, { entries, resources }: Found, page: Buffer): void {
+  assert.equal(Buffer.compare(table.bytes, page), 0);
+  for (const [row, resource] of resources.entries())
+    for (const [index, name] of expected.members.entries()) {
+      const span = table.member(row, index);
+      assert.equal(span !== undefined, Object.hasOwn(resource as object, name), `${kind}: ${name}`);
+      if (!span) continue;
+      const text = page.toString("utf8", span.from, span.to);
+      assert.equal(text.trim(), text);
+      assert.deepEqual(JSON.parse(text), (resource as Record<string, unknown>)[name]);
+    }
+  assert.equal(table.member(0, expected.members.length), undefined);
+
+  const print = printer(expected.key);
+  const memory = table.bytes.buffer;
+  for (const from of [0, entries.length >> 1]) {
+    const prints = Buffer.from(memory, outAt, (entries.length - from) * 16 + 16).fill(canary);
+    table.prints(from, entries.length, outAt);
+    const wanted = [...entries.slice(from).map(({ id }) => print(id).toString("hex")), "a5".repeat(16)];
+    assert.equal(prints.toString("hex"), wanted.join(""), kind);
+  }
+
+  const plain = entries.map(
+    ({ mode, type, id, lastUpdated = "" }) =>
+      (mode === undefined || mode === "match") &&
+      type === expected.type &&
+      /^[A-Za-z0-9.-]{1,64}$/.test(id) &&
+      /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(lastUpdated) &&
+      lastUpdated < expected.till,
+  );
+  for (let from = 0; from <= entries.length; from++)
+    for (const to of new Set([from, entries.length])) {
+      const found = table.plainRows(from, to);
+      const odd = plain.findIndex((is, row) => !is && row >= from && row < to);
+      // of what is spelled with escapes this may be said, too
+      const coded = found < to && page.includes("\\");
+      assert(
+        coded ? found <= (odd < 0 ? to : odd) && found >= from : found === (odd < 0 ? to : odd),
+        `${kind}: row ${found}, not ${odd} of ${from}-${to}`,
+      );
+    }
 }
