@@ -1,19 +1,30 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
-import { Agent, request } from "undici";
+import { Agent } from "undici";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
 import { type Credentials, credentials } from "./auth.ts";
+import { Collector, exchange, type Head, type Headers, type Receiver } from "./http.ts";
 import { connector, tlsHint } from "./tls.ts";
 
 export interface Answer {
   status: number;
-  headers: Record<string, string | string[] | undefined>;
+  headers: Headers;
   body: Buffer;
 }
 
+export interface GetOptions {
+  /** statuses that are answered as they are */
+  accept?: number[];
+  retrySeconds?: number;
+  /** ends this request alone */
+  signal?: AbortSignal;
+}
+
 /** Larger than any page that a sane `paging.count` gives; the bound keeps a hostile source from exhausting the pod. */
-const maxPageBytes = 256 * 1024 * 1024;
+export const maxPageBytes = 256 * 1024 * 1024;
+/** Longer searches go by POST: servers and proxies refuse URLs of 8 kB, some shorter ones. */
+const maxURL = 2000;
 const firstDelayMs = 250;
 const maxDelayMs = 20_000;
 // HAPI needed 216 s for one awkward search (reference: real servers); what takes longer is not going to answer
@@ -56,73 +67,76 @@ export class SourceClient {
     return url;
   }
 
+  /** A page that is refused because it is too long. */
+  readonly tooLong = () =>
+    terminal(
+      "SourceInconsistent",
+      `a page of ${showURL(this.base)} is larger than ${maxPageBytes >> 20} MiB; lower paging.count of the FhirSource`,
+    );
+
   /** GET, retried for `retrySeconds` while the failure may pass: network errors, 408, 429 (Retry-After obeyed by all chains), 5xx, a page cut short.
    *  Answers 2xx, and those of `accept` as they are.
    *  @param read turns the body into what the caller wants; a transient FailureError thrown by it is retried, too
    *  @throws waiting SourceUnreachable when the time is up; terminal SourceUnauthorized, SourceNotFHIR */
-  async get<T>(link: string, read: (answer: Answer) => T, options: { accept?: number[]; retrySeconds?: number } = {}): Promise<T> {
+  get<T>(link: string, read: (answer: Answer) => T, options: GetOptions = {}): Promise<T> {
+    const body = new Collector(maxPageBytes, this.tooLong);
+    return this.receive(link, body, ({ status, headers }) => read({ status, headers, body: decoded(body.bytes, headers) }), options);
+  }
+
+  /** The same with a body that `into` takes as it comes; for each try it begins anew. */
+  async receive<T>(link: string, into: Receiver, read: (head: Head) => T, options: GetOptions = {}): Promise<T> {
     const url = this.resolve(link);
     const until = Date.now() + (options.retrySeconds ?? this.#source.retrySeconds) * 1000;
+    const signal = options.signal ? AbortSignal.any([this.#signal, options.signal]) : this.#signal;
     for (let attempt = 0; ; attempt++) {
       try {
-        return read(this.#judge(await this.#once(url), url, options.accept ?? []));
+        return read(this.#judge(await this.#once(url, into, signal), url, options.accept ?? []));
       } catch (error) {
-        this.#signal.throwIfAborted();
+        signal.throwIfAborted();
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
         const asked = retryAfterMs(error.cause);
         const delay = asked ?? Math.random() * Math.min(maxDelayMs, firstDelayMs * 2 ** attempt);
         if (Date.now() + delay > until) throw waiting(error.reason, error.message, error);
         if (asked !== undefined) this.#notBefore = Math.max(this.#notBefore, Date.now() + asked);
-        await sleep(delay, undefined, { signal: this.#signal });
+        await sleep(delay, undefined, { signal });
       }
     }
   }
 
-  async #once(url: URL): Promise<Answer> {
+  async #once(url: URL, into: Receiver, signal: AbortSignal): Promise<Head> {
     const sent = await this.#credentials.header();
-    const answer = await this.#send(url, sent);
+    const head = await this.#send(url, sent, into, signal);
     // a token that was revoked early, or a Secret that was rotated a moment ago
-    if (answer.status !== 401 || !(await this.#credentials.renew(sent))) return answer;
-    return this.#send(url, await this.#credentials.header());
+    if (head.status !== 401 || !(await this.#credentials.renew(sent))) return head;
+    return this.#send(url, await this.#credentials.header(), into, signal);
   }
 
-  async #send(url: URL, authorization: string | undefined): Promise<Answer> {
-    await this.#turn();
+  async #send(url: URL, authorization: string | undefined, into: Receiver, signal: AbortSignal): Promise<Head> {
+    await this.#turn(signal);
+    const post = this.#asPost(url);
     try {
-      const answer = await request(url, {
-        dispatcher: this.#agent,
-        signal: this.#signal,
-        headers: {
-          accept: "application/fhir+json",
-          // some servers reuse the result of an equal search for a minute (HAPI)
-          "cache-control": "no-cache",
-          // or an unknown parameter is dropped without a word
-          prefer: "handling=strict",
-          "user-agent": "fhir-export",
-          ...(authorization && { authorization }),
+      return await exchange(
+        this.#agent,
+        {
+          url: post?.url ?? url,
+          method: post ? "POST" : "GET",
+          headers: {
+            accept: "application/fhir+json",
+            // some servers reuse the result of an equal search for a minute (HAPI)
+            "cache-control": "no-cache",
+            // or an unknown parameter is dropped without a word
+            prefer: "handling=strict",
+            "user-agent": "fhir-export",
+            ...(post && { "content-type": "application/x-www-form-urlencoded" }),
+            ...(authorization && { authorization }),
+          },
+          body: post?.form,
         },
-      });
-      const chunks: Buffer[] = [];
-      let length = 0;
-      for await (const chunk of answer.body) {
-        length += chunk.length;
-        if (length > maxPageBytes) {
-          answer.body.destroy();
-          throw terminal(
-            "SourceInconsistent",
-            `a page of ${showURL(url)} is larger than ${maxPageBytes >> 20} MiB; lower paging.count of the FhirSource`,
-          );
-        }
-        chunks.push(chunk as Buffer);
-      }
-      const body = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length);
-      return {
-        status: answer.statusCode,
-        headers: answer.headers,
-        body: answer.headers["content-encoding"] === "gzip" ? gunzipSync(body) : body,
-      };
+        into,
+        signal,
+      );
     } catch (error) {
-      if (error instanceof FailureError || this.#signal.aborted) throw error;
+      if (error instanceof FailureError || signal.aborted) throw error;
       const code = (error as NodeJS.ErrnoException).code ?? (error as Error).name;
       throw transient(
         "SourceUnreachable",
@@ -132,7 +146,14 @@ export class SourceClient {
     }
   }
 
-  #judge(answer: Answer, url: URL, accept: number[]): Answer {
+  /** A search of a type whose URL is long, as the POST that means the same (FHIR http, section 3.1.0.9 "search"). */
+  #asPost(url: URL): { url: URL; form: string } | undefined {
+    if (url.href.length <= maxURL || url.search === "") return undefined;
+    if (!/^[A-Z][A-Za-z]+$/.test(url.pathname.slice(this.base.pathname.length))) return undefined;
+    return { url: new URL(`${url.origin}${url.pathname}/_search`), form: url.search.slice(1) };
+  }
+
+  #judge(answer: Head, url: URL, accept: number[]): Head {
     const { status } = answer;
     const at = showURL(url);
     if (accept.includes(status)) return answer;
@@ -148,26 +169,36 @@ export class SourceClient {
         "SourceNotFHIR",
         `the source redirects (${status} at ${at}); name the final address in spec.baseURL of the FhirSource`,
       );
-    if (/html/i.test(String(answer.headers["content-type"] ?? "")) || answer.body[0] === 0x3c)
+    if (/html/i.test(String(answer.headers["content-type"] ?? "")) || answer.first === 0x3c)
       throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
     if (status >= 400) throw terminal("SourceNotFHIR", `the source answers ${status} at ${at}`);
     return answer;
   }
 
   /** Waits for this request's turn under requestsPerSecond and under a pause that the source asked for. */
-  async #turn(): Promise<void> {
+  async #turn(signal: AbortSignal): Promise<void> {
     const { perSecond } = this.#source.share;
     const now = Date.now();
     const at = Math.max(now, this.#notBefore);
     if (perSecond) this.#notBefore = at + 1000 / perSecond;
     if (at > now) {
       this.throttledMs += at - now;
-      await sleep(at - now, undefined, { signal: this.#signal });
+      await sleep(at - now, undefined, { signal });
     }
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#agent.destroy(), this.#credentials.close()]);
+  }
+}
+
+/** What a body is behind its Content-Encoding. We ask for none; some send gzip all the same. */
+export function decoded(body: Buffer, headers: Headers): Buffer {
+  if (headers["content-encoding"] !== "gzip") return body;
+  try {
+    return gunzipSync(body, { maxOutputLength: maxPageBytes });
+  } catch (error) {
+    throw transient("SourceInconsistent", "a page of the source is not the gzip that it says", error);
   }
 }
 

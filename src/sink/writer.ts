@@ -1,23 +1,25 @@
-import { createHash, type Hash } from "node:crypto";
-import { gzipSync } from "node:zlib";
+import { createHash } from "node:crypto";
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
 import { transient } from "../failure.ts";
-import type { Entry } from "../scan/page.ts";
-import { copyResource } from "../scan/plain.ts";
 import { readCheckpoint } from "./checkpoint.ts";
-import { digestsOf } from "./digest.ts";
+import { commitClosed, OutputFile } from "./file.ts";
 import { ShownResources } from "./fingerprints.ts";
 import { checkpointPath, contentType, dataPath, errorPath, resultPath } from "./layout.ts";
-import type { BlockWriter, Store } from "./store.ts";
+import { LineBuffer, type Lines } from "./lines.ts";
+import type { Slabs } from "./slabs.ts";
+import type { Store } from "./store.ts";
 
 export interface ShardWriterOptions {
   store: Store;
+  slabs: Slabs;
   uid: string;
   shard: { id: string; type: string };
   gzip: boolean;
   /** uncompressed bytes */
   maxFileBytes: number;
   blockBytes: number;
+  /** Azure takes 50,000 a blob */
+  maxBlocks?: number;
   /** 8 hex digits, new at each call: block ids of different writers never meet */
   nonce: () => string;
   /** monotonic milliseconds */
@@ -26,20 +28,9 @@ export interface ShardWriterOptions {
 
 /** A kill repeats at most this much work, plus one page (DESIGN section 13). */
 const checkpointMs = 2000;
-/** Azure takes 50,000 blocks a blob; early cuts stay below 40,000 */
-const maxEarlyBlocks = 40_000;
-/** one gzip member, so that a reader and a resume can start at many places (DESIGN section 6) */
-const memberBytes = 1 << 20;
+/** early cuts stay below 40,000, so that there is room for those at full blocks */
+export const maxEarlyBlocks = 40_000;
 const maxErrorLines = 100;
-
-interface OpenFile {
-  part: Required<Pick<FilePart, "name" | "lines" | "bytes" | "blocks">> & { contentBytes: number };
-  writer: BlockWriter;
-  nextBlock: number;
-  /** undefined: the file was begun by an earlier writer and is read back after its commit */
-  hash: Hash | undefined;
-  contentHash: Hash | undefined;
-}
 
 /** The place in the source up to which everything is durable. */
 interface Position {
@@ -51,8 +42,8 @@ interface Position {
   open: FilePart | undefined;
 }
 
-/** Turns the lines of one shard into committed files, and keeps the checkpoint that lets a successor go on (DESIGN section 6).
- *  Lines go in by `line` (no waiting); when it answers true, `drain` must be awaited before the next one. */
+/** Turns the resources of one shard into committed files, and keeps the checkpoint that lets a successor go on (DESIGN section 6).
+ *  For each entry of a page, in order: `show` and then `lines` or `pass`; or `skip`, or `error`. What `lines` answers must be awaited before the next call. */
 export class ShardWriter {
   /** where to go on: the URL of the page that is being read, and how many of its resources are dealt with */
   get position(): { page: string | undefined; taken: number } {
@@ -71,13 +62,12 @@ export class ShardWriter {
   }
   /** what is durable, for the progress report */
   get durable(): { files: number; resources: number; bytes: number; errors: number; checkpointAt: string | undefined } {
-    const parts = this.#at.open ? [...this.#done, this.#at.open] : this.#done;
-    const sum = (of: (part: FilePart) => number) => parts.reduce((total, part) => total + of(part), 0);
+    const { open, errors } = this.#at;
     return {
       files: this.#done.length,
-      resources: sum((part) => part.lines),
-      bytes: sum((part) => part.bytes),
-      errors: this.#at.errors,
+      resources: this.#closed.lines + (open?.lines ?? 0),
+      bytes: this.#closed.bytes + (open?.bytes ?? 0),
+      errors,
       checkpointAt: this.#checkpointAt,
     };
   }
@@ -86,30 +76,30 @@ export class ShardWriter {
   #nonce: string;
   #etag = "";
   #done: FilePart[] = [];
-  #file: OpenFile | undefined;
+  /** sums of #done */
+  #closed = { lines: 0, bytes: 0 };
+  #file: OutputFile | undefined;
   #at: Position;
   #page: string | undefined;
   #taken = 0;
   readonly #prints: ShownResources;
+  /** shown, but not yet a line or passed over */
+  #ahead = 0;
   #errors = 0;
   #errorLines: string[] = [];
-  #buffer: Buffer;
-  #used = 0;
-  /** bytes of a line at the end of the buffer that begins the next file */
-  #carry = 0;
-  /** compressed members that wait for their block */
-  #members: Buffer[] = [];
-  #memberBytes = 0;
+  readonly #buffer: LineBuffer;
   #staging: Promise<void> = Promise.resolve();
   #stagedAt: number;
   #checkpointedAt: number;
   #checkpointAt: string | undefined;
+  /** the position stays at the page where it is: what is read now is not the way to go on from there */
+  #detour = false;
 
   private constructor(options: ShardWriterOptions) {
     this.#options = options;
     this.#prints = new ShownResources(options.store, options.shard.id);
     this.#nonce = options.nonce();
-    this.#buffer = Buffer.allocUnsafe(options.blockBytes + (1 << 16));
+    this.#buffer = new LineBuffer(options.slabs, options.blockBytes, options.gzip, (bytes) => this.#file?.content(bytes));
     this.#stagedAt = this.#checkpointedAt = options.now();
     this.#at = this.#snapshot();
   }
@@ -137,75 +127,50 @@ export class ShardWriter {
 
   /** A page begins; `taken` of it are dealt with already. */
   begin(page: string): void {
+    if (this.#detour) return;
     if (page !== this.#page) this.#taken = 0;
     this.#page = page;
   }
 
-  /** The resource at `taken` of the page becomes a line. True: await `drain` before the next call. */
-  line(bytes: Uint8Array, entry: Entry, fingerprint: string): boolean {
-    const room = entry.end - entry.start + 1;
-    if (this.#used + room > this.#buffer.length) {
-      const grown = Buffer.allocUnsafe(this.#used + room + this.#options.blockBytes);
-      this.#buffer.copy(grown, 0, 0, this.#used);
-      this.#buffer = grown;
-    }
-    const end = copyResource(bytes, entry, this.#buffer, this.#used);
-    this.#buffer[end] = 0x0a;
-    const length = end + 1 - this.#used;
-    this.#taken++;
-    this.#prints.add(fingerprint);
-    const file = (this.#file ??= this.#newFile());
-    if (file.part.contentBytes > 0 && file.part.contentBytes + length > this.#options.maxFileBytes) {
-      this.#carry = length;
-      return true;
-    }
-    this.#accept(file, length);
-    return this.#used >= (this.#options.gzip ? memberBytes : this.#options.blockBytes);
+  /** A resource of the shard is there. @param at of its fingerprint's first word
+   *  @returns false when it was shown before; then `skip` it */
+  show(words: Uint32Array, at: number): boolean {
+    if (!this.#prints.add(words, at)) return false;
+    this.#ahead++;
+    return true;
   }
 
-  /** The resource at `taken` of the page is not for the output. */
-  pass(fingerprint: string): void {
-    this.#taken++;
-    this.#prints.add(fingerprint);
+  /** The resources `from` to `to` - 1 become lines. @returns what must be awaited before anything else, if anything */
+  lines(lines: Lines, from: number, to: number): Promise<void> | undefined {
+    const at = this.#fill(lines, from, to);
+    return at === to && !this.#isDue ? undefined : this.#drain(lines, at, to);
   }
 
-  /** The entry at `taken` of the page is no data, or was had before. */
+  /** The resource is not for the output. */
+  pass(): void {
+    this.#taken++;
+    this.#ahead--;
+  }
+
+  /** The entry is no data, or was had before. */
   skip(): void {
     this.#taken++;
   }
 
-  /** The resource at `taken` cannot be had: an OperationOutcome line instead, without a line end. */
-  error(outcome: string): void {
+  /** The entry cannot be had: an OperationOutcome line instead, without a line end. @param resources how many it stands for */
+  error(outcome: string, resources = 1): void {
     this.#taken++;
-    this.#errors++;
+    // a window is read again after a kill, and fails again
+    if (this.#detour && this.#errorLines.includes(outcome)) return;
+    this.#errors += resources;
     if (this.#errorLines.length < maxErrorLines) this.#errorLines.push(outcome);
-  }
-
-  async drain(): Promise<void> {
-    if (this.#carry > 0) {
-      // the carried line is not in the file that is closed now: a successor must read it again
-      this.#taken--;
-      const shown = this.#prints.takeBack();
-      const line = Buffer.from(this.#buffer.subarray(this.#used, this.#used + this.#carry));
-      this.#carry = 0;
-      await this.#closeFile();
-      this.#taken++;
-      this.#prints.add(shown);
-      line.copy(this.#buffer, 0);
-      this.#accept((this.#file = this.#newFile()), line.length);
-    }
-    if (this.#options.gzip && this.#used >= memberBytes) this.#compress();
-    if ((this.#options.gzip ? this.#memberBytes : this.#used) >= this.#options.blockBytes) {
-      await this.#stage();
-      await this.#checkpointIfDue();
-    }
   }
 
   /** The page is at its end; `next` is the URL of the one behind it, if any. */
   async pageDone(next: string | undefined): Promise<void> {
     // behind the last page the position stays at its end: no page at all would mean the shard's start
-    if (next !== undefined) [this.#page, this.#taken] = [next, 0];
-    const waiting = this.#used + this.#memberBytes;
+    if (next !== undefined && !this.#detour) [this.#page, this.#taken] = [next, 0];
+    const { waiting } = this.#buffer;
     if (waiting === 0) {
       await this.#staging;
       this.#at = this.#snapshot();
@@ -214,39 +179,33 @@ export class ShardWriter {
     if (next !== undefined) await this.#checkpointIfDue();
   }
 
-  /** The shard is read from its start once more; what is known is passed over by `has`. */
+  /** The shard is read from its start once more; what is known is passed over by `show`. */
   rewind(): void {
     this.#page = undefined;
     this.#taken = 0;
+  }
+
+  /** From now on parts of the shard are read in another order than its pages: a successor begins at the shard's start, knowing what was shown. */
+  leaveThePages(): void {
+    this.rewind();
+    this.#detour = true;
   }
 
   /** Commits what is open and writes the shard's result, once. @param doubts ShardResult.doubts */
   async finish(doubts: string[] = []): Promise<ShardResult> {
     const { store, uid, shard } = this.#options;
     await this.#closeFile();
+    this.close();
     this.#at = this.#snapshot();
     await this.#prints.store(this.#at.ids, this.#nonce);
-    const errorFiles: FilePart[] = [];
-    if (this.#errorLines.length > 0) {
-      const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
-      const name = errorPath(shard.id);
-      await store.create(name, bytes, contentType);
-      errorFiles.push({
-        name,
-        lines: this.#errorLines.length,
-        bytes: bytes.length,
-        sha256: createHash("sha256").update(bytes).digest("hex"),
-      });
-    }
-    const resources = this.#done.reduce((sum, part) => sum + part.lines, 0);
     const result: ShardResult = {
       v: 1,
       uid,
       shard: shard.id,
       type: shard.type,
       files: this.#done,
-      errorFiles,
-      resources,
+      errorFiles: await this.#writeErrors(),
+      resources: this.#closed.lines,
       errors: this.#errors,
       seen: this.seen,
       fingerprints: [...this.#prints.segments],
@@ -259,99 +218,140 @@ export class ShardWriter {
   /** Throws away what was written and begins at the shard's start, e.g. when the source does not know the next link any more. */
   async restart(): Promise<void> {
     await this.#staging.catch(() => {});
+    this.#staging = Promise.resolve();
     const names = [...this.#done.map((part) => part.name), ...(this.#file ? [this.#file.part.name] : [])];
     this.#done = [];
+    this.#closed = { lines: 0, bytes: 0 };
     this.#file = undefined;
     this.#nonce = this.#options.nonce();
     this.#page = undefined;
+    this.#detour = false;
     this.#prints.clear();
-    this.#taken = this.#errors = this.#used = this.#carry = this.#memberBytes = 0;
+    this.#taken = this.#errors = this.#ahead = 0;
     this.#errorLines = [];
-    this.#members = [];
+    this.#buffer.close();
     this.#at = this.#snapshot();
     await this.#write();
     for (const name of names) await this.#options.store.remove(name);
   }
 
-  #accept(file: OpenFile, length: number): void {
-    this.#used += length;
-    file.part.lines++;
-    file.part.contentBytes += length;
+  /** Gives back the memory it holds. Needed once, whatever happened; what was not finished is for a successor. */
+  close(): void {
+    this.#buffer.close();
   }
 
-  #newFile(): OpenFile {
-    const { shard, gzip } = this.#options;
-    const name = dataPath(shard.id, this.#done.length + 1, gzip);
-    return {
-      part: { name, lines: 0, bytes: 0, contentBytes: 0, blocks: [] },
-      writer: this.#blockWriter(name),
-      nextBlock: 0,
-      hash: createHash("sha256"),
-      contentHash: gzip ? createHash("sha256") : undefined,
-    };
+  /** Takes what fits; @returns behind the last */
+  #fill(lines: Lines, from: number, to: number): number {
+    const file = (this.#file ??= this.#newFile());
+    const { part } = file;
+    const at = this.#buffer.add(lines, from, to, this.#options.maxFileBytes - part.contentBytes, part.contentBytes === 0);
+    this.#count(at - from, this.#buffer.added);
+    return at;
   }
 
-  #blockWriter(name: string): BlockWriter {
-    // the name says gzip; a Content-Encoding would make clients unpack it and break the SHA-256 of the stored bytes
-    return this.#options.store.blocks(name, this.#options.gzip ? "application/gzip" : contentType);
+  #count(lines: number, bytes: number): void {
+    const { part } = this.#file!;
+    part.lines += lines;
+    part.contentBytes += bytes;
+    this.#taken += lines;
+    this.#ahead -= lines;
   }
 
-  /** Moves what is in the buffer behind the last member. */
-  #compress(): void {
-    if (this.#used === 0) return;
-    const content = this.#buffer.subarray(0, this.#used);
-    this.#file?.contentHash?.update(content);
-    const member = gzipSync(content, { level: 1 });
-    this.#members.push(member);
-    this.#memberBytes += member.length;
-    this.#used = 0;
+  get #isDue(): boolean {
+    return this.#buffer.full || this.#options.gzip;
   }
 
-  /** Sends what waits as one block; the block before it must have arrived, so the next page is read while this one travels. */
+  async #drain(lines: Lines, at: number, to: number): Promise<void> {
+    for (let pending = at < to; ; pending = at < to) {
+      const stop = pending ? this.#buffer.stop : undefined;
+      if (stop === "limit") await this.#closeFile();
+      else if (stop === "large") await this.#large(lines, at++);
+      else if (stop === "slab") {
+        // that of the block before comes back
+        await this.#staging;
+        await this.#options.slabs.free();
+      } else {
+        this.#buffer.compress(stop !== undefined);
+        if (stop === "block" || this.#buffer.full) {
+          await this.#stage();
+          await this.#checkpointIfDue();
+        }
+      }
+      if (at === to) return;
+      at = this.#fill(lines, at, to);
+      if (at === to && !this.#isDue) return;
+    }
+  }
+
+  /** A line of more than a slab goes into storage by itself. */
+  async #large(lines: Lines, index: number): Promise<void> {
+    const room = lines.room(index, index + 1);
+    const { part } = this.#file!;
+    if (part.contentBytes > 0 && part.contentBytes + room > this.#options.maxFileBytes) {
+      await this.#closeFile();
+      this.#file = this.#newFile();
+    }
+    const { block, length } = this.#buffer.large(lines, index);
+    this.#count(1, length);
+    await this.#send(block.stored, block.release);
+  }
+
+  #newFile(): OutputFile {
+    const { store, shard, gzip } = this.#options;
+    return new OutputFile(store, gzip, dataPath(shard.id, this.#done.length + 1, gzip));
+  }
+
   async #stage(): Promise<void> {
-    const file = this.#file;
-    if (this.#options.gzip) this.#compress();
-    const bytes = this.#options.gzip ? Buffer.concat(this.#members) : this.#buffer.subarray(0, this.#used);
-    if (!file || bytes.length === 0) return;
-    if (!this.#options.gzip) this.#buffer = Buffer.allocUnsafe(this.#options.blockBytes + (1 << 16));
-    this.#members = [];
-    this.#memberBytes = this.#used = 0;
+    const block = this.#file && this.#buffer.take();
+    if (block) await this.#send(block.stored, block.release);
+  }
+
+  /** Sends a block; the block before it must have arrived, so the next page is read while this one travels. */
+  async #send(stored: readonly Uint8Array[], release: () => void): Promise<void> {
+    const file = this.#file!;
     this.#stagedAt = this.#options.now();
-    const id = `${this.#nonce}-${String(this.#done.length + 1).padStart(5, "0")}-${String(file.nextBlock++).padStart(5, "0")}`;
     const at = this.#snapshot();
-    const previous = this.#staging;
-    await previous;
-    file.hash?.update(bytes);
-    this.#staging = file.writer.stage(id, bytes).then(() => {
-      file.part.blocks.push([id, bytes.length]);
-      file.part.bytes += bytes.length;
-      this.#at = { ...at, open: { ...at.open!, bytes: file.part.bytes, blocks: [...file.part.blocks] } };
-    });
+    try {
+      await this.#staging;
+    } catch (error) {
+      release();
+      throw error;
+    }
+    const { part } = file;
+    this.#staging = file
+      .stage(this.#nonce, this.#done.length + 1, stored)
+      .then(() => {
+        this.#at = { ...at, open: { ...at.open!, bytes: part.bytes, blocks: part.blocks.slice() } };
+      })
+      .finally(release);
     // reported at the next await; without this it would count as unhandled until then
     this.#staging.catch(() => {});
+    if (file.blocks >= (this.#options.maxBlocks ?? 50_000)) await this.#closeFile();
   }
 
   async #closeFile(): Promise<void> {
     const file = this.#file;
     await this.#stage();
     await this.#staging;
+    // a full list of blocks closes it in #stage
+    if (file !== this.#file) return;
     this.#file = undefined;
     if (!file || file.part.lines === 0) return;
-    const { contentBytes, ...rest } = file.part;
-    const part: FilePart = this.#options.gzip ? { ...rest, contentBytes } : rest;
+    const part = file.close();
     this.#done.push(part);
+    this.#closed.lines += part.lines;
+    this.#closed.bytes += part.bytes;
     this.#at = this.#snapshot();
     await this.#write();
-    await this.#commit(part, file.writer);
-    if (!file.hash) return this.#readBack(part);
-    part.sha256 = file.hash.digest("hex");
-    if (file.contentHash) part.contentSha256 = file.contentHash.digest("hex");
+    await file.commit(part);
   }
 
-  async #commit(part: FilePart, writer: BlockWriter): Promise<void> {
-    if ((await writer.commit(part.blocks!)) === "other")
-      throw transient("TargetUnreachable", `${part.name} was committed by another writer with other content; the shard is looked at again`);
-    delete part.blocks;
+  async #writeErrors(): Promise<FilePart[]> {
+    if (this.#errorLines.length === 0) return [];
+    const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
+    const name = errorPath(this.#options.shard.id);
+    await this.#options.store.create(name, bytes, contentType);
+    return [{ name, lines: this.#errorLines.length, bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") }];
   }
 
   #snapshot(): Position {
@@ -359,10 +359,10 @@ export class ShardWriter {
     return {
       page: this.#page,
       taken: this.#taken,
-      ids: this.#prints.count,
+      ids: this.#prints.count - this.#ahead,
       errors: this.#errors,
       errorLines: this.#errorLines.length,
-      open: part && { ...part, blocks: [...part.blocks] },
+      open: part && { ...part, blocks: part.blocks.slice() },
     };
   }
 
@@ -409,6 +409,10 @@ export class ShardWriter {
   async #restore({ next, taken = 0, done, open, fingerprints, errors, errorLines = [] }: Checkpoint): Promise<void> {
     await this.#prints.restore(fingerprints);
     this.#done = done;
+    for (const { lines, bytes } of done) {
+      this.#closed.lines += lines;
+      this.#closed.bytes += bytes;
+    }
     this.#page = next;
     this.#taken = taken;
     this.#errors = errors;
@@ -418,32 +422,10 @@ export class ShardWriter {
 
   /** After a takeover: makes sure that what the checkpoint names is there, else begins again. */
   async #resume({ done, open }: Checkpoint): Promise<void> {
-    for (const part of done) {
-      if (!part.blocks) continue;
-      const writer = this.#blockWriter(part.name);
-      if (!(await this.#isCommitted(part)) && !(await writer.holds(part.blocks))) return this.restart();
-      await this.#commit(part, writer);
-      await this.#readBack(part);
-    }
+    const { store, gzip } = this.#options;
+    for (const part of done) if (part.blocks && !(await commitClosed(store, gzip, part))) return this.restart();
     if (!open) return;
-    const writer = this.#blockWriter(open.name);
-    this.#file = {
-      part: { name: open.name, lines: open.lines, bytes: open.bytes, blocks: open.blocks!, contentBytes: open.contentBytes ?? open.bytes },
-      writer,
-      nextBlock: open.blocks!.length,
-      hash: undefined,
-      contentHash: undefined,
-    };
-    if (!(await writer.holds(open.blocks!))) await this.restart();
-  }
-
-  async #isCommitted(part: FilePart): Promise<boolean> {
-    const found = await this.#options.store.stream(part.name, { start: 0, count: 1 });
-    found?.body.destroy();
-    return found?.size === part.bytes;
-  }
-
-  async #readBack(part: FilePart): Promise<void> {
-    Object.assign(part, await digestsOf(this.#options.store, part));
+    this.#file = new OutputFile(store, gzip, open.name, open);
+    if (!(await this.#file.holds())) await this.restart();
   }
 }

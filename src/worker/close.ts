@@ -1,16 +1,21 @@
 import type { Cohort, Plan, Shard, ShardResult } from "../contracts.ts";
-import { countKnown, readFingerprints } from "../sink/fingerprints.ts";
+import { OwnMemory } from "../scan/own.ts";
+import { countKnown, readFingerprints, wordsOf } from "../sink/fingerprints.ts";
 import { resultPath, shardId } from "../sink/layout.ts";
+import { oneLine } from "../sink/lines.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { writerOptions } from "./export.ts";
 import { lookAtTail, newestVersion, type Tail, type Version, versionBefore } from "./history.ts";
 import { readShard } from "./pages.ts";
+import { Rows } from "./reader.ts";
 import { countShard } from "./searches.ts";
-import { type Select, selector } from "./select.ts";
+import { selector } from "./select.ts";
 import type { Work } from "./task.ts";
 
 /** Under constant writes each look finds something newer; what is still open after so many is told instead. */
 const rounds = 5;
+const bundleStart = Buffer.from('{"resourceType":"Bundle","entry":[{"resource":');
+const bundleEnd = Buffer.from("}]}");
 
 interface Window {
   shard: Shard;
@@ -35,19 +40,22 @@ export async function closeType(
   const done = await work.store.read(resultPath(whole.id));
   if (done) return JSON.parse(done.bytes.toString()) as ShardResult;
   const writer = await ShardWriter.open(writerOptions(work, whole));
-  // it is small, and what was touched is another set by now
-  await writer.restart();
-  const select = selector(work, plan, whole, cohort);
-  const windows = shards.map((shard): Window => ({ shard, result: results.get(shard.id)!, extra: new Set() }));
-
-  const { open, tail } = await closeWindows(work, plan, windows, writer, cohort);
-  const doubts = [
-    ...open.map(
-      ({ shard: { id } }) => `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
-    ),
-    ...(await writeTail(work, whole, windows, tail, writer, select)),
-  ];
-  return writer.finish(doubts);
+  try {
+    // it is small, and what was touched is another set by now
+    await writer.restart();
+    const windows = shards.map((shard): Window => ({ shard, result: results.get(shard.id)!, extra: new Set() }));
+    const { open, tail } = await closeWindows(work, plan, windows, writer, cohort);
+    const doubts = [
+      ...open.map(
+        ({ shard: { id } }) =>
+          `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
+      ),
+      ...(await writeTail(work, plan, whole, windows, tail, writer, cohort)),
+    ];
+    return await writer.finish(doubts);
+  } finally {
+    writer.close();
+  }
 }
 
 /** Reads windows again until the source counts no more in any than is known of it and was not touched since. @returns those that stay open */
@@ -87,23 +95,32 @@ async function closeWindows(
 /** Writes what existed at transactionTime, was touched since and is not there yet. @returns doubts */
 async function writeTail(
   work: Work,
-  { type, filters, from, till }: Shard,
+  plan: Plan,
+  whole: Shard,
   windows: Window[],
   tail: Tail,
   writer: ShardWriter,
-  select: Select,
+  cohort: Cohort | undefined,
 ): Promise<string[]> {
+  const { type, filters, from, till } = whole;
   const missing = new Map(tail.touched);
   for (const { result, extra } of missing.size > 0 ? windows : []) {
     for (const print of await readFingerprints(work.store, result.fingerprints)) missing.delete(print);
     for (const print of extra) missing.delete(print);
   }
   let [untold, newer] = [0, 0];
+  // without history what is there is newer than transactionTime, and known to be
+  const shard = tail.history ? whole : { ...whole, till: "9999-12-31T23:59:59.999Z" };
+  const select = selector(work, plan, shard, cohort);
+  const own = new OwnMemory();
   const put = async ({ bytes, entry }: Version, print: string) => {
-    const verdict = select(bytes, entry);
-    if (verdict === "pass" || verdict === "skip") writer.pass(print);
-    else if (typeof verdict === "object") writer.error(verdict.outcome);
-    else if (writer.line(bytes, entry, print)) await writer.drain();
+    const page = Buffer.concat([bundleStart, bytes.subarray(entry.start, entry.end), bundleEnd]);
+    const { table } = own.read(page, { type, till: shard.till, key: plan.key, members: select.members });
+    const verdict = select.any(table, 0);
+    if (typeof verdict === "object") return writer.error(verdict.outcome);
+    writer.show(wordsOf(print), 0);
+    if (verdict === "line") await writer.lines(select.cut ? oneLine(select.cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
+    else writer.pass();
   };
   writer.begin("tail");
   for (const [print, { id, deleted, versionId }] of missing) {

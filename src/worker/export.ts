@@ -3,15 +3,13 @@ import type { Cohort, Plan, Shard, ShardResult, TypeCount } from "../contracts.t
 import { FailureError, transient } from "../failure.ts";
 import { cohortPath, resultPath } from "../sink/layout.ts";
 import { ShardWriter, type ShardWriterOptions } from "../sink/writer.ts";
+import { blockBytesOf, maxFileBytesOf } from "./memory.ts";
 import { readShard } from "./pages.ts";
 import { readPlan } from "./plan.ts";
 import { add, type Counts, zero } from "./progress.ts";
 import { countShard } from "./searches.ts";
 import { selector } from "./select.ts";
 import type { Outcome, Work } from "./task.ts";
-
-/** a volume has no block size of its own; a block is what is lost when a write tears */
-const volumeBlockBytes = 4 * 1024 * 1024;
 
 /** Runs the shards of one package over as many chains as the share of the source allows. Done when every shard has its result in storage. */
 export async function exportPackage(work: Work): Promise<Outcome> {
@@ -70,14 +68,15 @@ export async function readCohort({ task, store }: Work): Promise<Cohort | undefi
 }
 
 /** How a shard of this export is written. */
-export function writerOptions({ task, store }: Work, shard: Shard): ShardWriterOptions {
+export function writerOptions({ task, store, memory }: Work, shard: Shard): ShardWriterOptions {
   return {
     store,
+    slabs: memory().slabs,
     uid: task.uid,
     shard,
     gzip: task.export.gzip,
-    maxFileBytes: task.export.maxFileBytes,
-    blockBytes: "azureBlob" in task.target ? task.target.azureBlob.blockBytes : volumeBlockBytes,
+    maxFileBytes: maxFileBytesOf(task),
+    blockBytes: blockBytesOf(task),
     nonce: () => randomBytes(4).toString("hex"),
     now: () => performance.now(),
   };
@@ -93,24 +92,36 @@ async function exportShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort 
     return result;
   }
   const writer = await ShardWriter.open(writerOptions(work, shard));
+  try {
+    const result = await writeShard(work, plan, shard, cohort, writer);
+    board.set(shard.id, shard.type, countsOf(result));
+    return result;
+  } finally {
+    writer.close();
+  }
+}
+
+async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined, writer: ShardWriter): Promise<ShardResult> {
   // which filter a next link belongs to is not in it
   if ((shard.filters?.length ?? 0) > 1 && writer.position.page !== undefined) await writer.restart();
   const select = selector(work, plan, shard, cohort);
-  await readShard(work, plan, shard, writer, select);
+  let short = await readShard(work, plan, shard, writer, select);
   // a page that lied may not do so again
   if (writer.errors > 0) {
     await writer.restart();
-    await readShard(work, plan, shard, writer, select);
+    short = await readShard(work, plan, shard, writer, select);
   }
-  const missing = await countMissing(work, shard, writer.seen);
+  const missing = plan.source.counts ? await countMissing(work, shard, writer.seen) : short;
   if (missing > 0) {
     work.log.warn({ shard: shard.id, missing }, "the source counts more resources than it has shown; reading the shard again");
     writer.rewind();
-    await readShard(work, plan, shard, writer, select);
+    short = await readShard(work, plan, shard, writer, select);
   }
-  const result = await writer.finish();
-  board.set(shard.id, shard.type, countsOf(result));
-  return result;
+  return writer.finish(
+    !plan.source.counts && short > 0
+      ? [`The source's Bundle.total of ${shard.type} counts ${short} resources more than its pages show; some may be missing.`]
+      : [],
+  );
 }
 
 /** How many resources the source counts in the shard's window beyond those it has shown. Fewer is no sign of a fault: what was updated since has

@@ -5,7 +5,7 @@ import { readPage } from "../fhir/reads.ts";
 import { searchURL } from "../fhir/search.ts";
 import type { Entry, Page } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
-import { fingerprint } from "../sink/fingerprints.ts";
+import { fingerprinter } from "../sink/fingerprints.ts";
 import type { Work } from "./task.ts";
 
 export interface Version {
@@ -37,8 +37,9 @@ const refused = [400, 403, 404, 405, 410, 501];
 export async function lookAtTail({ source, task }: Work, plan: Plan, type: string): Promise<Tail> {
   const since = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
   const touched: Tail["touched"] = new Map();
+  const fingerprint = fingerprinter(plan.key);
   const note = (id: string, deleted: boolean, versionId?: string) => {
-    const print = fingerprint(plan.key, id);
+    const print = fingerprint(id);
     // newest first: what stands there already is newer
     if (!touched.has(print)) touched.set(print, { id, deleted, versionId });
   };
@@ -88,8 +89,7 @@ export function newestVersion(source: SourceClient, type: string, id: string): P
       if (status >= 400) return status === 404 || status === 410 ? "none" : undefined;
       const page = Buffer.concat([Buffer.from('{"resourceType":"Bundle","entry":[{"resource":'), body, Buffer.from("}]}")]);
       const [entry] = scanPage(page).entries;
-      // it is newer than what is exported, and known to be
-      return entry && { bytes: page, entry: { ...entry, lastUpdated: undefined } };
+      return entry && { bytes: page, entry };
     },
     { accept: refused },
   );

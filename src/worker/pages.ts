@@ -1,60 +1,133 @@
 import type { Plan, Shard } from "../contracts.ts";
 import { terminal } from "../failure.ts";
-import { readPage } from "../fhir/reads.ts";
-import type { Page } from "../scan/page.ts";
-import { fingerprint } from "../sink/fingerprints.ts";
+import { oneLine } from "../sink/lines.ts";
 import type { ShardWriter } from "../sink/writer.ts";
+import { batchRows } from "./memory.ts";
+import { type PageView, Reader } from "./reader.ts";
 import { shardSearches } from "./searches.ts";
 import type { Select } from "./select.ts";
 import type { Work } from "./task.ts";
 
-/** Follows the pages of the shard's searches and writes what is selected and not known yet. */
+/** What the resources of a shard go through. */
+export interface Way {
+  work: Work;
+  shard: Shard;
+  writer: ShardWriter;
+  select: Select;
+  /** further resources that count as shown, by fingerprint */
+  known?: ((print: string) => boolean) | undefined;
+  reader: Reader;
+}
+
+/** Follows the pages of the shard's searches and writes what is selected and was not shown before.
+ *  @param known further resources that count as shown, by fingerprint
+ *  @returns how many resources fewer the source has shown than its Bundle.total says */
 export async function readShard(
   work: Work,
   plan: Plan,
   shard: Shard,
   writer: ShardWriter,
   select: Select,
-  known: (print: string) => boolean = (print) => writer.has(print),
-): Promise<void> {
-  const { source, board } = work;
-  for (const [index, first] of shardSearches(plan, shard).entries()) {
-    let link: string | undefined = index === 0 ? (writer.position.page ?? first) : first;
-    const visited = new Set<string>();
-    while (link !== undefined) {
-      work.signal.throwIfAborted();
-      if (visited.has(link)) throw terminal("SourceInconsistent", `the source's next link repeats in a search of ${shard.type}`);
-      visited.add(link);
-      const answer: Awaited<ReturnType<typeof readPage>> | { status: number } = await readPage(source, link, [400, 404, 410]);
-      if ("status" in answer) {
-        if (link === first) throw terminal("SourceInconsistent", `the source refuses a search of ${shard.type} (${answer.status})`);
-        // a next link does not live for ever; the shard does
-        work.log.warn(
-          { shard: shard.id, status: answer.status },
-          "the source does not know the next link any more; reading the shard again",
-        );
-        await writer.restart();
-        return readShard(work, plan, shard, writer, select, known);
-      }
-      writer.begin(link);
-      const { bytes, page }: { bytes: Buffer; page: Page } = answer;
-      for (let at = writer.position.taken; at < page.entries.length; at++) {
-        const entry = page.entries[at]!;
-        const verdict = select(bytes, entry);
-        if (verdict === "skip") writer.skip();
-        else if (typeof verdict === "object") writer.error(verdict.outcome);
-        else {
-          const print = fingerprint(plan.key, entry.id);
-          // filters overlap, and rows move under offset paging: what is known is not written twice
-          if (known(print)) writer.skip();
-          else if (verdict === "pass") writer.pass(print);
-          else if (writer.line(bytes, entry, print)) await writer.drain();
-        }
-      }
-      link = page.next === undefined ? undefined : source.resolve(page.next).href;
-      await writer.pageDone(link);
-      const { checkpointAt, ...counts } = writer.durable;
-      board.set(shard.id, shard.type, counts, checkpointAt);
+  known?: (print: string) => boolean,
+): Promise<number> {
+  const reader = await Reader.open(work.source, work.memory(), {
+    type: shard.type,
+    till: shard.till,
+    key: plan.key,
+    members: select.members,
+  });
+  const way: Way = { work, shard, writer, select, known, reader };
+  try {
+    for (;;) {
+      const missing = await readSearches(way, shardSearches(plan, shard));
+      if (missing !== undefined) return missing;
+      // a next link does not live for ever; the shard does
+      await writer.restart();
     }
+  } finally {
+    await reader.close();
   }
 }
+
+/** @returns undefined when the source does not know a next link any more */
+async function readSearches(way: Way, searches: string[]): Promise<number | undefined> {
+  let missing = 0;
+  for (const [index, first] of searches.entries()) {
+    const from = index === 0 ? (way.writer.position.page ?? first) : first;
+    const read = await readSearch(way, first, from);
+    if (!read) return undefined;
+    // what was read before a resume was not counted
+    if (from === first && read.total !== undefined) missing += Math.max(0, read.total - read.shown);
+  }
+  return missing;
+}
+
+/** Reads one search from the page `from` to its end.
+ *  @returns Bundle.total of its first page, and how many resources it has shown; undefined when the source does not know a next link any more */
+export async function readSearch(
+  { work: { source, board, log, signal }, shard, writer, select, known, reader }: Way,
+  first: string,
+  from: string,
+): Promise<{ total: number | undefined; shown: number } | undefined> {
+  const visited = new Set<string>();
+  let [total, shown]: [number | undefined, number] = [undefined, 0];
+  for (let link: string | undefined = from; link !== undefined; ) {
+    signal.throwIfAborted();
+    if (visited.has(link)) throw terminal("SourceInconsistent", `the source's next link repeats in a search of ${shard.type}`);
+    visited.add(link);
+    const view: PageView | { status: number } = await reader.read(link, [400, 404, 410]);
+    if ("status" in view) {
+      if (link === first) throw terminal("SourceInconsistent", `the source refuses a search of ${shard.type} (${view.status})`);
+      log.warn({ shard: shard.id, status: view.status }, "the source does not know the next link any more; reading the shard again");
+      return undefined;
+    }
+    if (link === from) ({ total } = view.table);
+    writer.begin(link);
+    shown += await writeRows(view, writer, select, known);
+    const { next } = view.table;
+    link = next === undefined ? undefined : source.resolve(next).href;
+    await writer.pageDone(link);
+    const { checkpointAt, ...counts } = writer.durable;
+    board.set(shard.id, shard.type, counts, checkpointAt);
+  }
+  return { total, shown };
+}
+
+/** Judges the rows of a page, from where the writer stands, and writes those that are lines: neighbours together.
+ *  @returns how many of them were resources of the search */
+async function writeRows(
+  { table, lines, words, prints }: PageView,
+  writer: ShardWriter,
+  select: Select,
+  known: ((print: string) => boolean) | undefined,
+): Promise<number> {
+  const { count } = table;
+  let run = writer.position.taken;
+  let shown = 0;
+  const isNew = (at: number) => (known === undefined || !known(printAt(words, at))) && writer.show(words, at);
+  for (let from = run; from < count; ) {
+    const plain = table.plainRows(from, Math.min(count, from + batchRows));
+    const to = Math.max(plain, from + 1);
+    table.prints(from, to, prints);
+    for (let row = from; row < to; row++) {
+      const verdict = row >= plain ? select.any(table, row) : select.plain === undefined ? "line" : select.plain(table, row);
+      const counts = verdict === "line" || verdict === "pass";
+      if (counts) shown++;
+      const fresh = counts && isNew((prints >> 2) + (row - from) * 4);
+      if (fresh && verdict === "line" && select.cut === undefined) continue;
+      // what stands before it goes first
+      const waits = run < row ? writer.lines(lines, run, row) : undefined;
+      if (waits) await waits;
+      run = row + 1;
+      if (typeof verdict === "object") writer.error(verdict.outcome);
+      else if (!fresh) writer.skip();
+      else if (verdict === "pass") writer.pass();
+      else await writer.lines(oneLine(select.cut!(table.resource(row))), 0, 1);
+    }
+    from = to;
+  }
+  if (run < count) await writer.lines(lines, run, count);
+  return shown;
+}
+
+const printAt = (words: Uint32Array, at: number) => Buffer.from(words.buffer, words.byteOffset + at * 4, 16).toString("latin1");

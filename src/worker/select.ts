@@ -1,51 +1,71 @@
 import type { Cohort, Plan, Shard } from "../contracts.ts";
 import { terminal } from "../failure.ts";
-import { patientsOf } from "../fhir/compartment.ts";
-import type { Entry } from "../scan/page.ts";
+import { membersOf, patientsIn } from "../fhir/compartment.ts";
+import type { PageTable } from "../scan/table.ts";
 import { outcomeLine } from "./outcome.ts";
 import type { Work } from "./task.ts";
 
-type Verdict = "line" | "pass" | "skip" | { outcome: string };
-export type Select = (bytes: Buffer, entry: Entry) => Verdict;
+/** a line, not for the output (`pass`: but of the window), no data at all (`skip`), or an error */
+export type Verdict = "line" | "pass" | "skip" | { outcome: string };
 
-/** Decides of one entry: a line, not for the output (`pass`: but of the window), no data at all (`skip`), or an error. */
+/** Decides of the entries of a shard's pages. */
+export interface Select {
+  /** top-level members of the resource that `plain` looks at */
+  members: readonly string[];
+  /** of rows that plainly are of the search (PageTable.plainRows); undefined: all of them are lines */
+  plain?: (table: PageTable, row: number) => "line" | "pass";
+  /** of any row */
+  any: (table: PageTable, row: number) => Verdict;
+  /** what of a resource becomes the line; undefined: all */
+  cut?: (resource: Buffer) => Buffer;
+}
+
 export function selector({ task, source }: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Select {
   const patients = cohort && new Set(cohort.patients);
   const groups = new Set(cohort?.groups);
   const { level, onResourceError } = task.export;
+  const { type } = shard;
   const from = shard.from === undefined ? undefined : Date.parse(shard.from);
   const [tillText, till] = [shard.till, Date.parse(shard.till)];
   const wrong = (what: string): Verdict => {
     if (onResourceError === "Fail")
-      throw terminal(
-        "WrongResource",
-        `the source answers a search of ${shard.type} with ${what}; it cannot be exported (onResourceError: Fail)`,
-      );
+      throw terminal("WrongResource", `the source answers a search of ${type} with ${what}; it cannot be exported (onResourceError: Fail)`);
     return {
       outcome: outcomeLine(
         "error",
         "invalid",
-        `A search of ${shard.type} from ${shard.from ?? "the beginning"} till ${shard.till} was answered with ${what}, which is left out.`,
+        `A search of ${type} from ${shard.from ?? "the beginning"} till ${shard.till} was answered with ${what}, which is left out.`,
       ),
     };
   };
-  return (bytes, entry) => {
-    if (entry.mode === "outcome" || entry.mode === "include" || (entry.type === "OperationOutcome" && shard.type !== "OperationOutcome"))
-      return "skip";
-    if (entry.type !== shard.type)
-      return wrong(/^[A-Z][A-Za-z]{1,63}$/.test(entry.type) ? `a resource of type ${entry.type}` : "something that is no resource");
-    if (entry.id === "") return wrong("a resource without an id");
-    // a page kept by the server lists what was in the window then, as it is now: its version as of transactionTime comes with the tail
-    if (isAtLeast(entry.lastUpdated, tillText, till)) return "skip";
-    // without lastUpdated it cannot be said to be older: it is exported
-    if (!plan.source.windows && from !== undefined && Date.parse(entry.lastUpdated ?? "") < from) return "pass";
-    if (level === "System") return "line";
+  const inLevel = (table: PageTable, row: number): "line" | "pass" => {
+    if (level === "System" || (level === "Patient" && type === "Patient" && !patients)) return "line";
     // other Groups of a member would tell who else is in them
-    if (level === "Group" && entry.type === "Group" && !groups.has(entry.id)) return "pass";
-    if (level === "Patient" && entry.type === "Patient" && !patients) return "line";
-    const resource = JSON.parse(bytes.toString("utf8", entry.start, entry.end)) as Record<string, unknown>;
-    for (const id of patientsOf(resource, source.base)) if (!patients || patients.has(id)) return "line";
+    if (level === "Group" && type === "Group" && !groups.has(table.id(row))) return "pass";
+    for (const id of patientsIn(table, row, type, source.base)) if (!patients || patients.has(id)) return "line";
     return "pass";
+  };
+  const isInLevel = level === "System" || (level === "Patient" && type === "Patient" && !patients);
+  const keepsFrom = !plan.source.windows && from !== undefined;
+  return {
+    members: isInLevel ? [] : membersOf(type),
+    ...((!isInLevel || keepsFrom) && {
+      plain: (table, row) => (keepsFrom && Date.parse(table.lastUpdated(row)!) < from ? "pass" : inLevel(table, row)),
+    }),
+    any(table, row) {
+      const mode = table.mode(row);
+      const found = table.type(row);
+      if (mode === "outcome" || mode === "include" || (found === "OperationOutcome" && type !== "OperationOutcome")) return "skip";
+      if (found !== type)
+        return wrong(/^[A-Z][A-Za-z]{1,63}$/.test(found) ? `a resource of type ${found}` : "something that is no resource");
+      if (table.id(row) === "") return wrong("a resource without an id");
+      const lastUpdated = table.lastUpdated(row);
+      // a page kept by the server lists what was in the window then, as it is now: its version as of transactionTime comes with the tail
+      if (isAtLeast(lastUpdated, tillText, till)) return "skip";
+      // without lastUpdated it cannot be said to be older: it is exported
+      if (keepsFrom && Date.parse(lastUpdated ?? "") < from) return "pass";
+      return inLevel(table, row);
+    },
   };
 }
 

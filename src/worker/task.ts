@@ -6,6 +6,7 @@ import { SourceClient } from "../fhir/client.ts";
 import type { Logger } from "../log.ts";
 import { openStore } from "../sink/open.ts";
 import type { Store } from "../sink/store.ts";
+import { blockBytesOf, PageMemory } from "./memory.ts";
 import type { ProgressBoard } from "./progress.ts";
 
 /** What a command of the worker works with. */
@@ -13,6 +14,8 @@ export interface Work {
   task: Task;
   store: Store;
   source: SourceClient;
+  /** for pages and blocks; made when it is first asked for */
+  memory: () => PageMemory;
   /** completion index: which package of the plan */
   index: number;
   board: ProgressBoard;
@@ -40,10 +43,12 @@ export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; fo
   return { task, folder: dirname(path) };
 }
 
-export async function openWork(rest: Omit<Work, "store" | "source">, folder: string): Promise<Work & AsyncDisposable> {
+export async function openWork(rest: Omit<Work, "store" | "source" | "memory">, folder: string): Promise<Work & AsyncDisposable> {
   const store = await openStore(rest.task.target, folder);
   const source = new SourceClient(rest.task.source, folder, rest.signal);
-  return { ...rest, store, source, [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])) };
+  let pages: PageMemory | undefined;
+  const memory = () => (pages ??= new PageMemory(Math.max(1, rest.task.source.share.requests), blockBytesOf(rest.task)));
+  return { ...rest, store, source, memory, [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])) };
 }
 
 /** `probe` comes with the probing of sources and targets. */

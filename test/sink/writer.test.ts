@@ -3,9 +3,12 @@ import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import type { Checkpoint, ShardResult } from "../../src/contracts.ts";
-import { scanPage } from "../../src/scan/plain.ts";
-import { fingerprint, readFingerprints } from "../../src/sink/fingerprints.ts";
+import { copyResource, scanPage } from "../../src/scan/plain.ts";
+import { slack } from "../../src/scan/table.ts";
+import { fingerprinter, readFingerprints, wordsOf } from "../../src/sink/fingerprints.ts";
 import { checkpointPath } from "../../src/sink/layout.ts";
+import type { Lines } from "../../src/sink/lines.ts";
+import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
 import type { BlockWriter, Store } from "../../src/sink/store.ts";
 import { ShardWriter } from "../../src/sink/writer.ts";
 import { paths, readAll, storage } from "./stores.ts";
@@ -35,35 +38,64 @@ interface Run {
   store: Store;
   gzip?: boolean;
   nonce: string;
+  /** bytes of the blocks; smaller than some lines, where it is 300 */
+  slab?: number;
+  maxBlocks?: number;
   /** ms that pass at each look at the clock: 1000 = a checkpoint is due at every second look */
   tick?: number;
 }
 
-async function run({ store, gzip = false, nonce, tick = 1000 }: Run): Promise<ShardResult> {
+const fingerprint = fingerprinter("00112233445566778899aabbccddeeff");
+
+/** the resources of a page as lines */
+function linesOf(page: number): Lines & { ids: string[] } {
+  const bytes = pages[page]!;
+  const { entries } = scanPage(bytes);
+  return {
+    ids: entries.map(({ id }) => id),
+    room: (from, to) => (from < to ? entries[to - 1]!.end - entries[from]!.start + 1 : 0),
+    emit(from, to, memory, at) {
+      for (const entry of entries.slice(from, to)) {
+        at = copyResource(bytes, entry, memory, at);
+        memory[at++] = 0x0a;
+      }
+      return at;
+    },
+  };
+}
+
+async function run({ store, gzip = false, nonce, tick = 1000, slab = 700, maxBlocks }: Run): Promise<ShardResult> {
   let [now, nonces] = [0, 0];
+  const slabs = new Slabs(Buffer.alloc(2 * slabSpace(slab) + slack), 0, slab, 2);
   const writer = await ShardWriter.open({
     store,
+    slabs,
     uid: "u",
     shard: { id: "Patient-0001", type: "Patient" },
     gzip,
     maxFileBytes: 4000,
-    blockBytes: gzip ? 1 : 700,
+    blockBytes: gzip ? 1 : slab,
     nonce: () => nonce.slice(0, 7) + String(nonces++),
     now: () => (now += tick),
+    ...(maxBlocks !== undefined && { maxBlocks }),
   });
   for (let page = Number(writer.position.page ?? 0); page < pages.length; page++) {
     writer.begin(String(page));
-    const bytes = pages[page]!;
-    const { entries } = scanPage(bytes);
-    for (let at = writer.position.taken; at < entries.length; at++) {
-      const print = fingerprint("key", entries[at]!.id);
-      assert.equal(writer.has(print), false, "what is to be read again is not known");
-      if ((page * 7 + at) % 5 === 0) writer.pass(print);
-      else if (writer.line(bytes, entries[at]!, print)) await writer.drain();
+    const lines = linesOf(page);
+    let from = writer.position.taken;
+    for (let at = from; at < 7; at++) {
+      assert(writer.show(wordsOf(fingerprint(lines.ids[at]!)), 0), "what is to be read again is not known");
+      if ((page * 7 + at) % 5 !== 0) continue;
+      if (from < at) await writer.lines(lines, from, at);
+      writer.pass();
+      from = at + 1;
     }
+    if (from < 7) await writer.lines(lines, from, 7);
     await writer.pageDone(page + 1 < pages.length ? String(page + 1) : undefined);
   }
-  return writer.finish();
+  const result = await writer.finish();
+  assert(slabs.take() && slabs.take(), "no slab is kept");
+  return result;
 }
 
 /** The store as a process sees it that is killed right before or right after its k-th call. */
@@ -104,6 +136,12 @@ const content = (found: Map<string, Buffer>, gzip = false) =>
 
 for (const kind of kinds)
   describe(`shard writer into ${kind}`, () => {
+    const fresh = async () => {
+      const store = await (await place(kind)).open();
+      await store.prepare();
+      return store;
+    };
+
     test("lines, files cut at line ends, digests", async () => {
       const store = await (await place(kind)).open();
       await store.prepare();
@@ -123,8 +161,12 @@ for (const kind of kinds)
       assert.deepEqual([result.seen, result.resources], [63, expected.split("\n").length - 1]);
     });
 
-    for (const gzip of [false, true])
-      test(`${gzip ? "gzip: " : ""}killed before and after each call to storage and gone on with: the same ${gzip ? "content" : "bytes"}`, async () => {
+    for (const { gzip, slab } of [
+      { gzip: false, slab: 700 },
+      { gzip: false, slab: 100 },
+      { gzip: true, slab: 700 },
+    ])
+      test(`${gzip ? "gzip, " : ""}blocks of ${slab} bytes: killed before and after each call to storage and gone on with: the same ${gzip ? "content" : "bytes"}`, async () => {
         const open = async () => {
           const store = await (await place(kind)).open();
           await store.prepare();
@@ -132,18 +174,19 @@ for (const kind of kinds)
         };
         const reference = await open();
         const counted = dyingAt(reference, Number.POSITIVE_INFINITY, false);
-        const undisturbed = await run({ store: counted.store, nonce: "aaaaaaaa", gzip });
+        const undisturbed = await run({ store: counted.store, nonce: "aaaaaaaa", gzip, slab });
         const wanted = content(await files(reference, undisturbed), gzip);
         assert.equal(wanted, expected);
         assert(counted.calls() > 20, "there is something to interrupt");
         let resumed = 0;
-        for (let k = 1; k <= counted.calls(); k++)
+        // with blocks of 100 bytes there are some 200 calls, of the same kinds
+        for (let k = 1; k <= counted.calls(); k += slab === 100 ? 7 : 1)
           for (const after of [false, true]) {
             const store = await open();
-            await assert.rejects(run({ store: dyingAt(store, k, after).store, nonce: "aaaaaaaa", gzip }), /killed/);
+            await assert.rejects(run({ store: dyingAt(store, k, after).store, nonce: "aaaaaaaa", gzip, slab }), /killed/);
             const checkpoint = await store.read(checkpointPath("Patient-0001"));
             if (checkpoint && (JSON.parse(checkpoint.bytes.toString()) as Checkpoint).next !== undefined) resumed++;
-            const result = await run({ store, nonce: "bbbbbbbb", gzip });
+            const result = await run({ store, nonce: "bbbbbbbb", gzip, slab });
             const found = await files(store, result);
             assert.equal(content(found, gzip), expected, `killed ${after ? "after" : "before"} call ${k}`);
             assert.deepEqual(
@@ -156,8 +199,16 @@ for (const kind of kinds)
             );
             for (const { name, sha256 } of result.files) assert.equal(createHash("sha256").update(found.get(name)!).digest("hex"), sha256);
           }
-        assert(resumed > counted.calls() / 2, `most runs went on from the middle (${resumed})`);
+        assert(resumed > counted.calls() / (slab === 100 ? 14 : 2), `most runs went on from the middle (${resumed})`);
       });
+
+    test("as many blocks as a blob takes: the next file begins", async () => {
+      const store = await (await place(kind)).open();
+      await store.prepare();
+      const [few, many] = [await run({ store, nonce: "aaaaaaaa", maxBlocks: 3 }), await run({ store: await fresh(), nonce: "aaaaaaaa" })];
+      assert.equal(content(await files(store, few)), expected);
+      assert(few.files.length > many.files.length);
+    });
 
     test("blocks that vanished: the shard begins again", async () => {
       const store = await (await place(kind)).open();
