@@ -1,4 +1,6 @@
+import { ScanError } from "../scan/page.ts";
 import type { PageTable } from "../scan/table.ts";
+import { ascii } from "../scan/text.ts";
 import table from "./patient-compartment.json" with { type: "json" };
 
 /** The R4 Patient compartment, from the specification's CompartmentDefinition/patient 4.0.1 and the expressions of the search parameters it
@@ -23,18 +25,90 @@ export function patientsOf(resource: Record<string, unknown>, base: URL): Set<st
 }
 
 /** Names of the members under which a resource of the type refers to patients, for `Expected.members`. */
-export function membersOf(type: string): string[] {
-  return [...new Set(Object.values(compartment[type] ?? {}).flatMap((paths) => paths.map((path) => path.split(".")[0]!)))];
+export const membersOf = (type: string): string[] => membersFor(type).map(({ name }) => name);
+
+/** As `patientsOf`, of a row whose table expects this type and `membersOf` it, and which has an id; not the resource is parsed but what of it refers, and that
+ *  only where its bytes are not as servers write them. Ids may repeat.
+ *  @throws ScanError when a value is not JSON */
+export function patientsIn(table: PageTable, row: number, type: string, base: URL): string[] {
+  const ids: string[] = [];
+  find(table, row, type, base, undefined, ids);
+  return ids;
 }
 
-/** As `patientsOf`, of a row of a page whose table expects this type and `membersOf` it. The row has an id. Ids may repeat. */
-export function patientsIn(table: PageTable, row: number, type: string, base: URL): string[] {
-  const resource: Record<string, unknown> = { resourceType: type, id: table.id(row) };
-  for (const [index, name] of membersOf(type).entries()) {
-    const span = table.member(row, index);
-    if (span) resource[name] = JSON.parse(table.bytes.toString("utf8", span.from, span.to)) as unknown;
+/** Whether `patientsIn` has any of `patients`, or any at all: stops at the first.
+ *  @throws ScanError likewise */
+export const isInCompartment = (table: PageTable, row: number, type: string, base: URL, patients?: ReadonlySet<string>): boolean =>
+  find(table, row, type, base, patients, undefined);
+
+/** Adds the patients to `ids`; else looks for one of `patients`. */
+function find(
+  table: PageTable,
+  row: number,
+  type: string,
+  base: URL,
+  patients: ReadonlySet<string> | undefined,
+  ids: string[] | undefined,
+): boolean {
+  if (type === "Patient" && isFound(table.id(row), patients, ids)) return true;
+  const members = membersFor(type);
+  for (let index = 0; index < members.length; index++) {
+    const reference = table.reference(row, index);
+    if (reference === "none") continue;
+    const { below, refers } = members[index]!;
+    if (refers && reference !== "parse") {
+      // without its text when any will do
+      if (!patients && !ids) return true;
+      if (isFound(ascii(table.bytes, reference.from, reference.to), patients, ids)) return true;
+      continue;
+    }
+    const value = parse(table, row, index);
+    for (const path of below)
+      for (const found of valuesAt(value, path)) {
+        const id = patientId((found as { reference?: unknown } | null)?.reference, base);
+        if (id && isFound(id, patients, ids)) return true;
+      }
   }
-  return [...patientsOf(resource, base)];
+  return false;
+}
+
+function isFound(id: string, patients: ReadonlySet<string> | undefined, ids: string[] | undefined): boolean {
+  if (!ids) return !patients || patients.has(id);
+  ids.push(id);
+  return false;
+}
+
+interface Member {
+  name: string;
+  /** paths in its value to what refers */
+  below: string[][];
+  /** that is the value itself, or the elements of a list */
+  refers: boolean;
+}
+const memo = new Map<string, Member[]>();
+
+function membersFor(type: string): Member[] {
+  const known = memo.get(type);
+  if (known) return known;
+  const members: Member[] = [];
+  for (const path of new Set(Object.values(compartment[type] ?? {}).flat())) {
+    const [name, ...below] = path.split(".") as [string, ...string[]];
+    const member = members.find((other) => other.name === name);
+    if (member) member.below.push(below);
+    else members.push({ name, below: [below], refers: below.length === 0 });
+  }
+  memo.set(type, members);
+  return members;
+}
+
+function parse(table: PageTable, row: number, index: number): unknown {
+  const { from, to } = table.member(row, index)!;
+  try {
+    return JSON.parse(table.bytes.toString("utf8", from, to));
+  } catch {
+    // its own message would show content
+    throw new ScanError("syntax", "a resource of the page is not JSON");
+  }
 }
 
 /** The id in `Patient/x`, `Patient/x/_history/1` or the same below `base`. */

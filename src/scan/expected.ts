@@ -9,6 +9,8 @@ export interface Expected {
   key: string;
   /** names of members that resources have at their own level, for `member`; at most 16, each once */
   members: readonly string[];
+  /** of the source: references below it are as good as relative ones */
+  base?: string;
 }
 
 /** no row is plainly a match */
@@ -18,19 +20,22 @@ export const plainInstant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 export const plainId = /^[A-Za-z0-9.-]{1,64}$/;
 
 /** @throws RangeError naming what is not as `Expected` says */
-export function checkExpected({ type, till, key, members }: Expected): void {
+export function checkExpected({ type, till, key, members, base = "" }: Expected): void {
   if (!/^[A-Za-z]{1,64}$/.test(type)) throw new RangeError("Expected.type is no type of resource");
   if (!plainInstant.test(till)) throw new RangeError("Expected.till is no RFC 3339 instant with milliseconds and Z");
   keyWords(key);
   if (members.length > 16 || new Set(members).size < members.length || members.some((name) => !/^[a-z][A-Za-z0-9]{0,61}$/.test(name)))
     throw new RangeError("Expected.members are not at most 16 names of elements, each once");
+  if (!/^[\x21-\x7e]*$/.test(base)) throw new RangeError("Expected.base is no URL");
 }
 
 /** Bytes of `writeExpected`. */
-export const expectedBytes = 1424;
+export const expectedBytes = 1632;
+/** longer ones are read by who asks for the reference */
+const longestBase = 200;
 
 /** Writes it as the SIMD scanner reads it: see assembly/rows.ts. */
-export function writeExpected({ type, till, key, members }: Expected, to: Buffer): void {
+export function writeExpected({ type, till, key, members, base = "" }: Expected, to: Buffer): void {
   to.fill(0, 0, expectedBytes);
   to.writeUInt32LE(type.length, 0);
   to.writeUInt32LE(members.length, 4);
@@ -46,4 +51,7 @@ export function writeExpected({ type, till, key, members }: Expected, to: Buffer
     to.fill(0xff, at + 8, at + 8 + Math.min(length, 8));
     to.write(`"${name}"`, at + 16, "latin1");
   }
+  if (base.length > longestBase) return;
+  to.writeUInt32LE(base.length, 1424);
+  to.write(base, 1428, "latin1");
 }

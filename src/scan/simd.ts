@@ -4,6 +4,7 @@ import { type Expected, expectedBytes, nothingExpected, writeExpected } from "./
 import type { Entry, Page } from "./page.ts";
 import { printBytes, printer } from "./print.ts";
 import { checkPlace, checkRows, type PageTable, PlainTable, reservedBytes, type Span } from "./table.ts";
+import { ascii } from "./text.ts";
 
 // The table that the module fills, see assembly/scan.ts.
 /** what the page says, 32-bit words at the head's beginning */
@@ -27,13 +28,12 @@ const leastEntryBytes = 256;
 const rowsFor = (pageBytes: number) => Math.ceil(pageBytes / leastEntryBytes) + 1;
 
 // of the members that are looked for; no type has more than four for its compartment
-const spanBytes = 8;
-const spansPerRow = 4;
-const spansFor = (pageBytes: number) => rowsFor(pageBytes) * spansPerRow;
+const spanBytes = 12;
+const spansFor = (pageBytes: number) => Math.ceil((rowsFor(pageBytes) * 32) / spanBytes);
 
 /** Bytes that a table takes, about half of the page. */
 export const tableBytes = (pageBytes: number): number =>
-  maskBytes(pageBytes) + headBytes + rowsFor(pageBytes) * entryBytes + spansFor(pageBytes) * spanBytes;
+  maskBytes(pageBytes) + headBytes + rowsFor(pageBytes) * entryBytes + Math.ceil((spansFor(pageBytes) * spanBytes) / 8) * 8;
 
 // (func (result v128) i32.const 0 i8x16.splat), the least that needs SIMD
 const probe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
@@ -63,12 +63,9 @@ function instantiate(memory: WebAssembly.Memory): Module {
   return new WebAssembly.Instance(compiled, { env: { memory } }).exports as unknown as Module;
 }
 
-/** What `toString("latin1", …)` ends in, after 10 of its 70 ns; not among the types, but as old as Buffer. */
-type Slices = Buffer & { latin1Slice(from: number, to: number): string };
-
 class SimdTable implements PageTable {
   readonly #module: Module;
-  readonly #memory: Slices;
+  readonly #memory: Buffer;
   readonly #words: Uint32Array;
   readonly #at: number;
   readonly #pageBytes: number;
@@ -86,7 +83,7 @@ class SimdTable implements PageTable {
 
   constructor(memory: WebAssembly.Memory, module: Module, offset: number, pageBytes: number) {
     this.#module = module;
-    this.#memory = Buffer.from(memory.buffer) as Slices;
+    this.#memory = Buffer.from(memory.buffer);
     if (offset % 8 !== 0 || offset < reservedBytes || offset + tableBytes(pageBytes) > this.#memory.length)
       throw new RangeError(`no place for a table of ${tableBytes(pageBytes)} bytes at ${offset}`);
     this.#at = offset;
@@ -207,9 +204,18 @@ class SimdTable implements PageTable {
   member(row: number, index: number): Span | undefined {
     if (this.#handedOver) return this.#twin.member(row, index);
     if (index >= this.#members) return undefined;
-    const word = this.#spansWord + (row * this.#members + index) * 2;
+    const word = this.#span(row, index);
     const from = this.#words[word]!;
     return from === 0 ? undefined : { from, to: this.#words[word + 1]! };
+  }
+  reference(row: number, index: number): Span | "none" | "parse" {
+    if (this.#handedOver) return this.#twin.reference(row, index);
+    if (index >= this.#members) return "none";
+    const word = this.#span(row, index);
+    const found = this.#words[word + 2]!;
+    if (found < 2) return found === 0 ? "none" : "parse";
+    const from = this.#words[word]! + (found >>> 7);
+    return { from, to: from + (found & 0x7f) };
   }
   get bytes(): Buffer {
     return this.#bytes;
@@ -233,6 +239,10 @@ class SimdTable implements PageTable {
     };
   }
 
+  #span(row: number, index: number): number {
+    return this.#spansWord + ((row * this.#members + index) * spanBytes) / 4;
+  }
+
   #word(row: number): number {
     return (headBytes + row * entryBytes) >> 2;
   }
@@ -242,7 +252,7 @@ class SimdTable implements PageTable {
     const from = this.#words[word]!;
     const to = this.#words[word + 1]!;
     if (from === 0) return undefined;
-    if (to < coded) return this.#memory.latin1Slice(this.#page + from, this.#page + to);
+    if (to < coded) return ascii(this.#memory, this.#page + from, this.#page + to);
     // with its quotes, since it may hold escapes
     return JSON.parse(this.#memory.toString("utf8", this.#page + from - 1, this.#page + to - coded + 1)) as string;
   }

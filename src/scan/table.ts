@@ -50,6 +50,9 @@ export interface PageTable {
   prints(from: number, to: number, out: number): void;
   /** The value of the resource's own member `Expected.members[index]`, the last one if it stands more than once. */
   member(row: number, index: number): Span | undefined;
+  /** What that value says of patients: `none` refers to one; or where the id lies when it is like `{"reference":"Patient/x","display":"…"}`, or a list of one
+   *  such (also below `Expected.base`); of all others (and in the twin) `parse`. */
+  reference(row: number, index: number): Span | "none" | "parse";
   /** The page's bytes where they lie. */
   readonly bytes: Buffer;
   /** The page as objects. */
@@ -168,6 +171,9 @@ export class PlainTable implements PageTable {
   member(row: number, index: number): Span | undefined {
     const name = this.#expected.members[index];
     return name === undefined ? undefined : memberSpan(this.#bytes, this.start(row), name);
+  }
+  reference(row: number, index: number): Span | "none" | "parse" {
+    return this.member(row, index) ? "parse" : "none";
   }
   get bytes(): Buffer {
     return this.#bytes;

@@ -15,3 +15,9 @@ export function decode(bytes: Uint8Array, from: number, to: number): string {
   }
   return decoder.decode(bytes.subarray(from, to));
 }
+
+/** The text of bytes that are ASCII. */
+export const ascii = (bytes: Buffer, from: number, to: number): string => (bytes as Slices).latin1Slice(from, to);
+
+/** What `toString("latin1", …)` ends in, after 10 of its 70 ns; not among the types, but as old as Buffer. */
+type Slices = Buffer & { latin1Slice(from: number, to: number): string };

@@ -245,10 +245,10 @@ describe("spans of members", () => {
     const members = [..."abcdefghijklmnop"];
     const rows = (many: number) => Buffer.from(bundle(range(many).map((n) => entry(`{"id":"${n}","a":{"n":${n}},"p":[${n}]}`, ""))));
     for (const [many, of, handedOver] of [
-      [1024, 16, false],
-      [1026, 16, true],
-      [4097, 4, false],
-      [4098, 4, true],
+      [682, 16, false],
+      [683, 16, true],
+      [2731, 4, false],
+      [2732, 4, true],
     ] as const) {
       compare(simd, rows(many), { ...expected, members: members.slice(-of) });
       assert.equal(simd.table.handedOver, handedOver, `${many} rows`);

@@ -1,6 +1,7 @@
 import { backslash, quote } from "./blocks";
 import { isCompact, jump } from "./index";
-import { letters, wantedBytes, wantedCount, wantedNames } from "./rows";
+import { referenceIn } from "./reference";
+import { baseURL, letters, spanBytes, wantedBytes, wantedCount, wantedNames } from "./rows";
 import { alike, beforeId, beforeMeta, beforeType, beforeUpdated, beforeVersion, keep, same } from "./same";
 import { closing, escaped, foreign, member, name, nameLength, behind as over, put, scalar, space, value } from "./walk";
 
@@ -17,13 +18,14 @@ let metaEnd: usize = 0;
 
 /** names that are looked for besides, see rows.ts */
 let wanted: usize = 0;
+let base: usize = 0;
 let many: u32 = 0;
 /** with which letters they and id, meta and resourceType begin: lane n is all ones for the letter 0x60 + n, and 0x70 + n */
 let lowLetters: v128 = i64x2.splat(0);
 let highLetters: v128 = i64x2.splat(0);
 /** where the spans of their values go; of this resource */
 let spans: usize = 0;
-/** where the end of such a value goes, when it is known */
+/** the span of such a value whose end is not yet known */
 let pending: usize = 0;
 /** one was found in this resource */
 let took: bool = false;
@@ -31,6 +33,7 @@ let took: bool = false;
 export function beginResources(expected: usize): void {
   many = load<u32>(expected, wantedCount);
   wanted = expected + wantedNames;
+  base = expected + baseURL;
   lowLetters = v128.load(expected, letters);
   highLetters = v128.load(expected, letters + 16);
 }
@@ -43,7 +46,11 @@ export function resource(at: usize, offset: usize, masks: usize, to: usize, span
   spans = spansTo;
   meta = metaEnd = pending = 0;
   took = false;
-  for (let i: u32 = 0; i < many; i++) store<u64>(spans + ((i as usize) << 3), 0);
+  for (let i: u32 = 0; i < many; i++) {
+    const span = spans + (i as usize) * spanBytes;
+    store<u64>(span, 0);
+    store<u32>(span, 0, 8);
+  }
   // type, id, lastUpdated, versionId
   v128.store(row, i64x2.splat(0), 24);
   v128.store(row, i64x2.splat(0), 40);
@@ -80,7 +87,8 @@ export function level(pairs: usize, last: usize): bool {
     const to = load<u32>(pairs, 4) as usize;
     if (meta != 0 && metaEnd == 0) metaEnd = from;
     if (more && pending != 0) {
-      store<u32>(pending, (from - page) as u32);
+      store<u32>(pending, (from - page) as u32, 4);
+      store<u32>(pending, referenceIn(page + (load<u32>(pending) as usize), from, base), 8);
       pending = 0;
     }
     const head = from == start + 1;
@@ -200,16 +208,16 @@ function wantedAt(at: usize): u32 {
 /** Notes where the value at `at` lies. */
 function takeSpan(index: u32, at: usize, to: usize): bool {
   took = true;
-  const slot = spans + ((index as usize) << 3);
-  store<u32>(slot, (at - page) as u32);
+  const span = spans + (index as usize) * spanBytes;
+  store<u32>(span, (at - page) as u32);
   const byte = load<u8>(at);
   if (byte == 0x7b || byte == 0x5b) {
     // it ends where the next piece begins
-    pending = slot + 4;
+    pending = span;
     return true;
   }
   const behind = value(at, 1);
-  store<u32>(slot, (behind - page) as u32, 4);
+  store<u64>(span, ((behind - page) as u32) as u64, 4);
   return behind != 0;
 }
 

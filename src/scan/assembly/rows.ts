@@ -4,15 +4,18 @@ import { alike } from "./same";
 
 // What resources should be; the host writes it (../expected.ts) behind the table's head. 32-bit words but for the texts.
 //   type's length, members' count, key (16 bytes), till (24), type (64), letters (2 x 16: see resource.ts), members (16 x 80: length with quotes, 0, mask of its
-//   first 8 bytes (8), the name in quotes (64))
-export const expectedBytes: usize = 1424;
+//   first 8 bytes (8), the name in quotes (64)), length of the source's base URL, the URL (200), 4 unused
+export const expectedBytes: usize = 1632;
 export const wantedCount: usize = 4;
+/** of a wanted member: from, to, what `referenceIn` says of it */
+export const spanBytes: usize = 12;
 const key: usize = 8;
 const till: usize = 24;
 const type: usize = 48;
 export const letters: usize = 112;
 export const wantedNames: usize = 144;
 export const wantedBytes: usize = 80;
+export const baseURL: usize = 1424;
 
 /** The first row from `row` to before `last` that is not plainly what is expected, or `last`; see PageTable.plainRows. */
 export function firstOdd(page: usize, expected: usize, row: usize, last: usize): usize {
@@ -36,15 +39,21 @@ export function firstOdd(page: usize, expected: usize, row: usize, last: usize):
 @inline function isPlainId(at: usize, length: usize): bool {
   if (length - 1 > 63) return false;
   for (let i: usize = 0; i < length; i += 16) {
-    const v = v128.load(at + i);
-    const letter = i8x16.le_u(i8x16.sub(v128.or(v, i8x16.splat(0x20)), i8x16.splat(0x61)), i8x16.splat(25));
-    const digit = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x30)), i8x16.splat(9));
-    const mark = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x2d)), i8x16.splat(1));
-    let others = ~i8x16.bitmask(v128.or(v128.or(letter, digit), mark)) & 0xffff;
+    let others = noIdBytes(at + i);
     if (length - i < 16) others &= (1 << ((length - i) as i32)) - 1;
     if (others != 0) return false;
   }
   return true;
+}
+
+/** Which of 16 bytes are not [A-Za-z0-9.-]. */
+// @ts-ignore: decorator
+@inline export function noIdBytes(at: usize): i32 {
+  const v = v128.load(at);
+  const letter = i8x16.le_u(i8x16.sub(v128.or(v, i8x16.splat(0x20)), i8x16.splat(0x61)), i8x16.splat(25));
+  const digit = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x30)), i8x16.splat(9));
+  const mark = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x2d)), i8x16.splat(1));
+  return ~i8x16.bitmask(v128.or(v128.or(letter, digit), mark)) & 0xffff;
 }
 
 /** Whether the 24 bytes have the form dddd-dd-ddTdd:dd:dd.dddZ and are less than those of `bound`. */

@@ -5,6 +5,7 @@
 // index.ts    the page by 64-byte blocks: brackets outside strings, white space, what must not be in strings; bracket kinds matched inside a resource
 // walk.ts     outside resources: the whole grammar
 // resource.ts a resource's own names that matter, and those of its meta
+// reference.ts what a member's value says of patients
 // rows.ts     what is asked of all rows: whether they are as expected, their fingerprints
 // same.ts     what one entry has in common with the next is compared, not read
 // emit.ts     lines
@@ -14,7 +15,7 @@
 import { copyRows, fill } from "./emit";
 import { beginIndex, endIndex } from "./index";
 import { beginResources, resource } from "./resource";
-import { expectedBytes, firstOdd, printRows, wantedCount } from "./rows";
+import { expectedBytes, firstOdd, printRows, spanBytes, wantedCount } from "./rows";
 import { afterResource, afterUrl, beforeUrl, beginSame, keep, same } from "./same";
 import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, member, name, nameLength, put, space, text, textEnd, textStart, value } from "./walk";
 
@@ -24,7 +25,8 @@ import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, 
 //   head   count, next from, to, self from, to, total from, to
 //   entry  start, end, compact, mode (0 none, 1 match, 2 include, 3 outcome, 4 other: its text), mode from, to, type from, to, id from, to,
 //          lastUpdated from, to, versionId from, to
-// The head is followed by what is expected (rows.ts), the entries by the spans of the wanted members: per entry and member from, to.
+// The head is followed by what is expected (rows.ts), the entries by the spans of the wanted members: per entry and member
+// from, to, what it says of patients (reference.ts).
 const headBytes: usize = 32 + expectedBytes;
 const entryBytes: usize = 64;
 
@@ -35,7 +37,7 @@ let count: i32 = 0;
 let capacity: i32 = 0;
 /** of the spans; and of those of one row */
 let spans: usize = 0;
-let spanBytes: usize = 0;
+let rowSpanBytes: usize = 0;
 let bundle: bool = false;
 
 fill();
@@ -56,7 +58,7 @@ export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes
   beginSame(end);
   beginResources(table + 32);
   spans = spansOffset;
-  spanBytes = (load<u32>(table + 32, wantedCount) as usize) << 3;
+  rowSpanBytes = (load<u32>(table + 32, wantedCount) as usize) * spanBytes;
   const mark: usize = length >= 3 && (load<u32>(page) & 0xffffff) == 0xbfbbef ? 3 : 0;
   const at = root(space(page + mark));
   store<u32>(table, count);
@@ -181,7 +183,7 @@ function entry(at: usize): usize {
   let urlTo: usize = 0;
   let behindResource: usize = 0;
   if (urlFrom != 0 && (urlTo = closing(urlFrom)) != 0 && (at = same(afterUrl, urlTo)) != 0) {
-    behindResource = resource(at - 1, page, masks, row, spans + (count as usize) * spanBytes);
+    behindResource = resource(at - 1, page, masks, row, spans + (count as usize) * rowSpanBytes);
     if (behindResource == 0) return 0;
     at = same(afterResource, behindResource);
     if (at != 0) {
@@ -215,7 +217,7 @@ function entry(at: usize): usize {
       // resource; likewise
       if (found) return 0;
       found = load<u8>(at) == 0x7b;
-      at = found ? resource(at, page, masks, row, spans + (count as usize) * spanBytes) : value(at, 1);
+      at = found ? resource(at, page, masks, row, spans + (count as usize) * rowSpanBytes) : value(at, 1);
       if (members != 2) urlTo = 0;
     } else if (nameLength == 6 && (word & 0xffffffffffff) == 0x686372616573) {
       // search
