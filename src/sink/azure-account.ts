@@ -3,11 +3,13 @@ import { join } from "node:path";
 import { AnonymousCredential, BlobServiceClient, type ContainerClient, type StoragePipelineOptions } from "@azure/storage-blob";
 import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
+import { httpClient } from "./azure-http.ts";
 
 export type AzureBlob = Extract<Task["target"], { azureBlob: unknown }>["azureBlob"];
 
 // the SDK retries by itself: not wrapped again (reference: operators B.6)
 const pipeline: StoragePipelineOptions = {
+  httpClient,
   retryOptions: { maxTries: 5, retryDelayInMs: 500, maxRetryDelayInMs: 8000, tryTimeoutInMs: 120_000 },
 };
 
