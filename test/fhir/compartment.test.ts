@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { compartmentTypes, isInCompartment, membersOf, patientsIn, patientsOf } from "../../src/fhir/compartment.ts";
+import paths from "../../src/fhir/patient-compartment.json" with { type: "json" };
+import type { Expected } from "../../src/scan/table.ts";
+import { simd, type Twin, twins } from "../scan/oracle.ts";
+import { type Random, random } from "../sources/random.ts";
+import { pretty } from "../sources/text.ts";
+
+const base = new URL("https://fhir.example.org/r4/");
+const expected = (type: string, withBase: boolean): Expected => ({
+  type,
+  till: "2030-01-01T00:00:00.000Z",
+  key: "00".repeat(16),
+  members: membersOf(type),
+  ...(withBase && { base: base.href }),
+});
+const bundle = (resources: string[]) =>
+  `{"resourceType":"Bundle","entry":[${resources.map((resource) => `{"resource":${resource}}`).join()}]}`;
+
+/** Demands of each row what `patientsOf` says of the parsed resource. */
+function check(twin: Twin, type: string, page: string, withBase: boolean): void {
+  twin.read(Buffer.from(page), expected(type, withBase));
+  const { entry } = JSON.parse(page) as { entry: { resource: Record<string, unknown> }[] };
+  for (const [row, { resource }] of entry.entries()) {
+    const ids = patientsOf(resource, base);
+    const why = `${twin.kind}: ${JSON.stringify(resource)}`;
+    assert.deepEqual(new Set(patientsIn(twin.table, row, type, base)), ids, why);
+    assert.equal(isInCompartment(twin.table, row, type, base), ids.size > 0, why);
+    assert.equal(isInCompartment(twin.table, row, type, base, new Set(["other"])), ids.has("other"), why);
+    for (const id of ids) assert.equal(isInCompartment(twin.table, row, type, base, new Set(["no", id])), true, why);
+  }
+}
+
+describe("one element", () => {
+  const id64 = "x".repeat(64);
+  // of Observation's `subject`, as it stands in the page
+  const values: [name: string, value: string, how: "none" | "span" | "parse"][] = [
+    ["a patient", '{"reference":"Patient/a-1.B"}', "span"],
+    ["with a display", '{"reference":"Patient/a","display":"Zo\u00eb M\u00fcller"}', "span"],
+    ["of 64 characters", `{"reference":"Patient/${id64}"}`, "span"],
+    ["of 65", `{"reference":"Patient/${id64}x"}`, "parse"],
+    ["no id", '{"reference":"Patient/"}', "parse"],
+    ["an id that is none", '{"reference":"Patient/a_b"}', "parse"],
+    ["a version", '{"reference":"Patient/a/_history/1"}', "parse"],
+    ["a fragment", '{"reference":"Patient/a#x"}', "parse"],
+    ["a query", '{"reference":"Patient?identifier=a"}', "parse"],
+    ["another type", '{"reference":"Group/a"}', "none"],
+    ["another type with a display", '{"reference":"Group/a","display":"Paul Pan"}', "none"],
+    ["one that begins like it", '{"reference":"Patients/a"}', "parse"],
+    ["one that ends like it", '{"reference":"OtherPatient/a"}', "parse"],
+    ["one that only begins so", '{"reference":"Pat/a"}', "none"],
+    ["below the base", `{"reference":"${base.href}Patient/a"}`, "span"],
+    ["below another base", '{"reference":"https://other.example.org/Patient/a"}', "parse"],
+    ["below the base twice", `{"reference":"${base.href}${base.href}Patient/a"}`, "parse"],
+    ["the base as it is not", `{"reference":"${base.href.slice(0, -1)}Patient/a"}`, "parse"],
+    ["behind a display", '{"display":"a","reference":"Patient/a"}', "parse"],
+    ["twice, another first", '{"reference":"Group/a","reference":"Patient/a"}', "parse"],
+    ["twice, another last", '{"reference":"Patient/a","reference":"Group/a"}', "parse"],
+    ["twice, the last with an escape", '{"reference":"Patient/a","r\\u0065ference":"Group/a"}', "parse"],
+    ["an escape in the value", '{"reference":"P\\u0061tient/a"}', "parse"],
+    ["all of the value in escapes", '{"reference":"\\u0050\\u0061\\u0074\\u0069\\u0065\\u006e\\u0074\\u002fa"}', "parse"],
+    ["a slash with an escape", '{"reference":"Patient\\/a"}', "parse"],
+    ["an escape in the display", '{"reference":"Patient/a","display":"\\"A\\""}', "parse"],
+    ["a display that looks like it", '{"reference":"Patient/a","display":"reference"}', "parse"],
+    ["a display of the name", '{"display":"Patient"}', "parse"],
+    ["deeper: the identifier's assigner", '{"identifier":{"assigner":{"reference":"Patient/no"}}}', "parse"],
+    ["deeper as well", '{"reference":"Patient/a","identifier":{"assigner":{"reference":"Patient/no"}}}', "parse"],
+    ["an extension", '{"reference":"Patient/a","extension":[{"url":"Patient","valueString":"Patient/no"}]}', "span"],
+    ["a reference that is none", '{"reference":{"reference":"Patient/no"}}', "parse"],
+    ["a list of references", '{"reference":["Patient/no"]}', "parse"],
+    ["a list of one", '[{"reference":"Patient/a"}]', "span"],
+    ["a list of two", '[{"reference":"Patient/a"},{"reference":"Patient/b"}]', "parse"],
+    ["a list of one and another", '[{"reference":"Group/a"},{"reference":"Patient/b"}]', "parse"],
+    ["a list of one, and other things", '[{"reference":"Patient/a"},null,5,"x",{}]', "span"],
+    ["a list in a list", '[[{"reference":"Patient/a"}]]', "parse"],
+    ["a list of none", "[]", "none"],
+    ["an empty object", "{}", "none"],
+    ["a text", '"Patient/no"', "none"],
+    ["null", "null", "none"],
+    ["a long display", `{"reference":"Patient/a","display":"${"d".repeat(300)}"}`, "span"],
+    ["a long display, then twice", `{"reference":"Patient/a","display":"${"d".repeat(300)}","reference":"Patient/b"}`, "parse"],
+  ];
+  for (const twin of twins)
+    for (const [name, value, how] of values)
+      test(`${twin.kind}: ${name}`, () => {
+        const texts = [
+          `{"resourceType":"Observation","id":"o","subject":${value}}`,
+          `{"id":"o","subject":${value},"status":"final","x":{},"resourceType":"Observation"}`,
+        ];
+        for (const page of [bundle(texts), pretty(bundle(texts))]) {
+          for (const withBase of [true, false]) check(twin, "Observation", page, withBase);
+          twin.read(Buffer.from(page), expected("Observation", true));
+          const found = twin.table.reference(0, 0);
+          const is = typeof found === "string" ? found : "span";
+          // the plain twin parses whatever is there
+          assert.equal(twin === simd ? is : "parse", twin === simd ? how : is);
+        }
+      });
+
+  test("the last of two elements counts, and those of other levels do not", () => {
+    for (const twin of twins)
+      for (const text of [
+        '{"subject":{"reference":"Patient/no"},"subject":{"reference":"Patient/yes"}}',
+        '{"subject":{"reference":"Patient/no"},"subject":"x"}',
+        '{"subject":{"reference":"Patient/no"},"subject":{"reference":"Group/x"}}',
+        '{"contained":[{"subject":{"reference":"Patient/no"}}],"focus":[{"reference":"Patient/no"}],"x":"\\"subject\\":{\\"reference\\":\\"Patient/no\\"}"}',
+        '{"subjects":{"reference":"Patient/no"},"Subject":{"reference":"Patient/no"}}',
+        '{"subj\\u0065ct":{"reference":"Patient/yes"}}',
+        "{}",
+      ]) {
+        const page = bundle([text.replace("{", '{"resourceType":"Observation",').replace(",}", "}")]);
+        check(twin, "Observation", page, true);
+        check(twin, "Observation", pretty(page), true);
+      }
+  });
+
+  test("what is not JSON is an error without content", () => {
+    for (const text of ['{"reference":"Patient/a" "x":1,"reference":1}', '{"display":"Patient",}']) {
+      simd.read(Buffer.from(bundle([`{"id":"o","subject":${text}}`])), expected("Observation", true));
+      assert.throws(() => patientsIn(simd.table, 0, "Observation", base), {
+        kind: "syntax",
+        message: "a resource of the page is not JSON",
+      });
+    }
+  });
+});
+
+test("a type's members are the beginnings of its paths", () => {
+  assert.equal(compartmentTypes.size, 67);
+  assert.deepEqual(membersOf("Observation"), ["subject", "performer"]);
+  assert.deepEqual(membersOf("MedicationAdministration"), ["subject", "performer"]);
+  assert.deepEqual(membersOf("Patient"), ["link"]);
+  assert.deepEqual(membersOf("AuditEvent"), ["agent", "entity"]);
+  assert.deepEqual(membersOf("Organization"), []);
+  // SIMD tables have place for these
+  for (const type of compartmentTypes) assert(membersOf(type).length <= 4);
+});
+
+/** A resource of the type with references at its paths, and the same and others where they do not count. */
+class Maker {
+  readonly #r: Random;
+  constructor(r: Random) {
+    this.#r = r;
+  }
+
+  resource(type: string): string {
+    const r = this.#r;
+    const members: string[] = [];
+    const add = (chance: number, name: string, value: () => string) => r.chance(chance) && members.push(`${this.name(name)}:${value()}`);
+    add(1, "resourceType", () => JSON.stringify(type));
+    add(1, "id", () => JSON.stringify(r.pick(["r1", "other"])));
+    add(0.5, "meta", () => '{"lastUpdated":"2020-01-01T00:00:00.000Z"}');
+    const elements = Object.values((paths as Record<string, Record<string, string[]>>)[type]!).flat();
+    for (const path of elements) {
+      const [first, ...below] = path.split(".") as [string, ...string[]];
+      add(0.8, first, () => this.value(below));
+    }
+    // the same names twice, and names of other types' elements
+    add(0.2, elements[0]!.split(".")[0]!, () => this.value([]));
+    add(0.3, r.pick(["subject", "patient", "focus", "performer", "basedOn"]), () => this.value([]));
+    add(0.2, "contained", () => `[${this.object(elements[0]!.split("."))}]`);
+    add(0.3, "text", () => this.text(`"${elements[0]}":{"reference":"Patient/no"}`));
+    add(0.3, "valueDecimal", () => "1.50");
+    return `{${(r.chance(0.3) ? members.sort(() => r.next() - 0.5) : members).join()}}`;
+  }
+  value(below: string[]): string {
+    const r = this.#r;
+    if (r.chance(0.05)) return r.pick(["null", "1", '"Patient/no"', "[]", "{}", "[[]]"]);
+    if (r.chance(0.25)) return `[${Array.from({ length: r.int(4) }, () => this.value(below)).join()}]`;
+    if (below.length > 0) return this.object(below);
+    const members = [`${this.name("reference")}:${this.text(this.target())}`];
+    if (r.chance(0.5)) members.push(`"display":${this.text(r.pick(["A B", "Patient Smith", "Zo\u00eb", 'a "b"', "reference"]))}`);
+    if (r.chance(0.1)) members.push(`"identifier":{"assigner":{"reference":${this.text(this.target())}}}`);
+    if (r.chance(0.1)) members.push(`"reference":${this.text(this.target())}`);
+    if (r.chance(0.1)) members.reverse();
+    return `{${members.join()}}`;
+  }
+  object(path: string[]): string {
+    const r = this.#r;
+    const members = [`${this.name(path[0]!)}:${path.length > 1 || r.chance(0.2) ? this.value(path.slice(1)) : this.value([])}`];
+    if (r.chance(0.3)) members.push(`"reference":${this.text(this.target())}`);
+    if (r.chance(0.3)) members.unshift('"role":[{"text":"x"}]');
+    return `{${members.join()}}`;
+  }
+  target(): string {
+    const r = this.#r;
+    const id = r.pick(["a", "b-1.c", "other", "x".repeat(64), "x".repeat(65), "", "a_b"]);
+    const before = r.pick(["", "", "", base.href, "https://other.example/", "/", base.href.slice(0, -1)]);
+    return `${before}${r.pick(["Patient", "Patient", "Patient", "Group", "Practitioner", "Patients"])}/${id}${r.pick(["", "", "", "/_history/1", "#x"])}`;
+  }
+  text(value: string): string {
+    const text = JSON.stringify(value);
+    return this.#r.chance(0.1) ? text.replace(/[a-z/](?=[^"\\]*"$)/, (unit) => `\\u00${unit.charCodeAt(0).toString(16)}`) : text;
+  }
+  name(name: string): string {
+    return this.#r.chance(0.01) ? `"\\u00${name.charCodeAt(0).toString(16)}${name.slice(1)}"` : JSON.stringify(name);
+  }
+}
+
+test("property: resources of all types, as patientsOf finds them when parsed", () => {
+  let own = 0;
+  let all = 0;
+  fc.assert(
+    fc.property(fc.constantFrom(...compartmentTypes), fc.nat(), fc.boolean(), fc.boolean(), (type, seed, isPretty, withBase) => {
+      const maker = new Maker(random(seed));
+      const text = bundle(Array.from({ length: 4 }, () => maker.resource(type)));
+      for (const twin of twins) check(twin, type, isPretty ? pretty(text) : text, withBase);
+      all++;
+      if (!simd.table.handedOver) own++;
+    }),
+    { numRuns: 3000 },
+  );
+  assert(own > all / 2, `${own} of ${all} were the SIMD scanner's`);
+});
