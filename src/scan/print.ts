@@ -1,17 +1,27 @@
 /** of one fingerprint */
 export const printBytes = 16;
 
-/** SipHash-2-4 with 128 bits of output (Aumasson and Bernstein; the reference code's `outlen` 16) over the UTF-8 of an id: equal to what `PageTable.prints` writes.
- *  The Buffer that is answered is the caller's.
+/** SipHash-2-4 with 128 bits of output (Aumasson and Bernstein; the reference code's `outlen` 16) over the UTF-8 of an id: equal to what `PageTable.prints`
+ *  writes. The Buffer that is answered is the caller's.
  *  @param key 32 hex digits, the key's 16 bytes */
 export function printer(key: string): (id: string) => Buffer {
   const words = keyWords(key);
   return (id) => {
     const print = Buffer.allocUnsafe(printBytes);
-    sip(words, Buffer.from(id), print);
-    return print;
+    for (let i = 0; i < id.length; i++) {
+      const unit = id.charCodeAt(i);
+      if (unit > 0x7f || i >= scratch.length) {
+        const bytes = Buffer.from(id);
+        return sip(words, bytes, bytes.length, print);
+      }
+      scratch[i] = unit;
+    }
+    return sip(words, scratch, id.length, print);
   };
 }
+
+/** ids have at most 64 characters; others go through a Buffer of their own */
+const scratch = new Uint8Array(64);
 
 /** The key as four 32-bit words, little endian. @throws RangeError */
 export function keyWords(key: string): Int32Array {
@@ -20,89 +30,91 @@ export function keyWords(key: string): Int32Array {
   return Int32Array.from([0, 4, 8, 12], (at) => bytes.readInt32LE(at));
 }
 
-// The four 64-bit words of the state, each as its low and high half. BigInt takes some thirty times longer.
-const state = { l0: 0, h0: 0, l1: 0, h1: 0, l2: 0, h2: 0, l3: 0, h3: 0 };
-
-function sip([k0, k1, k2, k3]: Int32Array, bytes: Buffer, out: Buffer): void {
-  const s = state;
+/** The state is four 64-bit words, each held as its low and high half: with BigInt it takes some thirty times longer. */
+function sip(key: Int32Array, bytes: Uint8Array, length: number, out: Buffer): Buffer {
+  const [k0, k1, k2, k3] = [key[0]!, key[1]!, key[2]!, key[3]!];
   // "somepseudorandomlygeneratedbytes", and 0xee for the long output
-  s.l0 = k0! ^ 0x70736575;
-  s.h0 = k1! ^ 0x736f6d65;
-  s.l1 = k2! ^ 0x6e646f6d ^ 0xee;
-  s.h1 = k3! ^ 0x646f7261;
-  s.l2 = k0! ^ 0x6e657261;
-  s.h2 = k1! ^ 0x6c796765;
-  s.l3 = k2! ^ 0x79746573;
-  s.h3 = k3! ^ 0x74656462;
-  const { length } = bytes;
-  let at = 0;
-  for (; at + 8 <= length; at += 8) block(s, word(bytes, at), word(bytes, at + 4));
-  let low = 0;
-  let high = length << 24;
-  for (let i = 0; at + i < length; i++)
-    if (i < 4) low |= bytes[at + i]! << (8 * i);
-    else high |= bytes[at + i]! << (8 * (i - 4));
-  block(s, low, high);
-  s.l2 ^= 0xee;
-  rounds(s, 4);
-  out.writeInt32LE(s.l0 ^ s.l1 ^ s.l2 ^ s.l3, 0);
-  out.writeInt32LE(s.h0 ^ s.h1 ^ s.h2 ^ s.h3, 4);
-  s.l1 ^= 0xdd;
-  rounds(s, 4);
-  out.writeInt32LE(s.l0 ^ s.l1 ^ s.l2 ^ s.l3, 8);
-  out.writeInt32LE(s.h0 ^ s.h1 ^ s.h2 ^ s.h3, 12);
-}
-
-const word = (bytes: Buffer, at: number) => bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
-
-function block(s: typeof state, low: number, high: number): void {
-  s.l3 ^= low;
-  s.h3 ^= high;
-  rounds(s, 2);
-  s.l0 ^= low;
-  s.h0 ^= high;
-}
-
-function rounds(s: typeof state, times: number): void {
-  let { l0, h0, l1, h1, l2, h2, l3, h3 } = s;
-  for (; times > 0; times--) {
-    // v0 += v1; v1 = rotl(v1, 13) ^ v0; v0 = rotl(v0, 32)
-    let sum = (l0 >>> 0) + (l1 >>> 0);
-    h0 = (h0 + h1 + (sum > 0xffff_ffff ? 1 : 0)) | 0;
-    l0 = sum | 0;
-    let turned = (l1 << 13) | (h1 >>> 19);
-    h1 = ((h1 << 13) | (l1 >>> 19)) ^ h0;
-    l1 = turned ^ l0;
-    [l0, h0] = [h0, l0];
-    // v2 += v3; v3 = rotl(v3, 16) ^ v2
-    sum = (l2 >>> 0) + (l3 >>> 0);
-    h2 = (h2 + h3 + (sum > 0xffff_ffff ? 1 : 0)) | 0;
-    l2 = sum | 0;
-    turned = (l3 << 16) | (h3 >>> 16);
-    h3 = ((h3 << 16) | (l3 >>> 16)) ^ h2;
-    l3 = turned ^ l2;
-    // v0 += v3; v3 = rotl(v3, 21) ^ v0
-    sum = (l0 >>> 0) + (l3 >>> 0);
-    h0 = (h0 + h3 + (sum > 0xffff_ffff ? 1 : 0)) | 0;
-    l0 = sum | 0;
-    turned = (l3 << 21) | (h3 >>> 11);
-    h3 = ((h3 << 21) | (l3 >>> 11)) ^ h0;
-    l3 = turned ^ l0;
-    // v2 += v1; v1 = rotl(v1, 17) ^ v2; v2 = rotl(v2, 32)
-    sum = (l2 >>> 0) + (l1 >>> 0);
-    h2 = (h2 + h1 + (sum > 0xffff_ffff ? 1 : 0)) | 0;
-    l2 = sum | 0;
-    turned = (l1 << 17) | (h1 >>> 15);
-    h1 = ((h1 << 17) | (l1 >>> 15)) ^ h2;
-    l1 = turned ^ l2;
-    [l2, h2] = [h2, l2];
+  let l0 = k0 ^ 0x70736575;
+  let h0 = k1 ^ 0x736f6d65;
+  let l1 = k2 ^ 0x6e646f6d ^ 0xee;
+  let h1 = k3 ^ 0x646f7261;
+  let l2 = k0 ^ 0x6e657261;
+  let h2 = k1 ^ 0x6c796765;
+  let l3 = k2 ^ 0x79746573;
+  let h3 = k3 ^ 0x74656462;
+  // two rounds for each 8 bytes, the last with the length; then four for each half of the output
+  const last = length >> 3;
+  for (let block = 0; block <= last + 4; block++) {
+    let low = 0;
+    let high = 0;
+    const at = block << 3;
+    if (block < last) {
+      low = word(bytes, at);
+      high = word(bytes, at + 4);
+    } else if (block === last) {
+      for (let i = at; i < length; i++)
+        if (i - at < 4) low |= bytes[i]! << ((i - at) << 3);
+        else high |= bytes[i]! << ((i - at - 4) << 3);
+      high |= length << 24;
+    } else if (block === last + 1) l2 ^= 0xee;
+    else if (block === last + 3) {
+      put(out, 0, l0 ^ l1 ^ l2 ^ l3);
+      put(out, 4, h0 ^ h1 ^ h2 ^ h3);
+      l1 ^= 0xdd;
+    }
+    l3 ^= low;
+    h3 ^= high;
+    for (let round = 0; round < 2; round++) {
+      // v0 += v1; v1 = rotl(v1, 13) ^ v0; v0 = rotl(v0, 32)
+      let sum = (l0 + l1) | 0;
+      h0 = (h0 + h1 + carry(sum, l0)) | 0;
+      l0 = sum;
+      let turned = (l1 << 13) | (h1 >>> 19);
+      h1 = ((h1 << 13) | (l1 >>> 19)) ^ h0;
+      l1 = turned ^ l0;
+      turned = l0;
+      l0 = h0;
+      h0 = turned;
+      // v2 += v3; v3 = rotl(v3, 16) ^ v2
+      sum = (l2 + l3) | 0;
+      h2 = (h2 + h3 + carry(sum, l2)) | 0;
+      l2 = sum;
+      turned = (l3 << 16) | (h3 >>> 16);
+      h3 = ((h3 << 16) | (l3 >>> 16)) ^ h2;
+      l3 = turned ^ l2;
+      // v0 += v3; v3 = rotl(v3, 21) ^ v0
+      sum = (l0 + l3) | 0;
+      h0 = (h0 + h3 + carry(sum, l0)) | 0;
+      l0 = sum;
+      turned = (l3 << 21) | (h3 >>> 11);
+      h3 = ((h3 << 21) | (l3 >>> 11)) ^ h0;
+      l3 = turned ^ l0;
+      // v2 += v1; v1 = rotl(v1, 17) ^ v2; v2 = rotl(v2, 32)
+      sum = (l2 + l1) | 0;
+      h2 = (h2 + h1 + carry(sum, l2)) | 0;
+      l2 = sum;
+      turned = (l1 << 17) | (h1 >>> 15);
+      h1 = ((h1 << 17) | (l1 >>> 15)) ^ h2;
+      l1 = turned ^ l2;
+      turned = l2;
+      l2 = h2;
+      h2 = turned;
+    }
+    l0 ^= low;
+    h0 ^= high;
   }
-  s.l0 = l0;
-  s.h0 = h0;
-  s.l1 = l1;
-  s.h1 = h1;
-  s.l2 = l2;
-  s.h2 = h2;
-  s.l3 = l3;
-  s.h3 = h3;
+  put(out, 8, l0 ^ l1 ^ l2 ^ l3);
+  put(out, 12, h0 ^ h1 ^ h2 ^ h3);
+  return out;
+}
+
+/** of a sum of 32 bits: it is less than what was added to */
+const carry = (sum: number, to: number) => (sum >>> 0 < to >>> 0 ? 1 : 0);
+const word = (bytes: Uint8Array, at: number) => bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+
+function put(out: Buffer, at: number, value: number): void {
+  out[at] = value;
+  out[at + 1] = value >> 8;
+  out[at + 2] = value >> 16;
+  out[at + 3] = value >> 24;
 }

@@ -39,6 +39,7 @@ describe("one element", () => {
   const values: [name: string, value: string, how: "none" | "span" | "parse"][] = [
     ["a patient", '{"reference":"Patient/a-1.B"}', "span"],
     ["with a display", '{"reference":"Patient/a","display":"Zo\u00eb M\u00fcller"}', "span"],
+    ["with white space", '{ "reference"\n:\t"Patient/a" , "display" : "x" }', "span"],
     ["of 64 characters", `{"reference":"Patient/${id64}"}`, "span"],
     ["of 65", `{"reference":"Patient/${id64}x"}`, "parse"],
     ["no id", '{"reference":"Patient/"}', "parse"],
@@ -114,6 +115,18 @@ describe("one element", () => {
         check(twin, "Observation", page, true);
         check(twin, "Observation", pretty(page), true);
       }
+  });
+
+  test("a base URL that is longer than the scanner takes", () => {
+    for (const length of [200, 201, 500]) {
+      const long = new URL(`https://x/${"y".repeat(length - 11)}/`);
+      const page = bundle([`{"resourceType":"Observation","id":"o","subject":{"reference":"${long.href}Patient/a"}}`]);
+      for (const { read, table } of twins) {
+        read(Buffer.from(page), { ...expected("Observation", false), base: long.href });
+        assert.deepEqual(patientsIn(table, 0, "Observation", long), ["a"]);
+      }
+      assert.equal(typeof simd.table.reference(0, 0), length > 200 ? "string" : "object");
+    }
   });
 
   test("what is not JSON is an error without content", () => {

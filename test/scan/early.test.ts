@@ -96,6 +96,7 @@ describe("the next link in an HTTP header", () => {
     ["no target", "no; rel=next", undefined],
     ["a target without end", "<no; rel=next", undefined],
     ["a quote without end", '<no>; title="; rel=next', undefined],
+    ["something behind", "<no>; rel=next x", undefined],
     ["something between", '<no> x; rel="next"', undefined],
   ] as const)
     test(name, () => assert.equal(linkHeaderNext(value as string | string[] | undefined), expected));

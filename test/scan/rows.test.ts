@@ -110,6 +110,20 @@ describe("rows that are plainly a match", () => {
     );
   });
 
+  test("of a page that is handed over, too", () => {
+    const page = bundle([
+      entry(resource({}).replace('"meta"', '"\\u0078":1,"meta"')),
+      entry(resource({ type: "Patient" })),
+      entry(resource({})),
+    ]);
+    for (const { read, table } of twins) {
+      read(Buffer.from(bundle([entry("{}")])), expected);
+      read(Buffer.from(page), expected);
+      assert.deepEqual([table.plainRows(0, 3), table.plainRows(2, 3)], [1, 3]);
+    }
+    assert.equal(simd.table.handedOver, true);
+  });
+
   test("a table that expects nothing has no plain row, nor members", () => {
     for (const { read, table } of twins) {
       read(Buffer.from(bundle([entry(resource({}))])), { ...expected, till: "0000-01-01T00:00:00.000Z" });
@@ -145,6 +159,7 @@ describe("rows that are plainly a match", () => {
       { members: ["X"] },
       { members: ["x", "y", "x"] },
       { members: ['a"'] },
+      { base: "http://x y" },
     ];
     for (const { table, read } of twins) {
       for (const change of wrong) assert.throws(() => table.expect({ ...expected, ...change }), RangeError, JSON.stringify(change));

@@ -176,7 +176,8 @@ function moreNames(at: usize, hits: u64, from: usize, to: usize): usize {
     const index = wantedAt(hit);
     if (length == 0 && index == many) continue;
     const colon = space(hit + (index == many ? length : (load<u32>(wanted + (index as usize) * wantedBytes) as usize)));
-    if (load<u8>(colon) != 0x3a || colon >= to) continue;
+    // else it is a string
+    if (load<u8>(colon) != 0x3a) continue;
     const place = space(colon + 1);
     if (length != 0 && !take(length, place, to)) return 0;
     if (index != many && !takeSpan(index, place, to)) return 0;
