@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { isInCompartment, membersOf, patientsOf } from "../src/fhir/compartment.ts";
 import { copyResource, scanPage } from "../src/scan/plain.ts";
+import { printer } from "../src/scan/print.ts";
 import { pickScanner, tableBytes } from "../src/scan/simd.ts";
-import { reservedBytes, slack } from "../src/scan/table.ts";
+import { type Expected, reservedBytes, slack } from "../src/scan/table.ts";
 import { type BenchPage, mixed, observations, patients } from "./pages.ts";
 
 // node bench/scan.ts: pages to NDJSON on one core, no I/O. Every method is given the page's bytes in memory, finds the next link, compares each
@@ -142,7 +144,74 @@ export function benchScan(print: (line: string) => void = () => {}, rounds = 9, 
   return { scannerVsParseCompact: ratios["mix of 300, compact"]!, scannerVsParsePretty: ratios["mix of 300, pretty"]! };
 }
 
+/** What else the worker asks of a page's rows, in nanoseconds per row: medians of rounds over 8 pages. `members`: what a scan takes longer when it looks for
+ *  the compartment's members; the others come on top of that.
+ *  @param print takes the table line by line */
+export function benchRows(print: (line: string) => void, rounds = 41): void {
+  const base = new URL("https://fhir.example.org/r4/");
+  const cohort = new Set(Array.from({ length: 5000 }, (_, n) => `${String(n).padStart(8, "0")}-0000-4000-a000-000000000000`));
+  const expected = (type: string, members: string[]): Expected => ({
+    type,
+    till: "2100-01-01T00:00:00.000Z",
+    key: "0f".repeat(16),
+    members,
+    base: base.href,
+  });
+  const print16 = printer("0f".repeat(16));
+  let found = 0;
+  const every = (visit: (row: number) => number | boolean) => () => {
+    for (let row = 0; row < table.count; row++) found += Number(visit(row));
+  };
+  const asked = (type: string): Record<string, () => void> => ({
+    plainRows: () => assert.equal(table.plainRows(0, table.count), table.count),
+    prints: () => table.prints(0, table.count, outAt),
+    "prints without wasm": every((row) => print16(table.id(row)).length),
+    "in any compartment": every((row) => isInCompartment(table, row, type, base)),
+    "in a cohort's": every((row) => isInCompartment(table, row, type, base, cohort)),
+    "JSON.parse and patientsOf": every((row) => patientsOf(JSON.parse(table.resource(row).toString()), base).size),
+  });
+  print(
+    `\n${"ns per row".padEnd(28)}${["scan", "members", ...Object.keys(asked(""))].map((name) => name.padStart(name.length + 2)).join("")}`,
+  );
+  for (const [name, type, make] of [
+    ["1000 Observations", "Observation", (n: number) => observations(1000, n * 1000)],
+    ["400 Patients", "Patient", (n: number) => patients(400, n * 400)],
+  ] as const)
+    for (const spelling of ["compact", "pretty"] as const) {
+      const pages = Array.from({ length: 8 }, (_, n) => make(n)[spelling]);
+      const figures: number[][] = [];
+      for (let round = -2; round < rounds; round++) {
+        let column = 0;
+        const add = (members: string[], ask: (() => void) | undefined) => {
+          let [scans, asks, rows] = [0, 0, 0];
+          table.expect(expected(type, members));
+          for (const page of pages) {
+            bytes.set(page, pageAt);
+            const from = performance.now();
+            table.scan(pageAt, page.length);
+            const scanned = performance.now();
+            ask?.();
+            asks += performance.now() - scanned;
+            scans += scanned - from;
+            rows += table.count;
+          }
+          if (round >= 0) (figures[column] ??= []).push(((ask ? asks : scans) / rows) * 1e6);
+          column++;
+        };
+        add([], undefined);
+        add(membersOf(type), undefined);
+        for (const ask of Object.values(asked(type))) add(membersOf(type), ask);
+      }
+      const [scan, scanWith, ...rest] = figures.map(median) as [number, number, ...number[]];
+      const names = ["scan", "members", ...Object.keys(asked(""))];
+      const columns = [scan, scanWith - scan, ...rest].map((ns, n) => ns.toFixed(0).padStart(names[n]!.length + 2));
+      print(`${`${name}, ${spelling}`.padEnd(28)}${columns.join("")}`);
+    }
+  assert(found > 0);
+}
+
 if (import.meta.main) {
   const ratios = benchScan(console.log);
+  benchRows(console.log);
   console.log(JSON.stringify(ratios));
 }
