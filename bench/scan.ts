@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { isInCompartment, membersOf, patientsOf } from "../src/fhir/compartment.ts";
+import { isInCompartment, membersOf, PatientSet, patientsOf } from "../src/fhir/compartment.ts";
 import { copyResource, scanPage } from "../src/scan/plain.ts";
 import { printer } from "../src/scan/print.ts";
 import { pickScanner, tableBytes } from "../src/scan/simd.ts";
@@ -149,7 +149,7 @@ export function benchScan(print: (line: string) => void = () => {}, rounds = 9, 
  *  @param print takes the table line by line */
 export function benchRows(print: (line: string) => void, rounds = 41): void {
   const base = new URL("https://fhir.example.org/r4/");
-  const cohort = new Set(Array.from({ length: 5000 }, (_, n) => `${String(n).padStart(8, "0")}-0000-4000-a000-000000000000`));
+  const cohort = new PatientSet(Array.from({ length: 5000 }, (_, n) => `${String(n).padStart(8, "0")}-0000-4000-a000-000000000000`));
   const expected = (type: string, members: string[]): Expected => ({
     type,
     till: "2100-01-01T00:00:00.000Z",

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { compartmentTypes, isInCompartment, membersOf, patientsIn, patientsOf } from "../../src/fhir/compartment.ts";
+import { compartmentTypes, isInCompartment, membersOf, PatientSet, patientsIn, patientsOf } from "../../src/fhir/compartment.ts";
 import paths from "../../src/fhir/patient-compartment.json" with { type: "json" };
 import type { Expected } from "../../src/scan/table.ts";
 import { simd, type Twin, twins } from "../scan/oracle.ts";
@@ -28,8 +28,8 @@ function check(twin: Twin, type: string, page: string, withBase: boolean): void 
     const why = `${twin.kind}: ${JSON.stringify(resource)}`;
     assert.deepEqual(new Set(patientsIn(twin.table, row, type, base)), ids, why);
     assert.equal(isInCompartment(twin.table, row, type, base), ids.size > 0, why);
-    assert.equal(isInCompartment(twin.table, row, type, base, new Set(["other"])), ids.has("other"), why);
-    for (const id of ids) assert.equal(isInCompartment(twin.table, row, type, base, new Set(["no", id])), true, why);
+    assert.equal(isInCompartment(twin.table, row, type, base, new PatientSet(["other"])), ids.has("other"), why);
+    for (const id of ids) assert.equal(isInCompartment(twin.table, row, type, base, new PatientSet(["no", id])), true, why);
   }
 }
 
@@ -138,6 +138,21 @@ describe("one element", () => {
       });
     }
   });
+});
+
+test("property: a set of patients holds in bytes what it holds as strings", () => {
+  const id = fc.stringMatching(/^[A-Za-z0-9.-]{1,64}$/);
+  fc.assert(
+    fc.property(fc.array(id, { maxLength: 40 }), fc.array(id), fc.nat(20), (ids, others, at) => {
+      const patients = new PatientSet(ids);
+      assert.equal(patients.size, new Set(ids).size);
+      for (const other of [...ids, ...others, ...ids.map((text) => `${text}0`), ...ids.map((text) => text.slice(1))]) {
+        const bytes = Buffer.from(`${"x".repeat(at)}${other}y`);
+        assert.equal(patients.hasAt(bytes, at, at + other.length), ids.includes(other));
+        assert.equal(patients.has(other), ids.includes(other));
+      }
+    }),
+  );
 });
 
 test("a type's members are the beginnings of its paths", () => {
