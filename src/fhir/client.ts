@@ -4,7 +4,7 @@ import { Agent } from "undici";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
 import { type Credentials, credentials } from "./auth.ts";
-import { Collector, exchange, type Head, type Headers, type Receiver } from "./http.ts";
+import { BrokenAnswer, Collector, exchange, type Head, type Headers, type Receiver } from "./http.ts";
 import { connector, tlsHint } from "./tls.ts";
 
 export interface Answer {
@@ -19,6 +19,15 @@ export interface GetOptions {
   retrySeconds?: number;
   /** ends this request alone */
   signal?: AbortSignal;
+  /** after so many failures in a row that may be the page's own: PageFailure */
+  tries?: number;
+}
+
+/** One page fails again and again, with 500, cut short or as broken JSON, while others may not: a resource in it that the server cannot render. */
+export class PageFailure extends FailureError {
+  constructor(failure: FailureError) {
+    super("waiting", failure.reason, failure.message, { cause: failure });
+  }
 }
 
 /** Larger than any page that a sane `paging.count` gives; the bound keeps a hostile source from exhausting the pod. */
@@ -88,6 +97,7 @@ export class SourceClient {
     const url = this.resolve(link);
     const until = Date.now() + (options.retrySeconds ?? this.#source.retrySeconds) * 1000;
     const signal = options.signal ? AbortSignal.any([this.#signal, options.signal]) : this.#signal;
+    let others = 0;
     for (let attempt = 0; ; attempt++) {
       try {
         return read(this.#judge(await this.#once(url, into, signal), url, options.accept ?? []));
@@ -95,8 +105,11 @@ export class SourceClient {
         signal.throwIfAborted();
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
         const asked = retryAfterMs(error.cause);
+        if (!mayBeThePage(error)) others++;
+        else if (attempt - others + 1 >= (options.tries ?? Number.POSITIVE_INFINITY)) throw new PageFailure(error);
         const delay = asked ?? Math.random() * Math.min(maxDelayMs, firstDelayMs * 2 ** attempt);
-        if (Date.now() + delay > until) throw waiting(error.reason, error.message, error);
+        if (Date.now() + delay > until)
+          throw options.tries && mayBeThePage(error) ? new PageFailure(error) : waiting(error.reason, error.message, error);
         if (asked !== undefined) this.#notBefore = Math.max(this.#notBefore, Date.now() + asked);
         await sleep(delay, undefined, { signal });
       }
@@ -137,7 +150,8 @@ export class SourceClient {
       );
     } catch (error) {
       if (error instanceof FailureError || signal.aborted) throw error;
-      const code = (error as NodeJS.ErrnoException).code ?? (error as Error).name;
+      const { cause } = error as Error;
+      const code = ((error instanceof BrokenAnswer ? cause : error) as NodeJS.ErrnoException).code ?? (error as Error).name;
       throw transient(
         "SourceUnreachable",
         `the source at ${showURL(this.base)} does not answer (${code}); check ${tlsHint(code) ?? "spec.baseURL of the FhirSource and the network"}`,
@@ -158,7 +172,7 @@ export class SourceClient {
     const at = showURL(url);
     if (accept.includes(status)) return answer;
     if (status === 408 || status === 429 || status >= 500)
-      throw transient("SourceUnreachable", `the source answers ${status} at ${at}`, { retryAfter: answer.headers["retry-after"] });
+      throw transient("SourceUnreachable", `the source answers ${status} at ${at}`, { status, retryAfter: answer.headers["retry-after"] });
     if (status === 401 || status === 403)
       throw terminal(
         "SourceUnauthorized",
@@ -200,6 +214,11 @@ export function decoded(body: Buffer, headers: Headers): Buffer {
   } catch (error) {
     throw transient("SourceInconsistent", "a page of the source is not the gzip that it says", error);
   }
+}
+
+/** 500, a broken page, an answer that broke off; not 429, 502 to 504 or a network without an answer, which say nothing of the page. */
+function mayBeThePage({ reason, cause }: FailureError): boolean {
+  return reason === "SourceInconsistent" || cause instanceof BrokenAnswer || (cause as { status?: number } | undefined)?.status === 500;
 }
 
 function retryAfterMs(cause: unknown): number | undefined {

@@ -1,4 +1,5 @@
 import type { Dispatcher } from "undici";
+import { FailureError } from "../failure.ts";
 
 export type Headers = Record<string, string | string[] | undefined>;
 
@@ -8,6 +9,9 @@ export interface Receiver {
   start(headers: Headers): void;
   write(chunk: Buffer): void;
 }
+
+/** The answer began and broke off. */
+export class BrokenAnswer extends Error {}
 
 export interface Head {
   status: number;
@@ -53,11 +57,14 @@ export function exchange(
           attempt(controller, () => into.write(chunk));
         },
         onResponseEnd: () => settle(() => resolve(head!)),
-        onResponseError: (_, error) => settle(() => reject(error)),
+        onResponseError: (_, error) => settle(() => reject(head && !signal.aborted ? brokenBy(error) : error)),
       },
     );
   });
 }
+
+// what the receiver throws is said as it is
+const brokenBy = (error: Error) => (error instanceof FailureError ? error : new BrokenAnswer("the answer broke off", { cause: error }));
 
 function attempt(controller: Dispatcher.DispatchController, run: () => void): void {
   try {

@@ -127,9 +127,8 @@ export class ShardWriter {
 
   /** A page begins; `taken` of it are dealt with already. */
   begin(page: string): void {
-    if (this.#detour) return;
     if (page !== this.#page) this.#taken = 0;
-    this.#page = page;
+    if (!this.#detour) this.#page = page;
   }
 
   /** A resource of the shard is there. @param at of its fingerprint's first word

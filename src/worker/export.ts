@@ -105,17 +105,17 @@ async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort |
   // which filter a next link belongs to is not in it
   if ((shard.filters?.length ?? 0) > 1 && writer.position.page !== undefined) await writer.restart();
   const select = selector(work, plan, shard, cohort);
-  let short = await readShard(work, plan, shard, writer, select);
+  let { short, around } = await readShard(work, plan, shard, writer, select);
   // a page that lied may not do so again
-  if (writer.errors > 0) {
+  if (writer.errors > 0 && !around) {
     await writer.restart();
-    short = await readShard(work, plan, shard, writer, select);
+    ({ short, around } = await readShard(work, plan, shard, writer, select));
   }
   const missing = plan.source.counts ? await countMissing(work, shard, writer.seen) : short;
   if (missing > 0) {
     work.log.warn({ shard: shard.id, missing }, "the source counts more resources than it has shown; reading the shard again");
     writer.rewind();
-    short = await readShard(work, plan, shard, writer, select);
+    ({ short } = await readShard(work, plan, shard, writer, select));
   }
   return writer.finish(
     !plan.source.counts && short > 0

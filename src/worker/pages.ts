@@ -1,7 +1,9 @@
 import type { Plan, Shard } from "../contracts.ts";
 import { terminal } from "../failure.ts";
+import { PageFailure } from "../fhir/client.ts";
 import { oneLine } from "../sink/lines.ts";
 import type { ShardWriter } from "../sink/writer.ts";
+import { readAround } from "./around.ts";
 import { batchRows } from "./memory.ts";
 import { type PageView, Reader } from "./reader.ts";
 import { shardSearches } from "./searches.ts";
@@ -11,6 +13,7 @@ import type { Work } from "./task.ts";
 /** What the resources of a shard go through. */
 export interface Way {
   work: Work;
+  plan: Plan;
   shard: Shard;
   writer: ShardWriter;
   select: Select;
@@ -19,9 +22,16 @@ export interface Way {
   reader: Reader;
 }
 
+/** How reading a shard, or one search of it, ended. */
+export interface Read {
+  /** how many resources fewer the source has shown than its Bundle.total says */
+  short: number;
+  /** some pages could not be had; what of them could be had otherwise is written, the rest told */
+  around: boolean;
+}
+
 /** Follows the pages of the shard's searches and writes what is selected and was not shown before.
- *  @param known further resources that count as shown, by fingerprint
- *  @returns how many resources fewer the source has shown than its Bundle.total says */
+ *  @param known further resources that count as shown, by fingerprint */
 export async function readShard(
   work: Work,
   plan: Plan,
@@ -29,18 +39,18 @@ export async function readShard(
   writer: ShardWriter,
   select: Select,
   known?: (print: string) => boolean,
-): Promise<number> {
+): Promise<Read> {
   const reader = await Reader.open(work.source, work.memory(), {
     type: shard.type,
     till: shard.till,
     key: plan.key,
     members: select.members,
   });
-  const way: Way = { work, shard, writer, select, known, reader };
+  const way: Way = { work, plan, shard, writer, select, known, reader };
   try {
     for (;;) {
-      const missing = await readSearches(way, shardSearches(plan, shard));
-      if (missing !== undefined) return missing;
+      const read = await readSearches(way);
+      if (read) return read;
       // a next link does not live for ever; the shard does
       await writer.restart();
     }
@@ -50,47 +60,61 @@ export async function readShard(
 }
 
 /** @returns undefined when the source does not know a next link any more */
-async function readSearches(way: Way, searches: string[]): Promise<number | undefined> {
-  let missing = 0;
-  for (const [index, first] of searches.entries()) {
+async function readSearches(way: Way): Promise<Read | undefined> {
+  const all: Read = { short: 0, around: false };
+  for (const [index, first] of shardSearches(way.plan, way.shard).entries()) {
     const from = index === 0 ? (way.writer.position.page ?? first) : first;
     const read = await readSearch(way, first, from);
-    if (!read) return undefined;
-    // what was read before a resume was not counted
-    if (from === first && read.total !== undefined) missing += Math.max(0, read.total - read.shown);
+    if (read.end === "expired") return undefined;
+    if (read.end === "stuck") {
+      all.around = true;
+      await readAround(way, index, read.failure);
+      // what was read before a resume was not counted
+    } else if (from === first && read.total !== undefined) all.short += Math.max(0, read.total - read.shown);
   }
-  return missing;
+  return all;
 }
 
-/** Reads one search from the page `from` to its end.
- *  @returns Bundle.total of its first page, and how many resources it has shown; undefined when the source does not know a next link any more */
-export async function readSearch(
-  { work: { source, board, log, signal }, shard, writer, select, known, reader }: Way,
-  first: string,
-  from: string,
-): Promise<{ total: number | undefined; shown: number } | undefined> {
+export type SearchEnd =
+  /** Bundle.total of the first page, and how many resources the pages have shown */
+  | { end: "done"; total: number | undefined; shown: number }
+  /** the source does not know a next link any more */
+  | { end: "expired" }
+  /** a page cannot be had */
+  | { end: "stuck"; failure: PageFailure; shown: number };
+
+/** Reads one search from the page `from` to its end. @param tries of each page */
+export async function readSearch(way: Way, first: string, from: string, tries?: number): Promise<SearchEnd> {
+  const { work, shard, writer, select, known, reader } = way;
+  const { source, board, log, signal } = work;
   const visited = new Set<string>();
   let [total, shown]: [number | undefined, number] = [undefined, 0];
   for (let link: string | undefined = from; link !== undefined; ) {
     signal.throwIfAborted();
     if (visited.has(link)) throw terminal("SourceInconsistent", `the source's next link repeats in a search of ${shard.type}`);
     visited.add(link);
-    const view: PageView | { status: number } = await reader.read(link, [400, 404, 410]);
+    let view: PageView | { status: number };
+    try {
+      view = await reader.read(link, [400, 404, 410], tries);
+    } catch (failure) {
+      if (failure instanceof PageFailure) return { end: "stuck", failure, shown };
+      throw failure;
+    }
     if ("status" in view) {
       if (link === first) throw terminal("SourceInconsistent", `the source refuses a search of ${shard.type} (${view.status})`);
       log.warn({ shard: shard.id, status: view.status }, "the source does not know the next link any more; reading the shard again");
-      return undefined;
+      return { end: "expired" };
     }
     if (link === from) ({ total } = view.table);
     writer.begin(link);
     shown += await writeRows(view, writer, select, known);
-    const { next } = view.table;
+    const { next }: { next: string | undefined } = view.table;
     link = next === undefined ? undefined : source.resolve(next).href;
     await writer.pageDone(link);
     const { checkpointAt, ...counts } = writer.durable;
     board.set(shard.id, shard.type, counts, checkpointAt);
   }
-  return { total, shown };
+  return { end: "done", total, shown };
 }
 
 /** Judges the rows of a page, from where the writer stands, and writes those that are lines: neighbours together.

@@ -9,6 +9,8 @@ import { checkLine, type Expected, type PageTable } from "../scan/table.ts";
 import type { Lines } from "../sink/lines.ts";
 import type { Chain, PageMemory, Slot } from "./memory.ts";
 
+/** Times that a page is tried before it is looked at whether it is the page's own fault. */
+const usualTries = 4;
 /** Next links stand within it where servers write `link` before `entry`, as FHIR orders them. */
 const headBytes = 65_536;
 
@@ -50,8 +52,8 @@ export class Reader {
   }
 
   /** The page at `link`; the one before it is gone. Statuses of `accept` answer `{status}` alone.
-   *  @throws terminal SourceNotFHIR when it is JSON but no Bundle; a page cut short is read again */
-  async read(link: string, accept: number[]): Promise<PageView | { status: number }> {
+   *  @throws PageFailure; terminal SourceNotFHIR when it is JSON but no Bundle */
+  async read(link: string, accept: number[], tries = usualTries): Promise<PageView | { status: number }> {
     const ahead = this.#ahead;
     if (ahead?.link === link) {
       this.#ahead = undefined;
@@ -61,7 +63,7 @@ export class Reader {
     }
     await this.#leaveAhead();
     this.#early = undefined;
-    return this.#fetch(link, this.#current, accept, undefined);
+    return this.#fetch(link, this.#current, accept, tries);
   }
 
   /** Ends what is under way and gives the memory back. */
@@ -81,7 +83,7 @@ export class Reader {
     if (link === undefined || this.#ahead) return;
     this.#early = undefined;
     const abort = new AbortController();
-    const page = this.#fetch(link, this.#other(), [400, 404, 410], abort.signal);
+    const page = this.#fetch(link, this.#other(), [400, 404, 410], usualTries, abort.signal);
     // looked at when the page is asked for
     page.catch(() => {});
     this.#ahead = { link, page, abort };
@@ -95,10 +97,11 @@ export class Reader {
     await ahead?.page.catch(() => {});
   }
 
-  #fetch(link: string, slot: Slot, accept: number[], signal: AbortSignal | undefined): Promise<PageView | { status: number }> {
+  #fetch(link: string, slot: Slot, accept: number[], tries: number, signal?: AbortSignal): Promise<PageView | { status: number }> {
     const body = new SlotBody(slot, this.#memory.memory, (next) => this.#found(next, slot), this.#source.tooLong);
     return this.#source.receive(link, body, (head) => (head.status >= 400 ? { status: head.status } : this.#scan(body, head, slot)), {
       accept,
+      tries,
       ...(signal && { signal }),
     });
   }

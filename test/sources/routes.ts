@@ -101,6 +101,12 @@ function page(site: Site, found: Found, request: string): Answer {
     if (fault.kind === "foreignNext") found.next = `${fault.origin ?? "http://127.0.0.1:9"}/fhir/${found.next!.split("/").at(-1)}`;
     if (fault.kind === "repeatNext") found.next = `${new URL(found.base).origin}${request.slice(request.indexOf(" ") + 1)}`;
   }
+  const { poison } = site.behaviour();
+  if (poison && found.data && found.entries.some(({ id }) => poison.ids.includes(id))) {
+    if (poison.as === 500) return refusal(500, "A resource cannot be rendered", "exception");
+    const body = bundle(found, faults);
+    return { status: 200, body: body.subarray(0, -100), kind: "page" };
+  }
   const headers: { link?: string } = {};
   if (site.behaviour().linkHeader && found.next && !faults.some(({ kind }) => kind === "noNext"))
     headers.link = `<${found.next}>; rel="next"`;

@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+import { readAll, storage } from "../sink/stores.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { Export, linesOf } from "./harness.ts";
+
+const { place } = storage();
+let source: Source;
+let all: string[];
+/** resources that the server cannot render, in three windows */
+let poison: string[];
+before(async () => {
+  source = await startSource();
+  all = [...source.dump().keys()].filter((key) => key.startsWith("Observation/"));
+  poison = [7, 1200, 1201, 4000].map((at) => all[at]!.slice("Observation/".length));
+});
+after(() => source.close());
+afterEach(() => source.set({ poison: { ids: [], as: 500 }, paging: "cursor", ignore: [] }));
+
+const parameters = { export: { types: ["Observation"] }, plan: { shardResources: 1500 }, source: { count: 50 } };
+
+describe("pages that cannot be had", () => {
+  for (const { as, paging } of [
+    { as: 500, paging: "cursor" },
+    { as: "cut", paging: "offset" },
+    { as: 500, paging: "snapshot" },
+  ] as const)
+    test(`a resource that the server cannot render (${as}), ${paging} paging: told, and all others are there once`, async () => {
+      const where = await place("directory");
+      const exported = new Export(where, source.baseURL, parameters);
+      assert.deepEqual((await exported.run("plan")).report.error, undefined);
+      source.set({ poison: { ids: poison, as }, paging });
+      const done = await exported.all();
+      assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, false]);
+      const { lines, doubled, manifest } = await linesOf(await where.open());
+      assert.deepEqual(doubled, []);
+      assert.deepEqual([...lines.keys()].sort(), all.filter((key) => !poison.includes(key.slice(12))).sort());
+      assert.equal(done.report.totals!.errors, poison.length);
+      const told = manifest.error.filter(({ path }) => path.includes("Observation"));
+      assert(told.length > 0);
+      for (const { path } of told) {
+        const text = (await readAll(await where.open(), path))!.toString();
+        assert.match(text, /A page of Observation from \d{4}-\S+Z till \d{4}-\S+Z cannot be had/);
+        assert(!poison.some((id) => text.includes(id)), "no ids");
+      }
+    });
+
+  test("onResourceError: Fail ends the export", async () => {
+    const exported = new Export(await place("directory"), source.baseURL, {
+      ...parameters,
+      export: { ...parameters.export, onResourceError: "Fail" },
+    });
+    assert.deepEqual((await exported.run("plan")).report.error, undefined);
+    source.set({ poison: { ids: poison, as: 500 } });
+    const { code, report } = await exported.run("export");
+    assert.deepEqual([code, report.error?.reason], [64, "SourceInconsistent"]);
+    assert.match(report.error!.message, /A page of Observation .* cannot be had: .*500.*onResourceError: Fail/);
+  });
+
+  test("a source that does not answer at all is waited for", async () => {
+    const exported = new Export(await place("directory"), source.baseURL, parameters);
+    assert.deepEqual((await exported.run("plan")).report.error, undefined);
+    source.inject({ kind: "status", status: 500, times: "always" });
+    const { code, report } = await exported.run("export");
+    source.clearFaults();
+    assert.deepEqual([code, report.error?.reason], [75, "SourceUnreachable"]);
+  });
+
+  test("a source without windows: what stands before the page is there, the rest is told", async () => {
+    const where = await place("directory");
+    const exported = new Export(where, source.baseURL, parameters);
+    source.set({ ignore: ["_lastUpdated"] });
+    assert.deepEqual((await exported.run("plan")).report.error, undefined);
+    source.set({ ignore: ["_lastUpdated"], poison: { ids: [poison[1]!], as: 500 } });
+    const done = await exported.all();
+    assert.deepEqual([done.code, done.report.exact], [0, false]);
+    const { lines, manifest } = await linesOf(await where.open());
+    assert(lines.size > 500 && lines.size <= 1200, String(lines.size));
+    assert(manifest.error.length > 0);
+  });
+});
