@@ -130,7 +130,7 @@ describe("one element", () => {
   });
 
   test("what is not JSON is an error without content", () => {
-    for (const text of ['{"reference":"Patient/a" "x":1,"reference":1}', '{"display":"Patient",}']) {
+    for (const text of ['{"reference":"Patient/a" "x":1,"reference":1}', '{"display":"Patient",}', '{"reference":xPatient/a"b"}']) {
       simd.read(Buffer.from(bundle([`{"id":"o","subject":${text}}`])), expected("Observation", true));
       assert.throws(() => patientsIn(simd.table, 0, "Observation", base), {
         kind: "syntax",

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { build, wasmPath } from "../../src/scan/assembly/build.ts";
+import { nothingExpected } from "../../src/scan/expected.ts";
 import { scanPage } from "../../src/scan/own.ts";
 import * as plainTwin from "../../src/scan/plain.ts";
 import { hasSimd, pickScanner, tableBytes } from "../../src/scan/simd.ts";
@@ -142,6 +143,26 @@ describe("in one memory", () => {
     one.scan(offset, put(text, offset));
     assert.equal(one.count, 3);
     assert.equal(one.handedOver, false);
+  });
+
+  test("likewise with all that is expected of rows: what lies behind is not read as if it went on", () => {
+    const base = `https://x/${"y".repeat(180)}/`;
+    one.expect({ type: "Observation", till: "2030-01-01T00:00:00.000Z", key: "00".repeat(16), members: ["subject"], base });
+    for (const target of ["Patient/a", `${base}Patient/${"x".repeat(64)}`, base, base.slice(0, 20), "Patient/", "Group/a"])
+      for (const behind of ["a", '"', "}", " ", base.slice(20)]) {
+        const text = `{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Observation","id":"a","subject":{"reference":"${target}"}}}]}`;
+        const offset = bytes.length - slack - text.length;
+        put(text, offset);
+        bytes.write(behind.repeat(slack), offset + text.length, slack);
+        one.scan(offset, text.length);
+        assert.equal(one.handedOver, false);
+        const found = one.reference(0, 0);
+        const id = /Patient\/(.+)$/.exec(target)?.[1];
+        assert.equal(typeof found === "string" ? undefined : one.bytes.toString("latin1", found.from, found.to), id);
+        one.prints(0, 1, at);
+        assert.equal(one.plainRows(0, 1), 0);
+      }
+    one.expect(nothingExpected);
   });
 
   test("what lies behind a page is not read as if it belonged to it, nor beyond the memory", () => {

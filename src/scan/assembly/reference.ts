@@ -10,9 +10,10 @@ export function referenceIn(from: usize, to: usize, base: usize): u32 {
   if (load<u8>(at) == 0x7b && isReference((at = space(at + 1))) && load<u8>((at = space(at + 11))) == 0x3a) {
     at = space(at + 1) + 1;
     const length = load<u32>(base) as usize;
-    if (length != 0 && alike(base + 4, at, length)) at += length;
+    const isString = load<u8>(at - 1) == quote;
+    if (length != 0 && at + length < to && alike(base + 4, at, length)) at += length;
     // Patient/
-    if (load<u64>(at) == 0x2f746e6569746150) {
+    if (isString && load<u64>(at) == 0x2f746e6569746150) {
       at += 8;
       let end = at;
       let others = noIdBytes(end);
