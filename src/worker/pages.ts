@@ -45,6 +45,7 @@ export async function readShard(
     till: shard.till,
     key: plan.key,
     members: select.members,
+    base: work.source.base.href,
   });
   const way: Way = { work, plan, shard, writer, select, known, reader };
   try {

@@ -1,6 +1,7 @@
 import type { Cohort, Plan, Shard } from "../contracts.ts";
 import { terminal } from "../failure.ts";
-import { membersOf, patientsIn } from "../fhir/compartment.ts";
+import { isInCompartment, membersOf, PatientSet } from "../fhir/compartment.ts";
+import { ScanError } from "../scan/page.ts";
 import type { PageTable } from "../scan/table.ts";
 import { outcomeLine } from "./outcome.ts";
 import type { Work } from "./task.ts";
@@ -13,7 +14,7 @@ export interface Select {
   /** top-level members of the resource that `plain` looks at */
   members: readonly string[];
   /** of rows that plainly are of the search (PageTable.plainRows); undefined: all of them are lines */
-  plain?: (table: PageTable, row: number) => "line" | "pass";
+  plain?: (table: PageTable, row: number) => Verdict;
   /** of any row */
   any: (table: PageTable, row: number) => Verdict;
   /** what of a resource becomes the line; undefined: all */
@@ -21,7 +22,7 @@ export interface Select {
 }
 
 export function selector({ task, source }: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Select {
-  const patients = cohort && new Set(cohort.patients);
+  const patients = cohort && new PatientSet(cohort.patients);
   const groups = new Set(cohort?.groups);
   const { level, onResourceError } = task.export;
   const { type } = shard;
@@ -38,12 +39,16 @@ export function selector({ task, source }: Work, plan: Plan, shard: Shard, cohor
       ),
     };
   };
-  const inLevel = (table: PageTable, row: number): "line" | "pass" => {
+  const inLevel = (table: PageTable, row: number): Verdict => {
     if (level === "System" || (level === "Patient" && type === "Patient" && !patients)) return "line";
     // other Groups of a member would tell who else is in them
     if (level === "Group" && type === "Group" && !groups.has(table.id(row))) return "pass";
-    for (const id of patientsIn(table, row, type, source.base)) if (!patients || patients.has(id)) return "line";
-    return "pass";
+    try {
+      return isInCompartment(table, row, type, source.base, patients) ? "line" : "pass";
+    } catch (error) {
+      if (error instanceof ScanError) return wrong("a resource that is not JSON");
+      throw error;
+    }
   };
   const isInLevel = level === "System" || (level === "Patient" && type === "Patient" && !patients);
   const keepsFrom = !plan.source.windows && from !== undefined;
