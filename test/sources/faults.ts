@@ -73,6 +73,8 @@ export interface Behaviour {
   closedMetadata?: boolean;
   /** searches see a write only so many ms later: an index that lags */
   lag?: number;
+  /** each page is announced by one without entries, as some servers do whose filters work behind the paging */
+  emptyPages?: boolean;
   /** every page that would hold one of these resources is a 500, or ends too early */
   poison?: { ids: readonly string[]; as: 500 | "cut" };
   /** longest request target, else 414 with a web page as Jetty's; longest form */

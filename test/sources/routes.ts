@@ -97,11 +97,14 @@ function page(site: Site, found: Found, request: string): Answer {
   const applies = (kind: Fault["kind"]) =>
     (found.data && pageKinds.includes(kind)) || (found.next !== undefined && linkKinds.includes(kind));
   const faults = site.faults.take(request, applies);
+  const url = `${new URL(found.base).origin}${request.slice(request.indexOf(" ") + 1)}`;
   for (const fault of faults) {
     if (fault.kind === "foreignNext") found.next = `${fault.origin ?? "http://127.0.0.1:9"}/fhir/${found.next!.split("/").at(-1)}`;
-    if (fault.kind === "repeatNext") found.next = `${new URL(found.base).origin}${request.slice(request.indexOf(" ") + 1)}`;
+    if (fault.kind === "repeatNext") found.next = url;
   }
-  const { poison } = site.behaviour();
+  const { poison, emptyPages } = site.behaviour();
+  if (emptyPages && found.data && !url.includes("_again=1"))
+    return { status: 200, body: bundle({ ...found, entries: [], next: `${url}&_again=1` }, []), kind: "page" };
   if (poison && found.data && found.entries.some(({ id }) => poison.ids.includes(id))) {
     if (poison.as === 500) return refusal(500, "A resource cannot be rendered", "exception");
     const body = bundle(found, faults);

@@ -133,7 +133,7 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
       const asked = {
         method: logged.method,
         path: url.pathname.slice(basePath.length).split("/").filter(Boolean).map(decodeURIComponent),
-        parameters: [...queryOf(logged.url), ...(logged.form ?? [])],
+        parameters: [...queryOf(logged.url), ...(logged.form ?? [])].filter(([name]) => name !== "_again"),
         body,
         strict: /handling\s*=\s*strict/.test(String(request.headers.prefer ?? "")),
         base: `${url.origin}${basePath}`,

@@ -28,6 +28,7 @@ const normal: Behaviour = {
   refuseSort: false,
   unstableOrder: false,
   countError: 0,
+  emptyPages: false,
 };
 afterEach(() => {
   source.set(normal);
@@ -82,6 +83,8 @@ const cases: {
     faults: [{ kind: "shortPage", missing: 3, skip: 12, times: 1, match: "&_sort=" }],
   },
   { name: "a last page that is announced too early, once", faults: [{ kind: "noNext", skip: 14, times: 1, match: "&_sort=" }] },
+  { name: "pages without entries before each page", behaviour: { emptyPages: true } },
+  { name: "next links in the Link header", behaviour: { linkHeader: true } },
   { name: "counts that are estimates", behaviour: { countError: 3 } },
 ];
 
