@@ -9,7 +9,7 @@ import { lookAtTail, newestVersion, type Tail, type Version, versionBefore } fro
 import { readShard } from "./pages.ts";
 import { Rows } from "./reader.ts";
 import { countShard } from "./searches.ts";
-import { selector } from "./select.ts";
+import { endOf, selector } from "./select.ts";
 import type { Work } from "./task.ts";
 
 /** Under constant writes each look finds something newer; what is still open after so many is told instead. */
@@ -110,12 +110,12 @@ async function writeTail(
   }
   let [untold, newer] = [0, 0];
   // without history what is there is newer than transactionTime, and known to be
-  const shard = tail.history ? whole : { ...whole, till: "9999-12-31T23:59:59.999Z" };
-  const select = selector(work, plan, shard, cohort);
+  const end = tail.history ? endOf(plan, work.task) : "9999-12-31T23:59:59.999Z";
+  const select = selector(work, plan, whole, cohort, end);
   const own = new OwnMemory();
   const put = async ({ bytes, entry }: Version, print: string) => {
     const page = Buffer.concat([bundleStart, bytes.subarray(entry.start, entry.end), bundleEnd]);
-    const { table } = own.read(page, { type, till: shard.till, key: plan.key, members: select.members });
+    const { table } = own.read(page, { type, till: end, key: plan.key, members: select.members });
     const verdict = select.any(table, 0);
     if (typeof verdict === "object") return writer.error(verdict.outcome);
     writer.show(wordsOf(print), 0);

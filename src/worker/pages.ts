@@ -7,7 +7,7 @@ import { readAround } from "./around.ts";
 import { batchRows } from "./memory.ts";
 import { type PageView, Reader } from "./reader.ts";
 import { shardSearches } from "./searches.ts";
-import type { Select } from "./select.ts";
+import { endOf, type Select } from "./select.ts";
 import type { Work } from "./task.ts";
 
 /** What the resources of a shard go through. */
@@ -42,7 +42,7 @@ export async function readShard(
 ): Promise<Read> {
   const reader = await Reader.open(work.source, work.memory(), {
     type: shard.type,
-    till: shard.till,
+    till: endOf(plan, work.task),
     key: plan.key,
     members: select.members,
     base: work.source.base.href,

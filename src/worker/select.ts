@@ -1,4 +1,4 @@
-import type { Cohort, Plan, Shard } from "../contracts.ts";
+import type { Cohort, Plan, Shard, Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { isInCompartment, membersOf, PatientSet } from "../fhir/compartment.ts";
 import { ScanError } from "../scan/page.ts";
@@ -21,13 +21,19 @@ export interface Select {
   cut?: (resource: Buffer) => Buffer;
 }
 
-export function selector({ task, source }: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Select {
+/** @param till what they are older than */
+export function selector(
+  { task, source }: Work,
+  plan: Plan,
+  shard: Shard,
+  cohort: Cohort | undefined,
+  till: string = endOf(plan, task),
+): Select {
   const patients = cohort && new PatientSet(cohort.patients);
   const groups = new Set(cohort?.groups);
   const { level, onResourceError } = task.export;
   const { type } = shard;
-  const from = shard.from === undefined ? undefined : Date.parse(shard.from);
-  const [tillText, till] = [shard.till, Date.parse(shard.till)];
+  const since = task.export.since === undefined ? undefined : new Date(task.export.since).toISOString();
   const wrong = (what: string): Verdict => {
     if (onResourceError === "Fail")
       throw terminal("WrongResource", `the source answers a search of ${type} with ${what}; it cannot be exported (onResourceError: Fail)`);
@@ -51,11 +57,10 @@ export function selector({ task, source }: Work, plan: Plan, shard: Shard, cohor
     }
   };
   const isInLevel = level === "System" || (level === "Patient" && type === "Patient" && !patients);
-  const keepsFrom = !plan.source.windows && from !== undefined;
   return {
     members: isInLevel ? [] : membersOf(type),
-    ...((!isInLevel || keepsFrom) && {
-      plain: (table, row) => (keepsFrom && Date.parse(table.lastUpdated(row)!) < from ? "pass" : inLevel(table, row)),
+    ...((!isInLevel || since !== undefined) && {
+      plain: (table, row) => (since !== undefined && table.lastUpdated(row)! < since ? "pass" : inLevel(table, row)),
     }),
     any(table, row) {
       const mode = table.mode(row);
@@ -66,17 +71,24 @@ export function selector({ task, source }: Work, plan: Plan, shard: Shard, cohor
       if (table.id(row) === "") return wrong("a resource without an id");
       const lastUpdated = table.lastUpdated(row);
       // a page kept by the server lists what was in the window then, as it is now: its version as of transactionTime comes with the tail
-      if (isAtLeast(lastUpdated, tillText, till)) return "skip";
+      if (lastUpdated !== undefined && !isBefore(lastUpdated, till)) return "skip";
       // without lastUpdated it cannot be said to be older: it is exported
-      if (keepsFrom && Date.parse(lastUpdated ?? "") < from) return "pass";
+      if (since !== undefined && lastUpdated !== undefined && isBefore(lastUpdated, since)) return "pass";
       return inLevel(table, row);
     },
   };
 }
 
-/** Whether an instant as a server wrote it is not before `bound`. Most write it as we do: then no date needs to be parsed. */
-function isAtLeast(text: string | undefined, boundText: string, bound: number): boolean {
-  if (text === undefined) return false;
-  if (text.length === boundText.length && text.endsWith("Z") && text[19] === ".") return text >= boundText;
-  return Date.parse(text) >= bound;
+/** What the resources of an export are older than. The window of a shard says less: a server that rounds in its index shows some in the window beside
+ *  theirs, and only there. */
+export const endOf = (plan: Plan, { export: { until } }: Task): string =>
+  new Date(
+    Math.min(Date.parse(plan.transactionTime) + 1, until === undefined ? Number.POSITIVE_INFINITY : Date.parse(until)),
+  ).toISOString();
+
+/** @param text an instant as a server wrote it; most write it as we do
+ *  @param bound with milliseconds and Z */
+function isBefore(text: string, bound: string): boolean {
+  if (text.length === bound.length && text.endsWith("Z") && text[19] === ".") return text < bound;
+  return Date.parse(text) < Date.parse(bound);
 }

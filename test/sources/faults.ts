@@ -29,6 +29,10 @@ export type Fault = {
   | { kind: "repeatNext" }
   /** a page lacks its last entries */
   | { kind: "shortPage"; missing?: number }
+  /** a page holds each of its entries twice */
+  | { kind: "doubled" }
+  /** a page begins with the last entries of the page that was asked for before it */
+  | { kind: "overlap" }
   /** the last page is announced too early */
   | { kind: "noNext" }
   /** next links are no longer known (410) */

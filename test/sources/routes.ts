@@ -90,8 +90,11 @@ function next(site: Site, base: string, token: string, request: string): Answer 
   return found ? page(site, found, request) : refusal(410, "This search is no longer known; search again", "expired");
 }
 
-const pageKinds: Fault["kind"][] = ["wrongType", "outcome", "garbage", "shortPage"];
+const pageKinds: Fault["kind"][] = ["wrongType", "outcome", "garbage", "shortPage", "doubled", "overlap"];
 const linkKinds: Fault["kind"][] = ["foreignNext", "repeatNext", "noNext"];
+
+/** the last entries of the page that was answered last */
+const before = new WeakMap<Store, Found["entries"]>();
 
 function page(site: Site, found: Found, request: string): Answer {
   const applies = (kind: Fault["kind"]) =>
@@ -99,9 +102,12 @@ function page(site: Site, found: Found, request: string): Answer {
   const faults = site.faults.take(request, applies);
   const url = `${new URL(found.base).origin}${request.slice(request.indexOf(" ") + 1)}`;
   for (const fault of faults) {
+    if (fault.kind === "doubled") found.entries = [...found.entries, ...found.entries];
+    if (fault.kind === "overlap") found.entries = [...(before.get(site.store) ?? []), ...found.entries];
     if (fault.kind === "foreignNext") found.next = `${fault.origin ?? "http://127.0.0.1:9"}/fhir/${found.next!.split("/").at(-1)}`;
     if (fault.kind === "repeatNext") found.next = url;
   }
+  before.set(site.store, found.entries.slice(-3));
   const { poison, emptyPages } = site.behaviour();
   if (emptyPages && found.data && !url.includes("_again=1"))
     return { status: 200, body: bundle({ ...found, entries: [], next: `${url}&_again=1` }, []), kind: "page" };

@@ -1,0 +1,83 @@
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, test } from "node:test";
+import { readAll, storage } from "../sink/stores.ts";
+import type { Behaviour, Fault } from "../sources/faults.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { Export, linesOf } from "./harness.ts";
+
+const { place } = storage();
+let source: Source;
+let all: string[];
+before(async () => {
+  source = await startSource();
+  all = [...source.dump("Observation").keys()].sort();
+});
+after(() => source.close());
+afterEach(() => {
+  source.set({ noCount: false, alwaysTotal: false, ignore: [] });
+  source.clearFaults();
+});
+
+/** Sources that do not keep to what they say, and do not come round: told, never silently wrong. The export has one window of each type and one chain. */
+const cases: { name: string; faults: Fault[]; behaviour?: Behaviour; exact: boolean; errors?: number; missing?: number; says?: RegExp }[] =
+  [
+    { name: "each resource twice in its page", faults: [{ kind: "doubled", times: "always" }], exact: true },
+    { name: "pages that begin with resources of the page before", faults: [{ kind: "overlap", times: "always" }], exact: true },
+    {
+      name: "a page that always lacks entries: the source counts more than it shows",
+      faults: [{ kind: "shortPage", missing: 3, times: "always", match: "&_sort=" }],
+      exact: false,
+      missing: 3,
+      says: /counts more resources of Observation in the window of shard Observation-0001 than it shows/,
+    },
+    {
+      name: "likewise a source without counts, whose pages say a total",
+      behaviour: { noCount: true },
+      faults: [{ kind: "shortPage", missing: 3, times: "always", match: "&_sort=" }],
+      exact: false,
+      missing: 3,
+      says: /Bundle\.total of Observation counts 3 resources more than its pages show/,
+    },
+    {
+      name: "a body that ends at a JSON boundary, without its next link",
+      faults: [{ kind: "noNext", times: "always", match: "&_sort=" }],
+      exact: false,
+      missing: -1,
+      says: /counts more resources of Observation/,
+    },
+    {
+      name: "resources of another type",
+      faults: [{ kind: "wrongType", times: "always", match: "&_sort=" }],
+      exact: false,
+      errors: 1,
+      says: /answered with a resource of type Basic/,
+    },
+  ];
+
+describe("sources that lie", () => {
+  for (const { name, faults, behaviour, exact, errors = 0, missing = 0, says } of cases)
+    test(name, async () => {
+      const where = await place("directory");
+      const exported = new Export(where, source.baseURL, {
+        export: { types: ["Observation"] },
+        source: { count: 250, share: { requests: 1 } },
+        plan: { shardResources: 100_000 },
+      });
+      source.set(behaviour ?? {});
+      assert.equal((await exported.run("plan")).code, 0);
+      // while it was planned no page said a total: else it would count as counting
+      if (behaviour?.noCount) source.set({ alwaysTotal: true });
+      source.inject(...faults);
+      const done = await exported.all();
+      assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, exact]);
+      const { lines, doubled, manifest } = await linesOf(await where.open());
+      assert.deepEqual(doubled, []);
+      if (missing < 0) assert(lines.size > 0 && lines.size < all.length);
+      else assert.equal(lines.size, all.length - missing);
+      assert.equal(done.report.totals!.errors > 0, errors > 0);
+      const told: string[] = [];
+      for (const { path } of manifest.error) told.push((await readAll(await where.open(), path))!.toString());
+      if (says) assert.match(told.join(""), says);
+      else assert.deepEqual(told, []);
+    });
+});
