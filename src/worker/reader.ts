@@ -115,6 +115,8 @@ export class Reader {
       // it is looked at again, and refused, when the page is there
       return;
     }
+    // a page that is read again names it again
+    if (this.#ahead?.link === link) return;
     this.#early = link;
     if (slot === this.#current) this.#goAhead();
   }
@@ -195,8 +197,10 @@ class SlotBody implements Receiver {
     this.length = 0;
     this.#spilled = headers["content-encoding"] === "gzip";
     if (this.#spilled) this.#spill.start();
-    const next = linkHeaderNext(headers.link);
-    this.#looked = next !== undefined || this.#spilled;
+    // two large pages of one chain at a time would be too many
+    const large = Number(headers["content-length"]) > this.#slot.size;
+    const next = large ? undefined : linkHeaderNext(headers.link);
+    this.#looked = next !== undefined || this.#spilled || large;
     if (next !== undefined) this.#found(next);
   }
 
