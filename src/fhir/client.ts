@@ -34,6 +34,8 @@ export class PageFailure extends FailureError {
 export const maxPageBytes = 256 * 1024 * 1024;
 /** Longer searches go by POST: servers and proxies refuse URLs of 8 kB, some shorter ones. */
 const maxURL = 2000;
+/** what servers say that do not take searches by POST */
+const notPosted = [404, 405, 415, 501];
 const firstDelayMs = 250;
 const maxDelayMs = 20_000;
 // HAPI needed 216 s for one awkward search (reference: real servers); what takes longer is not going to answer
@@ -49,6 +51,7 @@ export class SourceClient {
   readonly #credentials: Credentials;
   readonly #agent: Agent;
   #notBefore = 0;
+  #posts = true;
 
   constructor(source: Task["source"], folder: string, signal: AbortSignal) {
     this.#source = source;
@@ -127,6 +130,20 @@ export class SourceClient {
   async #send(url: URL, authorization: string | undefined, into: Receiver, signal: AbortSignal): Promise<Head> {
     await this.#turn(signal);
     const post = this.#asPost(url);
+    const head = await this.#exchange(url, post, authorization, into, signal);
+    // where searches cannot be posted, most servers still read a long URL
+    if (!post || !notPosted.includes(head.status)) return head;
+    this.#posts = false;
+    return this.#send(url, authorization, into, signal);
+  }
+
+  async #exchange(
+    url: URL,
+    post: { url: URL; form: string } | undefined,
+    authorization: string | undefined,
+    into: Receiver,
+    signal: AbortSignal,
+  ): Promise<Head> {
     try {
       return await exchange(
         this.#agent,
@@ -162,7 +179,7 @@ export class SourceClient {
 
   /** A search of a type whose URL is long, as the POST that means the same (FHIR http, section 3.1.0.9 "search"). */
   #asPost(url: URL): { url: URL; form: string } | undefined {
-    if (url.href.length <= maxURL || url.search === "") return undefined;
+    if (!this.#posts || url.href.length <= maxURL || url.search === "") return undefined;
     if (!/^[A-Z][A-Za-z]+$/.test(url.pathname.slice(this.base.pathname.length))) return undefined;
     return { url: new URL(`${url.origin}${url.pathname}/_search`), form: url.search.slice(1) };
   }
