@@ -5,6 +5,7 @@ import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
 import { type Credentials, credentials } from "./auth.ts";
 import { BrokenAnswer, Collector, exchange, type Head, type Headers, type Receiver } from "./http.ts";
+import { type Outcome, Pace } from "./pace.ts";
 import { connector, tlsHint } from "./tls.ts";
 
 export interface Answer {
@@ -44,13 +45,11 @@ const answerTimeoutMs = 300_000;
 /** The FHIR server as the exporter sees it: GET with the page-level retry, the share of its limits and the error classes of DESIGN sections 5 and 7. */
 export class SourceClient {
   readonly base: URL;
-  /** seconds spent waiting because the source asked for it or the share was used up */
-  throttledMs = 0;
   readonly #source: Task["source"];
   readonly #signal: AbortSignal;
   readonly #credentials: Credentials;
   readonly #agent: Agent;
-  #notBefore = 0;
+  readonly #pace: Pace;
   #posts = true;
 
   constructor(source: Task["source"], folder: string, signal: AbortSignal) {
@@ -58,6 +57,14 @@ export class SourceClient {
     this.#signal = signal;
     this.base = new URL(source.baseURL.replace(/\/*$/, "/"));
     this.#credentials = credentials(source, folder, signal);
+    this.#pace = new Pace({
+      ...source.share,
+      now: () => performance.now(),
+      after: (ms, call) => {
+        const timer = setTimeout(call, ms);
+        return () => clearTimeout(timer);
+      },
+    });
     this.#agent = new Agent({
       connections: Math.max(1, source.share.requests),
       allowH2: false,
@@ -65,6 +72,11 @@ export class SourceClient {
       bodyTimeout: answerTimeoutMs,
       connect: connector(folder),
     });
+  }
+
+  /** milliseconds that requests have waited because the source asked for it, or is slow, or for the requests per second */
+  get throttledMs(): number {
+    return this.#pace.throttledMs;
   }
 
   /** Resolves a link of the source. A page may not send us (and our credentials) elsewhere.
@@ -103,49 +115,52 @@ export class SourceClient {
     let others = 0;
     for (let attempt = 0; ; attempt++) {
       try {
-        return read(this.#judge(await this.#once(url, into, signal), url, options.accept ?? []));
+        return read(this.#judge(await this.#once(url, into, signal, options.tries !== undefined), url, options.accept ?? []));
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
-        const asked = retryAfterMs(error.cause);
+        // of the source, or of its token endpoint
+        const asked = hasHeaders(error.cause) ? retryAfterMs(error.cause) : undefined;
         if (!mayBeThePage(error)) others++;
         else if (attempt - others + 1 >= (options.tries ?? Number.POSITIVE_INFINITY)) throw new PageFailure(error);
         const delay = asked ?? Math.random() * Math.min(maxDelayMs, firstDelayMs * 2 ** attempt);
         if (Date.now() + delay > until)
           throw options.tries && mayBeThePage(error) ? new PageFailure(error) : waiting(error.reason, error.message, error);
-        if (asked !== undefined) this.#notBefore = Math.max(this.#notBefore, Date.now() + asked);
         await sleep(delay, undefined, { signal });
       }
     }
   }
 
-  async #once(url: URL, into: Receiver, signal: AbortSignal): Promise<Head> {
+  async #once(url: URL, into: Receiver, signal: AbortSignal, paged: boolean): Promise<Head> {
     const sent = await this.#credentials.header();
-    const head = await this.#send(url, sent, into, signal);
+    const head = await this.#send(url, sent, into, signal, paged);
     // a token that was revoked early, or a Secret that was rotated a moment ago
     if (head.status !== 401 || !(await this.#credentials.renew(sent))) return head;
-    return this.#send(url, await this.#credentials.header(), into, signal);
+    return this.#send(url, await this.#credentials.header(), into, signal, paged);
   }
 
-  async #send(url: URL, authorization: string | undefined, into: Receiver, signal: AbortSignal): Promise<Head> {
-    await this.#turn(signal);
+  async #send(url: URL, authorization: string | undefined, into: Receiver, signal: AbortSignal, paged: boolean): Promise<Head> {
     const post = this.#asPost(url);
-    const head = await this.#exchange(url, post, authorization, into, signal);
+    const head = await this.#exchange(url, post, authorization, into, signal, paged);
     // where searches cannot be posted, most servers still read a long URL
     if (!post || !notPosted.includes(head.status)) return head;
     this.#posts = false;
-    return this.#send(url, authorization, into, signal);
+    return this.#send(url, authorization, into, signal, paged);
   }
 
+  /** @param paged its latency can be compared with that of others */
   async #exchange(
     url: URL,
     post: { url: URL; form: string } | undefined,
     authorization: string | undefined,
     into: Receiver,
     signal: AbortSignal,
+    paged: boolean,
   ): Promise<Head> {
+    const done = await this.#pace.turn(signal);
+    let outcome: Outcome = { status: 0 };
     try {
-      return await exchange(
+      const head = await exchange(
         this.#agent,
         {
           url: post?.url ?? url,
@@ -165,6 +180,8 @@ export class SourceClient {
         into,
         signal,
       );
+      outcome = { status: head.status, ms: paged ? head.ms : undefined, retryAfterMs: retryAfterMs(head) };
+      return head;
     } catch (error) {
       if (error instanceof FailureError || signal.aborted) throw error;
       const { cause } = error as Error;
@@ -174,6 +191,8 @@ export class SourceClient {
         `the source at ${showURL(this.base)} does not answer (${code}); check ${tlsHint(code) ?? "spec.baseURL of the FhirSource and the network"}`,
         error,
       );
+    } finally {
+      done(outcome);
     }
   }
 
@@ -189,7 +208,7 @@ export class SourceClient {
     const at = showURL(url);
     if (accept.includes(status)) return answer;
     if (status === 408 || status === 429 || status >= 500)
-      throw transient("SourceUnreachable", `the source answers ${status} at ${at}`, { status, retryAfter: answer.headers["retry-after"] });
+      throw transient("SourceUnreachable", `the source answers ${status} at ${at}`, answer);
     if (status === 401 || status === 403)
       throw terminal(
         "SourceUnauthorized",
@@ -204,18 +223,6 @@ export class SourceClient {
       throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
     if (status >= 400) throw terminal("SourceNotFHIR", `the source answers ${status} at ${at}`);
     return answer;
-  }
-
-  /** Waits for this request's turn under requestsPerSecond and under a pause that the source asked for. */
-  async #turn(signal: AbortSignal): Promise<void> {
-    const { perSecond } = this.#source.share;
-    const now = Date.now();
-    const at = Math.max(now, this.#notBefore);
-    if (perSecond) this.#notBefore = at + 1000 / perSecond;
-    if (at > now) {
-      this.throttledMs += at - now;
-      await sleep(at - now, undefined, { signal });
-    }
   }
 
   async close(): Promise<void> {
@@ -235,12 +242,15 @@ export function decoded(body: Buffer, headers: Headers): Buffer {
 
 /** 500, a broken page, an answer that broke off; not 429, 502 to 504 or a network without an answer, which say nothing of the page. */
 function mayBeThePage({ reason, cause }: FailureError): boolean {
-  return reason === "SourceInconsistent" || cause instanceof BrokenAnswer || (cause as { status?: number } | undefined)?.status === 500;
+  return reason === "SourceInconsistent" || cause instanceof BrokenAnswer || (isHead(cause) && cause.status === 500);
 }
 
-function retryAfterMs(cause: unknown): number | undefined {
-  const value = (cause as { retryAfter?: string } | undefined)?.retryAfter;
-  if (!value) return undefined;
+function retryAfterMs({ headers }: Pick<Head, "headers">): number | undefined {
+  const value = headers["retry-after"];
+  if (typeof value !== "string") return undefined;
   const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
+
+const hasHeaders = (cause: unknown): cause is Pick<Head, "headers"> => typeof (cause as Head | undefined)?.headers === "object";
+const isHead = (cause: unknown): cause is Head => typeof (cause as Head | undefined)?.status === "number";

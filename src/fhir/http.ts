@@ -15,6 +15,8 @@ export class BrokenAnswer extends Error {}
 
 export interface Head {
   status: number;
+  /** from the request to this */
+  ms: number;
   headers: Headers;
   /** first byte of the body */
   first: number | undefined;
@@ -31,6 +33,7 @@ export function exchange(
   return new Promise((resolve, reject) => {
     let head: Head | undefined;
     let leave = () => {};
+    const from = performance.now();
     const settle = (end: () => void) => {
       leave();
       end();
@@ -49,7 +52,7 @@ export function exchange(
         onResponseStart(controller, status, headers) {
           // 103 and the like announce the answer
           if (status < 200) return;
-          head = { status, headers, first: undefined };
+          head = { status, headers, first: undefined, ms: performance.now() - from };
           attempt(controller, () => into.start(headers));
         },
         onResponseData(controller, chunk) {

@@ -113,7 +113,7 @@ export class TokenClient {
   #passing({ status, headers }: Said, at: string): void {
     if (status === 408 || status === 429 || status >= 500)
       throw transient("SourceUnreachable", `${at}, where the source's token comes from, answers ${status}`, {
-        retryAfter: headers["retry-after"],
+        headers,
       });
   }
 

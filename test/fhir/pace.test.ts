@@ -1,0 +1,173 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { type Outcome, Pace } from "../../src/fhir/pace.ts";
+
+/** a clock that goes on when it is told to */
+function clock() {
+  let now = 0;
+  let calls: { at: number; call: () => void }[] = [];
+  return {
+    now: () => now,
+    after: (ms: number, call: () => void) => {
+      const one = { at: now + ms, call };
+      calls.push(one);
+      return () => void (calls = calls.filter((other) => other !== one));
+    },
+    async pass(ms: number): Promise<void> {
+      const end = now + ms;
+      for (;;) {
+        await settled();
+        const [next] = calls.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
+        if (!next) break;
+        calls = calls.filter((other) => other !== next);
+        now = Math.max(now, next.at);
+        next.call();
+      }
+      now = end;
+      await settled();
+    },
+  };
+}
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+const never = new AbortController().signal;
+
+/** `count` requests, each of which takes what `answer` says; their times of start */
+function load(pace: Pace, time: ReturnType<typeof clock>, count: number, answer: (index: number, at: number) => Outcome & { ms: number }) {
+  const starts: number[] = [];
+  let [active, most] = [0, 0];
+  const all = Promise.all(
+    Array.from({ length: count }, async (_, index) => {
+      const done = await pace.turn(never);
+      const at = time.now();
+      starts.push(at);
+      most = Math.max(most, ++active);
+      const outcome = answer(index, at);
+      await new Promise<void>((resolve) => time.after(outcome.ms, resolve));
+      active--;
+      done(outcome);
+    }),
+  );
+  return { starts, most: () => most, all };
+}
+
+describe("pace", () => {
+  test("no more requests at a time than the share", async () => {
+    const time = clock();
+    const { starts, most, all } = load(new Pace({ requests: 3, ...time }), time, 10, () => ({ status: 200, ms: 100 }));
+    await time.pass(1000);
+    await all;
+    assert.equal(most(), 3);
+    assert.deepEqual(starts, [0, 0, 0, 100, 100, 100, 200, 200, 200, 300]);
+  });
+
+  test("no more requests a second than the share, without bursts", async () => {
+    const time = clock();
+    const pace = new Pace({ requests: 8, perSecond: 4, ...time });
+    const { starts, all } = load(pace, time, 6, () => ({ status: 200, ms: 10 }));
+    await time.pass(5000);
+    await all;
+    assert.deepEqual(starts, [0, 250, 500, 750, 1000, 1250]);
+    assert.equal(pace.throttledMs, 250 + 500 + 750 + 1000 + 1250);
+  });
+
+  test("a Retry-After holds all of them", async () => {
+    const time = clock();
+    const { starts, all } = load(new Pace({ requests: 2, ...time }), time, 5, (index) =>
+      index === 1 ? { status: 429, ms: 50, retryAfterMs: 2000 } : { status: 200, ms: 100 },
+    );
+    await time.pass(10_000);
+    await all;
+    assert.deepEqual(starts.slice(0, 2), [0, 0]);
+    assert(
+      starts.slice(2).every((at) => at >= 2050),
+      starts.join(),
+    );
+  });
+
+  test("429 and 503 halve what is asked at a time, once for those under way; good answers bring it back, one per round", async () => {
+    const time = clock();
+    const pace = new Pace({ requests: 16, ...time });
+    await runAll(pace, time, 16, { status: 503, ms: 10 });
+    assert.equal(pace.limit, 8);
+    await runAll(pace, time, 8, { status: 429, ms: 10 });
+    assert.equal(pace.limit, 4);
+    await runAll(pace, time, 5, { status: 200, ms: 10 });
+    assert.equal(pace.limit, 5);
+    await runAll(pace, time, 200, { status: 200, ms: 10 });
+    assert.equal(pace.limit, 16);
+    for (let i = 0; i < 10; i++) await runAll(pace, time, 1, { status: 503, ms: 10 });
+    assert.equal(pace.limit, 1, "never none");
+  });
+
+  test("a source that becomes slow under load is asked less; one that is slow for good is asked in full again", async () => {
+    const time = clock();
+    const pace = new Pace({ requests: 16, ...time });
+    // 20 ms alone, and 50 ms more for each request beyond four
+    const answer = (active: number) => ({ status: 200, ms: 20 + 50 * Math.max(0, active - 4) });
+    let active = 0;
+    let stop = false;
+    const limits: number[] = [];
+    const chain = async () => {
+      while (!stop) {
+        const done = await pace.turn(never);
+        const { status, ms } = answer(++active);
+        await new Promise<void>((resolve) => time.after(ms, resolve));
+        active--;
+        done({ status, ms });
+        limits.push(pace.limit);
+      }
+    };
+    await runAll(pace, time, 20, { status: 200, ms: 20 }, 1);
+    const chains = Array.from({ length: 16 }, chain);
+    await time.pass(20_000);
+    const least = Math.min(...limits);
+    assert(least <= 10, `fewer at a time (${least})`);
+    stop = true;
+    await time.pass(5000);
+    await Promise.all(chains);
+
+    const other = new Pace({ requests: 16, ...time });
+    await runAll(other, time, 20, { status: 200, ms: 20 }, 1);
+    await runAll(other, time, 16, { status: 200, ms: 900 }, 16);
+    assert(other.limit < 16);
+    await runAll(other, time, 2000, { status: 200, ms: 900 }, 16);
+    assert.equal(other.limit, 16);
+  });
+
+  test("who stops waiting does not hold the others up", async () => {
+    const time = clock();
+    const pace = new Pace({ requests: 1, ...time });
+    const first = await pace.turn(never);
+    const stop = new AbortController();
+    const second = pace.turn(stop.signal);
+    const third = pace.turn(never);
+    stop.abort(new Error("enough"));
+    await assert.rejects(second, /enough/);
+    first({ status: 200 });
+    (await third)({ status: 200 });
+    await assert.rejects(pace.turn(stop.signal), /enough/);
+  });
+
+  test("an answer that never came frees its place and says nothing", async () => {
+    const time = clock();
+    const pace = new Pace({ requests: 4, ...time });
+    await runAll(pace, time, 40, { status: 0, ms: 5 });
+    assert.equal(pace.limit, 4);
+  });
+});
+
+/** `count` requests, `width` at a time, all answered alike */
+async function runAll(
+  pace: Pace,
+  time: ReturnType<typeof clock>,
+  count: number,
+  outcome: Outcome & { ms: number },
+  width = count,
+): Promise<void> {
+  for (let left = count; left > 0; left -= width) {
+    const { all } = load(pace, time, Math.min(left, width), () => outcome);
+    let done = false;
+    void all.then(() => (done = true));
+    while (!done) await time.pass(outcome.ms);
+  }
+}
