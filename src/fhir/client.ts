@@ -37,6 +37,7 @@ export const maxPageBytes = 256 * 1024 * 1024;
 const maxURL = 2000;
 /** what servers say that do not take searches by POST */
 const notPosted = [404, 405, 415, 501];
+const keptLinks = 256;
 const firstDelayMs = 250;
 const maxDelayMs = 20_000;
 // HAPI needed 216 s for one awkward search (reference: real servers); what takes longer is not going to answer
@@ -51,6 +52,7 @@ export class SourceClient {
   readonly #agent: Agent;
   readonly #pace: Pace;
   #posts = true;
+  readonly #resolved = new Map<string, URL>();
 
   constructor(source: Task["source"], folder: string, signal: AbortSignal) {
     this.#source = source;
@@ -82,6 +84,17 @@ export class SourceClient {
   /** Resolves a link of the source. A page may not send us (and our credentials) elsewhere.
    *  @throws terminal SourceInconsistent */
   resolve(link: string): URL {
+    const known = this.#resolved.get(link);
+    if (known) return known;
+    const url = this.#resolve(link);
+    // a link is looked at when it is seen early, when its page is there, and when it is asked for
+    if (this.#resolved.size >= keptLinks) this.#resolved.clear();
+    this.#resolved.set(link, url);
+    this.#resolved.set(url.href, url);
+    return url;
+  }
+
+  #resolve(link: string): URL {
     const url = new URL(link, this.base);
     if (url.origin !== this.base.origin || !`${url.pathname}/`.startsWith(this.base.pathname))
       throw terminal(
@@ -111,13 +124,13 @@ export class SourceClient {
   async receive<T>(link: string, into: Receiver, read: (head: Head) => T, options: GetOptions = {}): Promise<T> {
     const url = this.resolve(link);
     const until = Date.now() + (options.retrySeconds ?? this.#source.retrySeconds) * 1000;
-    const signal = options.signal ? AbortSignal.any([this.#signal, options.signal]) : this.#signal;
+    const signals = options.signal ? [this.#signal, options.signal] : [this.#signal];
     let others = 0;
     for (let attempt = 0; ; attempt++) {
       try {
-        return read(this.#judge(await this.#once(url, into, signal, options.tries !== undefined), url, options.accept ?? []));
+        return read(this.#judge(await this.#once(url, into, signals, options.tries !== undefined), url, options.accept ?? []));
       } catch (error) {
-        signal.throwIfAborted();
+        for (const signal of signals) signal.throwIfAborted();
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
         // of the source, or of its token endpoint
         const asked = hasHeaders(error.cause) ? retryAfterMs(error.cause) : undefined;
@@ -126,26 +139,26 @@ export class SourceClient {
         const delay = asked ?? Math.random() * Math.min(maxDelayMs, firstDelayMs * 2 ** attempt);
         if (Date.now() + delay > until)
           throw options.tries && mayBeThePage(error) ? new PageFailure(error) : waiting(error.reason, error.message, error);
-        await sleep(delay, undefined, { signal });
+        await sleep(delay, undefined, { signal: AbortSignal.any(signals) });
       }
     }
   }
 
-  async #once(url: URL, into: Receiver, signal: AbortSignal, paged: boolean): Promise<Head> {
+  async #once(url: URL, into: Receiver, signals: readonly AbortSignal[], paged: boolean): Promise<Head> {
     const sent = await this.#credentials.header();
-    const head = await this.#send(url, sent, into, signal, paged);
+    const head = await this.#send(url, sent, into, signals, paged);
     // a token that was revoked early, or a Secret that was rotated a moment ago
     if (head.status !== 401 || !(await this.#credentials.renew(sent))) return head;
-    return this.#send(url, await this.#credentials.header(), into, signal, paged);
+    return this.#send(url, await this.#credentials.header(), into, signals, paged);
   }
 
-  async #send(url: URL, authorization: string | undefined, into: Receiver, signal: AbortSignal, paged: boolean): Promise<Head> {
+  async #send(url: URL, authorization: string | undefined, into: Receiver, signals: readonly AbortSignal[], paged: boolean): Promise<Head> {
     const post = this.#asPost(url);
-    const head = await this.#exchange(url, post, authorization, into, signal, paged);
+    const head = await this.#exchange(url, post, authorization, into, signals, paged);
     // where searches cannot be posted, most servers still read a long URL
     if (!post || !notPosted.includes(head.status)) return head;
     this.#posts = false;
-    return this.#send(url, authorization, into, signal, paged);
+    return this.#send(url, authorization, into, signals, paged);
   }
 
   /** @param paged its latency can be compared with that of others */
@@ -154,10 +167,10 @@ export class SourceClient {
     post: { url: URL; form: string } | undefined,
     authorization: string | undefined,
     into: Receiver,
-    signal: AbortSignal,
+    signals: readonly AbortSignal[],
     paged: boolean,
   ): Promise<Head> {
-    const done = await this.#pace.turn(signal);
+    const done = await this.#pace.turn(...signals);
     let outcome: Outcome = { status: 0 };
     try {
       const head = await exchange(
@@ -178,12 +191,12 @@ export class SourceClient {
           body: post?.form,
         },
         into,
-        signal,
+        signals,
       );
       outcome = { status: head.status, ms: paged ? head.ms : undefined, retryAfterMs: retryAfterMs(head) };
       return head;
     } catch (error) {
-      if (error instanceof FailureError || signal.aborted) throw error;
+      if (error instanceof FailureError || signals.some(({ aborted }) => aborted)) throw error;
       const { cause } = error as Error;
       const code = ((error instanceof BrokenAnswer ? cause : error) as NodeJS.ErrnoException).code ?? (error as Error).name;
       throw transient(

@@ -64,24 +64,12 @@ export class Pace {
     return Math.floor(this.#limit);
   }
 
-  /** Waits for a request's turn. @returns to be called once, when its answer is there or will not come
+  /** Waits for a request's turn, or for one of the signals. @returns to be called once, when its answer is there or will not come
    *  @throws the signal's reason */
-  async turn(signal: AbortSignal): Promise<(outcome: Outcome) => void> {
-    signal.throwIfAborted();
-    await new Promise<void>((resolve, reject) => {
-      const waiting: Waiting = { go: resolve, since: this.#options.now(), throttled: this.#inFlight < this.#options.requests };
-      const leave = () => {
-        this.#queue.splice(this.#queue.indexOf(waiting), 1);
-        reject(signal.reason as Error);
-      };
-      waiting.go = () => {
-        signal.removeEventListener("abort", leave);
-        resolve();
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      this.#queue.push(waiting);
-      this.#admit();
-    });
+  async turn(...signals: AbortSignal[]): Promise<(outcome: Outcome) => void> {
+    for (const signal of signals) signal.throwIfAborted();
+    if (this.#queue.length === 0 && this.#isFree(this.#options.now())) this.#start(this.#options.now());
+    else await this.#wait(signals);
     const from = this.#options.now();
     return (outcome) => {
       this.#inFlight--;
@@ -90,25 +78,51 @@ export class Pace {
     };
   }
 
+  #wait(signals: AbortSignal[]): Promise<void> {
+    return new Promise<void>((resolve, reject) => {
+      const waiting: Waiting = { go: resolve, since: this.#options.now(), throttled: this.#inFlight < this.#options.requests };
+      const leave = () => {
+        this.#queue.splice(this.#queue.indexOf(waiting), 1);
+        forget();
+        reject(signals.find(({ aborted }) => aborted)!.reason as Error);
+      };
+      const forget = () => {
+        for (const signal of signals) signal.removeEventListener("abort", leave);
+      };
+      waiting.go = () => {
+        forget();
+        resolve();
+      };
+      for (const signal of signals) signal.addEventListener("abort", leave);
+      this.#queue.push(waiting);
+      this.#admit();
+    });
+  }
+
+  #isFree(now: number): boolean {
+    return this.#inFlight < this.limit && now >= Math.max(this.#pausedUntil, this.#nextAt);
+  }
+
+  #start(now: number): void {
+    const { perSecond } = this.#options;
+    if (perSecond) this.#nextAt = now + 1000 / perSecond;
+    this.#inFlight++;
+  }
+
   #admit(): void {
     const now = this.#options.now();
-    const { perSecond } = this.#options;
-    while (this.#queue.length > 0 && this.#inFlight < this.limit) {
-      const at = Math.max(this.#pausedUntil, this.#nextAt);
-      if (at > now) {
-        this.#forget?.();
-        this.#forget = this.#options.after(at - now, () => {
-          this.#forget = undefined;
-          this.#admit();
-        });
-        return;
-      }
+    while (this.#queue.length > 0 && this.#isFree(now)) {
       const { go, since, throttled } = this.#queue.shift()!;
       if (throttled) this.#throttledMs += now - since;
-      if (perSecond) this.#nextAt = now + 1000 / perSecond;
-      this.#inFlight++;
+      this.#start(now);
       go();
     }
+    if (this.#queue.length === 0 || this.#inFlight >= this.limit) return;
+    this.#forget?.();
+    this.#forget = this.#options.after(Math.max(this.#pausedUntil, this.#nextAt) - now, () => {
+      this.#forget = undefined;
+      this.#admit();
+    });
   }
 
   #learn({ status, ms, retryAfterMs }: Outcome, from: number): void {

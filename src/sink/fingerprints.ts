@@ -47,8 +47,9 @@ export class ShownResources {
   /** in their order */
   #words = new Uint32Array(wordsPer * 1024);
   #count = 0;
-  /** open addressing: 1 + place in the order, 0 = free */
-  #index = new Uint32Array(4096);
+  /** open addressing, two words each: a part of the fingerprint, and 1 + its place in the order; 0 = free. The part spares a look into the order, which is
+   *  rarely in the caches */
+  #index = new Uint32Array(2 * 4096);
   #segments: string[] = [];
   #stored = 0;
 
@@ -64,23 +65,32 @@ export class ShownResources {
     return this.#segments;
   }
   has(print: string): boolean {
-    return this.#index[this.#find(wordsOf(print), 0)] !== 0;
+    return this.#index[this.#find(wordsOf(print), 0) + 1] !== 0;
   }
   /** @param at of the fingerprint's first word
    *  @returns false when it was there */
   add(words: Uint32Array, at: number): boolean {
     const place = this.#find(words, at);
-    if (this.#index[place] !== 0) return false;
+    if (this.#index[place + 1] !== 0) return false;
     const to = this.#count * wordsPer;
-    if (to === this.#words.length) {
-      const grown = new Uint32Array(this.#words.length * 2);
-      grown.set(this.#words);
-      this.#words = grown;
-    }
-    for (let i = 0; i < wordsPer; i++) this.#words[to + i] = words[at + i]!;
-    this.#index[place] = ++this.#count;
-    if (this.#count * 2 > this.#index.length) this.#rehash();
+    if (to === this.#words.length) this.#grow();
+    const known = this.#words;
+    known[to] = words[at]!;
+    known[to + 1] = words[at + 1]!;
+    known[to + 2] = words[at + 2]!;
+    known[to + 3] = words[at + 3]!;
+    this.#index[place] = words[at + 1]!;
+    this.#index[place + 1] = ++this.#count;
+    if (this.#count * 4 > this.#index.length) this.#rehash();
     return true;
+  }
+
+  /** Adds the `count` fingerprints that lie one after the other from `at` on, up to the first that was there.
+   *  @returns how many were added */
+  addRun(words: Uint32Array, at: number, count: number): number {
+    let added = 0;
+    while (added < count && this.add(words, at + added * wordsPer)) added++;
+    return added;
   }
 
   /** Stores the first `count`. @param nonce of the writer: one that was killed before its checkpoint may have left a segment */
@@ -115,29 +125,33 @@ export class ShownResources {
   #find(words: Uint32Array, at: number): number {
     const index = this.#index;
     const known = this.#words;
-    const mask = index.length - 1;
+    const mask = index.length - 2;
+    const part = words[at + 1]!;
     // a hash already: any of its words will do
-    for (let place = words[at]! & mask; ; place = (place + 1) & mask) {
-      const found = index[place]!;
+    for (let place = (words[at]! << 1) & mask; ; place = (place + 2) & mask) {
+      const found = index[place + 1]!;
       if (found === 0) return place;
+      if (index[place] !== part) continue;
       const from = (found - 1) * wordsPer;
-      if (
-        known[from] === words[at] &&
-        known[from + 1] === words[at + 1] &&
-        known[from + 2] === words[at + 2] &&
-        known[from + 3] === words[at + 3]
-      )
-        return place;
+      if (known[from] === words[at] && known[from + 2] === words[at + 2] && known[from + 3] === words[at + 3]) return place;
     }
+  }
+
+  #grow(): void {
+    const grown = new Uint32Array(this.#words.length * 2);
+    grown.set(this.#words);
+    this.#words = grown;
   }
 
   #rehash(): void {
     this.#index = new Uint32Array(this.#index.length * 2);
-    const mask = this.#index.length - 1;
+    const mask = this.#index.length - 2;
     for (let entry = 0; entry < this.#count; entry++) {
-      let place = this.#words[entry * wordsPer]! & mask;
-      while (this.#index[place] !== 0) place = (place + 1) & mask;
-      this.#index[place] = entry + 1;
+      const from = entry * wordsPer;
+      let place = (this.#words[from]! << 1) & mask;
+      while (this.#index[place + 1] !== 0) place = (place + 2) & mask;
+      this.#index[place] = this.#words[from + 1]!;
+      this.#index[place + 1] = entry + 1;
     }
   }
 }

@@ -139,6 +139,13 @@ export class ShardWriter {
     return true;
   }
 
+  /** Likewise of `count` resources, one after the other, up to the first that was shown before. @returns how many were not */
+  showRun(words: Uint32Array, at: number, count: number): number {
+    const shown = this.#prints.addRun(words, at, count);
+    this.#ahead += shown;
+    return shown;
+  }
+
   /** The resources `from` to `to` - 1 become lines. @returns what must be awaited before anything else, if anything */
   lines(lines: Lines, from: number, to: number): Promise<void> | undefined {
     const at = this.#fill(lines, from, to);

@@ -134,7 +134,13 @@ async function writeRows(
     const plain = table.plainRows(from, Math.min(count, from + batchRows));
     const to = Math.max(plain, from + 1);
     table.prints(from, to, prints);
-    for (let row = from; row < to; row++) {
+    let row = from;
+    // most pages hold nothing but lines that are new
+    if (select.plain === undefined && select.cut === undefined && known === undefined) {
+      row += writer.showRun(words, prints >> 2, plain - from);
+      shown += row - from;
+    }
+    for (; row < to; row++) {
       const verdict = row >= plain ? select.any(table, row) : select.plain === undefined ? "line" : select.plain(table, row);
       const counts = verdict === "line" || verdict === "pass";
       if (counts) shown++;

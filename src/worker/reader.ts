@@ -11,6 +11,8 @@ import type { Chain, PageMemory, Slot } from "./memory.ts";
 
 /** Times that a page is tried before it is looked at whether it is the page's own fault. */
 const usualTries = 4;
+/** 15 us for one resource are 1 % of what 1,000 take */
+const checkEvery = 1000;
 /** Next links stand within it where servers write `link` before `entry`, as FHIR orders them. */
 const headBytes = 65_536;
 
@@ -31,12 +33,15 @@ export class Reader {
   readonly #memory: PageMemory;
   readonly #chain: Chain;
   readonly #expected: Expected;
-  #pages = 0;
+  /** resources since one was; the first page has one */
+  #unchecked = checkEvery;
   /** of slots for which a page was too large */
   readonly #own = new Map<Slot, OwnMemory>();
   #current: Slot;
   #early: string | undefined;
-  #ahead: { link: string; page: Promise<PageView | { status: number }>; abort: AbortController } | undefined;
+  #ahead: { link: string; page: Promise<PageView | { status: number }> } | undefined;
+  /** of what goes ahead */
+  #abort = new AbortController();
 
   private constructor(source: SourceClient, memory: PageMemory, chain: Chain, expected: Expected) {
     this.#source = source;
@@ -82,19 +87,20 @@ export class Reader {
     const link = this.#early;
     if (link === undefined || this.#ahead) return;
     this.#early = undefined;
-    const abort = new AbortController();
-    const page = this.#fetch(link, this.#other(), [400, 404, 410], usualTries, abort.signal);
+    const page = this.#fetch(link, this.#other(), [400, 404, 410], usualTries, this.#abort.signal);
     // looked at when the page is asked for
     page.catch(() => {});
-    this.#ahead = { link, page, abort };
+    this.#ahead = { link, page };
   }
 
   async #leaveAhead(): Promise<void> {
     const ahead = this.#ahead;
+    if (!ahead) return;
     this.#ahead = undefined;
-    ahead?.abort.abort();
+    this.#abort.abort();
+    this.#abort = new AbortController();
     // until then its slot is written to
-    await ahead?.page.catch(() => {});
+    await ahead.page.catch(() => {});
   }
 
   #fetch(link: string, slot: Slot, accept: number[], tries: number, signal?: AbortSignal): Promise<PageView | { status: number }> {
@@ -125,9 +131,7 @@ export class Reader {
     const large = body.finish(headers);
     try {
       const view = large ? this.#large(large, slot) : this.#small(slot, body.length);
-      // the scanner does not look at everything inside a resource, so one of each page is read in full
-      const { table } = view;
-      if (table.count > 0) checkLine(table.resource(this.#pages++ % table.count));
+      this.#check(view.table);
       return view;
     } catch (error) {
       if (!(error instanceof ScanError)) throw error;
@@ -135,6 +139,14 @@ export class Reader {
         throw terminal("SourceNotFHIR", `a search of the source does not give a Bundle: ${error.message}`, error);
       throw transient("SourceInconsistent", `a page of the source is broken: ${error.message}`, error);
     }
+  }
+
+  /** The scanner does not look at everything inside a resource, so one of many is read in full. */
+  #check(table: PageTable): void {
+    this.#unchecked += table.count;
+    if (this.#unchecked < checkEvery || table.count === 0) return;
+    checkLine(table.resource(this.#unchecked % table.count));
+    this.#unchecked = 0;
   }
 
   #small({ table, at }: Slot, length: number): PageView {
