@@ -1,6 +1,6 @@
 import type { FhirExport, FhirExportRun } from "../api/fhirexport.gen.ts";
 import { apiVersion, runLabels, taskName } from "../api/names.ts";
-import { exitCode, type RunSpec } from "../contracts.ts";
+import { exitCode, type RunSpec, workerNodeOptions } from "../contracts.ts";
 
 /** Where a worker finds its Task and the credentials: one projected volume, so that a rotated Secret is seen (a subPath would not). */
 export const taskFolder = "/run/fhir-export";
@@ -103,6 +103,7 @@ function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings
         env: [
           { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
           { name: "FHIR_EXPORT_POD_UID", valueFrom: { fieldRef: { fieldPath: "metadata.uid" } } },
+          { name: "NODE_OPTIONS", value: workerNodeOptions },
           { name: "FHIR_EXPORT_TASK", value: `${taskFolder}/task.json` },
           { name: "FHIR_EXPORT_UID", value: object.metadata.uid ?? "" },
           { name: "FHIR_EXPORT_TERMINATION", value: "/dev/termination-log" },

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { json } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Command, Progress, Report, RunSpec, RunView } from "../contracts.ts";
+import { type Command, type Progress, type Report, type RunSpec, type RunView, workerNodeOptions } from "../contracts.ts";
 import type { Logger } from "../log.ts";
 import { type Child, isAlive, startChild } from "./children.ts";
 import { transaction } from "./database.ts";
@@ -184,6 +184,7 @@ export class Runs {
     // suspended, removed or closing since
     if (run.going || run.end || run.suspend || this.#closing) return this.#ended(run, index, { stopped: true });
     const child = startChild([...this.#options.worker, run.command], {
+      NODE_OPTIONS: workerNodeOptions,
       FHIR_EXPORT_TASK: join(run.folder, "task.json"),
       FHIR_EXPORT_UID: run.owner.uid,
       JOB_COMPLETION_INDEX: String(index.number),

@@ -85,6 +85,7 @@ test("the export Job, whole", () =>
               env: [
                 { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
                 { name: "FHIR_EXPORT_POD_UID", valueFrom: { fieldRef: { fieldPath: "metadata.uid" } } },
+                { name: "NODE_OPTIONS", value: "--max-semi-space-size=1" },
                 { name: "FHIR_EXPORT_TASK", value: "/run/fhir-export/task.json" },
                 { name: "FHIR_EXPORT_UID", value: uid },
                 { name: "FHIR_EXPORT_TERMINATION", value: "/dev/termination-log" },
