@@ -1,0 +1,276 @@
+/** The set-up of a benchmark: source and sink on one core, what is measured on the other. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { type Plan, type Task, workerNodeOptions } from "../src/contracts.ts";
+import { shardSearches } from "../src/worker/searches.ts";
+import { makeAuthority } from "../test/fhir/certificates.ts";
+import { freePort } from "../test/tools/azurite.ts";
+import type { Job } from "./peers.ts";
+import type { SinkOptions } from "./sink.ts";
+import type { SourceOptions } from "./source.ts";
+import type { Usage } from "./usage.ts";
+
+const here = import.meta.dirname;
+const root = join(here, "..");
+const cores = availableParallelism() > 1 && existsSync("/usr/bin/taskset");
+/** The two cores, if this machine can keep processes on one. */
+export const pinned: boolean = cores;
+
+export interface Measured extends Usage {
+  /** from the first request of a page to the last block stored */
+  seconds: number;
+  /** of pages, as sent */
+  pageBytes: number;
+  storedBytes: number;
+  resources: number;
+}
+
+export interface LabOptions {
+  types: Record<string, number>;
+  count: number;
+  chains: number;
+  pretty?: boolean;
+  delay?: number;
+  tls?: boolean;
+  gzip?: boolean;
+  level?: "System" | "Patient";
+  shardResources?: number;
+  blockBytes?: number;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "fhir-export-bench-"));
+process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+let bundle: Promise<string> | undefined;
+
+/** The worker as an image holds it: one file of plain JavaScript, beside the scanner. */
+async function bundled(): Promise<string> {
+  const outdir = join(folder, "bundle");
+  await build({
+    entryPoints: [join(root, "src/main.ts")],
+    outdir,
+    bundle: true,
+    splitting: true,
+    platform: "node",
+    format: "esm",
+    target: "node24",
+    outExtension: { ".js": ".mjs" },
+    logLevel: "error",
+    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+  });
+  copyFileSync(join(root, "src/scan/scan.wasm"), join(outdir, "scan.wasm"));
+  return join(outdir, "main.mjs");
+}
+
+/** A source, a sink and a plan, for as many runs as wanted. */
+export class Lab implements AsyncDisposable {
+  readonly options: LabOptions;
+  readonly #children: ChildProcess[] = [];
+  readonly #folder = mkdtempSync(join(folder, "lab-"));
+  readonly resources: number;
+  #source = "";
+  #sink = "";
+  #plan: Plan | undefined;
+  #environment: Record<string, string> = {};
+
+  private constructor(options: LabOptions) {
+    this.options = options;
+    this.resources = Object.values(options.types).reduce((sum, count) => sum + count, 0);
+  }
+
+  static async open(options: LabOptions): Promise<Lab> {
+    const lab = new Lab(options);
+    await lab.#start();
+    return lab;
+  }
+
+  async #start(): Promise<void> {
+    const { types, count, pretty, delay, tls, gzip, level } = this.options;
+    const authority = tls ? makeAuthority() : undefined;
+    const scheme = tls ? "https" : "http";
+    if (authority) {
+      writeFileSync(join(this.#folder, "ca.crt"), authority.cert);
+      this.#environment = { NODE_EXTRA_CA_CERTS: join(this.#folder, "ca.crt") };
+    }
+    const own = authority?.issue("127.0.0.1");
+    const [sourcePort, sinkPort] = [await freePort(), await freePort()];
+    this.#source = `${scheme}://127.0.0.1:${sourcePort}`;
+    this.#sink = `${scheme}://127.0.0.1:${sinkPort}`;
+    const source: SourceOptions = { port: sourcePort, types, count, pretty: pretty ?? false, delay: delay ?? 0, ...(own && { tls: own }) };
+    const sink: SinkOptions = { port: sinkPort, ...(own && { tls: own }) };
+    await Promise.all([
+      this.#serve("source.ts", { BENCH_SOURCE: JSON.stringify(source) }),
+      this.#serve("sink.ts", { BENCH_SINK: JSON.stringify(sink) }),
+    ]);
+
+    const task: Task = {
+      v: 1,
+      uid: "bench",
+      name: "bench",
+      createdAt: "2026-01-01T00:00:00.000Z",
+      attempt: 1,
+      export: {
+        level: level ?? "System",
+        types: Object.keys(types),
+        gzip: gzip ?? false,
+        maxFileBytes: 1 << 30,
+        onResourceError: "Record",
+      },
+      source: {
+        baseURL: `${this.#source}/fhir`,
+        auth: { kind: "none" },
+        count,
+        settleSeconds: 0,
+        history: false,
+        retrySeconds: 5,
+        share: { requests: this.options.chains },
+      },
+      target: {
+        folder: "export",
+        azureBlob: {
+          accountURL: `${this.#sink}/bench`,
+          container: "bench",
+          createContainer: true,
+          blockBytes: this.#blockBytes,
+          auth: "connectionString",
+        },
+      },
+      plan: { shardResources: this.options.shardResources ?? 25_000, inlineResources: 0, parallelism: 1 },
+    };
+    writeFileSync(join(this.#folder, "task.json"), JSON.stringify(task));
+    for (const name of ["source", "target"]) mkdirSync(join(this.#folder, name));
+    if (authority) writeFileSync(join(this.#folder, "source", "ca.crt"), authority.cert);
+    writeFileSync(join(this.#folder, "target", "connection-string"), this.#connectionString);
+    await this.#run([await this.#worker(), "worker", "plan"], this.#workerEnvironment);
+    const plan = `${this.#sink}/bench/bench/export/_work/plan.json`;
+    this.#plan = JSON.parse((await this.#ask(plan)).toString()) as Plan;
+    // one pod does all of it
+    this.#plan.packages = [this.#plan.packages.flat()];
+    await this.#ask(plan, JSON.stringify(this.#plan));
+  }
+
+  get #blockBytes(): number {
+    return this.options.blockBytes ?? 8 << 20;
+  }
+  get #connectionString(): string {
+    const key = Buffer.alloc(64, 7).toString("base64");
+    return `DefaultEndpointsProtocol=http;AccountName=bench;AccountKey=${key};BlobEndpoint=${this.#sink}/bench;`;
+  }
+  get #workerEnvironment(): Record<string, string> {
+    return {
+      NODE_OPTIONS: workerNodeOptions,
+      FHIR_EXPORT_TASK: join(this.#folder, "task.json"),
+      FHIR_EXPORT_UID: "bench",
+      FHIR_EXPORT_TERMINATION: join(this.#folder, "termination"),
+      FHIR_EXPORT_LOG_LEVEL: "silent",
+      JOB_COMPLETION_INDEX: "0",
+    };
+  }
+  #worker(): Promise<string> {
+    return (bundle ??= bundled());
+  }
+
+  /** Our worker's export command. */
+  async worker(): Promise<Measured> {
+    const measured = await this.#measure([await this.#worker(), "worker", "export"], this.#workerEnvironment);
+    const report = JSON.parse(readFileSync(join(this.#folder, "termination"), "utf8")) as { totals: { resources: number } };
+    if (report.totals.resources !== this.resources) throw new Error(`${report.totals.resources} of ${this.resources} resources`);
+    return measured;
+  }
+
+  /** A peer of peers.ts. */
+  peer(name: "raw" | "careful" | "naive", digest = true): Promise<Measured> {
+    const plan = this.#plan!;
+    const searches = plan.shards.flatMap((shard) => shardSearches(plan, shard)).map((search) => `${this.#source}/fhir/${search}`);
+    const job: Job = {
+      searches,
+      chains: this.options.chains,
+      blockBytes: this.#blockBytes,
+      digest,
+      gzip: this.options.gzip ?? false,
+      connectionString: this.#connectionString,
+      sink: this.#sink,
+    };
+    return this.#measure([join(here, "peers.ts"), name], { NODE_OPTIONS: workerNodeOptions, BENCH_JOB: JSON.stringify(job) });
+  }
+
+  /** All that the last run stored. */
+  async content(run: () => Promise<unknown>): Promise<Buffer> {
+    await this.#ask(`${this.#sink}/keep`);
+    await run();
+    return this.#ask(`${this.#sink}/content`);
+  }
+
+  async #measure(command: string[], environment: Record<string, string>): Promise<Measured> {
+    const keeps = (await this.#stats(this.#sink)).bytes === 0;
+    await this.#ask(`${this.#source}/reset`);
+    if (!keeps) await this.#ask(`${this.#sink}/reset`);
+    const usage = await this.#run(command, environment);
+    const [source, sink] = [await this.#stats(this.#source), await this.#stats(this.#sink)];
+    return {
+      ...usage,
+      seconds: (sink.last! - source.first!) / 1000,
+      pageBytes: source.bytes,
+      storedBytes: sink.bytes,
+      resources: this.resources,
+    };
+  }
+
+  /** On the second core, to its end. */
+  async #run(command: string[], environment: Record<string, string>): Promise<Usage> {
+    const usage = join(this.#folder, "usage.json");
+    const [program, ...args] = onCore(1, [process.execPath, `--import=${join(here, "usage.ts")}`, ...command]);
+    const child = spawn(program!, args, {
+      env: { PATH: process.env.PATH, ...this.#environment, ...environment, BENCH_USAGE: usage },
+      stdio: "inherit",
+    });
+    const [code] = (await once(child, "exit")) as [number | null];
+    if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}`);
+    return JSON.parse(readFileSync(usage, "utf8")) as Usage;
+  }
+
+  /** On the first core, until the lab is closed. */
+  async #serve(file: string, environment: Record<string, string>): Promise<void> {
+    const [program, ...args] = onCore(0, [process.execPath, join(here, file)]);
+    const child = spawn(program!, args, {
+      env: { PATH: process.env.PATH, ...environment },
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
+    this.#children.push(child);
+    await once(child, "message");
+  }
+
+  async #stats(of: string): Promise<{ first?: number; last?: number; bytes: number }> {
+    return JSON.parse((await this.#ask(`${of}/stats`)).toString()) as { first?: number; last?: number; bytes: number };
+  }
+
+  async #ask(url: string, put?: string): Promise<Buffer> {
+    const { Agent, request } = await import("undici");
+    const dispatcher = new Agent({ allowH2: false, connect: { rejectUnauthorized: false } });
+    const answer = await request(url, { dispatcher, method: put === undefined ? "GET" : "PUT", body: put ?? null });
+    const bytes = Buffer.from(await answer.body.arrayBuffer());
+    await dispatcher.close();
+    return bytes;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#children) {
+      child.disconnect();
+      if (child.exitCode === null) await once(child, "exit");
+    }
+  }
+}
+
+const onCore = (core: number, command: string[]) => (cores ? ["taskset", "-c", String(core), ...command] : command);
+
+/** zlib's own rate for gzip of level 1, MB/s of content, on the core where the others are measured. */
+export function bareGzip(lines: Buffer, rounds: number): number {
+  const file = join(folder, "lines");
+  writeFileSync(file, lines);
+  const code = `const z=require("zlib"),b=require("fs").readFileSync(process.argv[1]);const f=performance.now();let n=0;for(let r=0;r<${rounds};r++)for(let at=0;at<b.length;at+=1<<20){z.gzipSync(b.subarray(at,at+(1<<20)),{level:1});n+=Math.min(1<<20,b.length-at)}console.log(n/1000/(performance.now()-f))`;
+  const [program, ...args] = onCore(1, [process.execPath, "-e", code, file]);
+  return Number(spawnSync(program!, args).stdout.toString());
+}

@@ -1,0 +1,200 @@
+/** `npm run bench [-- --json] [--long] [--only NAME]`: how fast the worker is, as ratios to peers in the same run (DESIGN section 13). The machine may be slow or
+ *  busy: rounds are interleaved, and the medians of ratios count. --long exports 10 GB instead of 0.6, to see that memory stays flat. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { parseArgs } from "node:util";
+import { bareGzip, Lab, type LabOptions, type Measured, pinned } from "./lab.ts";
+import { benchScan } from "./scan.ts";
+
+const { values } = parseArgs({
+  options: { json: { type: "boolean" }, long: { type: "boolean" }, only: { type: "string" }, rounds: { type: "string" } },
+});
+const say = (line: string) => (values.json ? console.error(line) : console.log(line));
+const rounds = Number(values.rounds ?? 5);
+const wants = (name: string) => !values.only || name.startsWith(values.only);
+const median = (list: number[]) => list.toSorted((a, b) => a - b)[list.length >> 1]!;
+const round = (value: number, digits = 2) => Number(value.toFixed(digits));
+
+const results: Record<string, number> = {};
+const started = performance.now();
+
+/** resources as they are in a mix: of five one Patient, three Observations, one Encounter */
+const mix = (resources: number) => ({ Patient: resources / 5, Observation: (resources * 3) / 5, Encounter: resources / 5 });
+
+const head = `${"".padEnd(22)}${["MB/s", "resources/s", "CPU s/GB", "RSS MiB"].map((name) => name.padStart(14)).join("")}`;
+function show(name: string, runs: Measured[]): void {
+  const of = (figure: (run: Measured) => number) => median(runs.map(figure));
+  const figures = [
+    of((run) => run.pageBytes / 1e6 / run.seconds).toFixed(0),
+    of((run) => run.resources / run.seconds).toFixed(0),
+    of((run) => run.cpuSeconds / (run.pageBytes / 1e9)).toFixed(2),
+    Math.max(...runs.map((run) => run.rssMiB)).toFixed(0),
+  ];
+  say(`${name.padEnd(22)}${figures.map((figure) => figure.padStart(14)).join("")}`);
+}
+
+/** Medians of the ratios, round by round: what slows one round slows all of its runs. */
+function ratio(key: string, ours: Measured[], theirs: Measured[], bar: number, note = ""): void {
+  const found = median(ours.map((run, i) => theirs[i]!.seconds / run.seconds));
+  results[key] = round(found);
+  say(`  ${key}: ${found.toFixed(2)} (bar ${bar})${note}`);
+}
+
+/** Runs all of `methods` in turn, `times` times. */
+async function interleave<K extends string>(methods: Record<K, () => Promise<Measured>>, times: number): Promise<Record<K, Measured[]>> {
+  const runs = Object.fromEntries(Object.keys(methods).map((name) => [name, [] as Measured[]])) as Record<K, Measured[]>;
+  for (let i = 0; i < times; i++) for (const name of Object.keys(methods) as K[]) runs[name].push(await methods[name]());
+  return runs;
+}
+
+/** Whatever wrote them: as values, since JSON.stringify spells numbers in its own way. */
+function digestOf(lines: Buffer): { resources: number; digest: string } {
+  const all = lines
+    .toString()
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.stringify(JSON.parse(line)))
+    .sort();
+  return { resources: all.length, digest: createHash("sha256").update(all.join("\n")).digest("hex") };
+}
+
+async function checkPeers(options: LabOptions): Promise<void> {
+  await using lab = await Lab.open(options);
+  const ours = digestOf(await lab.content(() => lab.worker()));
+  assert.equal(ours.resources, lab.resources);
+  for (const peer of ["careful", "naive"] as const) assert.deepEqual(digestOf(await lab.content(() => lab.peer(peer))), ours, peer);
+  const pages = (await lab.content(() => lab.peer("raw"))).toString();
+  assert.equal(pages.split('"search":{"mode":"match"}').length - 1, lab.resources);
+  say(`the peers write the same ${ours.resources} resources as the worker`);
+}
+
+const base = { count: 300, chains: 4 };
+
+if (wants("scanner")) {
+  const scanned = benchScan((line) => say(line), 7);
+  results.scannerVsParseCompact = round(scanned.scannerVsParseCompact, 1);
+  results.scannerVsParsePretty = round(scanned.scannerVsParsePretty, 1);
+}
+
+say(
+  `\n4 chains, blocks of 8 MiB, ${pinned ? "source and sink on one core, the worker on the other" : "on all cores: this machine keeps no process on one"}`,
+);
+if (wants("peers")) await checkPeers({ ...base, types: mix(6000), shardResources: 1500 });
+
+if (wants("plain")) {
+  await using lab = await Lab.open({ ...base, types: mix(300_000) });
+  say(`\nplain HTTP\n${head}`);
+  const { worker, raw, bare } = await interleave(
+    { worker: () => lab.worker(), raw: () => lab.peer("raw"), bare: () => lab.peer("raw", false) },
+    rounds,
+  );
+  show("worker", worker);
+  show("raw copy", raw);
+  show("raw copy, no digest", bare);
+  await using small = await Lab.open({ ...base, types: mix(75_000), shardResources: 5000 });
+  const slow = await interleave(
+    {
+      worker: () => small.worker(),
+      careful: () => small.peer("careful"),
+      carefulBare: () => small.peer("careful", false),
+      naive: () => small.peer("naive"),
+      naiveBare: () => small.peer("naive", false),
+    },
+    3,
+  );
+  show("careful JSON.parse", slow.careful);
+  show("careful, no digest", slow.carefulBare);
+  show("naive", slow.naive);
+  show("naive, no digest", slow.naiveBare);
+  ratio(
+    "workerVsRawCopy",
+    worker,
+    raw,
+    0.8,
+    `; without the copy's digest ${median(worker.map((run, i) => bare[i]!.seconds / run.seconds)).toFixed(2)}`,
+  );
+  ratio(
+    "workerVsCarefulParse",
+    slow.worker,
+    slow.careful,
+    5.5,
+    `; without its digest ${median(slow.worker.map((run, i) => slow.carefulBare[i]!.seconds / run.seconds)).toFixed(2)}`,
+  );
+  ratio(
+    "workerVsNaive",
+    slow.worker,
+    slow.naive,
+    8,
+    `; without its digest ${median(slow.worker.map((run, i) => slow.naiveBare[i]!.seconds / run.seconds)).toFixed(2)}`,
+  );
+  results.rssMiB4Chains = round(Math.max(...worker.map(({ rssMiB }) => rssMiB)), 0);
+  say(`  rssMiB4Chains: ${results.rssMiB4Chains} (bar 256)`);
+  results.resourcesPerSecond = round(median(worker.map((run) => run.resources / run.seconds)), 0);
+}
+
+if (wants("tls")) {
+  await using lab = await Lab.open({ ...base, types: mix(150_000), tls: true });
+  say(`\nTLS on both sides\n${head}`);
+  const { worker, raw } = await interleave({ worker: () => lab.worker(), raw: () => lab.peer("raw") }, rounds);
+  show("worker", worker);
+  show("raw copy", raw);
+  ratio("workerVsRawCopyTls", worker, raw, 0.7);
+}
+
+if (wants("pretty")) {
+  await using lab = await Lab.open({ ...base, types: mix(75_000), pretty: true });
+  say(`\npretty pages\n${head}`);
+  const { worker, careful } = await interleave({ worker: () => lab.worker(), careful: () => lab.peer("careful") }, 3);
+  show("worker", worker);
+  show("careful JSON.parse", careful);
+  ratio("workerVsCarefulParsePretty", worker, careful, 5.5);
+}
+
+if (wants("gzip")) {
+  await using lab = await Lab.open({ ...base, types: mix(75_000), gzip: true });
+  say(`\ngzip of level 1\n${head}`);
+  const { worker, raw } = await interleave({ worker: () => lab.worker(), raw: () => lab.peer("raw") }, 3);
+  show("worker", worker);
+  show("raw copy, gzip", raw);
+  ratio("gzipVsRawCopyGzip", worker, raw, 0.85);
+  await using plain = await Lab.open({ ...base, types: mix(6000) });
+  const zlib = bareGzip(await plain.content(() => plain.worker()), 3);
+  // what reading and writing takes beside it, as a part of zlib's own time
+  results.gzipVsZlib = round(median(worker.map((run) => run.pageBytes / 1e6 / run.seconds)) / zlib);
+  say(`  gzipVsZlib: ${results.gzipVsZlib} (pages in, blocks out, against zlib alone with the lines in memory: ${zlib.toFixed(0)} MB/s)`);
+}
+
+if (wants("compartment")) {
+  const types = { Observation: 200_000, Encounter: 50_000 };
+  await using system = await Lab.open({ ...base, types });
+  await using patient = await Lab.open({ ...base, types, level: "Patient" });
+  say(`\nlevel Patient against System, the same lines\n${head}`);
+  const runs = await interleave({ system: () => system.worker(), patient: () => patient.worker() }, rounds);
+  show("System", runs.system);
+  show("Patient", runs.patient);
+  ratio("compartmentVsNone", runs.patient, runs.system, 0.85);
+}
+
+if (wants("chains")) {
+  const options = { count: 100, types: { Observation: 64_000 }, shardResources: 4000, delay: 50 };
+  say(`\npages that take 50 ms\n${head}`);
+  const many: Measured[] = [];
+  await using sixteen = await Lab.open({ ...options, chains: 16 });
+  await using single = await Lab.open({ ...options, chains: 1 });
+  for (let i = 0; i < 3; i++) many.push(await sixteen.worker());
+  const one = await single.worker();
+  show("1 chain", [one]);
+  show("16 chains", many);
+  ratio("chains16Vs1", many, [one, one, one], 14);
+}
+
+if (values.long) {
+  await using lab = await Lab.open({ ...base, types: mix(6_000_000), shardResources: 100_000 });
+  say(`\n10 GB\n${head}`);
+  const run = await lab.worker();
+  show("worker", [run]);
+  results.rssMiB10GB = round(run.rssMiB, 0);
+}
+
+say(`\n${((performance.now() - started) / 1000).toFixed(0)} s`);
+if (values.json) console.log(JSON.stringify(results));

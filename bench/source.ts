@@ -1,0 +1,115 @@
+/** A FHIR server for benchmarks: `node bench/source.ts`, with its options as JSON in BENCH_SOURCE. It makes pages by copying a page that was made once and
+ *  stamping ids and times into it, 3 GB/s, so that it is not what is measured. Windows of _lastUpdated, counts, order and next links are kept; there is no
+ *  history. GET /stats says when the first page was asked for; GET /reset forgets it. */
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
+import { pretty as prettify } from "../test/sources/text.ts";
+import { mixed } from "./pages.ts";
+
+export interface SourceOptions {
+  port: number;
+  /** resources by type; they are a second apart from each other */
+  types: Record<string, number>;
+  count: number;
+  pretty?: boolean;
+  /** ms before each page */
+  delay?: number;
+  tls?: { cert: string; key: string };
+}
+
+const options = JSON.parse(process.env.BENCH_SOURCE!) as SourceOptions;
+const start = Date.parse("2020-01-01T00:00:00.000Z");
+const origin = `http${options.tls ? "s" : ""}://127.0.0.1:${options.port}`;
+const stats = { first: 0, pages: 0, bytes: 0 };
+
+/** A page of `count` resources of a type, without what is around its entries, and where in it ids and times stand. */
+interface Template {
+  bytes: Buffer;
+  ids: number[];
+  times: number[];
+  ends: number[];
+}
+
+const idMark = "00000000-0000-4000-a000-000000000000";
+const timeMark = "2000-01-01T00:00:00.000Z";
+const templates = new Map(Object.keys(options.types).map((type) => [type, makeTemplate(type)]));
+
+function makeTemplate(type: string): Template {
+  const all = JSON.parse(mixed(options.count * 5).compact.toString()) as {
+    entry: { fullUrl: string; resource: { resourceType: string; id: string; meta: { lastUpdated: string } } }[];
+  };
+  const entries = all.entry.filter(({ resource }) => resource.resourceType === type).slice(0, options.count);
+  const template: Template = { bytes: Buffer.alloc(0), ids: [], times: [], ends: [] };
+  const parts: Buffer[] = [];
+  let length = 0;
+  for (let i = 0; i < options.count; i++) {
+    const entry = structuredClone(entries[i % entries.length]!);
+    entry.resource.id = idMark;
+    entry.resource.meta.lastUpdated = timeMark;
+    entry.fullUrl = `${origin}/fhir/${type}/${idMark}`;
+    const text = JSON.stringify(entry);
+    const bytes = Buffer.from((i ? "," : "") + (options.pretty ? prettify(text) : text));
+    // the full URL holds the id, too; the resource's own counts
+    template.ids.push(length + bytes.lastIndexOf(idMark));
+    template.times.push(length + bytes.indexOf(timeMark));
+    parts.push(bytes);
+    length += bytes.length;
+    template.ends.push(length);
+  }
+  template.bytes = Buffer.concat(parts);
+  return template;
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = new URL(request.url!, origin);
+  const json = (value: unknown) => response.writeHead(200, { "content-type": "application/fhir+json" }).end(JSON.stringify(value));
+  if (url.pathname === "/stats") return void json(stats);
+  if (url.pathname === "/reset") return void json(Object.assign(stats, { first: 0, pages: 0, bytes: 0 }));
+  const type = url.pathname.slice("/fhir/".length);
+  if (type === "metadata")
+    return void json({
+      resourceType: "CapabilityStatement",
+      rest: [{ resource: Object.keys(options.types).map((name) => ({ type: name, interaction: [{ code: "search-type" }] })) }],
+    });
+  const total = options.types[type];
+  if (total === undefined) return void response.writeHead(404).end();
+  const { searchParams } = url;
+  let [from, till] = [0, total];
+  for (const value of searchParams.getAll("_lastUpdated")) {
+    const index = Math.min(total, Math.max(0, Math.ceil((Date.parse(value.slice(2)) - start) / 1000)));
+    if (value.startsWith("ge")) from = index;
+    else till = index;
+  }
+  const held = Math.max(0, till - from);
+  if (searchParams.has("_summary")) return void json({ resourceType: "Bundle", type: "searchset", total: held });
+  if (options.delay) await new Promise((resolve) => setTimeout(resolve, options.delay));
+  stats.first ||= performance.timeOrigin + performance.now();
+  const offset = Number(searchParams.get("_offset") ?? 0);
+  const count = Math.min(options.count, Number(searchParams.get("_count") ?? options.count), Math.max(0, held - offset));
+  const self = `${origin}${request.url}`;
+  searchParams.set("_offset", String(offset + count));
+  const links = [
+    { relation: "self", url: self },
+    ...(offset + count < held ? [{ relation: "next", url: `${origin}${url.pathname}?${searchParams}` }] : []),
+  ];
+  const head = Buffer.from(`{"resourceType":"Bundle","type":"searchset","link":${JSON.stringify(links)},"entry":[`);
+  const { bytes, ids, times, ends } = templates.get(type)!;
+  const page = Buffer.allocUnsafe(head.length + (count ? ends[count - 1]! : 0) + 2);
+  head.copy(page);
+  bytes.copy(page, head.length, 0, page.length - head.length - 2);
+  for (let i = 0; i < count; i++) {
+    const number = from + offset + i;
+    page.write(String(number).padStart(12, "0"), head.length + ids[i]! + 24, "latin1");
+    page.write(new Date(start + number * 1000).toISOString(), head.length + times[i]!, "latin1");
+  }
+  page.write("]}", page.length - 2, "latin1");
+  stats.pages++;
+  stats.bytes += page.length;
+  response.writeHead(200, { "content-type": "application/fhir+json", "content-length": page.length }).end(page);
+}
+
+const listener = (request: IncomingMessage, response: ServerResponse) => void answer(request, response);
+const server = options.tls ? createSecureServer(options.tls, listener) : createServer(listener);
+server.keepAliveTimeout = 60_000;
+server.listen(options.port, "127.0.0.1", () => process.send?.("ready"));
+process.on("disconnect", () => process.exit());
