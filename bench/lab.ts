@@ -182,7 +182,7 @@ export class Lab implements AsyncDisposable {
   }
 
   /** A peer of peers.ts. */
-  peer(name: "raw" | "careful" | "naive", digest = true): Promise<Measured> {
+  peer(name: "raw" | "careful" | "naive", { digest = true, exchange = false } = {}): Promise<Measured> {
     const plan = this.#plan!;
     const searches = plan.shards.flatMap((shard) => shardSearches(plan, shard)).map((search) => `${this.#source}/fhir/${search}`);
     const job: Job = {
@@ -190,6 +190,7 @@ export class Lab implements AsyncDisposable {
       chains: this.options.chains,
       blockBytes: this.#blockBytes,
       digest,
+      exchange,
       gzip: this.options.gzip ?? false,
       connectionString: this.#connectionString,
       sink: this.#sink,

@@ -2,7 +2,7 @@
  *  chains, each resource once, lines in blocks of the same size, a SHA-256 of what is stored (unless `digest` is false). They are written as one would
  *  write them with care for the task, and keep no checkpoints.
  *
- *  raw      the pages as they are: undici's dispatcher into a slab, PUT from there. Nothing is looked at but the next link.
+ *  raw      the pages as they are: undici.request, its data into a slab, PUT from there. Nothing is looked at but the next link.
  *  careful  the same, and then JSON.parse of the page, JSON.stringify of each resource, a Set of ids
  *  naive    fetch().json(), lines gathered as strings, the SDK's stageBlock */
 import { createHash } from "node:crypto";
@@ -18,6 +18,8 @@ export interface Job {
   blockBytes: number;
   digest: boolean;
   gzip: boolean;
+  /** receives as the worker does, below undici.request */
+  exchange: boolean;
   /** of the sink */
   connectionString: string;
   sink: string;
@@ -78,7 +80,17 @@ class Blocks {
 }
 
 const headers = { accept: "application/fhir+json" };
-const get = (link: string, into: Receiver) => exchange(source, { url: new URL(link), method: "GET", headers }, into, [never]);
+const get = async (link: string, into: Receiver) => {
+  if (job.exchange) return void (await exchange(source, { url: new URL(link), method: "GET", headers }, into, [never]));
+  const { body } = await request(link, { dispatcher: source, headers });
+  into.start({});
+  await new Promise((resolve, reject) =>
+    body
+      .on("data", (chunk: Buffer) => into.write(chunk))
+      .on("end", resolve)
+      .on("error", reject),
+  );
+};
 
 async function raw(searches: Iterator<string>, chain: number): Promise<void> {
   const blocks = new Blocks(`raw-${chain}`);
