@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 export interface Hapi {
   /** `http://127.0.0.1:PORT/fhir` */
   baseURL: string;
+  pid: number;
   close(): Promise<void>;
 }
 
@@ -61,7 +62,7 @@ export async function startHapi(options: { heap?: string; maxPage?: number } = {
     await close();
     throw error;
   }
-  return { baseURL: `http://127.0.0.1:${port}/fhir`, close };
+  return { baseURL: `http://127.0.0.1:${port}/fhir`, pid: child.pid!, close };
 }
 
 function ready(child: ChildProcess): Promise<void> {
