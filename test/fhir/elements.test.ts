@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { cutResource, elementsToAsk, wantedElements } from "../../src/fhir/elements.ts";
+import { compartmentTable, readExcerpt, tables } from "../tools/spec.ts";
+
+const tagged = { system: "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", code: "SUBSETTED" };
+const tagText = JSON.stringify(tagged);
+const cut = (text: string, ...wanted: string[]) => cutResource(Buffer.from(text), new Set(["id", "meta", ...wanted])).toString();
+
+describe("what is wanted", () => {
+  for (const [name, type, elements, wanted] of [
+    [
+      "unqualified: of all types",
+      "Patient",
+      ["birthDate"],
+      ["id", "meta", "implicitRules", "modifierExtension", "active", "deceased", "link", "birthDate"],
+    ],
+    [
+      "qualified",
+      "Patient",
+      ["Patient.name", "Observation.value"],
+      ["id", "meta", "implicitRules", "modifierExtension", "active", "deceased", "link", "name"],
+    ],
+    [
+      "with what is mandatory",
+      "Observation",
+      ["value[x]"],
+      ["id", "meta", "implicitRules", "modifierExtension", "status", "code", "value"],
+    ],
+    ["only of other types: whole resources", "Encounter", ["Patient.name"], undefined],
+  ] as [string, string, string[], string[] | undefined][])
+    test(name, () => {
+      const found = wantedElements(type, elements);
+      assert.deepEqual(found && [...found].sort(), wanted?.sort());
+    });
+  test("the source is asked for that and for what compartments are found by", () => {
+    assert.equal(elementsToAsk(new Set(["id", "meta", "status", "code"]), ["subject", "code"]), "status,code,subject");
+  });
+});
+
+describe("cutting", () => {
+  for (const [name, text, wanted, line] of [
+    [
+      "what is not wanted goes, the rest stays as it is",
+      '{"resourceType":"Patient","id":"1","meta":{"versionId":"2"},"name":[{"family":"M\\u00fcller"}],"birthDate":"1970-01-01","multipleBirthInteger":1.50}',
+      ["name", "multipleBirth"],
+      `{"resourceType":"Patient","id":"1","meta":{"versionId":"2","tag":[${tagText}]},"name":[{"family":"M\\u00fcller"}],"multipleBirthInteger":1.50}`,
+    ],
+    [
+      "extensions of primitives go with them",
+      '{"resourceType":"Patient","id":"1","meta":{},"_birthDate":{"id":"x"},"_active":{"id":"y"}}',
+      ["birthDate"],
+      `{"resourceType":"Patient","id":"1","meta":{"tag":[${tagText}]},"_birthDate":{"id":"x"}}`,
+    ],
+    [
+      "no meta: behind the id",
+      '{"resourceType":"Basic","id":"1","code":{}}',
+      ["code"],
+      `{"resourceType":"Basic","id":"1","meta":{"tag":[${tagText}]},"code":{}}`,
+    ],
+    ["no meta, the id last", '{"code":{},"id":"1"}', ["code"], `{"code":{},"id":"1","meta":{"tag":[${tagText}]}}`],
+    ["neither id nor type", '{"a":1,"code":{}}', ["code"], `{"meta":{"tag":[${tagText}]},"code":{}}`],
+    ["nothing is left", '{"a":1}', [], `{"meta":{"tag":[${tagText}]}}`],
+    [
+      "other tags stay",
+      '{"id":"1","meta":{"tag":[{"code":"x"}],"source":"s"}}',
+      [],
+      `{"id":"1","meta":{"tag":[{"code":"x"},${tagText}],"source":"s"}}`,
+    ],
+    ["an empty list of tags", '{"id":"1","meta":{"tag":[ ]}}', [], `{"id":"1","meta":{"tag":[${tagText}]}}`],
+    ["tagged already", '{"id":"1","meta":{"tag":[{"code":"SUBSETTED"}]},"a":1}', [], '{"id":"1","meta":{"tag":[{"code":"SUBSETTED"}]}}'],
+    [
+      "white space outside strings goes",
+      '{\n  "id" : "1",\r\n "meta":\t{ "source" : "a b" },\n "code" : { "text" : " x \\" y " }\n}',
+      ["code"],
+      `{"id":"1","meta":{"source":"a b","tag":[${tagText}]},"code":{"text":" x \\" y "}}`,
+    ],
+    [
+      "decoys below the resource's own level",
+      '{"id":"1","meta":{},"contained":[{"id":"2","code":{}}],"code":{"meta":1}}',
+      ["code"],
+      `{"id":"1","meta":{"tag":[${tagText}]},"code":{"meta":1}}`,
+    ],
+    [
+      "names with escapes",
+      '{"id":"1","meta":{},"c\\u006fde":{"x":1}}',
+      ["code"],
+      `{"id":"1","meta":{"tag":[${tagText}]},"c\\u006fde":{"x":1}}`,
+    ],
+    [
+      "a name that only begins alike",
+      '{"id":"1","meta":{},"valueset":1,"valueString":"s"}',
+      ["value"],
+      `{"id":"1","meta":{"tag":[${tagText}]},"valueString":"s"}`,
+    ],
+  ] as [string, string, string[], string][])
+    test(name, () => assert.equal(cut(text, ...wanted), line));
+
+  test("property: as if it was parsed, cut and tagged, in both spellings", () => {
+    const name = fc.constantFrom("resourceType", "id", "meta", "status", "code", "valueString", "valueQuantity", "_status", "text", "name");
+    const value = fc.oneof(fc.jsonValue(), fc.constant({ tag: [{ code: "x" }] }), fc.constant({ tag: [tagged] }), fc.constant({}));
+    fc.assert(
+      fc.property(
+        fc.dictionary(name, value, { noNullPrototype: true }),
+        fc.subarray(["status", "code", "value", "text", "name"]),
+        fc.constantFrom(0, 2),
+        (resource, wanted, indent) => {
+          const line = cut(JSON.stringify(resource, undefined, indent), ...wanted);
+          const keeps = (key: string) =>
+            ["resourceType", "id", "meta"].includes(key) ||
+            [key, key.replace("_", ""), key.startsWith("value") ? "value" : key].some((it) => wanted.includes(it as never));
+          const expected = Object.fromEntries(Object.entries(resource).filter(([key]) => keeps(key)));
+          const meta = expected.meta;
+          const isObject = typeof meta === "object" && meta !== null && !Array.isArray(meta);
+          const tags = isObject && Array.isArray((meta as { tag?: unknown }).tag) ? (meta as { tag: { code?: string }[] }).tag : [];
+          expected.meta = { ...(isObject ? meta : {}), tag: tags.some((it) => it?.code === "SUBSETTED") ? tags : [...tags, tagged] };
+          // -0 is 0 for JSON
+          assert.deepEqual(JSON.parse(line), JSON.parse(JSON.stringify(expected)));
+          assert.equal(line, JSON.stringify(JSON.parse(line)));
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe("data of the specification", () => {
+  const read = async (url: URL) => (await import(url.href, { with: { type: "json" } })).default as unknown;
+  test("the compartment table is what its definitions give", async () => {
+    const table = await read(tables.compartment);
+    assert.equal(JSON.stringify(table), JSON.stringify(compartmentTable(readExcerpt())));
+    assert.equal(Object.keys(table as object).length, 67);
+  });
+  test("so are the mandatory elements", async () => {
+    assert.deepEqual(await read(tables.elements), readExcerpt().elements);
+  });
+});
