@@ -51,6 +51,16 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
       }
     });
 
+  /** A blob of uncommitted blocks only answers 404 to delete and could still be committed (DESIGN section 6). */
+  const discard = async (path: string): Promise<void> => {
+    try {
+      const { etag } = await blob(path).commitBlockList([], { conditions: { ifNoneMatch: "*" } });
+      await blob(path).deleteIfExists({ conditions: { ifMatch: etag! } });
+    } catch (error) {
+      if (!isStatus(error, 409, 412)) throw error;
+    }
+  };
+
   return {
     async prepare() {
       if (!target.createContainer) return;
@@ -64,15 +74,17 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     read,
     create: (path, bytes, type = "application/json") => write(path, bytes, { ifNoneMatch: "*" }, type),
     replace: (path, bytes, etag) => write(path, bytes, { ifMatch: etag }, "application/json"),
-    remove: (path) =>
+    remove: (path, etag) =>
       guard(async () => {
-        if ((await blob(path).deleteIfExists({ deleteSnapshots: "include" })).succeeded) return;
-        // a blob of uncommitted blocks only answers 404 to delete and could still be committed (DESIGN section 6)
         try {
-          await blob(path).commitBlockList([], { conditions: { ifNoneMatch: "*" } });
+          const conditions = etag === undefined ? {} : { conditions: { ifMatch: etag } };
+          if ((await blob(path).deleteIfExists({ deleteSnapshots: "include", ...conditions })).succeeded) return;
         } catch (error) {
-          if (!isStatus(error, 409, 412)) throw error;
+          if (etag !== undefined && isStatus(error, 412)) return;
+          throw error;
         }
+        if (etag !== undefined) return;
+        await discard(path);
         await blob(path).deleteIfExists();
       }),
     async *list(below, { uncommitted = false } = {}) {
@@ -93,7 +105,11 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
           }
         });
         for (const item of page?.segment.blobItems ?? [])
-          yield { path: item.name.slice(prefix.length), size: item.properties.contentLength ?? 0 };
+          yield {
+            path: item.name.slice(prefix.length),
+            size: item.properties.contentLength ?? 0,
+            etag: `"${unquoted(item.properties.etag)}"`,
+          };
         continuationToken = page?.continuationToken;
       } while (continuationToken);
     },
@@ -160,6 +176,8 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
   };
 }
 
+// lists have etags without the quotes that a condition wants
+const unquoted = (etag: string) => etag.replaceAll('"', "");
 const isStatus = (error: unknown, ...statuses: number[]) =>
   error instanceof RestError && error.statusCode !== undefined && statuses.includes(error.statusCode);
 const codeOf = (error: unknown) =>

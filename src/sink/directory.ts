@@ -66,8 +66,14 @@ export function directoryStore(root: string): Store {
         await unlink(generationFile(at(path), mine - 1)).catch(absent(undefined));
         return String(mine);
       }),
-    remove: (path) =>
+    remove: (path, etag) =>
       guard(async () => {
+        if (etag !== undefined) {
+          const { file, generation } = await newest(path);
+          const info = generation > 0 ? await stat(file).catch(absent(undefined)) : undefined;
+          if (info && (etag === String(generation) || etag === tagOf(info))) await rm(file, { force: true });
+          return;
+        }
         for (;;) {
           const { file, generation } = await newest(path);
           if (generation === 0) break;
@@ -85,7 +91,7 @@ export function directoryStore(root: string): Store {
         const start = range?.start ?? 0;
         const end = range?.count === undefined ? undefined : start + range.count - 1;
         const body = createReadStream(file, { start, ...(end !== undefined && { end }), highWaterMark: 1 << 18 });
-        return { body, size: info.size, etag: `"${info.size.toString(16)}-${Math.trunc(info.mtimeMs).toString(16)}"` };
+        return { body, size: info.size, etag: tagOf(info) };
       }),
     blocks: (path): BlockWriter => directoryBlocks(at(path), at(partsFolder), path, guard),
     url: (path) => pathToFileURL(at(path)).href,
@@ -153,6 +159,7 @@ function perWriter(blocks: readonly (readonly [string, number])[], nonceOf: (id:
   return writers;
 }
 
+const tagOf = ({ size, mtimeMs }: { size: number; mtimeMs: number }) => `"${size.toString(16)}-${Math.trunc(mtimeMs).toString(16)}"`;
 const flat = (path: string) => path.replaceAll("/", "+");
 const generationFile = (file: string, generation: number) => (generation > 1 ? `${file}~${generation}` : file);
 const generationOf = (entry: string, name: string) =>
@@ -219,7 +226,7 @@ async function sameBytes(file: string, part: string, total: number): Promise<boo
   return (await digest(file)) === (await digest(part));
 }
 
-async function* walk(base: string, prefix: string): AsyncGenerator<{ path: string; size: number }> {
+async function* walk(base: string, prefix: string): AsyncGenerator<{ path: string; size: number; etag: string }> {
   const seen = new Set<string>();
   let entries: Awaited<ReturnType<typeof readEntries>>;
   try {
@@ -227,21 +234,21 @@ async function* walk(base: string, prefix: string): AsyncGenerator<{ path: strin
   } catch (error) {
     throw fileFailure(error);
   }
-  for (const { path, size } of entries.sort((a, b) => (a.path < b.path ? -1 : 1))) {
+  for (const { path, size, etag } of entries.sort((a, b) => (a.path < b.path ? -1 : 1))) {
     const name = path.replace(/~\d+$/, "");
     if (!name.startsWith(prefix) || seen.has(name)) continue;
     seen.add(name);
-    yield { path: name, size };
+    yield { path: name, size, etag };
   }
 }
 
-async function readEntries(base: string): Promise<{ path: string; size: number }[]> {
-  const found: { path: string; size: number }[] = [];
+async function readEntries(base: string): Promise<{ path: string; size: number; etag: string }[]> {
+  const found: { path: string; size: number; etag: string }[] = [];
   for (const entry of await readdir(base, { withFileTypes: true, recursive: true }).catch(absent([]))) {
     if (!entry.isFile() || entry.name.endsWith(".draft")) continue;
     const file = join(entry.parentPath, entry.name);
     const info = await stat(file).catch(absent(undefined));
-    if (info) found.push({ path: file.slice(base.length + 1).replaceAll(sep, "/"), size: info.size });
+    if (info) found.push({ path: file.slice(base.length + 1).replaceAll(sep, "/"), size: info.size, etag: tagOf(info) });
   }
   return found;
 }

@@ -12,10 +12,11 @@ export interface Store {
   create(path: string, bytes: Uint8Array, contentType?: string): Promise<string | undefined>;
   /** `If-Match`; undefined when it was changed (or removed) since */
   replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined>;
-  /** no error when it is not there; removes uncommitted blocks too */
-  remove(path: string): Promise<void>;
+  /** no error when it is not there; removes uncommitted blocks too. @param etag only what still has it: of `create`, `replace`, `read` for a small object,
+   *  of `list`, `stream` for a large one; blocks stay */
+  remove(path: string, etag?: string): Promise<void>;
   /** every blob below `prefix` ("" = all); `uncommitted`: also blobs (or part files) that were never committed, with size 0 */
-  list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<{ path: string; size: number }>;
+  list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<{ path: string; size: number; etag: string }>;
   /** committed content from `start` on, at most `count` bytes; undefined when there is none */
   stream(path: string, range?: { start: number; count?: number }): Promise<{ body: Readable; size: number; etag: string } | undefined>;
   /** a large object written block by block; it is invisible until commit */

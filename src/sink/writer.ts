@@ -4,7 +4,7 @@ import { transient } from "../failure.ts";
 import { readCheckpoint } from "./checkpoint.ts";
 import { commitClosed, OutputFile } from "./file.ts";
 import { ShownResources } from "./fingerprints.ts";
-import { checkpointPath, contentType, dataPath, errorPath, resultPath } from "./layout.ts";
+import { checkpointPath, contentType, dataPath, dataPrefix, errorPath, resultPath } from "./layout.ts";
 import { LineBuffer, type Lines } from "./lines.ts";
 import type { Slabs } from "./slabs.ts";
 import type { Store } from "./store.ts";
@@ -120,7 +120,9 @@ export class ShardWriter {
     const checkpoint = readCheckpoint(found.bytes, options);
     writer.#etag = found.etag;
     await writer.#restore(checkpoint);
+    const strays = await writer.#files(new Set(checkpoint.done.map(({ name }) => name)));
     await writer.#write();
+    await writer.#remove(strays);
     await writer.#resume(checkpoint);
     return writer;
   }
@@ -225,7 +227,7 @@ export class ShardWriter {
   async restart(): Promise<void> {
     await this.#staging.catch(() => {});
     this.#staging = Promise.resolve();
-    const names = [...this.#done.map((part) => part.name), ...(this.#file ? [this.#file.part.name] : [])];
+    const files = await this.#files(new Set());
     this.#done = [];
     this.#closed = { lines: 0, bytes: 0 };
     this.#file = undefined;
@@ -238,7 +240,21 @@ export class ShardWriter {
     this.#buffer.close();
     this.#at = this.#snapshot();
     await this.#write();
-    for (const name of names) await this.#options.store.remove(name);
+    await this.#remove(files);
+  }
+
+  /** The shard's committed files but those in `known`. Looked for before the checkpoint is written: once that is done they are nobody's, as a commit names
+   *  its file in the checkpoint first. A writer that was killed while it began again has left them. */
+  async #files(known: ReadonlySet<string>): Promise<{ path: string; etag: string }[]> {
+    const { store, shard } = this.#options;
+    const found: { path: string; etag: string }[] = [];
+    for await (const file of store.list(dataPrefix(shard.id))) if (!known.has(file.path)) found.push(file);
+    return found;
+  }
+
+  /** By their tags: a successor of this writer may have files of the same names by now. */
+  async #remove(files: readonly { path: string; etag: string }[]): Promise<void> {
+    for (const { path, etag } of files) await this.#options.store.remove(path, etag);
   }
 
   /** Gives back the memory it holds. Needed once, whatever happened; what was not finished is for a successor. */
