@@ -87,6 +87,8 @@ export interface Shard {
   till: string;
   expected?: number;
   filters?: string[];
+  /** value of `_elements`, where some are asked for and the source takes it */
+  elements?: string;
   /** at Group level by batches: asked for these members of the cohort, indexes [from, to) of Cohort.patients ... */
   members?: [from: number, to: number];
   /** ... by this search parameter of the compartment */

@@ -1,9 +1,12 @@
 import { copyResource } from "../scan/plain.ts";
 import { Walker } from "../scan/walker.ts";
+import choices from "./choice-elements.json" with { type: "json" };
 import mandatory from "./mandatory-elements.json" with { type: "json" };
 
 /** R4 type -> elements of its own level without which it is no valid resource, or means something else (StructureDefinition: min > 0, isModifier). */
 const mandatoryElements: Record<string, string[]> = mandatory;
+/** R4 type -> choice element of its own level -> its names in JSON */
+const choiceElements: Record<string, Record<string, string[]>> = choices;
 
 /** Names of what a resource of `type` keeps; undefined: all of it, since `elements` names only those of other types.
  *  @param elements as in the Bulk Data IG's `_elements`: `name` of all types, or `Type.name`; of the resource's own level only
@@ -16,10 +19,13 @@ export function wantedElements(type: string, elements: readonly string[]): Reado
   );
 }
 
-/** What the source is asked for, as the value of `_elements`: what is wanted, and what we look at.
+/** What the source is asked for, as the value of `_elements`: what is wanted, and what we look at. Choice elements by all their names, as servers differ in
+ *  whether `value` is one for them.
  *  @param looked names of members by which compartments are found */
-export const elementsToAsk = (wanted: ReadonlySet<string>, looked: readonly string[]): string =>
-  [...new Set([...wanted, ...looked])].filter((name) => name !== "id" && name !== "meta").join(",");
+export const elementsToAsk = (type: string, wanted: ReadonlySet<string>, looked: readonly string[]): string =>
+  [...new Set([...wanted, ...looked].flatMap((name) => [name, ...(choiceElements[type]?.[name] ?? [])]))]
+    .filter((name) => name !== "id" && name !== "meta")
+    .join(",");
 
 const subsetted = '{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}';
 

@@ -7,6 +7,8 @@ export interface Search {
   till?: string | undefined;
   /** the part of a typeFilter behind `?`, as written by the user */
   filter?: string | undefined;
+  /** value of `_elements` */
+  elements?: string | undefined;
   count?: number;
   sort?: boolean;
   /** only the number of matches (`_summary=count`; never `_count=0`, which some servers read as "no limit") */
@@ -14,7 +16,7 @@ export interface Search {
 }
 
 /** The search as a URL relative to the source's base. */
-export function searchURL({ type, from, till, filter, count, sort, summary }: Search): string {
+export function searchURL({ type, from, till, filter, elements, count, sort, summary }: Search): string {
   const query: string[] = [];
   if (filter) query.push(...filterParameters(filter).map(([name, value]) => `${encode(name)}=${encode(value)}`));
   if (from) query.push(`_lastUpdated=ge${from}`);
@@ -23,6 +25,7 @@ export function searchURL({ type, from, till, filter, count, sort, summary }: Se
   else {
     if (sort) query.push("_sort=_lastUpdated,_id");
     if (count) query.push(`_count=${count}`);
+    if (elements) query.push(`_elements=${elements}`);
   }
   return query.length ? `${type}?${query.join("&")}` : type;
 }

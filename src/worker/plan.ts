@@ -1,9 +1,12 @@
 import { randomBytes } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import type { Cohort, Plan, Shard, Task, TypeCount } from "../contracts.ts";
 import { terminal } from "../failure.ts";
-import { compartmentTypes } from "../fhir/compartment.ts";
+import type { SourceClient } from "../fhir/client.ts";
+import { compartmentTypes, membersOf } from "../fhir/compartment.ts";
+import { cutResource, elementsToAsk, wantedElements } from "../fhir/elements.ts";
 import { type Capabilities, countMatches, readCapabilities, readClock, readPage } from "../fhir/reads.ts";
-import { ignoredParameters, searchURL } from "../fhir/search.ts";
+import { ignoredParameters, type Search, searchURL } from "../fhir/search.ts";
 import { cohortPath, planPath, shardId } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
 import { resolveGroup } from "./cohort.ts";
@@ -13,6 +16,8 @@ import { cutWindows, packShards } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
+/** resources of each type that are compared, cut by the source and by us */
+const elementsProbe = 50;
 const skewWarningMs = 60_000;
 /** Binary is no resource of bulk data, OperationOutcome and Parameters are only ever generated. */
 const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
@@ -53,9 +58,6 @@ function report({ transactionTime, packages, shards }: Plan): Outcome {
 
 async function makePlan(work: Work): Promise<Plan> {
   const { task, source, log } = work;
-  // never silently whole resources where some elements were asked for
-  if (task.export.elements?.length)
-    throw terminal("UnsupportedParameter", "spec.elements: this version exports whole resources only; leave it out");
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
   const types = chooseTypes(task.export, capabilities);
   const warnings: string[] = [];
@@ -180,6 +182,27 @@ async function probeSort({ source, task }: Work, types: string[]): Promise<boole
   return true;
 }
 
+/** What to ask the source for, as the value of `_elements`: where it takes the parameter, and what it sends then is what is wanted. What it sends too much
+ *  is cut by us. */
+async function askElements(task: Task, source: SourceClient, type: string): Promise<string | undefined> {
+  const wanted = wantedElements(type, task.export.elements ?? []);
+  if (!wanted) return undefined;
+  const elements = elementsToAsk(type, wanted, task.export.level === "System" ? [] : membersOf(type));
+  const lines = async (search: Search) => {
+    const answer = await readPage(source, searchURL({ ...search, count: elementsProbe }), [400, 404, 422, 501]);
+    if (!("page" in answer)) return undefined;
+    const { bytes, page } = answer;
+    return new Map(page.entries.map(({ id, start, end }) => [id, cutResource(bytes.subarray(start, end), wanted).toString()]));
+  };
+  const [cut, whole] = [await lines({ type, elements }), await lines({ type })];
+  if (!cut || !whole) return undefined;
+  for (const [id, line] of whole) if (cut.has(id) && !isSame(cut.get(id)!, line)) return undefined;
+  return elements;
+}
+
+/** as values: a server that cuts may order the members anew */
+const isSame = (a: string, b: string) => a === b || isDeepStrictEqual(JSON.parse(a), JSON.parse(b));
+
 async function planType(
   { task, source }: Work,
   type: string,
@@ -187,6 +210,7 @@ async function planType(
   windows: boolean,
 ): Promise<Shard[]> {
   const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
+  const elements = await askElements(task, source, type);
   const instant = (ms: number) => new Date(ms).toISOString();
   const shard = (number: number, from: number | undefined, till: number, expected?: number): Shard => ({
     id: shardId(type, number),
@@ -196,6 +220,7 @@ async function planType(
     // filters that overlap would be counted twice
     ...(expected !== undefined && filters.length < 2 && { expected }),
     ...(filters.length > 0 && { filters }),
+    ...(elements !== undefined && { elements }),
   });
   const oneChain = () => [shard(1, bounds.from, bounds.till)];
   if (!windows) return oneChain();

@@ -4,10 +4,10 @@ import { countMatches } from "../fhir/reads.ts";
 import { searchURL } from "../fhir/search.ts";
 
 /** The searches that together show what is in a shard, as URLs of their first pages: one per typeFilter. */
-export function shardSearches({ source }: Plan, { type, filters = [], from, till }: Shard): string[] {
+export function shardSearches({ source }: Plan, { type, filters = [], from, till, elements }: Shard): string[] {
   const window = source.windows ? { from, till } : {};
   return (filters.length > 0 ? filters : [undefined]).map((filter) =>
-    searchURL({ type, filter, ...window, count: source.count, sort: source.sort }),
+    searchURL({ type, filter, elements, ...window, count: source.count, sort: source.sort }),
   );
 }
 

@@ -1,6 +1,7 @@
 import type { Cohort, Plan, Shard, Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { isInCompartment, membersOf, PatientSet } from "../fhir/compartment.ts";
+import { cutResource, wantedElements } from "../fhir/elements.ts";
 import { ScanError } from "../scan/page.ts";
 import type { PageTable } from "../scan/table.ts";
 import { outcomeLine } from "./outcome.ts";
@@ -56,9 +57,11 @@ export function selector(
       throw error;
     }
   };
+  const wanted = wantedElements(type, task.export.elements ?? []);
   const isInLevel = level === "System" || (level === "Patient" && type === "Patient" && !patients);
   return {
     members: isInLevel ? [] : membersOf(type),
+    ...(wanted && { cut: (resource: Buffer) => cutResource(resource, wanted) }),
     ...((!isInLevel || since !== undefined) && {
       plain: (table, row) => (since !== undefined && table.lastUpdated(row)! < since ? "pass" : inLevel(table, row)),
     }),

@@ -35,7 +35,8 @@ describe("what is wanted", () => {
       assert.deepEqual(found && [...found].sort(), wanted?.sort());
     });
   test("the source is asked for that and for what compartments are found by", () => {
-    assert.equal(elementsToAsk(new Set(["id", "meta", "status", "code"]), ["subject", "code"]), "status,code,subject");
+    assert.equal(elementsToAsk("Observation", new Set(["id", "meta", "status", "code"]), ["subject", "code"]), "status,code,subject");
+    assert.equal(elementsToAsk("Patient", new Set(["deceased"]), []), "deceased,deceasedBoolean,deceasedDateTime");
   });
 });
 
@@ -134,5 +135,6 @@ describe("data of the specification", () => {
   });
   test("so are the mandatory elements", async () => {
     assert.deepEqual(await read(tables.elements), readExcerpt().elements);
+    assert.deepEqual(await read(tables.choices), readExcerpt().choices);
   });
 });

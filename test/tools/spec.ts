@@ -12,12 +12,15 @@ export interface Excerpt {
   expressions: Record<string, Record<string, string>>;
   /** type -> elements of its own level that are mandatory or modify the meaning of the others */
   elements: Record<string, string[]>;
+  /** type -> choice element of its own level, without [x] -> the names that it has in JSON */
+  choices: Record<string, Record<string, string[]>>;
 }
 
 const excerptPath = new URL("./spec/r4.json", import.meta.url);
 export const tables = {
   compartment: new URL("../../src/fhir/patient-compartment.json", import.meta.url),
   elements: new URL("../../src/fhir/mandatory-elements.json", import.meta.url),
+  choices: new URL("../../src/fhir/choice-elements.json", import.meta.url),
 };
 
 export const readExcerpt = (): Excerpt => JSON.parse(readFileSync(excerptPath, "utf8")) as Excerpt;
@@ -56,7 +59,7 @@ interface Definition {
     kind?: string;
     derivation?: string;
     abstract?: boolean;
-    snapshot?: { element: { path: string; min: number; isModifier?: boolean }[] };
+    snapshot?: { element: { path: string; min: number; isModifier?: boolean; type?: { code: string }[] }[] };
   };
 }
 
@@ -69,13 +72,18 @@ function readSpecification(folder: string): Excerpt {
     for (const type of parameter.base)
       if (compartment[type]?.includes(parameter.code)) (expressions[type] ??= {})[parameter.code] = parameter.expression!;
   const elements: Excerpt["elements"] = {};
+  const choices: Excerpt["choices"] = {};
   for (const { resource: structure } of (read("profiles-resources.json") as { entry: Definition[] }).entry) {
     if (structure.resourceType !== "StructureDefinition" || structure.kind !== "resource" || structure.abstract) continue;
-    elements[structure.type] = structure
-      .snapshot!.element.filter(({ path, min, isModifier }) => path.split(".").length === 2 && (min > 0 || isModifier === true))
-      .map(({ path }) => path.slice(structure.type.length + 1));
+    const own = structure.snapshot!.element.filter(({ path }) => path.split(".").length === 2);
+    const nameOf = (path: string) => path.slice(structure.type.length + 1);
+    elements[structure.type] = own.filter(({ min, isModifier }) => min > 0 || isModifier === true).map(({ path }) => nameOf(path));
+    for (const { path, type = [] } of own.filter((element) => element.path.endsWith("[x]"))) {
+      const name = nameOf(path).slice(0, -3);
+      (choices[structure.type] ??= {})[name] = type.map(({ code }) => name + code[0]!.toUpperCase() + code.slice(1));
+    }
   }
-  return { compartment, expressions, elements };
+  return { compartment, expressions, elements, choices };
 }
 
 /** a line for each type; `npm run fix` does the rest */
@@ -88,6 +96,7 @@ export function writeTables(): void {
   const excerpt = readExcerpt();
   writeFileSync(tables.compartment, render(compartmentTable(excerpt)));
   writeFileSync(tables.elements, render(excerpt.elements));
+  writeFileSync(tables.choices, render(excerpt.choices));
 }
 
 if (import.meta.main) {

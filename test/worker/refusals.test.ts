@@ -57,13 +57,6 @@ const cases: Case[] = [
     message: /spec\.groupId/,
   },
   {
-    name: "elements, which this version cannot cut",
-    export: { elements: ["id"] },
-    code: 64,
-    reason: "UnsupportedParameter",
-    message: /spec\.elements/,
-  },
-  {
     name: "a filter that the source refuses",
     export: { typeFilters: ["Patient?nonsense=1"] },
     code: 64,
