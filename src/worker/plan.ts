@@ -12,7 +12,7 @@ import type { Store } from "../sink/store.ts";
 import { resolveGroup } from "./cohort.ts";
 import { eachParallel } from "./parallel.ts";
 import type { Outcome, Work } from "./task.ts";
-import { cutWindows, packShards } from "./windows.ts";
+import { cutWindows, packageSize, packShards } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
@@ -21,6 +21,13 @@ const elementsProbe = 50;
 const skewWarningMs = 60_000;
 /** Binary is no resource of bulk data, OperationOutcome and Parameters are only ever generated. */
 const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
+
+/** Whether the plan's pod does all of it: the same answer each time it is asked, or a second run would leave half of it to a Job. */
+export function isInline({ shards }: Plan, { plan: { inlineResources } }: Task): boolean {
+  return (
+    shards.every(({ expected }) => expected !== undefined) && shards.reduce((sum, { expected }) => sum + expected!, 0) < inlineResources
+  );
+}
 
 /** Probes source and target, freezes transactionTime, cuts the work into shards and packages and writes plan.json, once. */
 export async function plan(work: Work): Promise<Outcome> {
@@ -80,7 +87,12 @@ async function makePlan(work: Work): Promise<Plan> {
 
   const shards =
     bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, (type) => planType(work, type, bounds, windows && counts))).flat() : [];
-  const { shardResources } = task.plan;
+  const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
+  const size = packageSize(
+    shards.reduce((sum, shard) => sum + cost(shard), 0),
+    task.plan,
+    task.source.share.requests,
+  );
   return {
     v: 1,
     uid: task.uid,
@@ -96,7 +108,7 @@ async function makePlan(work: Work): Promise<Plan> {
     shards,
     key: randomBytes(16).toString("hex"),
     ...(warnings.length > 0 && { warnings }),
-    packages: packShards(shards, (shard) => shard.expected ?? shardResources, shardResources),
+    packages: packShards(shards, cost, size),
   };
 }
 

@@ -53,7 +53,7 @@ export async function openWork(rest: Omit<Work, "store" | "source" | "memory">, 
 
 /** `probe` comes with the probing of sources and targets. */
 export const commands: Partial<Record<Command, () => Promise<WorkerCommand>>> = {
-  plan: async () => (await import("./plan.ts")).plan,
+  plan: async () => (await import("./inline.ts")).planAndSmallExport,
   export: async () => (await import("./export.ts")).exportPackage,
   seal: async () => (await import("./seal.ts")).seal,
   purge: async () => (await import("./purge.ts")).purge,

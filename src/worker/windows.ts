@@ -62,7 +62,8 @@ function merge(leaves: readonly Window[], max: number): Window[] {
 
 const nextPowerOfTwo = (value: number) => 2 ** Math.ceil(Math.log2(Math.max(1, value)));
 
-/** Shares shards out to packages, one per completion index: small shards share one, a package holds about `size` resources.
+/** Shares shards out to packages, one per completion index: as many as hold `size` resources each, evenly (the largest shard first, always to the package
+ *  that holds least). What a package holds stays in the order of the shards.
  *  @param cost resources, as far as known */
 export function packShards<T extends { id: string }>(
   shards: readonly T[],
@@ -70,20 +71,33 @@ export function packShards<T extends { id: string }>(
   size: number,
   maxPackages = 10_000,
 ): string[][] {
-  const total = shards.reduce((sum, shard) => sum + cost(shard), 0);
-  for (let limit = Math.max(size, Math.ceil(total / maxPackages)); ; limit *= 2) {
-    const packages: string[][] = [];
-    let held = Number.POSITIVE_INFINITY;
-    for (const shard of shards) {
-      if (held + cost(shard) > limit) {
-        packages.push([]);
-        held = 0;
-      }
-      packages.at(-1)!.push(shard.id);
-      held += cost(shard);
+  const costs = shards.map(cost);
+  const total = costs.reduce((sum, one) => sum + one, 0);
+  // an export of nothing has one package, too: the Job behind it needs a completion
+  const count = Math.max(1, Math.min(maxPackages, shards.length, Math.ceil(total / size)));
+  const packages = Array.from({ length: count }, (_, index) => ({ index, held: 0, shards: [] as number[] }));
+  // the one that holds least is always the first
+  const queue = packages.slice();
+  for (const shard of [...costs.keys()].sort((a, b) => costs[b]! - costs[a]! || a - b)) {
+    const least = queue.shift()!;
+    least.shards.push(shard);
+    least.held += costs[shard]!;
+    let [low, high] = [0, queue.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const other = queue[middle]!;
+      if (other.held < least.held || (other.held === least.held && other.index < least.index)) low = middle + 1;
+      else high = middle;
     }
-    // an export of nothing has one package, too: the Job behind it needs a completion
-    if (packages.length === 0) return [[]];
-    if (packages.length <= maxPackages) return packages;
+    queue.splice(low, 0, least);
   }
+  return packages.map((one) => one.shards.sort((a, b) => a - b).map((shard) => shards[shard]!.id));
 }
+
+/** Resources of a package: a worker reads as many shards at a time as its share has requests, so it gets as many, unless pods would be left without.
+ *  @param total of the export, as far as known */
+export const packageSize = (
+  total: number,
+  { shardResources, parallelism }: { shardResources: number; parallelism: number },
+  requests: number,
+): number => Math.min(shardResources * Math.max(1, requests), Math.max(shardResources, Math.ceil(total / parallelism)));

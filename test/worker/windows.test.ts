@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { cutWindows, packShards } from "../../src/worker/windows.ts";
+import { cutWindows, packageSize, packShards } from "../../src/worker/windows.ts";
 
 const till = Date.parse("2026-01-01T00:00:00Z");
 const countOf = (times: number[]) => async (from: number | undefined, to: number) =>
@@ -11,7 +11,7 @@ describe("cutting windows", () => {
   test("property: windows cover the data once, in order, and hold what they say; only one millisecond may hold more than the bound", async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.oneof(fc.integer({ min: -5, max: till + 5 }), fc.constant(1_600_000_000_000)), { maxLength: 60 }),
+        fc.array(fc.oneof(fc.integer({ min: 0, max: till + 5 }), fc.constant(1_600_000_000_000)), { maxLength: 60 }),
         fc.integer({ min: 1, max: 20 }),
         async (times, max) => {
           const inside = times.filter((time) => time < till);
@@ -62,8 +62,33 @@ describe("packing shards", () => {
   const shards = (...costs: number[]) => costs.map((cost, index) => ({ id: `S-${index}`, cost }));
   const pack = (costs: number[], size: number, max?: number) => packShards(shards(...costs), ({ cost }) => cost, size, max);
 
-  test("small ones share a package, large ones do not", () => {
-    assert.deepEqual(pack([10, 20, 90, 60, 30], 100), [["S-0", "S-1"], ["S-2"], ["S-3", "S-4"]]);
+  test("as many as hold what they should, evenly", () => {
+    assert.deepEqual(pack([10, 20, 90, 60, 30], 100), [["S-2"], ["S-3"], ["S-0", "S-1", "S-4"]]);
+    assert.deepEqual(pack([50, 50, 50, 50], 100), [
+      ["S-0", "S-2"],
+      ["S-1", "S-3"],
+    ]);
+  });
+  test("property: each shard once, no package above twice another unless a single shard is", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 200 }),
+        fc.integer({ min: 50, max: 400 }),
+        (costs, size) => {
+          const packages = pack(costs, size);
+          assert.deepEqual(packages.flat().sort(), costs.map((_, index) => `S-${index}`).sort());
+          const held = packages.map((one) => one.reduce((sum, id) => sum + costs[Number(id.slice(2))]!, 0));
+          // the largest shard first: at most a third above the average, or one shard (Graham 1969)
+          const average = costs.reduce((sum, cost) => sum + cost, 0) / packages.length;
+          assert(Math.max(...held) <= Math.max(average * (4 / 3), average + Math.max(...costs)));
+        },
+      ),
+    );
+  });
+  test("a worker gets as many shards as it reads at a time, unless pods were left without", () => {
+    const size = (total: number, parallelism: number, requests: number) =>
+      packageSize(total, { shardResources: 100, parallelism }, requests);
+    assert.deepEqual([size(10_000, 4, 4), size(1000, 4, 4), size(300, 4, 4), size(10_000, 4, 1)], [400, 250, 100, 100]);
   });
   test("no shards are one empty package", () => assert.deepEqual(pack([], 100), [[]]));
   test("never more packages than a Job may have indexes", () => {

@@ -1,0 +1,20 @@
+import { manifestPath } from "../sink/layout.ts";
+import { exportPackage } from "./export.ts";
+import { isInline, plan, readPlan } from "./plan.ts";
+import { seal } from "./seal.ts";
+import type { Outcome, Work } from "./task.ts";
+
+/** The plan command: plans, and of a small export does the rest, too, by the same code and as resumable (DESIGN section 5): a Job each for the packages and
+ *  the seal would take longer than the export. Then it reports no packages, and the seal's totals. */
+export async function planAndSmallExport(work: Work): Promise<Outcome> {
+  const planned = await plan(work);
+  const made = await readPlan(work.store, work.task.uid);
+  if (!made || !isInline(made, work.task)) return planned;
+  // sealed before: what the packages left in the working folder is gone
+  if (!(await work.store.read(manifestPath)))
+    for (const index of made.packages.keys()) {
+      work.signal.throwIfAborted();
+      await exportPackage({ ...work, index });
+    }
+  return { ...(await seal(work)), packages: 0 };
+}
