@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { RestError } from "@azure/storage-blob";
 import { FailureError, terminal, waiting } from "../failure.ts";
 import { type AzureBlob, openAccount } from "./azure-account.ts";
+import { workPrefix } from "./layout.ts";
 import type { BlockWriter, Store } from "./store.ts";
 
 /** Block blobs of one export in one container, below `folder`. @param secrets folder that holds `target/{connection-string,sas-token}` */
@@ -51,7 +52,7 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
       }
     });
 
-  /** A blob of uncommitted blocks only answers 404 to delete and could still be committed (DESIGN section 6). */
+  /** A blob of uncommitted blocks only answers 404 to delete and could still be committed (DESIGN section 6); the emulator deletes it, but not the blocks. */
   const discard = async (path: string): Promise<void> => {
     try {
       const { etag } = await blob(path).commitBlockList([], { conditions: { ifNoneMatch: "*" } });
@@ -76,17 +77,19 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     replace: (path, bytes, etag) => write(path, bytes, { ifMatch: etag }, "application/json"),
     remove: (path, etag) =>
       guard(async () => {
-        try {
-          const conditions = etag === undefined ? {} : { conditions: { ifMatch: etag } };
-          if ((await blob(path).deleteIfExists({ deleteSnapshots: "include", ...conditions })).succeeded) return;
-        } catch (error) {
-          if (etag !== undefined && isStatus(error, 412)) return;
-          throw error;
+        if (etag === undefined) {
+          // working files are written whole
+          if (!path.startsWith(workPrefix)) await discard(path);
+          await blob(path).deleteIfExists({ deleteSnapshots: "include" });
+          return;
         }
-        if (etag !== undefined) return;
-        await discard(path);
-        await blob(path).deleteIfExists();
+        try {
+          await blob(path).deleteIfExists({ deleteSnapshots: "include", conditions: { ifMatch: etag } });
+        } catch (error) {
+          if (!isStatus(error, 412)) throw error;
+        }
       }),
+    discard: (path) => guard(() => discard(path)),
     async *list(below, { uncommitted = false } = {}) {
       const options = { prefix: prefix + below, includeUncommitedBlobs: uncommitted };
       let continuationToken: string | undefined;

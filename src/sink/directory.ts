@@ -82,6 +82,10 @@ export function directoryStore(root: string): Store {
         for (const part of await parts(at(partsFolder), path)) await rm(part, { force: true });
         await pruneEmpty(dirname(at(path)), base);
       }),
+    discard: (path) =>
+      guard(async () => {
+        for (const part of await parts(at(partsFolder), path)) await rm(part, { force: true });
+      }),
     list: (prefix) => walk(base, prefix),
     stream: (path, range) =>
       guard(async () => {
@@ -133,8 +137,8 @@ function directoryBlocks(file: string, folder: string, path: string, guard: <T>(
         let part = partOf(writers[0]![0]);
         const whole = writers.length === 1 && (await stat(part).catch(absent(undefined)))?.size === total;
         if (!whole && (await stat(file).catch(absent(undefined))) === undefined) {
-          part = partOf(`${nonceOf(blocks.at(-1)![0])}+`);
-          await rm(part, { force: true });
+          // of its own: another writer may be at the same
+          part = partOf(`${randomBytes(8).toString("hex")}+`);
           await concatenate(
             writers.map(([nonce, bytes]) => [partOf(nonce), bytes]),
             part,
@@ -209,6 +213,9 @@ async function concatenate(sources: [file: string, bytes: number][], target: str
       }
     }
     await out.sync();
+  } catch (error) {
+    await rm(target, { force: true });
+    throw error;
   } finally {
     await out.close();
   }

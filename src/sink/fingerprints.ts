@@ -1,4 +1,5 @@
 import { printer } from "../scan/print.ts";
+import type { Claim } from "./claim.ts";
 import { fingerprintPath } from "./layout.ts";
 import type { Store } from "./store.ts";
 
@@ -93,13 +94,14 @@ export class ShownResources {
     return added;
   }
 
-  /** Stores the first `count`. @param nonce of the writer: one that was killed before its checkpoint may have left a segment */
-  async store(count: number, nonce: string): Promise<void> {
+  /** Stores the first `count`. @param nonce of the writer: one that was killed before its checkpoint may have left a segment
+   *  @param put writes an object */
+  async store(count: number, nonce: string, put: Claim["put"]): Promise<void> {
     if (count <= this.#stored) return;
     const name = fingerprintPath(this.#shard, this.#stored, nonce);
     // a copy: the words may move while they are sent
     const fresh = this.#words.slice(this.#stored * wordsPer, count * wordsPer);
-    await this.#store.create(name, Buffer.from(fresh.buffer), "application/octet-stream");
+    await put(name, Buffer.from(fresh.buffer), "application/octet-stream");
     this.#segments.push(name);
     this.#stored = count;
   }

@@ -15,6 +15,8 @@ export interface Store {
   /** no error when it is not there; removes uncommitted blocks too. @param etag only what still has it: of `create`, `replace`, `read` for a small object,
    *  of `list`, `stream` for a large one; blocks stay */
   remove(path: string, etag?: string): Promise<void>;
+  /** Removes the blocks of a blob, whoever staged them, unless something is committed there. */
+  discard(path: string): Promise<void>;
   /** every blob below `prefix` ("" = all); `uncommitted`: also blobs (or part files) that were never committed, with size 0 */
   list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<{ path: string; size: number; etag: string }>;
   /** committed content from `start` on, at most `count` bytes; undefined when there is none */

@@ -1,10 +1,9 @@
 import { createHash } from "node:crypto";
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
-import { transient } from "../failure.ts";
-import { readCheckpoint } from "./checkpoint.ts";
+import { Claim } from "./claim.ts";
 import { commitClosed, OutputFile } from "./file.ts";
 import { ShownResources } from "./fingerprints.ts";
-import { checkpointPath, contentType, dataPath, dataPrefix, errorPath, resultPath } from "./layout.ts";
+import { contentType, dataPath, errorPath, resultPath } from "./layout.ts";
 import { LineBuffer, type Lines } from "./lines.ts";
 import type { Slabs } from "./slabs.ts";
 import type { Store } from "./store.ts";
@@ -73,8 +72,8 @@ export class ShardWriter {
   }
 
   readonly #options: ShardWriterOptions;
+  readonly #claim: Claim;
   #nonce: string;
-  #etag = "";
   #done: FilePart[] = [];
   /** sums of #done */
   #closed = { lines: 0, bytes: 0 };
@@ -97,6 +96,7 @@ export class ShardWriter {
 
   private constructor(options: ShardWriterOptions) {
     this.#options = options;
+    this.#claim = new Claim(options.store, options.uid, options.shard.id);
     this.#prints = new ShownResources(options.store, options.shard.id);
     this.#nonce = options.nonce();
     this.#buffer = new LineBuffer(options.slabs, options.blockBytes, options.gzip, (bytes) => this.#file?.content(bytes));
@@ -108,21 +108,12 @@ export class ShardWriter {
    *  @throws terminal Fenced, ForeignOutput */
   static async open(options: ShardWriterOptions): Promise<ShardWriter> {
     const writer = new ShardWriter(options);
-    const { store, shard } = options;
-    const path = checkpointPath(shard.id);
-    const etag = await store.create(path, writer.#render());
-    if (etag !== undefined) {
-      writer.#etag = etag;
-      return writer;
-    }
-    const found = await store.read(path);
-    if (!found) throw transient("Internal", `the checkpoint of shard ${shard.id} came and went; another writer is at work`);
-    const checkpoint = readCheckpoint(found.bytes, options);
-    writer.#etag = found.etag;
+    const checkpoint = await writer.#claim.take(writer.#render());
+    if (!checkpoint) return writer;
     await writer.#restore(checkpoint);
-    const strays = await writer.#files(new Set(checkpoint.done.map(({ name }) => name)));
+    const strays = await writer.#claim.strays(new Set(checkpoint.done.map(({ name }) => name)));
     await writer.#write();
-    await writer.#remove(strays);
+    await writer.#claim.remove(strays);
     await writer.#resume(checkpoint);
     return writer;
   }
@@ -201,11 +192,11 @@ export class ShardWriter {
 
   /** Commits what is open and writes the shard's result, once. @param doubts ShardResult.doubts */
   async finish(doubts: string[] = []): Promise<ShardResult> {
-    const { store, uid, shard } = this.#options;
+    const { uid, shard } = this.#options;
     await this.#closeFile();
     this.close();
     this.#at = this.#snapshot();
-    await this.#prints.store(this.#at.ids, this.#nonce);
+    await this.#storePrints();
     const result: ShardResult = {
       v: 1,
       uid,
@@ -219,7 +210,8 @@ export class ShardWriter {
       fingerprints: [...this.#prints.segments],
       ...(doubts.length > 0 && { doubts }),
     };
-    await store.create(resultPath(shard.id), Buffer.from(JSON.stringify(result)));
+    await this.#claim.put(resultPath(shard.id), Buffer.from(JSON.stringify(result)));
+    await this.#claim.confirm();
     return result;
   }
 
@@ -227,7 +219,7 @@ export class ShardWriter {
   async restart(): Promise<void> {
     await this.#staging.catch(() => {});
     this.#staging = Promise.resolve();
-    const files = await this.#files(new Set());
+    const files = await this.#claim.strays(new Set());
     this.#done = [];
     this.#closed = { lines: 0, bytes: 0 };
     this.#file = undefined;
@@ -240,21 +232,7 @@ export class ShardWriter {
     this.#buffer.close();
     this.#at = this.#snapshot();
     await this.#write();
-    await this.#remove(files);
-  }
-
-  /** The shard's committed files but those in `known`. Looked for before the checkpoint is written: once that is done they are nobody's, as a commit names
-   *  its file in the checkpoint first. A writer that was killed while it began again has left them. */
-  async #files(known: ReadonlySet<string>): Promise<{ path: string; etag: string }[]> {
-    const { store, shard } = this.#options;
-    const found: { path: string; etag: string }[] = [];
-    for await (const file of store.list(dataPrefix(shard.id))) if (!known.has(file.path)) found.push(file);
-    return found;
-  }
-
-  /** By their tags: a successor of this writer may have files of the same names by now. */
-  async #remove(files: readonly { path: string; etag: string }[]): Promise<void> {
-    for (const { path, etag } of files) await this.#options.store.remove(path, etag);
+    await this.#claim.remove(files);
   }
 
   /** Gives back the memory it holds. Needed once, whatever happened; what was not finished is for a successor. */
@@ -372,7 +350,7 @@ export class ShardWriter {
     if (this.#errorLines.length === 0) return [];
     const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
     const name = errorPath(this.#options.shard.id);
-    await this.#options.store.create(name, bytes, contentType);
+    await this.#claim.put(name, bytes, contentType);
     return [{ name, lines: this.#errorLines.length, bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") }];
   }
 
@@ -395,18 +373,16 @@ export class ShardWriter {
   }
 
   async #write(): Promise<void> {
-    const { store, shard } = this.#options;
     // before the checkpoint that names them
-    await this.#prints.store(this.#at.ids, this.#nonce);
-    const etag = await store.replace(checkpointPath(shard.id), this.#render(), this.#etag);
-    if (etag === undefined) {
-      const found = await store.read(checkpointPath(shard.id));
-      if (found) readCheckpoint(found.bytes, this.#options);
-      throw transient("Internal", `another writer has taken shard ${shard.id} over`);
-    }
-    this.#etag = etag;
+    await this.#storePrints();
+    const open = this.#file?.part ?? this.#done.find(({ blocks }) => blocks);
+    await this.#claim.write(this.#render(), open?.name);
     this.#checkpointedAt = this.#options.now();
     this.#checkpointAt = new Date().toISOString();
+  }
+
+  #storePrints(): Promise<void> {
+    return this.#prints.store(this.#at.ids, this.#nonce, (...object) => this.#claim.put(...object));
   }
 
   #render(): Buffer {

@@ -6,12 +6,12 @@ import type { Checkpoint, ShardResult } from "../../src/contracts.ts";
 import { copyResource, scanPage } from "../../src/scan/plain.ts";
 import { slack } from "../../src/scan/table.ts";
 import { fingerprinter, readFingerprints, wordsOf } from "../../src/sink/fingerprints.ts";
-import { checkpointPath } from "../../src/sink/layout.ts";
+import { checkpointPath, planPath } from "../../src/sink/layout.ts";
 import type { Lines } from "../../src/sink/lines.ts";
 import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
 import type { BlockWriter, Store } from "../../src/sink/store.ts";
 import { ShardWriter } from "../../src/sink/writer.ts";
-import { paths, readAll, storage } from "./stores.ts";
+import { type Place, paths, readAll, storage } from "./stores.ts";
 
 const { kinds, place } = storage();
 
@@ -98,6 +98,14 @@ async function run({ store, gzip = false, nonce, tick = 1000, slab = 700, maxBlo
   return result;
 }
 
+/** a shard is of a plan */
+async function planned(where: Place): Promise<Store> {
+  const store = await where.open();
+  await store.prepare();
+  await store.create(planPath, Buffer.from("{}"));
+  return store;
+}
+
 /** The store as a process sees it that is killed right before or right after its k-th call. */
 function dyingAt(store: Store, k: number, after: boolean): { store: Store; calls: () => number } {
   let calls = 0;
@@ -116,6 +124,7 @@ function dyingAt(store: Store, k: number, after: boolean): { store: Store; calls
     create: wrap(store.create),
     replace: wrap(store.replace),
     remove: wrap(store.remove),
+    discard: wrap(store.discard),
     stream: wrap(store.stream),
     blocks: (...args) => {
       const writer = store.blocks(...args);
@@ -137,14 +146,12 @@ const content = (found: Map<string, Buffer>, gzip = false) =>
 for (const kind of kinds)
   describe(`shard writer into ${kind}`, () => {
     const fresh = async () => {
-      const store = await (await place(kind)).open();
-      await store.prepare();
+      const store = await planned(await place(kind));
       return store;
     };
 
     test("lines, files cut at line ends, digests", async () => {
-      const store = await (await place(kind)).open();
-      await store.prepare();
+      const store = await planned(await place(kind));
       const result = await run({ store, nonce: "aaaaaaaa" });
       const found = await files(store, result);
       assert.equal(content(found), expected);
@@ -168,8 +175,7 @@ for (const kind of kinds)
     ])
       test(`${gzip ? "gzip, " : ""}blocks of ${slab} bytes: killed before and after each call to storage and gone on with: the same ${gzip ? "content" : "bytes"}`, async () => {
         const open = async () => {
-          const store = await (await place(kind)).open();
-          await store.prepare();
+          const store = await planned(await place(kind));
           return store;
         };
         const reference = await open();
@@ -203,17 +209,15 @@ for (const kind of kinds)
       });
 
     test("as many blocks as a blob takes: the next file begins", async () => {
-      const store = await (await place(kind)).open();
-      await store.prepare();
+      const store = await planned(await place(kind));
       const [few, many] = [await run({ store, nonce: "aaaaaaaa", maxBlocks: 3 }), await run({ store: await fresh(), nonce: "aaaaaaaa" })];
       assert.equal(content(await files(store, few)), expected);
       assert(few.files.length > many.files.length);
     });
 
     test("blocks that vanished: the shard begins again", async () => {
-      const store = await (await place(kind)).open();
-      await store.prepare();
-      await assert.rejects(run({ store: dyingAt(store, 12, false).store, nonce: "aaaaaaaa" }), /killed/);
+      const store = await planned(await place(kind));
+      await assert.rejects(run({ store: dyingAt(store, 14, false).store, nonce: "aaaaaaaa" }), /killed/);
       const { open } = JSON.parse((await store.read(checkpointPath("Patient-0001")))!.bytes.toString()) as Checkpoint;
       assert(open);
       await store.remove(open.name);
@@ -221,8 +225,7 @@ for (const kind of kinds)
     });
 
     test("a writer that was overtaken notices and adds nothing", async () => {
-      const store = await (await place(kind)).open();
-      await store.prepare();
+      const store = await planned(await place(kind));
       let overtake: Promise<ShardResult> | undefined;
       let calls = 0;
       const slow: Store = {
@@ -241,15 +244,13 @@ for (const kind of kinds)
     });
 
     test("fenced: terminal", async () => {
-      const store = await (await place(kind)).open();
-      await store.prepare();
+      const store = await planned(await place(kind));
       await store.create(checkpointPath("Patient-0001"), Buffer.from(JSON.stringify({ v: 1, uid: "u", fenced: true })));
       await assert.rejects(run({ store, nonce: "aaaaaaaa" }), { class: "terminal", reason: "Fenced" });
     });
 
     test("another export's checkpoint: terminal", async () => {
-      const store = await (await place(kind)).open();
-      await store.prepare();
+      const store = await planned(await place(kind));
       await store.create(checkpointPath("Patient-0001"), Buffer.from(JSON.stringify({ v: 1, uid: "other", done: [] })));
       await assert.rejects(run({ store, nonce: "aaaaaaaa" }), { class: "terminal", reason: "ForeignOutput" });
     });

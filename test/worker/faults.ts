@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -95,16 +96,18 @@ export async function stateOf(store: Store): Promise<Map<string, Buffer | undefi
   return found;
 }
 
+const digest = (bytes: Buffer) => `${bytes.length} bytes, SHA-256 ${createHash("sha256").update(bytes).digest("hex")}`;
+
 /** What an export's end is compared by: of the manifest all but its time and where the container is, of gzip the content, of working files their names. */
 export function comparable(state: ReadonlyMap<string, Buffer | undefined>): Record<string, string> {
   const gzip = [...state.keys()].some((path) => path.endsWith(".gz"));
   const shown = (path: string, bytes: Buffer | undefined): string => {
     if (!bytes) return "never committed";
     if (path.startsWith("_work/")) return "there";
-    if (path.endsWith(".gz")) return gunzipSync(bytes).toString("latin1");
+    if (path.endsWith(".gz")) return digest(gunzipSync(bytes));
     // members end where a block ended, so the stored bytes of gzip are not promised
     if (path === "SHA256SUMS" && gzip) return "there";
-    if (path !== "manifest.json") return bytes.toString("latin1");
+    if (path !== "manifest.json") return digest(bytes);
     return bytes
       .toString()
       .replace(/"transactionTime": "[^"]+"/, "")

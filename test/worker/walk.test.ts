@@ -62,7 +62,7 @@ describe("kill -9 of the worker at every request", () => {
     lane: Lane,
     { states, end }: Reference,
     { step, request, when }: Point,
-    change: Change,
+    change: Change = {},
     meanwhile?: (asked: Passing) => void,
   ) {
     const { of, store } = await begin(lane, change);

@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { storage } from "../sink/stores.ts";
+import { comparable, exportThrough, inLanes, type Lane, openLane, putState, start, stateOf, steps, undisturbed } from "./faults.ts";
+
+const { kinds, place, azurite } = storage();
+const frozen = 1;
+
+interface Point {
+  request: number;
+  /** the request waits on its way and reaches the server after all is over, or the server has done it and its answer waits */
+  when: "held" | "done";
+  meanwhile: "sealed" | "purged";
+}
+
+for (const kind of kinds)
+  describe(`a worker that is frozen by SIGSTOP and wakes up when all is over, into ${kind}`, () => {
+    let lanes: Lane[];
+    before(async () => {
+      lanes = [await openLane(azurite()), await openLane(azurite())];
+    });
+    after(() => Promise.all(lanes.map((lane) => lane.close())));
+    const begin = async (lane: Lane) => exportThrough(lane, await place(kind), azurite());
+
+    test("at every request of an export: what was sealed stays as it is, what was purged does not come back", async () => {
+      const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
+      const numbers = Array.from({ length: reference.requests[frozen]! }, (_, at) => at + 1);
+      const points = numbers.flatMap((request) =>
+        (["held", "done"] as const).flatMap((when) =>
+          (["sealed", "purged"] as const).map((meanwhile): Point => ({ request, when, meanwhile })),
+        ),
+      );
+      let froze = 0;
+      await inLanes(lanes, points, async (lane, { request, when, meanwhile }) => {
+        const { of, store } = await begin(lane);
+        await putState(store, reference.states[frozen]!);
+        const at = `${meanwhile} with request ${request} ${when}`;
+        const stopped = Promise.withResolvers<void>();
+        const over = Promise.withResolvers<undefined>();
+        let pid: number | undefined;
+        const freeze = (number: number) => {
+          if (number !== request) return undefined;
+          process.kill(pid!, "SIGSTOP");
+          stopped.resolve();
+          return over.promise;
+        };
+        lane.watch({
+          before: ({ number }) => (when === "held" ? freeze(number) : undefined),
+          after: ({ number }) => (when === "done" ? freeze(number) : undefined),
+        });
+        const { child, code } = await start(of, steps[frozen]!);
+        pid = child.pid;
+        try {
+          const first = await Promise.race([stopped.promise.then(() => "frozen"), code]);
+          if (first === "frozen") froze++;
+          lane.watch({});
+          const rest = meanwhile === "sealed" ? steps.slice(frozen) : ([["purge", 0]] as const);
+          for (const [command, index] of rest) {
+            const ended = await of.run(command, index);
+            assert.equal(ended.code, 0, `${at}: ${command} ends with ${JSON.stringify(ended.report.error)}`);
+            if (command === "purge") assert.equal(ended.report.left, 0, at);
+          }
+        } finally {
+          process.kill(pid!, "SIGCONT");
+          over.resolve(undefined);
+        }
+        await code;
+        assert.deepEqual(comparable(await stateOf(store)), meanwhile === "sealed" ? reference.end : {}, at);
+        if (meanwhile === "sealed") assert.equal((await of.run("verify")).code, 0, at);
+      });
+      assert(froze > points.length - 5, `froze ${froze} times`);
+      console.log(`!! fence walk into ${kind}: ${froze} freezes at ${numbers.length} requests, nothing changed, nothing came back`);
+    });
+  });
