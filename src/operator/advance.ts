@@ -71,6 +71,13 @@ function planning(facts: Facts, plan: RunView | undefined): Verdict {
     if (plan.state === "complete" && report?.packages === 0) return { end: "Complete", reason: "Complete", message: "" };
     if (plan.state === "complete" && report?.packages !== undefined) return startExport(facts, report.packages, showPlan(status, report));
     if (plan.state === "complete" || plan.state === "failed") return failed(facts, plan, "Planning");
+    // a small export is done by the plan's pod
+    if (plan.progress.some(({ totals }) => totals.resources > 0))
+      return {
+        ...atWork(facts, plan, "Running", "exporting in one pod"),
+        status: showProgress(facts, plan),
+        requeueAfter: settings.progressSeconds,
+      };
     return atWork(facts, plan, "Planning", planningMessage);
   }
   if (run.packages !== undefined) return startExport(facts, run.packages, {});

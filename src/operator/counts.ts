@@ -44,7 +44,8 @@ export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStat
   const resources = Math.max(old.resources ?? 0, seen.totals.resources);
   const time = toSeconds(now);
   const speed = speedOf(old.resourcesPerSecond, sample, resources, now);
-  const expected = old.expectedResources;
+  // an export in the plan's pod has no report yet that says it
+  const expected = old.expectedResources ?? expectedBy(run);
   const left = expected === undefined ? undefined : Math.max(0, expected - resources);
   const eta = left !== undefined && speed ? toSeconds(new Date(now.getTime() + (left / speed) * 1000)) : undefined;
   const { estimatedCompletionTime: _, ...rest } = old;
@@ -52,6 +53,7 @@ export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStat
     run: { ...status.run, sample: { time, resources } },
     progress: {
       ...rest,
+      ...(expected === undefined ? {} : { expectedResources: expected }),
       percent: Math.max(old.percent ?? 0, Math.min(99, expected ? Math.floor((resources * 100) / expected) : 0)),
       resources,
       bytes: Math.max(old.bytes ?? 0, seen.totals.bytes),
@@ -101,6 +103,12 @@ function add(run: RunView): { totals: Totals; types: Map<string, TypeCount> } {
     }
   }
   return { totals, types };
+}
+
+/** as its worker knows it from the plan */
+function expectedBy({ progress }: RunView): number | undefined {
+  const told = progress.flatMap(({ types }) => types.flatMap(({ expected }) => expected ?? []));
+  return told.length > 0 ? told.reduce((sum, one) => sum + one, 0) : undefined;
 }
 
 function addTotals(sum: Totals, more: Totals): void {

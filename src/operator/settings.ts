@@ -18,7 +18,7 @@ export interface Settings {
 
 export const defaultSettings: Settings = {
   shardResources: 100_000,
-  inlineResources: 0,
+  inlineResources: 200_000,
   retrySeconds: 600,
   progressSeconds: 30,
   volumeRoot: "/export",

@@ -17,6 +17,7 @@ Serves FHIR $export over HTTP and runs the exports on this machine, without a cl
   --source-ca FILE           certificate authorities (PEM) to trust at the source
   --page-size N              resources per page to ask for (1000)
   --shard-resources N        resources per piece of work (100000)
+  --inline-resources N       exports below so many resources are done by one process (200000)
   --retry-seconds N          how long a worker repeats a failing request before it gives up for a while (600)
   --host ADDRESS             to listen on (127.0.0.1; there is no sign-in yet, so think before you open it)
   --port N                   to listen on, 0 = a free one (8080)
@@ -34,6 +35,7 @@ export interface Arguments {
   ca?: string;
   pageSize?: number;
   shardResources?: number;
+  inlineResources?: number;
   retrySeconds?: number;
   host: string;
   port: number;
@@ -55,6 +57,7 @@ const options = {
   "source-ca": text,
   "page-size": text,
   "shard-resources": text,
+  "inline-resources": text,
   "retry-seconds": text,
   host: text,
   port: text,
@@ -87,6 +90,7 @@ export function parseArguments(args: string[]): Arguments {
     ...given("ca", values["source-ca"]),
     ...given("pageSize", whole("page-size", values["page-size"], 1)),
     ...given("shardResources", whole("shard-resources", values["shard-resources"], 1)),
+    ...given("inlineResources", whole("inline-resources", values["inline-resources"], 0)),
     ...given("retrySeconds", whole("retry-seconds", values["retry-seconds"], 1)),
     host: values.host ?? "127.0.0.1",
     port: whole("port", values.port, 0, 65_535) ?? 8080,

@@ -25,6 +25,7 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
     volumeRoot: "folder" in given.target ? given.target.folder : given.data,
     settings: {
       ...(given.shardResources !== undefined && { shardResources: given.shardResources }),
+      ...(given.inlineResources !== undefined && { inlineResources: given.inlineResources }),
       ...(given.retrySeconds !== undefined && { retrySeconds: given.retrySeconds }),
     },
     log,

@@ -10,6 +10,7 @@ export async function planAndSmallExport(work: Work): Promise<Outcome> {
   const planned = await plan(work);
   const made = await readPlan(work.store, work.task.uid);
   if (!made || !isInline(made, work.task)) return planned;
+  for (const { type, expected } of made.shards) work.board.expect(type, expected ?? 0);
   // sealed before: what the packages left in the working folder is gone
   if (!(await work.store.read(manifestPath)))
     for (const index of made.packages.keys()) {

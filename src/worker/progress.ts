@@ -8,7 +8,13 @@ export const zero: Counts = { files: 0, resources: 0, bytes: 0, errors: 0 };
 /** What a worker answers at GET /progress: the durable counts of each shard it works on, summed. Advisory (contracts.ts). */
 export class ProgressBoard {
   readonly #shards = new Map<string, { type: string; counts: Counts; checkpointAt?: string | undefined }>();
+  readonly #expected = new Map<string, number>();
   throttledSeconds = () => 0;
+
+  /** How many resources of a type are to come, where one worker does all of them. */
+  expect(type: string, resources: number): void {
+    this.#expected.set(type, (this.#expected.get(type) ?? 0) + resources);
+  }
 
   set(shard: string, type: string, counts: Counts, checkpointAt?: string): void {
     this.#shards.set(shard, { type, counts, checkpointAt });
@@ -29,7 +35,11 @@ export class ProgressBoard {
       ...(podUID && { podUID }),
       index,
       totals,
-      types: [...types].map(([type, counts]) => ({ type, ...counts })),
+      types: [...new Set([...types.keys(), ...this.#expected.keys()])].map((type) => ({
+        type,
+        ...(types.get(type) ?? zero),
+        ...(this.#expected.has(type) && { expected: this.#expected.get(type)! }),
+      })),
       throttledSeconds: Math.round(this.throttledSeconds()),
       ...(checkpointAt && { checkpointAt }),
     };

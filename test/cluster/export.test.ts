@@ -64,6 +64,8 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
       "fhir-export:test",
       "--shard-resources",
       "500",
+      "--inline-resources",
+      "0",
       "--retry-seconds",
       "5",
       "--progress-seconds",

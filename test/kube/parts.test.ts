@@ -83,7 +83,10 @@ test("operator options: flags before environment, numbers checked", () => {
   };
   const options = parseOperatorOptions(["--retry-seconds", "7", "--shard-resources=500"], env);
   assert.deepEqual(options?.namespaces, ["a", "b"]);
-  assert.deepEqual([options?.settings.retrySeconds, options?.settings.shardResources, options?.settings.inlineResources], [7, 500, 0]);
+  assert.deepEqual(
+    [options?.settings.retrySeconds, options?.settings.shardResources, options?.settings.inlineResources],
+    [7, 500, 200_000],
+  );
   assert.deepEqual(options?.listen, { host: "127.0.0.1", port: 0 });
   assert.deepEqual(parseOperatorOptions(["--image", "i", "--listen", "[::1]:9"], {})?.listen, { host: "::1", port: 9 });
   assert.equal(parseOperatorOptions(["--help"], {}), undefined);

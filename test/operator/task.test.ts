@@ -54,7 +54,7 @@ test("the Task of the least export, whole", () =>
         auth: "sas",
       },
     },
-    plan: { shardResources: 100000, inlineResources: 0, parallelism: 4 },
+    plan: { shardResources: 100000, inlineResources: 200000, parallelism: 4 },
   }));
 
 test("the Task of an export with everything", () => {

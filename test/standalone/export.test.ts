@@ -18,7 +18,7 @@ before(async () => {
   root = await mkdtemp(join(tmpdir(), "fhir-export-standalone-"));
   source = await startSource();
   azurite = await startAzurite();
-  const from = ["--source", source.baseURL, "--shard-resources", "1000", "--retry-seconds", "5"];
+  const from = ["--source", source.baseURL, "--shard-resources", "1000", "--inline-resources", "0", "--retry-seconds", "5"];
   [standalone, azure] = await Promise.all([
     Standalone.start([...from, "--target", join(root, "out"), "--data", join(root, "data")]),
     Standalone.start([...from, "--target", "azure", "--data", join(root, "azure")], {

@@ -41,7 +41,7 @@ async function start(): Promise<void> {
   const name = `place-${++number}`;
   standalone = await Standalone.start([
     ...["--source", source.baseURL, "--target", join(root, name, "out"), "--data", join(root, name, "data")],
-    ...["--shard-resources", "1000", "--page-size", "50", "--retry-seconds", "5"],
+    ...["--shard-resources", "1000", "--inline-resources", "0", "--page-size", "50", "--retry-seconds", "5"],
   ]);
 }
 /** polls until the export is at work; the workers by then */

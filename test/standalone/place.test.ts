@@ -31,11 +31,11 @@ beforeEach(async () => {
 });
 afterEach(() => place.close());
 
-async function open(): Promise<void> {
+async function open(inlineResources = 0): Promise<void> {
   place = await openPlace({
     data: join(root, `data-${number}`),
     volumeRoot: out,
-    settings: { shardResources: 500, retrySeconds: 1 },
+    settings: { shardResources: 500, inlineResources, retrySeconds: 1 },
     runs: { backoffMs: 50 },
     log: makeLogger({}, "silent"),
   });
@@ -68,6 +68,45 @@ suite("FhirExports on one machine", () => {
     assert.ok(isTrue(status?.conditions, "Complete") && isTrue(status?.conditions, "Exact"));
     assert.equal(metadata.annotations?.["fhirexport.dev/outcome"], "Complete");
     assert.ok((await files()).includes("manifest.json"));
+  });
+
+  test("a small one is done by the plan's process", async () => {
+    await place.close();
+    number++;
+    await open(200_000);
+    apply("a", { types: ["Observation"] });
+    const all = source.dump("Observation").size;
+    const { status } = (await until("a", "Complete"))!;
+    assert.deepEqual([status?.output?.resources, status?.progress?.percent, status?.types?.[0]?.exported], [all, 100, all]);
+    assert.deepEqual(
+      place.runs.all().map(({ command }) => command),
+      ["plan"],
+    );
+  });
+
+  test("cancel of a small one: its process ends and what it wrote is purged", async () => {
+    await place.close();
+    number++;
+    await open(200_000);
+    source.set({ pageDelay: 100 });
+    const pages = source.counters.pages;
+    apply("a", { types: ["Observation"] });
+    // the probes take a few
+    await eventually(
+      () => source.counters.pages - pages,
+      (seen) => seen > 30,
+    );
+    change("a", { cancel: true });
+    await until("a", "Cancelled");
+    await eventually(
+      () => place.objects.get("FhirExport", "a")?.status?.conditions,
+      (conditions) => isTrue(conditions, "Purged"),
+    );
+    source.set({ pageDelay: 0 });
+    assert.deepEqual(
+      (await files()).filter((name) => name.endsWith(".ndjson")),
+      [],
+    );
   });
 
   test("one at a time where the source says so; the next starts when the first has ended", async () => {

@@ -59,12 +59,16 @@ async function start(): Promise<Started> {
 function startStandalone(source: Source, azurite: Azurite, data: string, port: number): ChildProcess {
   const program = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
   const args = ["--source", source.baseURL, "--target", "azure", "--container", "demo", "--data", data, "--port", String(port)];
-  return spawn(process.execPath, [program, "standalone", ...args, "--shard-resources", "1000", "--page-size", "100"], {
-    stdio: ["ignore", "ignore", "inherit"],
-    // in a group of its own: a Ctrl-C is for us, and we end it in order
-    detached: true,
-    env: { ...process.env, AZURE_STORAGE_CONNECTION_STRING: azurite.connectionString },
-  });
+  return spawn(
+    process.execPath,
+    [program, "standalone", ...args, "--shard-resources", "1000", "--inline-resources", "0", "--page-size", "100"],
+    {
+      stdio: ["ignore", "ignore", "inherit"],
+      // in a group of its own: a Ctrl-C is for us, and we end it in order
+      detached: true,
+      env: { ...process.env, AZURE_STORAGE_CONNECTION_STRING: azurite.connectionString },
+    },
+  );
 }
 
 async function endOf(child: ChildProcess): Promise<void> {

@@ -68,7 +68,7 @@ async function start(): Promise<void> {
 
   run("operator", folder, [
     ...["--kubeconfig", plane.users.operator, "--image", "fhir-export:test", "--listen", `127.0.0.1:${await freePort()}`],
-    ...["--shard-resources", "500", "--retry-seconds", "30", "--progress-seconds", "1", "--poll-seconds", "1"],
+    ...["--shard-resources", "500", "--inline-resources", "0", "--retry-seconds", "30", "--progress-seconds", "1", "--poll-seconds", "1"],
   ]);
   const port = await freePort();
   const shim = `http://127.0.0.1:${port}`;
