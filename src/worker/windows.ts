@@ -94,10 +94,13 @@ export function packShards<T extends { id: string }>(
   return packages.map((one) => one.shards.sort((a, b) => a - b).map((shard) => shards[shard]!.id));
 }
 
+/** packages a pod, at least: one that is slow holds the others up less */
+const packagesPerPod = 2;
+
 /** Resources of a package: a worker reads as many shards at a time as its share has requests, so it gets as many, unless pods would be left without.
  *  @param total of the export, as far as known */
 export const packageSize = (
   total: number,
   { shardResources, parallelism }: { shardResources: number; parallelism: number },
   requests: number,
-): number => Math.min(shardResources * Math.max(1, requests), Math.max(shardResources, Math.ceil(total / parallelism)));
+): number => Math.min(shardResources * Math.max(1, requests), Math.max(shardResources, Math.ceil(total / (parallelism * packagesPerPod))));

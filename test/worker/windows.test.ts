@@ -88,7 +88,7 @@ describe("packing shards", () => {
   test("a worker gets as many shards as it reads at a time, unless pods were left without", () => {
     const size = (total: number, parallelism: number, requests: number) =>
       packageSize(total, { shardResources: 100, parallelism }, requests);
-    assert.deepEqual([size(10_000, 4, 4), size(1000, 4, 4), size(300, 4, 4), size(10_000, 4, 1)], [400, 250, 100, 100]);
+    assert.deepEqual([size(10_000, 4, 4), size(1000, 4, 4), size(300, 4, 4), size(10_000, 4, 1)], [400, 125, 100, 100]);
   });
   test("no shards are one empty package", () => assert.deepEqual(pack([], 100), [[]]));
   test("never more packages than a Job may have indexes", () => {
