@@ -15,7 +15,7 @@ import { Export } from "../test/worker/harness.ts";
 const { values } = parseArgs({ options: { json: { type: "boolean" }, scale: { type: "string" } } });
 const say = (line: string) => (values.json ? console.error(line) : console.log(line));
 const folder = mkdtempSync(join(tmpdir(), "fhir-export-bench-"));
-const sample = generate({ scale: Number(values.scale ?? 4.4) });
+const sample = generate({ scale: Number(values.scale ?? 4.6) });
 const types = [...new Set(sample.map(({ type }) => type))];
 
 interface Run {
