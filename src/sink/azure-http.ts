@@ -4,6 +4,9 @@ import { EnvHttpProxyAgent, request } from "undici";
 // HTTP/2 would put all blocks on one connection. Azurite closes idle connections after 5 s.
 const agent = new EnvHttpProxyAgent({ allowH2: false, keepAliveTimeout: 4000 });
 
+/** What gateways before the storage answer where it would say 503, which is what the SDK tries again for. */
+const again = new Set([408, 429]);
+
 /** What the SDK sends its requests with: undici takes a block from where it lies at twice the rate of node:http, which the SDK uses by itself
  *  (2.2 GB/s against 0.9). Retries, signatures and the rest stay the SDK's. */
 export const httpClient: IHttpClient = {
@@ -24,7 +27,7 @@ export const httpClient: IHttpClient = {
         sent.streamResponseStatusCodes?.has(answer.statusCode) || sent.streamResponseStatusCodes?.has(Number.POSITIVE_INFINITY);
       return {
         request: sent,
-        status: answer.statusCode,
+        status: again.has(answer.statusCode) ? 503 : answer.statusCode,
         headers: headersOf(answer.headers),
         ...(streams ? { readableStreamBody: answer.body } : { bodyAsText: await answer.body.text() }),
       };

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import { RestError } from "@azure/storage-blob";
-import { FailureError, terminal, waiting } from "../failure.ts";
+import { FailureError, terminal, transient, waiting } from "../failure.ts";
 import { type AzureBlob, openAccount } from "./azure-account.ts";
 import { workPrefix } from "./layout.ts";
 import type { BlockWriter, Store } from "./store.ts";
@@ -23,20 +23,25 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     }
   };
 
-  /** A conditional write that storage refuses may be our own, answered on a second try: the bytes tell. */
+  /** A conditional write that storage refuses may be our own, answered on a second try: the bytes tell. Where nothing is there that would have to be
+   *  refused for, it is tried again. */
   const write = (path: string, bytes: Uint8Array, conditions: { ifNoneMatch: string } | { ifMatch: string }, type: string) =>
     guard(async () => {
-      try {
-        const { etag } = await blob(path).upload(Buffer.from(bytes), bytes.length, {
-          conditions,
-          blobHTTPHeaders: { blobContentType: type },
-        });
-        return etag;
-      } catch (error) {
-        if (!isStatus(error, 404, 409, 412) || isMissingContainer(error)) throw error;
-        const there = await read(path);
-        return there?.bytes.equals(bytes) ? there.etag : undefined;
-      }
+      for (let tries = 1; ; tries++)
+        try {
+          const { etag } = await blob(path).upload(Buffer.from(bytes), bytes.length, {
+            conditions,
+            blobHTTPHeaders: { blobContentType: type },
+          });
+          return etag;
+        } catch (error) {
+          if (!isStatus(error, 404, 409, 412) || isMissingContainer(error)) throw error;
+          const there = await read(path);
+          if (there?.bytes.equals(bytes)) return there.etag;
+          const isRefused = "ifMatch" in conditions ? there?.etag !== conditions.ifMatch : there !== undefined;
+          if (isRefused) return undefined;
+          if (tries === 3) throw error;
+        }
     });
 
   const read = (path: string) =>
@@ -168,7 +173,10 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
               // InvalidBlockList (400): another writer's commit of this very list has used the blocks up
               if (!isStatus(error, 400, 409, 412)) throw error;
               const there = (await listed("committed")).map(({ name, size }) => `${name} ${size}`);
-              if (there.length === 0) throw error;
+              if (there.length === 0)
+                throw codeOf(error) === "InvalidBlockList"
+                  ? transient("TargetUnreachable", `the blocks of ${path} are gone; the shard is looked at again`, error)
+                  : error;
               return there.join() === blocks.map(([id, bytes]) => `${encode(id)} ${bytes}`).join() ? "committed" : "other";
             }
           }),
@@ -207,11 +215,13 @@ function storageFailure(error: unknown, container: string): FailureError {
       `storage refuses the ExportTarget's credentials (${said}); they must allow to read, write, list, create and delete blobs in container "${container}"`,
       error,
     );
-  if (status === undefined || status === 408 || status === 429 || status >= 500 || code === "ContainerBeingDeleted")
+  if (status === undefined || status >= 500 || code === "ContainerBeingDeleted")
     return waiting(
       "TargetUnreachable",
       `storage of the ExportTarget does not answer (${said || error.name}); check accountURL or the connection string, and the network`,
       error,
     );
+  // a lease, a policy, a soft delete that is under way
+  if (status === 409 || status === 412) return waiting("TargetUnreachable", `storage of the ExportTarget refuses (${said})`, error);
   return terminal("TargetUnreachable", `storage of the ExportTarget answers ${said}`, error);
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import type { Command, Task } from "../../src/contracts.ts";
 import type { Store } from "../../src/sink/store.ts";
-import { type Place, paths, readAll } from "../sink/stores.ts";
+import { type Place, paths } from "../sink/stores.ts";
 import { generate } from "../sources/generator.ts";
 import { type Source, startSource } from "../sources/server.ts";
 import type { Azurite } from "../tools/azurite.ts";
@@ -92,7 +92,7 @@ export async function start(of: Export, [command, index]: Step): Promise<{ child
 /** All objects as they are; those never committed are without content. */
 export async function stateOf(store: Store): Promise<Map<string, Buffer | undefined>> {
   const found = new Map<string, Buffer | undefined>();
-  for (const path of await paths(store, "", true)) found.set(path, await readAll(store, path));
+  for (const path of await paths(store, "", true)) found.set(path, (await store.read(path))?.bytes);
   return found;
 }
 
@@ -123,18 +123,23 @@ export interface Reference {
   states: Map<string, Buffer | undefined>[];
   /** requests of each step to source and storage */
   requests: number[];
+  /** those of them that are to storage */
+  storage: number[];
   end: Record<string, string>;
 }
 
 export async function undisturbed(lane: Lane, { of, store }: { of: Export; store: Store }): Promise<Reference> {
   const states: Reference["states"] = [];
   const requests: number[] = [];
+  const storage: number[] = [];
   for (const [command, index] of steps) {
     states.push(await stateOf(store));
-    lane.watch({});
+    let stored = 0;
+    lane.watch({ before: ({ url }) => void (url.startsWith("/devstoreaccount1/") && stored++) });
     const { code } = await of.run(command, index);
     assert.equal(code, 0);
     requests.push(lane.proxy.count);
+    storage.push(stored);
   }
   const end = comparable(await stateOf(store));
   // below _work only the plan is left
@@ -142,7 +147,7 @@ export async function undisturbed(lane: Lane, { of, store }: { of: Export; store
     Object.keys(end).filter((path) => path.startsWith("_work/")),
     ["_work/plan.json"],
   );
-  return { states, requests, end };
+  return { states, requests, storage, end };
 }
 
 /** Makes the storage as it was before a step of the undisturbed run. */

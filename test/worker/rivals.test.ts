@@ -1,0 +1,135 @@
+import assert from "node:assert/strict";
+import { cp } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Store } from "../../src/sink/store.ts";
+import { storage } from "../sink/stores.ts";
+import { random } from "../sources/random.ts";
+import {
+  comparable,
+  exportThrough,
+  type Lane,
+  openLane,
+  putState,
+  type Reference,
+  type Step,
+  start,
+  stateOf,
+  steps,
+  undisturbed,
+} from "./faults.ts";
+import { type Export, linesOf } from "./harness.ts";
+
+const { kinds, place, azurite } = storage();
+const [plan, first, , seal] = steps as [Step, Step, Step, Step];
+const done = 0;
+/** worth another run: transient, or waiting */
+const retryable = [1, 75];
+
+/** a step as a process of its own, to its end */
+const ended = async (of: Export, step: Step) => (await (await start(of, step)).code)!;
+
+for (const kind of kinds)
+  describe(`rivals at the same work at once, into ${kind}`, () => {
+    let lane: Lane;
+    let reference: Reference;
+    before(async () => {
+      lane = await openLane(azurite());
+      const { of, store } = await exportThrough(lane, await place(kind), azurite());
+      reference = await undisturbed(lane, { of, store });
+    });
+    after(() => lane.close());
+
+    /** so many workers of one export, each with its own files as in a pod, and their storage as it was before the step */
+    async function rivals(count: number, before: number): Promise<{ all: Export[]; store: Store }> {
+      const direct = await place(kind);
+      const all: Export[] = [];
+      for (let number = 0; number < count; number++) {
+        const secrets = join(direct.secrets, `rival-${number}`);
+        await cp(join(direct.secrets, "target"), join(secrets, "target"), { recursive: true });
+        all.push((await exportThrough(lane, { ...direct, secrets }, azurite())).of);
+      }
+      const store = await direct.open();
+      await putState(store, reference.states[before]!);
+      return { all, store };
+    }
+
+    /** Requests take this way and that way each between 0 and 12 ms, so that the rivals meet at ever other places. @returns manifests written */
+    function disorder(seed: number): () => number {
+      const r = random(seed);
+      let manifests = 0;
+      lane.watch({
+        before: async () => void (await sleep(r.int(12))),
+        after: async ({ method, url }, { status }) => {
+          if (method === "PUT" && /\/manifest\.json(\?|$)/.test(url) && status === 201) manifests++;
+          await sleep(r.int(12));
+          return undefined;
+        },
+      });
+      return () => manifests;
+    }
+
+    /** The steps one after the other, each as often as it asks for. */
+    async function goOn(of: Export, rest: readonly Step[]): Promise<void> {
+      for (const [command, index] of rest)
+        for (let tries = 1; ; tries++) {
+          const { code, report } = await of.run(command, index);
+          if (code === done) break;
+          assert(retryable.includes(code) && tries < 3, `${command} ${index} ends with ${JSON.stringify(report.error)}`);
+        }
+    }
+
+    async function check(store: Store, manifests: number): Promise<void> {
+      assert.deepEqual(comparable(await stateOf(store)), reference.end);
+      const { lines, doubled } = await linesOf(store);
+      assert.deepEqual([lines.size, doubled], [84, []]);
+      if (kind === "azure") assert.equal(manifests, 1);
+    }
+
+    const cases: { name: string; step: Step; before: number; rest: readonly Step[]; rounds: number; processes?: true }[] = [
+      { name: "plans", step: plan, before: 0, rest: steps, rounds: 6 },
+      { name: "workers on one package", step: first, before: 1, rest: steps.slice(1), rounds: 20 },
+      // one that failed at one type has others under way, which end with its process
+      { name: "seals", step: seal, before: 3, rest: [seal], rounds: 8, processes: true },
+    ];
+    for (const { name, step, before, rest, rounds, processes } of cases)
+      test(`two and three ${name}: nothing doubled, lost or mixed, and the losers may try again`, async () => {
+        const codes = new Map<number, number>();
+        for (let round = 0; round < rounds; round++) {
+          const { all, store } = await rivals(2 + (round % 2), before);
+          const manifests = disorder(round);
+          const ends = await Promise.all(all.map((of) => (processes ? ended(of, step) : of.run(...step).then(({ code }) => code))));
+          for (const code of ends) {
+            codes.set(code, (codes.get(code) ?? 0) + 1);
+            assert([done, ...retryable].includes(code), `round ${round}: exit ${code}`);
+          }
+          await goOn(all[0]!, rest);
+          await check(store, manifests());
+        }
+        if (process.env.LOOK) console.log("!!", kind, name, codes);
+      });
+
+    test("three workers as processes of their own", async () => {
+      const { all, store } = await rivals(3, 1);
+      const manifests = disorder(99);
+      for (const code of await Promise.all(all.map((of) => ended(of, first)))) assert([done, ...retryable].includes(code));
+      await goOn(all[0]!, steps.slice(1));
+      await check(store, manifests());
+    });
+
+    test("a purge: what it reports gone does not come back", async () => {
+      for (let round = 0; round < 12; round++) {
+        const { all, store } = await rivals(3, 1);
+        disorder(round);
+        const [purger, ...workers] = all as [Export, ...Export[]];
+        const working = workers.map((of) => of.run(...first));
+        await sleep(round * 25);
+        const purged = await purger.run("purge");
+        assert.equal(purged.code, done, JSON.stringify(purged.report.error));
+        assert.equal(purged.report.left, 0);
+        await Promise.all(working);
+        assert.deepEqual(comparable(await stateOf(store)), {}, `round ${round}`);
+      }
+    });
+  });
