@@ -20,13 +20,23 @@ export function directoryStore(root: string): Store {
   };
   const guard = <T>(call: () => Promise<T>) => call().catch((error) => Promise.reject(fileFailure(error)));
 
+  const generations = async (path: string): Promise<Set<number>> => {
+    const name = basename(at(path));
+    const entries = await readdir(dirname(at(path))).catch(absent([] as string[]));
+    return new Set(entries.map((entry) => generationOf(entry, name)).filter((generation) => generation > 0));
+  };
   /** the newest generation of an object: its file and number; 0 when there is none */
   const newest = async (path: string): Promise<{ file: string; generation: number }> => {
-    const full = at(path);
-    const name = basename(full);
-    let found = 0;
-    for (const entry of await readdir(dirname(full)).catch(absent([] as string[]))) found = Math.max(found, generationOf(entry, name));
-    return { file: generationFile(full, found), generation: found };
+    const generation = Math.max(0, ...(await generations(path)));
+    return { file: generationFile(at(path), generation), generation };
+  };
+
+  /** @returns whether there were any */
+  const removeGenerations = async (path: string): Promise<boolean> => {
+    // an older one that a killed writer left must not show again
+    const found = [...(await generations(path))].sort((a, b) => a - b);
+    for (const generation of found) await rm(generationFile(at(path), generation), { force: true });
+    return found.length > 0;
   };
 
   return {
@@ -50,16 +60,19 @@ export function directoryStore(root: string): Store {
     create: (path, bytes) =>
       guard(async () => {
         if ((await newest(path)).generation > 0) return undefined;
-        return (await linkNew(at(path), bytes)) ? "1" : undefined;
+        if (!(await linkNew(at(path), bytes))) return undefined;
+        // or another one was made and replaced in between
+        return (await newest(path)).generation === 1 ? "1" : undefined;
       }),
     replace: (path, bytes, etag) =>
       guard(async () => {
         const mine = Number(etag) + 1;
-        if ((await newest(path)).generation !== Number(etag)) return undefined;
+        if ((await newest(path)).generation !== mine - 1) return undefined;
         const file = generationFile(at(path), mine);
         if (!(await linkNew(file, bytes))) return undefined;
-        // a writer that fell behind can link a number that others have passed and removed
-        if ((await newest(path)).generation !== mine) {
+        // a writer that fell behind can link a number that others have passed, or whose object was removed
+        const there = await generations(path);
+        if (Math.max(...there) !== mine || !there.has(mine - 1)) {
           await unlink(file).catch(absent(undefined));
           return undefined;
         }
@@ -71,14 +84,10 @@ export function directoryStore(root: string): Store {
         if (etag !== undefined) {
           const { file, generation } = await newest(path);
           const info = generation > 0 ? await stat(file).catch(absent(undefined)) : undefined;
-          if (info && (etag === String(generation) || etag === tagOf(info))) await rm(file, { force: true });
+          if (info && (etag === String(generation) || etag === tagOf(info))) await removeGenerations(path);
           return;
         }
-        for (;;) {
-          const { file, generation } = await newest(path);
-          if (generation === 0) break;
-          await rm(file, { force: true });
-        }
+        while (await removeGenerations(path));
         for (const part of await parts(at(partsFolder), path)) await rm(part, { force: true });
         await pruneEmpty(dirname(at(path)), base);
       }),
