@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { cp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import type { Command, Task } from "../../src/contracts.ts";
@@ -79,10 +81,14 @@ export async function exportThrough(
   return { of, store: await direct.open() };
 }
 
+// half of the time that a process takes to start
+const cache = mkdtempSync(join(tmpdir(), "fhir-export-cache-"));
+process.on("exit", () => rmSync(cache, { recursive: true }));
+
 /** One command as a process of its own. @returns the process, and its exit code, undefined when a signal ended it */
 export async function start(of: Export, [command, index]: Step): Promise<{ child: ChildProcess; code: Promise<number | undefined> }> {
   const child = spawn(process.execPath, ["bin/fhir-export.mjs", "worker", command], {
-    env: { ...process.env, ...(await of.environment(index)) },
+    env: { ...process.env, NODE_COMPILE_CACHE: cache, ...(await of.environment(index)) },
     stdio: "ignore",
   });
   const code = once(child, "exit").then(([exit]) => (exit as number | null) ?? undefined);

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import type { Checkpoint } from "../../src/contracts.ts";
+import { checkpointPath } from "../../src/sink/layout.ts";
 import { storage } from "../sink/stores.ts";
 import type { Passing } from "../tools/fault-proxy.ts";
 import {
@@ -44,16 +43,10 @@ const isManifest = ({ method, url }: Passing) => method === "PUT" && /\/manifest
 
 describe("kill -9 of the worker at every request", () => {
   let lanes: Lane[];
-  let cache: string;
   before(async () => {
     lanes = [await openLane(azurite()), await openLane(azurite())];
-    // half of a process' start
-    cache = process.env.NODE_COMPILE_CACHE = await mkdtemp(join(tmpdir(), "fhir-export-cache-"));
   });
-  after(async () => {
-    await Promise.all(lanes.map((lane) => lane.close()));
-    await rm(cache, { recursive: true });
-  });
+  after(() => Promise.all(lanes.map((lane) => lane.close())));
 
   const begin = async (lane: Lane, change: Change = {}) => exportThrough(lane, await place("azure"), azurite(), change);
 
@@ -120,7 +113,8 @@ describe("kill -9 of the worker at every request", () => {
 
   test("while a shard begins again, as its next link is known no more", async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
-    const points = pointsOf(reference).filter(({ step, request }) => step === 1 && request > 8);
+    // from the page that is refused to the first that is written again
+    const points = Array.from({ length: 16 }, (_, at): Point => ({ step: 1, request: 13 + at, when: "after" }));
     await inLanes(lanes, points, async (lane, point) => {
       let pages = 0;
       await killAt(lane, reference, point, {}, ({ url }) => {
@@ -129,5 +123,89 @@ describe("kill -9 of the worker at every request", () => {
         if (++pages === 6) lane.source.expireLinks();
       });
     });
+  });
+
+  test("gzip: at every twentieth request the content is equal", async () => {
+    const change = { gzip: true };
+    const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
+    const points = pointsOf(reference).filter((_, at) => at % 20 === 9);
+    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, change)));
+  });
+
+  /** 19 pages into one file, so that checkpoints come of time alone */
+  const beginSlow = async (lane: Lane) => {
+    const begun = await begin(lane, { maxFileBytes: 1 << 28 });
+    begun.of.task.source.count = 3;
+    return begun;
+  };
+
+  test("behind a checkpoint: what is read again are the pages since", async () => {
+    const reference = await undisturbed(lanes[0]!, await beginSlow(lanes[0]!));
+    // checkpoints are 2 s apart; the kill comes so many pages behind the first that is on the way
+    const points = [0, 1, 2, 5];
+    await inLanes(lanes, points, async (lane, behind) => {
+      const { of, store } = await beginSlow(lane);
+      await putState(store, reference.states[1]!);
+      const pages: string[] = [];
+      const isPage = (url: string) => url.startsWith("/fhir/DocumentReference") && !url.includes("_summary");
+      let pid: number | undefined;
+      let left: number | undefined;
+      lane.source.set({ pageDelay: 250 });
+      lane.watch({
+        before: ({ url }) => {
+          if (!isPage(url)) return undefined;
+          pages.push(url);
+          if (left !== undefined && left-- === 0) process.kill(pid!, "SIGKILL");
+          return undefined;
+        },
+        after: ({ method, url, headers }) => {
+          if (method === "PUT" && url.includes("checkpoint.json") && headers["if-match"] && left === undefined) left = behind;
+          return undefined;
+        },
+      });
+      const { child, code } = await start(of, ["export", 0]);
+      pid = child.pid;
+      assert.equal(await code, undefined, "killed");
+      lane.source.set({ pageDelay: 0 });
+      const { next, taken } = JSON.parse((await store.read(checkpointPath("DocumentReference-0001")))!.bytes.toString()) as Checkpoint;
+      const resumed: string[] = [];
+      lane.watch({ before: ({ url }) => void (isPage(url) && resumed.push(url)) });
+      assert.equal((await of.run("export", 0)).code, 0);
+      const from = pages.findIndex((url) => next!.endsWith(url));
+      assert(from > 0 && taken !== undefined, "the checkpoint names a page behind the first");
+      assert.deepEqual(resumed.slice(0, pages.length - from), pages.slice(from));
+      assert.equal(new Set([...pages.slice(0, from), ...resumed]).size, from + resumed.length, "and none of those before");
+      for (const [command, index] of steps.slice(2)) assert.equal((await of.run(command, index)).code, 0);
+      assert.deepEqual(comparable(await stateOf(store)), reference.end);
+    });
+  });
+
+  test("a page that could not be had until the kill: its error file is not left behind", async () => {
+    const lane = lanes[0]!;
+    const { of, store } = await begin(lane);
+    const reference = await undisturbed(lane, { of, store });
+    const again = await begin(lane);
+    await putState(again.store, reference.states[1]!);
+    const id = [...lane.source.dump("DocumentReference").keys()][20]!.split("/")[1]!;
+    lane.source.set({ poison: { ids: [id], as: 500 } });
+    let pid: number | undefined;
+    let killed = false;
+    lane.watch({
+      after: ({ method, url }) => {
+        if (method !== "PUT" || !decodeURIComponent(url).includes("/errors/")) return undefined;
+        killed = true;
+        process.kill(pid!, "SIGKILL");
+        return "drop";
+      },
+    });
+    const { child, code } = await start(again.of, ["export", 0]);
+    pid = child.pid;
+    await code;
+    lane.source.set({ poison: { ids: [], as: 500 } });
+    lane.watch({});
+    assert(killed);
+    for (const [command, index] of steps.slice(1)) assert.equal((await again.of.run(command, index)).code, 0);
+    assert.deepEqual(comparable(await stateOf(again.store)), reference.end);
+    assert.equal((await again.of.run("verify")).code, 0);
   });
 });
