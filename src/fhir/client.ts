@@ -37,6 +37,7 @@ export const maxPageBytes = 256 * 1024 * 1024;
 const maxURL = 2000;
 /** what servers say that do not take searches by POST */
 const notPosted = [404, 405, 415, 501];
+const maxRenewals = 4;
 const keptLinks = 256;
 const firstDelayMs = 250;
 const maxDelayMs = 20_000;
@@ -145,11 +146,14 @@ export class SourceClient {
   }
 
   async #once(url: URL, into: Receiver, signals: readonly AbortSignal[], paged: boolean): Promise<Head> {
-    const sent = await this.#credentials.header();
-    const head = await this.#send(url, sent, into, signals, paged);
-    // a token that was revoked early, or a Secret that was rotated a moment ago
-    if (head.status !== 401 || !(await this.#credentials.renew(sent))) return head;
-    return this.#send(url, await this.#credentials.header(), into, signals, paged);
+    for (let renewals = 0; ; renewals++) {
+      const sent = await this.#credentials.header();
+      const head = await this.#send(url, sent, into, signals, paged);
+      if (head.status !== 401 || renewals === maxRenewals) return head;
+      // a token that was revoked early, or a Secret that was rotated a moment ago, and perhaps once more while this request was under way
+      const isOld = renewals === 0 ? await this.#credentials.renew(sent) : (await this.#credentials.header()) !== sent;
+      if (!isOld) return head;
+    }
   }
 
   async #send(url: URL, authorization: string | undefined, into: Receiver, signals: readonly AbortSignal[], paged: boolean): Promise<Head> {
