@@ -52,7 +52,8 @@ describe("large resources and pages", () => {
           wanted().map(([key, line]) => [key, line!.length]),
         );
         for (const [key, line] of wanted()) assert(lines.get(key!) === line, key);
-        assert(manifest.output.length > 3);
+        // 50 MB in files of at most 25; how many more depends on when the resources were put, to the millisecond
+        assert(manifest.output.length >= 3);
         for (const { path, fileSize } of manifest.output) assert.equal((await readAll(await where.open(), path))!.length, fileSize);
         assert.equal((await exported.run("verify")).code, 0);
       });
