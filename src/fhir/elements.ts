@@ -28,13 +28,15 @@ export const elementsToAsk = (type: string, wanted: ReadonlySet<string>, looked:
     .join(",");
 
 const subsetted = '{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}';
+/** what a resource gets longer by at most: the tag with the names of `meta` and `tag` around it */
+const tagBytes = subsetted.length + 32;
 
 /** One resource as a line with only what is wanted of it, tagged SUBSETTED. What is kept is copied byte for byte but for white space outside strings.
  *  A source that has obeyed `_elements` has cut and tagged already; then it is copied. One that has not tagged is tagged here: it is a subset by request.
  *  @param bytes the resource, from `{` to `}`
  *  @throws ScanError when it is not JSON */
 export function cutResource(bytes: Buffer, wanted: ReadonlySet<string>): Buffer {
-  const out = Buffer.allocUnsafe(bytes.length + subsetted.length + 32);
+  let out = Buffer.allocUnsafe(bytes.length + tagBytes);
   const walker = new Walker(bytes);
   let at = out.write("{");
   let behindName = bytes.indexOf(0x7b) + 1;
@@ -52,6 +54,8 @@ export function cutResource(bytes: Buffer, wanted: ReadonlySet<string>): Buffer 
     at += bytes.copy(out, at, nameFrom, nameTo);
     out[at++] = 0x3a;
     if (name === "meta") {
+      // a name that comes twice: parsers take the last, so each is tagged
+      if (hasMeta) out = Buffer.concat([out], out.length + tagBytes);
       at = tag(bytes, from, walker.at, out, at);
       hasMeta = true;
     } else at = copy(bytes, from, walker.at, out, at);

@@ -90,6 +90,18 @@ describe("cutting", () => {
       `{"id":"1","meta":{"tag":[${tagText}]},"c\\u006fde":{"x":1}}`,
     ],
     [
+      "meta with escapes in its name",
+      '{"id":"1","m\\u0065ta":{"t\\u0061g":[]},"a":1}',
+      [],
+      `{"id":"1","m\\u0065ta":{"t\\u0061g":[${tagText}]}}`,
+    ],
+    [
+      "names that come twice: parsers take the last",
+      '{"id":"1","meta":{},"meta":{},"meta":1,"code":1,"code":2}',
+      ["code"],
+      `{"id":"1","meta":{"tag":[${tagText}]},"meta":{"tag":[${tagText}]},"meta":{"tag":[${tagText}]},"code":1,"code":2}`,
+    ],
+    [
       "a name that only begins alike",
       '{"id":"1","meta":{},"valueset":1,"valueString":"s"}',
       ["value"],
