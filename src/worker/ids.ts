@@ -23,8 +23,18 @@ export class IdSet {
   }
 
   has(id: string): boolean {
-    const [low, high] = halves(this.#print(id));
+    return this.hasPrint(this.#print(id));
+  }
+
+  hasPrint(print: Buffer): boolean {
+    const [low, high] = halves(print);
     return this.#words[this.#find(low, high) + 1] !== 0;
+  }
+
+  /** keeps its memory */
+  clear(): void {
+    this.#words.fill(0);
+    this.#count = 0;
   }
 
   /** @returns false when it, or one with the same hash, was there */
@@ -59,6 +69,60 @@ export class IdSet {
         this.#words[place] = old[at]!;
         this.#words[place + 1] = old[at + 1]!;
       }
+  }
+}
+
+/** a set that has this many places per id has room for them all without growing, also where residue classes are not quite even */
+const placesPerId = 1 / 0.7;
+/** so many ids with the hash of another are no accident any more: one look at them is enough */
+const enough = 100;
+
+/** Finds ids that come twice among more than memory holds: whoever looks shows all ids once a pass, and each pass keeps those of one residue class. */
+export class Doubles {
+  readonly #places: number;
+  readonly #print: (id: string) => Buffer;
+  readonly #ids: IdSet;
+  readonly #suspects = new IdSet();
+  #pass = 0;
+  #passes = 1;
+
+  /** @param most ids of one kind that will be shown
+   *  @param bytes that they may take, a power of two from 8,192 on
+   *  @param print for tests */
+  constructor(most: number, bytes: number, print = printer(randomKey())) {
+    this.#places = bytes / 8;
+    this.#print = print;
+    this.#ids = new IdSet(Math.min(most, this.#places * 0.75));
+  }
+
+  /** how often `count` ids have to be shown */
+  passesFor(count: number): number {
+    return Math.max(1, Math.ceil((count * placesPerId) / this.#places));
+  }
+
+  /** Ids that are shown from now on are of one kind and one pass. */
+  begin(pass: number, passes: number): void {
+    if (pass === 0) this.#suspects.clear();
+    this.#ids.clear();
+    this.#pass = pass;
+    this.#passes = passes;
+  }
+
+  see(id: string): void {
+    const print = this.#print(id);
+    // the set takes its places by the first half
+    if (print.readUInt32LE(4) % this.#passes !== this.#pass || this.#suspects.size >= enough) return;
+    if (!this.#ids.addPrint(print)) this.#suspects.addPrint(print);
+  }
+
+  /** whether there may be ids that were shown twice */
+  get suspected(): boolean {
+    return this.#suspects.size > 0;
+  }
+
+  /** whether this one, or another with its hash, was shown twice */
+  suspects(id: string): boolean {
+    return this.#suspects.size > 0 && this.#suspects.hasPrint(this.#print(id));
   }
 }
 

@@ -1,0 +1,316 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { after, before, describe, test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { type Manifest, type ManifestItem, renderManifest, renderSums } from "../../src/sink/manifest.ts";
+import { type Place, paths, readAll, storage } from "../sink/stores.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { Export } from "./harness.ts";
+
+const { kinds, place } = storage();
+let source: Source;
+/** real exports, object by object */
+const originals = new Map<string, Map<string, Buffer>>();
+/** An export that can be changed, with a manifest that is made to agree with what is there, as if it had been written so. */
+class Copy {
+  readonly objects: Map<string, Buffer>;
+  manifest: Manifest;
+  agree = false;
+  constructor(objects: ReadonlyMap<string, Buffer>) {
+    this.objects = new Map(objects);
+    this.manifest = JSON.parse(objects.get("manifest.json")!.toString()) as Manifest;
+  }
+
+  of(type: string): ManifestItem[] {
+    return this.manifest.output.filter((item) => item.type === type);
+  }
+  lines({ path, contentSha256 }: ManifestItem): string[] {
+    const bytes = this.objects.get(path)!;
+    return (contentSha256 ? gunzipSync(bytes) : bytes).toString("latin1").split("\n").slice(0, -1);
+  }
+  /** Changes the lines of a file, and its item with them. */
+  write(item: ManifestItem, change: (lines: string[]) => string[] | string): void {
+    const changed = change(this.lines(item));
+    const content = Buffer.from(typeof changed === "string" ? changed : changed.map((line) => `${line}\n`).join(""), "latin1");
+    const bytes = item.contentSha256 ? gzipSync(content) : content;
+    this.objects.set(item.path, bytes);
+    item.count = content.filter((byte) => byte === 10).length;
+    item.fileSize = bytes.length;
+    item.sha256 = digest(bytes);
+    if (item.contentSha256) item.contentSha256 = digest(content);
+    this.agree = true;
+  }
+  async put(where: Place): Promise<void> {
+    if (this.agree) {
+      this.objects.set("manifest.json", renderManifest(this.manifest));
+      this.objects.set("SHA256SUMS", renderSums(this.manifest));
+    }
+    const store = await where.open();
+    await store.prepare();
+    for (const [path, bytes] of this.objects) assert.notEqual(await store.create(path, bytes), undefined, path);
+  }
+}
+const digest = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
+const replaced = (bytes: Buffer, from: string, to: string) => Buffer.from(bytes.toString("latin1").replace(from, to), "latin1");
+
+interface Tampering {
+  name: string;
+  gzip?: boolean;
+  change: (copy: Copy) => void;
+  /** `FILE` stands for the file that was changed */
+  message: RegExp;
+  reason?: string;
+}
+const tamperings: Tampering[] = [
+  {
+    name: "another byte in a file",
+    change: ({ objects, manifest }) => {
+      const { path } = manifest.output[1]!;
+      objects.set(path, replaced(objects.get(path)!, '"resourceType"', '"resourcetype"'));
+    },
+    message: /^[A-Z]\w+-000\d-\d+\.ndjson: another SHA-256 than manifest\.json says/,
+  },
+  {
+    name: "a file that was cut",
+    change: ({ objects, manifest }) => {
+      const { path } = manifest.output[0]!;
+      objects.set(path, objects.get(path)!.subarray(0, -10));
+    },
+    message: /\d+ bytes instead than/,
+  },
+  {
+    name: "a file that is gone",
+    change: ({ objects, manifest }) => void objects.delete(manifest.output[2]!.path),
+    message: /ndjson is in manifest\.json and not in storage$/,
+    reason: "TargetUnreachable",
+  },
+  {
+    name: "a data file that the manifest does not name",
+    change: ({ objects, manifest }) => void objects.set("Patient-0099-1.ndjson", objects.get(manifest.output[0]!.path)!),
+    message: /^Patient-0099-1\.ndjson is in the export's folder and not in manifest\.json$/,
+  },
+  {
+    name: "one below, compressed",
+    change: ({ objects }) => void objects.set("deleted/Patient-0001-1.ndjson.gz", gzipSync("{}\n")),
+    message: /^deleted\/Patient-0001-1\.ndjson\.gz is in/,
+  },
+  {
+    name: "SHA256SUMS with another digest",
+    change: ({ objects, manifest }) => {
+      const { sha256 } = manifest.output[1]!;
+      objects.set("SHA256SUMS", replaced(objects.get("SHA256SUMS")!, sha256, digest(Buffer.from("x"))));
+    },
+    message: /^SHA256SUMS: line 2 is not as manifest\.json says$/,
+  },
+  {
+    name: "SHA256SUMS that ends too early",
+    change: ({ objects }) => void objects.set("SHA256SUMS", objects.get("SHA256SUMS")!.subarray(0, 100)),
+    message: /^SHA256SUMS: line 2 is/,
+  },
+  {
+    name: "no SHA256SUMS",
+    change: ({ objects }) => void objects.delete("SHA256SUMS"),
+    message: /^SHA256SUMS is not in storage$/,
+    reason: "TargetUnreachable",
+  },
+  {
+    name: "a count that is not the number of lines",
+    change: (copy) => {
+      copy.manifest.output[0]!.count++;
+      copy.agree = true;
+    },
+    message: /\d lines instead than/,
+  },
+  {
+    name: "a line that is no JSON",
+    change: (copy) => copy.write(copy.of("Patient")[0]!, ([first, second, ...rest]) => [first!, second!.slice(0, -1), ...rest]),
+    message: /^Patient-0001-1\.ndjson: line 2 is not JSON$/,
+  },
+  {
+    name: "... in a compressed file",
+    gzip: true,
+    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => lines.with(2, `${lines[2]}}`)),
+    message: /^Patient-0001-1\.ndjson\.gz: line 3 is not JSON$/,
+  },
+  {
+    name: "an empty line",
+    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => ["", ...lines]),
+    message: /: line 1 is not JSON$/,
+  },
+  {
+    name: "a line that is not UTF-8",
+    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => lines.with(1, lines[1]!.replace('"Patient"', '"Patient","x":"\xff"'))),
+    message: /: line 2 is not UTF-8$/,
+  },
+  {
+    name: "no line end at the end",
+    change: (copy) => copy.write(copy.of("Encounter")[0]!, (lines) => lines.slice(0, 3).join("\n")),
+    message: /^Encounter-0001-1\.ndjson: line 3 has no end$/,
+  },
+  {
+    name: "a resource of another type",
+    change: (copy) => {
+      const [patient] = copy.lines(copy.of("Patient")[0]!);
+      copy.write(copy.of("Observation").at(-1)!, (lines) => [...lines, patient!]);
+    },
+    message: /^Observation-\d+-\d+\.ndjson: line \d+ is not of type Observation$/,
+  },
+  {
+    name: "no resource",
+    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => [...lines, "null"]),
+    message: /: line \d+ is not of type Patient$/,
+  },
+  {
+    name: "a resource without an id",
+    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => [...lines, '{"resourceType":"Patient","_id":{"id":"x"}}']),
+    message: /: line \d+ has no id$/,
+  },
+  {
+    name: "a resource twice in a file",
+    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => [...lines.slice(0, 4), lines[1]!]),
+    message: /^Patient-0001-1\.ndjson: line 5 holds the resource of line 2 of Patient-0001-1\.ndjson again$/,
+  },
+  {
+    name: "a resource twice, in two files and versions",
+    change: (copy) => {
+      const [first] = copy.lines(copy.of("Observation")[0]!);
+      copy.write(copy.of("Observation").at(-1)!, (lines) => [...lines, first!.replace('"versionId"', '"versionid"')]);
+    },
+    message: /^Observation-\d+-\d+\.ndjson: line \d+ holds the resource of line 1 of Observation-0001-1\.ndjson again$/,
+  },
+  {
+    name: "... compressed",
+    gzip: true,
+    change: (copy) => {
+      const [first] = copy.lines(copy.of("Observation")[0]!);
+      copy.write(copy.of("Observation").at(-1)!, (lines) => [...lines, first!]);
+    },
+    message: /ndjson\.gz: line \d+ holds the resource of line 1 of Observation-0001-1\.ndjson\.gz again$/,
+  },
+  {
+    name: "an error that is no OperationOutcome",
+    change: (copy) => copy.write(copy.manifest.error[0]!, (lines) => [...lines, '{"resourceType":"Basic"}']),
+    message: /^errors\/.*: line 2 is not of type OperationOutcome$/,
+  },
+  {
+    name: "a deletion that is no Bundle",
+    change: (copy) => {
+      const item = { ...copy.of("Patient")[0]!, path: "deleted/Patient-0001-1.ndjson" };
+      copy.objects.set(item.path, Buffer.from('{"resourceType":"Bundle"}\n'));
+      copy.manifest.deleted.push(item);
+      copy.write(item, (lines) => [...lines, '{"resourceType":"Patient"}']);
+    },
+    message: /^deleted\/Patient-0001-1\.ndjson: line 2 is not of type Bundle$/,
+  },
+  {
+    name: "gzip that ends too early",
+    gzip: true,
+    change: (copy) => {
+      const item = copy.of("Patient")[0]!;
+      const bytes = copy.objects.get(item.path)!.subarray(0, -20);
+      copy.objects.set(item.path, bytes);
+      Object.assign(item, { fileSize: bytes.length, sha256: digest(bytes) });
+      copy.agree = true;
+    },
+    message: /^Patient-0001-1\.ndjson\.gz: its gzip is broken behind line \d+/,
+  },
+  {
+    name: "gzip whose content has another digest",
+    gzip: true,
+    change: (copy) => {
+      copy.of("Patient")[0]!.contentSha256 = digest(Buffer.from("x"));
+      copy.agree = true;
+    },
+    message: /^Patient-0001-1\.ndjson\.gz: another SHA-256/,
+  },
+  {
+    name: "a manifest that is cut",
+    change: ({ objects }) => void objects.set("manifest.json", objects.get("manifest.json")!.subarray(0, 500)),
+    message: /^manifest\.json is not JSON/,
+  },
+  {
+    name: "a manifest without a list",
+    change: (copy) => {
+      delete (copy.manifest as Partial<Manifest>).error;
+      copy.objects.set("manifest.json", renderManifest(copy.manifest));
+    },
+    message: /^manifest\.json has no list error$/,
+  },
+  {
+    name: "a manifest with a count that is none",
+    change: (copy) => {
+      copy.manifest.output[1]!.count = -1;
+      copy.agree = true;
+    },
+    message: /^manifest\.json: output\[1\]\.count is missing/,
+  },
+  {
+    name: "a manifest that names a file twice",
+    change: (copy) => {
+      copy.manifest.output.push(copy.manifest.output[0]!);
+      copy.agree = true;
+    },
+    message: /^manifest\.json: output\[\d+\]\.path names a file a second time$/,
+  },
+  {
+    name: "a manifest that names a file outside",
+    change: (copy) => {
+      copy.manifest.output[0]!.path = "../x/Patient-0001-1.ndjson";
+      copy.agree = true;
+    },
+    message: /^manifest\.json: output\[0\]\.path is missing, or not/,
+  },
+];
+
+describe("verify finds", () => {
+  before(async () => {
+    source = await startSource({ scale: 0.1 });
+    for (const kind of kinds)
+      for (const gzip of [false, true]) {
+        const where = await place(kind);
+        const exported = new Export(where, source.baseURL, {
+          export: { types: ["Patient", "Observation", "Encounter"], gzip, maxFileBytes: 100_000, warnings: ["a notice"] },
+        });
+        assert.equal((await exported.all()).code, 0);
+        const { code, report } = await exported.run("verify");
+        assert.deepEqual([code, report.error], [0, undefined]);
+        const store = await where.open();
+        const objects = new Map<string, Buffer>();
+        for (const path of await paths(store)) objects.set(path, (await readAll(store, path))!);
+        originals.set(`${kind} ${gzip}`, objects);
+      }
+  });
+  after(() => source.close());
+
+  for (const kind of kinds)
+    for (const { name, gzip = false, change, message, reason = "SourceInconsistent" } of tamperings)
+      test(`${name}, in ${kind}`, async () => {
+        const copy = new Copy(originals.get(`${kind} ${gzip}`)!);
+        change(copy);
+        const where = await place(kind);
+        await copy.put(where);
+        const { code, report } = await new Export(where, source.baseURL).run("verify");
+        assert.match(report.error?.message ?? "", message);
+        assert.deepEqual([code, report.error!.class, report.error!.reason], [64, "terminal", reason]);
+        for (const id of source.dump().keys()) assert(!report.error!.message.includes(id.split("/")[1]!), "no ids");
+      });
+
+  for (const kind of kinds)
+    test(`nothing where nothing was changed but the place, nor in files that are no data, in ${kind}`, async () => {
+      const copy = new Copy(originals.get(`${kind} true`)!);
+      copy.objects.set("README.txt", Buffer.from("by a person"));
+      copy.objects.set("_work/rest.ndjson", Buffer.from("x"));
+      const where = await place(kind);
+      await copy.put(where);
+      const { code, report } = await new Export(where, source.baseURL).run("verify");
+      assert.deepEqual([code, report.error], [0, undefined]);
+      assert.equal(report.manifestSHA256, digest(copy.objects.get("manifest.json")!));
+      const all = [...copy.manifest.output, ...copy.manifest.error];
+      assert.deepEqual(report.totals, {
+        files: all.length,
+        resources: all.reduce((sum, { count }) => sum + count, 0),
+        bytes: all.reduce((sum, { fileSize }) => sum + fileSize, 0),
+        errors: 0,
+      });
+    });
+});
