@@ -2,7 +2,13 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
+import fc from "fast-check";
+import { pino } from "pino";
 import { type Manifest, type ManifestItem, renderManifest, renderSums } from "../../src/sink/manifest.ts";
+import { Doubles } from "../../src/worker/ids.ts";
+import { ProgressBoard } from "../../src/worker/progress.ts";
+import { openWork } from "../../src/worker/task.ts";
+import { verify } from "../../src/worker/verify.ts";
 import { type Place, paths, readAll, storage } from "../sink/stores.ts";
 import { type Source, startSource } from "../sources/server.ts";
 import { Export } from "./harness.ts";
@@ -264,7 +270,7 @@ const tamperings: Tampering[] = [
 
 describe("verify finds", () => {
   before(async () => {
-    source = await startSource({ scale: 0.1 });
+    source = await startSource({ scale: 0.2 });
     for (const kind of kinds)
       for (const gzip of [false, true]) {
         const where = await place(kind);
@@ -313,4 +319,118 @@ describe("verify finds", () => {
         errors: 0,
       });
     });
+
+  describe("with ids that do not fit into memory", () => {
+    /** verifies with a budget of 8 KiB, which is one look for 716 ids. @returns how often each file was read, or what was found */
+    async function looks(copy: Copy, print?: (id: string) => Buffer, signal = new AbortController().signal) {
+      const where = await place("directory");
+      await copy.put(where);
+      const { task } = new Export(where, source.baseURL);
+      const log = pino({ level: "silent" });
+      await using work = await openWork({ task, index: 0, board: new ProgressBoard(), log, signal }, where.secrets);
+      const read = new Map<string, number>();
+      const stream: typeof work.store.stream = (path) => {
+        read.set(path, (read.get(path) ?? 0) + 1);
+        return work.store.stream(path);
+      };
+      const made = (most: number) => new Doubles(most, 8192, print);
+      const found = await verify({ ...work, store: { ...work.store, stream } }, made).then(
+        () => undefined,
+        (error: Error) => error.message,
+      );
+      return { found, read };
+    }
+
+    test("files are read once for each residue class, and what comes once is found to", async () => {
+      const copy = new Copy(originals.get("directory false")!);
+      const { found, read } = await looks(copy);
+      assert.equal(found, undefined);
+      const passes = Math.ceil(copy.of("Observation").reduce((sum, { count }) => sum + count, 0) / 716.8);
+      assert(passes > 2, `${passes}`);
+      assert.deepEqual(new Set(copy.of("Observation").map(({ path }) => read.get(path))), new Set([passes]));
+      assert.deepEqual(new Set(copy.of("Patient").map(({ path }) => read.get(path))), new Set([1]));
+    });
+
+    test("what comes twice is found in whatever class it is", async () => {
+      const copy = new Copy(originals.get("directory false")!);
+      const at = copy.of("Observation");
+      const all = at.flatMap((item) => copy.lines(item));
+      for (let from = 0; from < all.length; from += Math.floor(all.length / 12)) {
+        const changed = new Copy(originals.get("directory false")!);
+        changed.write(changed.of("Observation").at(-1)!, (lines) => [...lines, all[from]!]);
+        const { found } = await looks(changed);
+        assert.match(found ?? "", /^Observation-\d+-\d+\.ndjson: line \d+ holds the resource of line \d+ of Observation-.*ndjson again$/);
+      }
+    });
+
+    test("ids of one hash are no doubles: they are compared", async () => {
+      const copy = new Copy(originals.get("directory false")!);
+      const ids = copy.lines(copy.of("Patient")[0]!).map((line) => (JSON.parse(line) as { id: string }).id);
+      const same = new Set(ids.slice(3, 6));
+      const print = (id: string) => digestBytes(same.has(id) ? "same" : id);
+      const { found, read } = await looks(copy, print);
+      assert.equal(found, undefined);
+      assert.equal(read.get(copy.of("Patient")[0]!.path), 2);
+      copy.write(copy.of("Patient").at(-1)!, (lines) => [...lines, copy.lines(copy.of("Patient")[0]!)[4]!]);
+      assert.match(
+        (await looks(copy, print)).found!,
+        /^Patient-.*: line \d+ holds the resource of line 5 of Patient-0001-1\.ndjson again$/,
+      );
+    });
+
+    test("it ends when it is told to", async () => {
+      const stop = new AbortController();
+      stop.abort(new Error("stopped"));
+      const { found, read } = await looks(new Copy(originals.get("directory false")!), undefined, stop.signal);
+      assert.deepEqual([found, [...read.values()]], ["stopped", [1]]);
+    });
+  });
+
+  for (const gzip of [false, true])
+    test(`nothing in lines of 20 MB, and a double behind them${gzip ? ", compressed" : ""}`, async () => {
+      const copy = new Copy(originals.get(`directory ${gzip}`)!);
+      const item = copy.of("Patient")[0]!;
+      const large = JSON.stringify({ resourceType: "Patient", id: "large", photo: [{ data: "Qk1Q".repeat(5_000_000) }] });
+      copy.write(item, (lines) => [lines[0]!, large, ...lines.slice(1, 4)]);
+      const where = await place("directory");
+      await copy.put(where);
+      assert.equal((await new Export(where, source.baseURL).run("verify")).code, 0);
+      copy.write(item, (lines) => [...lines, large]);
+      const again = await place("directory");
+      await copy.put(again);
+      const { report } = await new Export(again, source.baseURL).run("verify");
+      assert.match(report.error!.message, /: line 6 holds the resource of line 2 of /);
+    });
+});
+
+const digestBytes = (text: string) => createHash("sha256").update(text).digest();
+
+test("property: every id that is shown twice is suspected, and only those that share a hash with another", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 0, max: 5000 }), { maxLength: 3000, size: "max" }),
+      fc.constantFrom(2 ** 31, 40_000),
+      (numbers, hashes) => {
+        const print = (id: string) => digestBytes(String(digestBytes(id).readUInt32LE(0) % hashes));
+        const doubles = new Doubles(numbers.length, 8192, print);
+        const ids = [...new Set(numbers)].map(String);
+        // few enough that each is looked at
+        const twice = ids.filter((_, index) => index % 50 === 0);
+        const shown = [...ids, ...twice];
+        const passes = doubles.passesFor(shown.length);
+        assert.equal(passes, Math.max(1, Math.ceil(shown.length / 716.8)));
+        const found = new Set<string>();
+        for (let pass = 0; pass < passes; pass++) {
+          doubles.begin(pass, passes);
+          for (const id of shown) doubles.see(id);
+        }
+        for (const id of ids) if (doubles.suspects(id)) found.add(id);
+        const prints = Map.groupBy(shown, (id) => print(id).toString("latin1", 0, 8));
+        const shared = ids.filter((id) => prints.get(print(id).toString("latin1", 0, 8))!.length > 1);
+        assert.equal(doubles.suspected, shared.length > 0);
+        if (new Set(shared.map((id) => print(id).toString("latin1", 0, 8))).size < 100) assert.deepEqual([...found].sort(), shared.sort());
+      },
+    ),
+    { numRuns: 60 },
+  );
 });
