@@ -270,12 +270,12 @@ const tamperings: Tampering[] = [
 
 describe("verify finds", () => {
   before(async () => {
-    source = await startSource({ scale: 0.2 });
+    source = await startSource({ scale: 0.4 });
     for (const kind of kinds)
       for (const gzip of [false, true]) {
         const where = await place(kind);
         const exported = new Export(where, source.baseURL, {
-          export: { types: ["Patient", "Observation", "Encounter"], gzip, maxFileBytes: 100_000, warnings: ["a notice"] },
+          export: { types: ["Patient", "Observation", "Encounter"], gzip, maxFileBytes: 200_000, warnings: ["a notice"] },
         });
         assert.equal((await exported.all()).code, 0);
         const { code, report } = await exported.run("verify");
