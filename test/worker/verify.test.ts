@@ -53,7 +53,8 @@ class Copy {
     }
     const store = await where.open();
     await store.prepare();
-    for (const [path, bytes] of this.objects) assert.notEqual(await store.create(path, bytes), undefined, path);
+    const put = async ([path, bytes]: [string, Buffer]) => assert.notEqual(await store.create(path, bytes), undefined, path);
+    await Promise.all([...this.objects].map(put));
   }
 }
 const digest = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
