@@ -136,6 +136,54 @@ describe("cutting", () => {
       { numRuns: 500 },
     );
   });
+  test("property: what is kept stands there byte for byte, in its order and spelling, and nothing else", () => {
+    // as no parser that writes again would leave them
+    const raw = fc.constantFrom(
+      ...["1.50", "-0.0", "1E400", "12345678901234567890", "[]", "{}", "null", '"\\u00fc\\/ \\" { ] , :"', '"\u00fc \ud83d\ude00"', '""'],
+      ...['{"b":[1.0,{"a":"\\\\"}],"b":{},"meta":{"tag":[]}}', '[[],[{}],"]"]', '{"\\u0069d":"not the id","resourceType":"x","":0.10}'],
+    );
+    // spelling of a name, what it means, whether it is kept when `code` and `value` are asked for
+    const member = fc.constantFrom(
+      ...(["code", "_code", "value", "valueQuantity", "_valueString", "codeX"] as const).map((name) => [name, true] as const),
+      ...(["coded", "_coded", "valuequantity", "xcode", "status", "", "text", "__code"] as const).map((name) => [name, false] as const),
+      ...[["c\\u006fde", true] as const, ["\\u005fcode", true] as const, ["st\\u0061tus", false] as const],
+    );
+    const metas = [
+      ["{}", `{"tag":[${tagText}]}`],
+      ['{"source":"a, \\"b","versionId":"1"}', `{"source":"a, \\"b","versionId":"1","tag":[${tagText}]}`],
+      ['{"tag":[],"x":1.0}', `{"tag":[${tagText}],"x":1.0}`],
+      ['{"x":{"tag":[]},"tag":[{"code":"\\u0078"},{}]}', `{"x":{"tag":[]},"tag":[{"code":"\\u0078"},{},${tagText}]}`],
+      [`{"tag":[{"code":"a"},${tagText}],"x":1}`, `{"tag":[{"code":"a"},${tagText}],"x":1}`],
+    ] as const;
+    const own = fc.record({
+      head: fc.subarray(['"resourceType":"Basic"', '"id":"1"', '"\\u0069d":"2"']),
+      meta: fc.option(fc.constantFrom(...metas), { nil: undefined }),
+      members: fc.array(fc.tuple(member, raw), { maxLength: 8 }),
+      order: fc.infiniteStream(fc.nat()),
+      space: fc.infiniteStream(fc.constantFrom("", "", " ", "\n  ", "\r\n\t")),
+    });
+    fc.assert(
+      fc.property(own, ({ head, meta, members, order, space }) => {
+        const all = [
+          ...head.map((text) => ({ text, kept: text, isHead: true })),
+          ...(meta ? [{ text: `"meta":${meta[0]}`, kept: `"meta":${meta[1]}`, isHead: false }] : []),
+          ...members.map(([[name, keeps], value]) => {
+            const text = `"${name}":${value}`;
+            return { text, kept: keeps ? text : undefined, isHead: false };
+          }),
+        ];
+        const places = new Map(all.map((it) => [it, order.next().value]));
+        const sorted = all.sort((a, b) => places.get(a)! - places.get(b)!);
+        const kept = sorted.filter((it) => it.kept !== undefined);
+        if (!meta)
+          kept.splice(kept.findLastIndex(({ isHead }) => isHead) + 1, 0, { text: "", kept: `"meta":{"tag":[${tagText}]}`, isHead: false });
+        const tokens = `{${sorted.map(({ text }) => text).join(",")}}`.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^{}[\],:"]+/g)!;
+        const spread = tokens.map((token, index) => (index === 0 ? "" : space.next().value) + token).join("");
+        assert.equal(cut(spread, "code", "value"), `{${kept.map((it) => it.kept).join(",")}}`);
+      }),
+      { numRuns: 500 },
+    );
+  });
 });
 
 describe("data of the specification", () => {
