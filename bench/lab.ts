@@ -184,7 +184,9 @@ export class Lab implements AsyncDisposable {
   /** A peer of peers.ts. */
   peer(name: "raw" | "careful" | "naive", { digest = true, exchange = false } = {}): Promise<Measured> {
     const plan = this.#plan!;
-    const searches = plan.shards.flatMap((shard) => shardSearches(plan, shard)).map((search) => `${this.#source}/fhir/${search}`);
+    const searches = plan.shards
+      .flatMap((shard) => shardSearches(plan, shard, undefined))
+      .map((search) => `${this.#source}/fhir/${search}`);
     const job: Job = {
       searches,
       chains: this.options.chains,

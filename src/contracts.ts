@@ -72,7 +72,15 @@ export interface Plan {
   v: 1;
   uid: string;
   transactionTime: string;
-  source: { windows: boolean; counts: boolean; sort: boolean; typeHistory: boolean; instanceHistory: boolean; count: number };
+  source: {
+    windows: boolean;
+    counts: boolean;
+    sort: boolean;
+    typeHistory: boolean;
+    instanceHistory: boolean;
+    count: number;
+    /** ids of the cohort in one search, where types are searched by its members */ batch?: number;
+  };
   shards: Shard[];
   /** of the fingerprints; random, so that ids cannot be guessed from them */
   key: string;
@@ -89,10 +97,9 @@ export interface Shard {
   filters?: string[];
   /** value of `_elements`, where some are asked for and the source takes it */
   elements?: string;
-  /** at Group level by batches: asked for these members of the cohort, indexes [from, to) of Cohort.patients ... */
+  /** searched by these members of the cohort, indexes [from, to) of Cohort.patients, in batches and by each parameter of the compartment; else by all, and
+   *  judged by what comes. `expected` is then what its searches count together */
   members?: [from: number, to: number];
-  /** ... by this search parameter of the compartment */
-  parameter?: string;
 }
 
 /** A file of the output; `name` is its path below the export's folder. */
@@ -118,12 +125,15 @@ export interface Checkpoint {
   next?: string;
   /** resources of that page that are dealt with */
   taken?: number;
+  /** which of the shard's searches that page is of; absent: the first */
+  search?: number;
   /** distinct resources the shard's window has shown so far, also those that are not for the output */
   seen: number;
   done: FilePart[];
   open?: FilePart;
   fingerprints: string[];
   errors: number;
+  foreign?: true;
   /** OperationOutcome lines of the first 100 errors */
   errorLines?: string[];
   fenced?: true;
@@ -140,6 +150,8 @@ export interface ShardResult {
   errors: number;
   /** distinct resources the shard's window has shown, also those that are not for the output */
   seen: number;
+  /** its searches have shown resources that another shard writes, or of which only their server knows whose they are; they are not in `seen` */
+  foreign?: true;
   /** names of the segments with their fingerprints */
   fingerprints: string[];
   /** why the result may not be exact, of the shard that closes a type */

@@ -15,13 +15,36 @@ export function patientsOf(resource: Record<string, unknown>, base: URL): Set<st
   const type = String(resource.resourceType);
   const ids = new Set<string>();
   if (type === "Patient" && typeof resource.id === "string") ids.add(resource.id);
-  for (const paths of Object.values(compartment[type] ?? {}))
-    for (const path of paths)
-      for (const reference of valuesAt(resource, path.split("."))) {
-        const id = patientId((reference as { reference?: unknown } | null)?.reference, base);
-        if (id) ids.add(id);
-      }
+  for (const parameter of Object.keys(compartment[type] ?? {})) for (const id of patientsBy(resource, parameter, base)) ids.add(id);
   return ids;
+}
+
+/** Search parameters that together find what is in a patient's compartment; one whose elements others have, too, is left out. */
+export function parametersOf(type: string): string[] {
+  const parameters = Object.entries(compartment[type] ?? {});
+  const covers = (other: string[], elements: string[]) => elements.every((element) => other.includes(element));
+  return parameters
+    .filter(
+      ([, elements], at) =>
+        !parameters.some(([, other], index) => index !== at && covers(other, elements) && (index < at || !covers(elements, other))),
+    )
+    .map(([name]) => name);
+}
+
+/** Ids of the patients that the elements of one of the compartment's parameters refer to. */
+export const patientsBy = (resource: Record<string, unknown>, parameter: string, base: URL): string[] =>
+  referencesOf(resource, compartment[String(resource.resourceType)]?.[parameter] ?? [])
+    .map((reference) => patientId((reference as { reference?: unknown } | null)?.reference, base))
+    .filter((id) => id !== undefined);
+
+/** Whether a compartment element refers in a way that only its server can resolve: to another address, by URN, by identifier. */
+export function isUnclear(resource: Record<string, unknown>, base: URL): boolean {
+  const paths = Object.values(compartment[String(resource.resourceType)] ?? {}).flat();
+  return referencesOf(resource, paths).some((value) => {
+    const { reference, identifier } = (value ?? {}) as { reference?: unknown; identifier?: unknown };
+    if (typeof reference !== "string") return identifier !== undefined;
+    return !reference.startsWith("#") && !reference.startsWith(base.href) && !/^[A-Z][A-Za-z]+\//.test(reference);
+  });
 }
 
 /** Names of the members under which a resource of the type refers to patients, for `Expected.members`. */
@@ -152,11 +175,17 @@ function parse(table: PageTable, row: number, index: number): unknown {
 }
 
 /** The id in `Patient/x`, `Patient/x/_history/1` or the same below `base`. */
-export function patientId(reference: unknown, base: URL): string | undefined {
+export const patientId = (reference: unknown, base: URL): string | undefined => referredId("Patient", reference, base);
+
+export function referredId(type: string, reference: unknown, base: URL): string | undefined {
   if (typeof reference !== "string") return undefined;
   const relative = reference.startsWith(base.href) ? reference.slice(base.href.length) : reference;
-  return /^Patient\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[A-Za-z0-9\-.]{1,64})?$/.exec(relative)?.[1];
+  const [, found, id] = /^([A-Z][A-Za-z]+)\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[A-Za-z0-9\-.]{1,64})?$/.exec(relative) ?? [];
+  return found === type ? id : undefined;
 }
+
+const referencesOf = (resource: unknown, paths: readonly string[]): unknown[] =>
+  paths.flatMap((path) => valuesAt(resource, path.split(".")));
 
 function valuesAt(value: unknown, path: string[]): unknown[] {
   if (Array.isArray(value)) return value.flatMap((item) => valuesAt(item, path));

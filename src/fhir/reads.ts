@@ -36,9 +36,17 @@ export async function countMatches(client: SourceClient, search: Omit<Search, "s
   return "page" in answer ? answer.page.total : undefined;
 }
 
+interface StatedResource {
+  type: string;
+  interaction?: { code: string }[];
+  searchParam?: { name: string }[];
+}
+
 export interface Capabilities {
   /** types that can be searched */
   types: Set<string>;
+  /** names of the search parameters that are listed, by type */
+  parameters: Map<string, ReadonlySet<string>>;
   typeHistory: boolean;
   instanceHistory: boolean;
 }
@@ -52,7 +60,7 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
     "metadata",
     (answer) => {
       if (answer.status === 404) throw notFHIR("there is no /metadata (404)");
-      let statement: { resourceType?: string; rest?: { resource?: { type: string; interaction?: { code: string }[] }[] }[] };
+      let statement: { resourceType?: string; rest?: { resource?: StatedResource[] }[] };
       try {
         statement = JSON.parse(answer.body.toString());
       } catch (error) {
@@ -63,6 +71,7 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
       const can = (code: string) => resources.filter((resource) => resource.interaction?.some((interaction) => interaction.code === code));
       return {
         types: new Set(can("search-type").map(({ type }) => type)),
+        parameters: new Map(resources.map(({ type, searchParam = [] }) => [type, new Set(searchParam.map(({ name }) => name))])),
         typeHistory: can("history-type").length > 0,
         instanceHistory: can("history-instance").length > 0,
       };

@@ -7,6 +7,8 @@ export interface Search {
   till?: string | undefined;
   /** the part of a typeFilter behind `?`, as written by the user */
   filter?: string | undefined;
+  /** a parameter of the compartment and its values: ids, or references */
+  by?: { parameter: string; values: readonly string[] } | undefined;
   /** value of `_elements` */
   elements?: string | undefined;
   count?: number;
@@ -16,8 +18,9 @@ export interface Search {
 }
 
 /** The search as a URL relative to the source's base. */
-export function searchURL({ type, from, till, filter, elements, count, sort, summary }: Search): string {
+export function searchURL({ type, from, till, filter, by, elements, count, sort, summary }: Search): string {
   const query: string[] = [];
+  if (by) query.push(`${by.parameter}=${by.values.join(",")}`);
   if (filter) query.push(...filterParameters(filter).map(([name, value]) => `${encode(name)}=${encode(value)}`));
   if (from) query.push(`_lastUpdated=ge${from}`);
   if (till) query.push(`_lastUpdated=lt${till}`);

@@ -35,6 +35,7 @@ const maxErrorLines = 100;
 interface Position {
   page: string | undefined;
   taken: number;
+  search: number;
   ids: number;
   errors: number;
   errorLines: number;
@@ -42,11 +43,11 @@ interface Position {
 }
 
 /** Turns the resources of one shard into committed files, and keeps the checkpoint that lets a successor go on (DESIGN section 6).
- *  For each entry of a page, in order: `show` and then `lines` or `pass`; or `skip`, or `error`. What `lines` answers must be awaited before the next call. */
+ *  For each entry of a page, in order: `show` and then `lines` or `pass`; or `skip`, `foreign` or `error`. What `lines` answers must be awaited before the next call. */
 export class ShardWriter {
-  /** where to go on: the URL of the page that is being read, and how many of its resources are dealt with */
-  get position(): { page: string | undefined; taken: number } {
-    return { page: this.#page, taken: this.#taken };
+  /** where to go on: the URL of the page that is being read, of which of the shard's searches it is, and how many of its resources are dealt with */
+  get position(): { page: string | undefined; taken: number; search: number } {
+    return { page: this.#page, taken: this.#taken, search: this.#search };
   }
   /** distinct resources that were shown so far, those that could not be had included */
   get seen(): number {
@@ -81,6 +82,8 @@ export class ShardWriter {
   #at: Position;
   #page: string | undefined;
   #taken = 0;
+  #search = 0;
+  #foreign = false;
   readonly #prints: ShownResources;
   /** shown, but not yet a line or passed over */
   #ahead = 0;
@@ -116,6 +119,11 @@ export class ShardWriter {
     await writer.#claim.remove(strays);
     await writer.#resume(checkpoint);
     return writer;
+  }
+
+  /** The pages from here on are of this search of the shard. */
+  beginSearch(index: number): void {
+    if (!this.#detour) this.#search = index;
   }
 
   /** A page begins; `taken` of it are dealt with already. */
@@ -156,6 +164,12 @@ export class ShardWriter {
     this.#taken++;
   }
 
+  /** The resource is another shard's, or nobody knows whose. */
+  foreign(): void {
+    this.#taken++;
+    this.#foreign = true;
+  }
+
   /** The entry cannot be had: an OperationOutcome line instead, without a line end. @param resources how many it stands for */
   error(outcome: string, resources = 1): void {
     this.#taken++;
@@ -181,7 +195,7 @@ export class ShardWriter {
   /** The shard is read from its start once more; what is known is passed over by `show`. */
   rewind(): void {
     this.#page = undefined;
-    this.#taken = 0;
+    this.#taken = this.#search = 0;
   }
 
   /** From now on parts of the shard are read in another order than its pages: a successor begins at the shard's start, knowing what was shown. */
@@ -207,6 +221,7 @@ export class ShardWriter {
       resources: this.#closed.lines,
       errors: this.#errors,
       seen: this.seen,
+      ...(this.#foreign && { foreign: true }),
       fingerprints: [...this.#prints.segments],
       ...(doubts.length > 0 && { doubts }),
     };
@@ -227,7 +242,8 @@ export class ShardWriter {
     this.#page = undefined;
     this.#detour = false;
     this.#prints.clear();
-    this.#taken = this.#errors = this.#ahead = 0;
+    this.#foreign = false;
+    this.#taken = this.#search = this.#errors = this.#ahead = 0;
     this.#errorLines = [];
     this.#buffer.close();
     this.#at = this.#snapshot();
@@ -359,6 +375,7 @@ export class ShardWriter {
     return {
       page: this.#page,
       taken: this.#taken,
+      search: this.#search,
       ids: this.#prints.count - this.#ahead,
       errors: this.#errors,
       errorLines: this.#errorLines.length,
@@ -387,24 +404,25 @@ export class ShardWriter {
 
   #render(): Buffer {
     const { uid, shard } = this.#options;
-    const { page, taken, ids, errors, errorLines, open } = this.#at;
+    const { page, taken, search, ids, errors, errorLines, open } = this.#at;
     const checkpoint: Checkpoint = {
       v: 1,
       uid,
       shard: shard.id,
       writer: this.#nonce,
-      ...(page !== undefined && { next: page, taken }),
+      ...(page !== undefined && { next: page, taken, ...(search > 0 && { search }) }),
       seen: ids + errors,
       done: this.#done,
       ...(open && open.blocks!.length > 0 && { open }),
       fingerprints: [...this.#prints.segments],
       errors,
+      ...(this.#foreign && { foreign: true }),
       ...(errorLines > 0 && { errorLines: this.#errorLines.slice(0, errorLines) }),
     };
     return Buffer.from(JSON.stringify(checkpoint));
   }
 
-  async #restore({ next, taken = 0, done, open, fingerprints, errors, errorLines = [] }: Checkpoint): Promise<void> {
+  async #restore({ next, taken = 0, search = 0, done, open, fingerprints, errors, foreign, errorLines = [] }: Checkpoint): Promise<void> {
     await this.#prints.restore(fingerprints);
     this.#done = done;
     for (const { lines, bytes } of done) {
@@ -413,9 +431,11 @@ export class ShardWriter {
     }
     this.#page = next;
     this.#taken = taken;
+    this.#search = search;
+    this.#foreign = foreign ?? false;
     this.#errors = errors;
     this.#errorLines = [...errorLines];
-    this.#at = { page: next, taken, ids: this.#prints.count, errors, errorLines: errorLines.length, open };
+    this.#at = { page: next, taken, search, ids: this.#prints.count, errors, errorLines: errorLines.length, open };
   }
 
   /** After a takeover: makes sure that what the checkpoint names is there, else begins again. */

@@ -41,13 +41,13 @@ async function halve(way: Way, search: number, low: number, high: number): Promi
   const up = await readWindow(single, search, lastTries);
   if (up.end === "done") return;
   const down = plan.source.sort ? await readWindow(single, search, lastTries, true) : { shown: 0 };
-  const count = await countShard(way.work.source, part);
+  const count = await countShard(way.work.source, plan, part, way.cohort);
   tell(at, up.failure, Math.max(1, (count ?? 0) - up.shown - down.shown), "");
 }
 
 /** @param backwards from its last resource to its first */
 async function readWindow(way: Way, search: number, times: number, backwards = false): Promise<Exclude<SearchEnd, { end: "expired" }>> {
-  const first = shardSearches(way.plan, way.shard)[search]!;
+  const first = shardSearches(way.plan, way.shard, way.cohort)[search]!;
   const url = backwards ? first.replace("_sort=_lastUpdated,_id", "_sort=-_lastUpdated,-_id") : first;
   for (;;) {
     const read = await readSearch(way, url, url, times);

@@ -5,15 +5,18 @@ import { resultPath, shardId } from "../sink/layout.ts";
 import { oneLine } from "../sink/lines.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { writerOptions } from "./export.ts";
-import { lookAtTail, newestVersion, type Tail, type Version, versionBefore } from "./history.ts";
+import { lookAtTail, newestVersion, type Tail, type Touched, type Version, versionBefore } from "./history.ts";
 import { readShard } from "./pages.ts";
+import { eachParallel } from "./parallel.ts";
 import { Rows } from "./reader.ts";
 import { countShard } from "./searches.ts";
-import { endOf, selector } from "./select.ts";
+import { endOf, type Select, selector } from "./select.ts";
 import type { Work } from "./task.ts";
 
 /** Under constant writes each look finds something newer; what is still open after so many is told instead. */
 const rounds = 5;
+/** each may be 50 versions of a resource in memory */
+const versionsAtATime = 64;
 const bundleStart = Buffer.from('{"resourceType":"Bundle","entry":[{"resource":');
 const bundleEnd = Buffer.from("}]}");
 
@@ -22,6 +25,8 @@ interface Window {
   result: ShardResult;
   /** found missing by this closing */
   extra: Set<string>;
+  /** searched by members of the cohort, what is found twice is counted twice: then two readings must agree */
+  agreed?: boolean;
 }
 
 /** Closes the windows of a type and reads its tail (DESIGN section 7): what came out is every resource as of transactionTime, also where the
@@ -35,7 +40,7 @@ export async function closeType(
 ): Promise<ShardResult> {
   const shards = plan.shards.filter((shard) => shard.type === type);
   const [first, last] = [shards[0]!, shards.at(-1)!];
-  const { from: _, till: __, expected: ___, ...rest } = first;
+  const { from: _, till: __, expected: ___, members: ____, ...rest } = first;
   const whole: Shard = { ...rest, id: shardId(type, 0), till: last.till, ...(first.from !== undefined && { from: first.from }) };
   const done = await work.store.read(resultPath(whole.id));
   if (done) return JSON.parse(done.bytes.toString()) as ShardResult;
@@ -66,30 +71,93 @@ async function closeWindows(
   writer: ShardWriter,
   cohort: Cohort | undefined,
 ): Promise<{ open: Window[]; tail: Tail }> {
+  const foreign = new Set<string>();
   for (let round = 1; ; round++) {
-    const counts: (number | undefined)[] = [];
-    for (const { shard } of windows) counts.push(await countShard(work.source, shard));
+    const counts = await eachParallel(windows, ({ shard }) => countShard(work.source, plan, shard, cohort));
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
     const tail = await lookAtTail(work, plan, windows[0]!.shard.type);
     const touched = new Set(tail.touched.keys());
     const open: Window[] = [];
     for (const [index, window] of windows.entries()) {
-      const gone = touched.size === 0 ? 0 : await countKnown(work.store, window.result.fingerprints, touched, window.extra);
-      if ((counts[index] ?? 0) > window.result.seen + window.extra.size - gone) open.push(window);
+      const { result, extra, agreed } = window;
+      const gone = touched.size === 0 ? 0 : await countKnown(work.store, result.fingerprints, touched, extra);
+      const isOpen = (counts[index] ?? 0) > result.seen + extra.size - gone || (result.foreign && round === 1);
+      if (isOpen && !agreed) open.push(window);
     }
-    if (open.length === 0 || round === rounds) return { open, tail };
+    if (open.length === 0 || round === rounds) {
+      await writeForeign(work, plan, windows, foreign, writer, cohort);
+      return { open, tail };
+    }
     work.log.info({ type: windows[0]!.shard.type, windows: open.length, round }, "the source has moved rows; reading windows again");
-    for (const { shard, result, extra } of open) {
+    for (const window of open) {
+      const { shard, result, extra } = window;
       const known = await readFingerprints(work.store, result.fingerprints);
+      const before = extra.size;
       writer.rewind();
-      await readShard(work, plan, shard, writer, selector(work, plan, shard, cohort), (print) => {
-        if (known.has(print) || writer.has(print)) return true;
-        extra.add(print);
-        return false;
+      await readShard(work, plan, shard, cohort, writer, again(work, plan, shard, cohort), {
+        known(print) {
+          if (known.has(print) || writer.has(print)) return true;
+          extra.add(print);
+          return false;
+        },
+        foreign: (print) => void foreign.add(print),
       });
+      window.agreed = shard.members !== undefined && extra.size === before;
     }
   }
+}
+
+/** Of resources that are another shard's, or whose nobody knows, writes those that no shard has: an index that finds a resource by one of its references
+ *  only, or a reference that only the source understands. */
+async function writeForeign(
+  work: Work,
+  plan: Plan,
+  windows: readonly Window[],
+  foreign: Set<string>,
+  writer: ShardWriter,
+  cohort: Cohort | undefined,
+): Promise<void> {
+  for (const { result, extra } of foreign.size > 0 ? windows : []) {
+    for (const print of await readFingerprints(work.store, result.fingerprints)) foreign.delete(print);
+    for (const print of extra) foreign.delete(print);
+  }
+  for (const { shard, result, extra } of foreign.size > 0 ? windows : []) {
+    if (!result.foreign) continue;
+    const select = again(work, plan, shard, cohort);
+    const take: Select["any"] = (table, row) => {
+      const verdict = select.any(table, row);
+      return verdict === "foreign" ? "line" : verdict;
+    };
+    writer.rewind();
+    await readShard(
+      work,
+      plan,
+      shard,
+      cohort,
+      writer,
+      { ...select, plain: take, any: take },
+      {
+        known(print) {
+          if (!foreign.has(print) || writer.has(print)) return true;
+          extra.add(print);
+          return false;
+        },
+      },
+    );
+  }
+}
+
+/** Of a shard that is read a second time: its errors were told. */
+function again(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Select {
+  const select = selector(work, plan, shard, cohort);
+  return {
+    ...select,
+    any(table, row) {
+      const verdict = select.any(table, row);
+      return typeof verdict === "object" ? "skip" : verdict;
+    },
+  };
 }
 
 /** Writes what existed at transactionTime, was touched since and is not there yet. @returns doubts */
@@ -108,35 +176,42 @@ async function writeTail(
     for (const print of await readFingerprints(work.store, result.fingerprints)) missing.delete(print);
     for (const print of extra) missing.delete(print);
   }
-  let [untold, newer] = [0, 0];
+  let [untold, newer, now] = [0, 0, 0];
   // without history what is there is newer than transactionTime, and known to be
   const end = tail.history ? endOf(plan, work.task) : "9999-12-31T23:59:59.999Z";
   const select = selector(work, plan, whole, cohort, end);
   const own = new OwnMemory();
-  const put = async ({ bytes, entry }: Version, print: string) => {
+  const read = ({ bytes, entry }: Version) => {
     const page = Buffer.concat([bundleStart, bytes.subarray(entry.start, entry.end), bundleEnd]);
     const { table } = own.read(page, { type, till: end, key: plan.key, members: select.members });
-    const verdict = select.any(table, 0);
+    return { table, verdict: select.any(table, 0) };
+  };
+  const put = async ({ table, verdict }: ReturnType<typeof read>, print: string) => {
     if (typeof verdict === "object") return writer.error(verdict.outcome);
     writer.show(wordsOf(print), 0);
     if (verdict === "line") await writer.lines(select.cut ? oneLine(select.cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
     else writer.pass();
   };
+  const versionOf = ({ id, deleted, isNew }: Touched): Promise<Version | "none" | undefined> | "none" =>
+    isNew ? "none" : tail.history ? versionBefore(work.source, type, id, tail.since, deleted) : newestVersion(work.source, type, id);
   writer.begin("tail");
-  for (const [print, { id, deleted, versionId }] of missing) {
-    const version = tail.history
-      ? await versionBefore(work.source, type, id, tail.since, deleted)
-      : versionId === "1"
-        ? "none"
-        : await newestVersion(work.source, type, id);
-    if (version === "none") continue;
-    const at = version === undefined ? Number.NaN : Date.parse(version.entry.lastUpdated ?? "");
-    if (tail.history && ((from !== undefined && at < Date.parse(from)) || at >= Date.parse(till))) continue;
-    // whether it matched a filter then cannot be asked any more
-    if (version === undefined || filters) untold++;
-    else {
-      if (!tail.history) newer++;
-      await put(version, print);
+  const all = [...missing];
+  for (let start = 0; start < all.length; start += versionsAtATime) {
+    const some = all.slice(start, start + versionsAtATime);
+    const versions = await eachParallel(some, async ([, touched]) => versionOf(touched));
+    for (const [index, [print]] of some.entries()) {
+      const version = versions[index];
+      if (version === "none") continue;
+      const at = version === undefined ? Number.NaN : Date.parse(version.entry.lastUpdated ?? "");
+      if (tail.history && ((from !== undefined && at < Date.parse(from)) || at >= Date.parse(till))) continue;
+      const found = version && read(version);
+      // whether it matched a filter then cannot be asked any more
+      if (!found || (filters && found.verdict === "line")) untold++;
+      else if (!filters) {
+        if (!tail.history) now++;
+        if (!tail.history && found.verdict === "line") newer++;
+        await put(found, print);
+      }
     }
   }
   const doubts: string[] = [];
@@ -145,8 +220,8 @@ async function writeTail(
   if (newer > 0)
     doubts.push(`${newer} resources of ${type} are newer than transactionTime: the source has no history to read the version before from.`);
   // deletions are seen only by history; without it, by what is missing of the plan's counts. "At least": what is newer may have been made since.
-  const expected = windows.reduce((sum, { shard }) => sum + (shard.expected ?? 0), 0);
-  const known = windows.reduce((sum, { result, extra }) => sum + result.seen + extra.size, 0) + newer + untold;
+  const expected = windows.reduce((sum, { shard }) => sum + (shard.members ? 0 : (shard.expected ?? 0)), 0);
+  const known = windows.reduce((sum, { result, extra }) => sum + result.seen + extra.size, 0) + now + untold;
   if (!tail.history && known < expected)
     doubts.push(`At least ${expected - known} resources of ${type} went while the export ran, before they were read.`);
   return doubts;

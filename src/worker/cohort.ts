@@ -1,35 +1,58 @@
 import type { Cohort } from "../contracts.ts";
-import { terminal } from "../failure.ts";
+import { terminal, transient } from "../failure.ts";
 import type { SourceClient } from "../fhir/client.ts";
-import { patientId } from "../fhir/compartment.ts";
+import { patientId, referredId } from "../fhir/compartment.ts";
+import { cohortPath } from "../sink/layout.ts";
+import type { Work } from "./task.ts";
 
 interface Group {
+  characteristic?: unknown[];
   member?: { entity?: { reference?: string }; inactive?: boolean; period?: { start?: string; end?: string } }[];
+}
+
+/** What the plan has resolved; undefined where everybody is in the export. */
+export async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
+  const { level, patients } = task.export;
+  if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
+  const found = await store.read(cohortPath);
+  if (!found) throw transient("Internal", "there is no cohort beside plan.json");
+  return JSON.parse(found.bytes.toString()) as Cohort;
 }
 
 /** Resolves a Group to its patients as of `at` (milliseconds): direct members and those of nested Groups, without inactive ones and those whose
  *  period does not hold `at`. Characteristics are not evaluated.
- *  @throws terminal UnknownGroup when the Group, or one nested in it, does not exist */
-export async function resolveGroup(source: SourceClient, groupId: string, at: number): Promise<Omit<Cohort, "v" | "uid">> {
+ *  @returns with what the user should know
+ *  @throws terminal UnknownGroup */
+export async function resolveGroup(
+  source: SourceClient,
+  groupId: string,
+  at: number,
+): Promise<Omit<Cohort, "v" | "uid"> & { notices: string[] }> {
+  const notices = new Set<string>();
   const patients = new Set<string>();
   const groups = new Set<string>([groupId]);
   for (const id of groups) {
     const group = await readGroup(source, id);
-    if (!group)
-      throw terminal(
-        "UnknownGroup",
-        id === groupId ? "spec.groupId: the source has no such Group" : "a Group nested in spec.groupId does not exist in the source",
+    if (!group) {
+      if (id === groupId) throw terminal("UnknownGroup", "spec.groupId: the source has no such Group");
+      notices.add("A Group that is nested in the export's Group does not exist in the source; whoever was its member is not exported.");
+      groups.delete(id);
+      continue;
+    }
+    if (group.characteristic?.length)
+      notices.add(
+        "The Group, or one nested in it, has characteristics, which are not evaluated: who is in the export follows from its members alone.",
       );
     for (const { entity, inactive, period } of group.member ?? []) {
       if (inactive === true || !holds(period, at)) continue;
       const patient = patientId(entity?.reference, source.base);
       if (patient) patients.add(patient);
-      const nested = /^Group\/([A-Za-z0-9\-.]{1,64})$/.exec(entity?.reference ?? "")?.[1];
+      const nested = referredId("Group", entity?.reference, source.base);
       // a Set grows under its own iteration and takes each id once: loops end by themselves
       if (nested) groups.add(nested);
     }
   }
-  return { patients: [...patients].sort(), groups: [...groups].sort() };
+  return { patients: [...patients].sort(), groups: [...groups].sort(), notices: [...notices] };
 }
 
 function readGroup(source: SourceClient, id: string): Promise<Group | undefined> {

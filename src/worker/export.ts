@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
 import type { Cohort, Plan, Shard, ShardResult, TypeCount } from "../contracts.ts";
 import { FailureError, transient } from "../failure.ts";
-import { cohortPath, resultPath } from "../sink/layout.ts";
+import { resultPath } from "../sink/layout.ts";
 import { ShardWriter, type ShardWriterOptions } from "../sink/writer.ts";
+import { readCohort } from "./cohort.ts";
 import { blockBytesOf, maxFileBytesOf } from "./memory.ts";
 import { readShard } from "./pages.ts";
 import { readPlan } from "./plan.ts";
@@ -59,14 +60,6 @@ const countsOf = ({ files, resources, errors }: ShardResult) => ({
   errors,
 });
 
-export async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
-  const { level, patients } = task.export;
-  if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
-  const found = await store.read(cohortPath);
-  if (!found) throw transient("Internal", "there is no cohort beside plan.json");
-  return JSON.parse(found.bytes.toString()) as Cohort;
-}
-
 /** How a shard of this export is written. */
 export function writerOptions({ task, store, memory }: Work, shard: Shard): ShardWriterOptions {
   return {
@@ -102,23 +95,23 @@ async function exportShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort 
 }
 
 async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined, writer: ShardWriter): Promise<ShardResult> {
-  // which filter a next link belongs to is not in it
-  if ((shard.filters?.length ?? 0) > 1 && writer.position.page !== undefined) await writer.restart();
   const select = selector(work, plan, shard, cohort);
-  let { short, around } = await readShard(work, plan, shard, writer, select);
+  let { short, around } = await readShard(work, plan, shard, cohort, writer, select);
   // a page that lied may not do so again
   if (writer.errors > 0 && !around) {
     await writer.restart();
-    ({ short, around } = await readShard(work, plan, shard, writer, select));
+    ({ short, around } = await readShard(work, plan, shard, cohort, writer, select));
   }
-  const missing = plan.source.counts ? await countMissing(work, shard, writer.seen) : short;
+  // what is found by two of its searches is counted twice
+  const counted = plan.source.counts && !shard.members;
+  const missing = counted ? await countMissing(work, plan, shard, writer.seen) : short;
   if (missing > 0) {
     work.log.warn({ shard: shard.id, missing }, "the source counts more resources than it has shown; reading the shard again");
     writer.rewind();
-    ({ short } = await readShard(work, plan, shard, writer, select));
+    ({ short } = await readShard(work, plan, shard, cohort, writer, select));
   }
   return writer.finish(
-    !plan.source.counts && short > 0
+    !counted && short > 0
       ? [`The source's Bundle.total of ${shard.type} counts ${short} resources more than its pages show; some may be missing.`]
       : [],
   );
@@ -126,7 +119,7 @@ async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort |
 
 /** How many resources the source counts in the shard's window beyond those it has shown. Fewer is no sign of a fault: what was updated since has
  *  left the window. */
-async function countMissing({ source }: Work, shard: Shard, seen: number): Promise<number> {
+async function countMissing({ source }: Work, plan: Plan, shard: Shard, seen: number): Promise<number> {
   if (seen === shard.expected) return 0;
-  return ((await countShard(source, shard)) ?? seen) - seen;
+  return ((await countShard(source, plan, shard, undefined)) ?? seen) - seen;
 }

@@ -13,10 +13,18 @@ export interface Version {
   entry: Entry;
 }
 
+export interface Touched {
+  id: string;
+  deleted: boolean;
+  /** it did not exist before: the oldest of what was seen of it is its first version */
+  isNew: boolean;
+  versionId?: string | undefined;
+}
+
 /** What was created, updated or deleted at `since` or later. Without history deletions are not seen. */
 export interface Tail {
   /** by fingerprint; `versionId` of what is there now, where it was read by search */
-  touched: Map<string, { id: string; deleted: boolean; versionId?: string | undefined }>;
+  touched: Map<string, Touched>;
   history: boolean;
   since: string;
 }
@@ -24,7 +32,7 @@ export interface Tail {
 interface HistoryBundle {
   entry?: {
     fullUrl?: string;
-    resource?: { id?: string; meta?: { lastUpdated?: string } };
+    resource?: { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
     request?: { method?: string; url?: string };
     response?: { lastModified?: string };
   }[];
@@ -41,7 +49,9 @@ export async function lookAtTail({ source, task }: Work, plan: Plan, type: strin
   const note = (id: string, deleted: boolean, versionId?: string) => {
     const print = fingerprint(id);
     // newest first: what stands there already is newer
-    if (!touched.has(print)) touched.set(print, { id, deleted, versionId });
+    let newest = touched.get(print);
+    if (!newest) touched.set(print, (newest = { id, deleted, isNew: false, versionId }));
+    newest.isNew = versionId === "1" && !deleted;
   };
   const history = task.source.history && plan.source.typeHistory && (await readHistory(source, type, since, plan.source.count, note));
   if (!history) await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
@@ -61,7 +71,7 @@ async function readHistory(source: SourceClient, type: string, since: string, co
     for (const { fullUrl, resource, request } of bundle.entry ?? []) {
       const id = resource?.id ?? idIn(request?.url) ?? idIn(fullUrl);
       if (id === undefined || Date.parse(resource?.meta?.lastUpdated ?? "") < from) continue;
-      note(id, resource === undefined || request?.method === "DELETE");
+      note(id, resource === undefined || request?.method === "DELETE", resource?.meta?.versionId);
     }
     const next: string | undefined = bundle.link?.find(({ relation }) => relation === "next")?.url;
     link = next === undefined ? undefined : source.resolve(next).href;

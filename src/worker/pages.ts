@@ -1,5 +1,5 @@
-import type { Plan, Shard } from "../contracts.ts";
-import { terminal } from "../failure.ts";
+import type { Cohort, Plan, Shard } from "../contracts.ts";
+import { terminal, waiting } from "../failure.ts";
 import { PageFailure } from "../fhir/client.ts";
 import { oneLine } from "../sink/lines.ts";
 import type { ShardWriter } from "../sink/writer.ts";
@@ -10,16 +10,27 @@ import { shardSearches } from "./searches.ts";
 import { endOf, type Select } from "./select.ts";
 import type { Work } from "./task.ts";
 
+/** times that a shard is read from its start, for an unknown next link, without showing more than before */
+const maxExpired = 5;
+
 /** What the resources of a shard go through. */
 export interface Way {
   work: Work;
   plan: Plan;
   shard: Shard;
+  cohort: Cohort | undefined;
   writer: ShardWriter;
   select: Select;
-  /** further resources that count as shown, by fingerprint */
-  known?: ((print: string) => boolean) | undefined;
+  asides: Asides;
   reader: Reader;
+}
+
+/** What else is known, and told, of resources by their fingerprints. */
+export interface Asides {
+  /** those that count as shown */
+  known?: (print: string) => boolean;
+  /** those that another shard writes */
+  foreign?: (print: string) => void;
 }
 
 /** How reading a shard, or one search of it, ended. */
@@ -31,14 +42,15 @@ export interface Read {
 }
 
 /** Follows the pages of the shard's searches and writes what is selected and was not shown before.
- *  @param known further resources that count as shown, by fingerprint */
+ */
 export async function readShard(
   work: Work,
   plan: Plan,
   shard: Shard,
+  cohort: Cohort | undefined,
   writer: ShardWriter,
   select: Select,
-  known?: (print: string) => boolean,
+  asides: Asides = {},
 ): Promise<Read> {
   const reader = await Reader.open(work.source, work.memory(), {
     type: shard.type,
@@ -47,13 +59,18 @@ export async function readShard(
     members: select.members,
     base: work.source.base.href,
   });
-  const way: Way = { work, plan, shard, writer, select, known, reader };
+  const way: Way = { work, plan, shard, cohort, writer, select, asides, reader };
   try {
-    for (;;) {
+    for (let [seen, tries] = [-1, 0]; ; ) {
       const read = await readSearches(way);
       if (read) return read;
-      // a next link does not live for ever; the shard does
-      await writer.restart();
+      tries = writer.seen > seen ? 0 : tries + 1;
+      seen = writer.seen;
+      if (tries === maxExpired)
+        throw waiting("SourceInconsistent", `the source knows its next links of ${shard.type} no more before they can be followed`);
+      // a next link does not live for ever; the shard does, and what it has shown is known, but for its errors
+      if (writer.errors > 0 && !asides.known) await writer.restart();
+      else writer.rewind();
     }
   } finally {
     await reader.close();
@@ -63,8 +80,11 @@ export async function readShard(
 /** @returns undefined when the source does not know a next link any more */
 async function readSearches(way: Way): Promise<Read | undefined> {
   const all: Read = { short: 0, around: false };
-  for (const [index, first] of shardSearches(way.plan, way.shard).entries()) {
-    const from = index === 0 ? (way.writer.position.page ?? first) : first;
+  const { page, search } = way.writer.position;
+  for (const [index, first] of shardSearches(way.plan, way.shard, way.cohort).entries()) {
+    if (index < search) continue;
+    way.writer.beginSearch(index);
+    const from = index === search ? (page ?? first) : first;
     const read = await readSearch(way, first, from);
     if (read.end === "expired") return undefined;
     if (read.end === "stuck") {
@@ -86,7 +106,7 @@ export type SearchEnd =
 
 /** Reads one search from the page `from` to its end. @param tries of each page */
 export async function readSearch(way: Way, first: string, from: string, tries?: number): Promise<SearchEnd> {
-  const { work, shard, writer, select, known, reader } = way;
+  const { work, shard, writer, select, asides, reader } = way;
   const { source, board, log, signal } = work;
   const visited = new Set<string>();
   let [total, shown]: [number | undefined, number] = [undefined, 0];
@@ -108,7 +128,7 @@ export async function readSearch(way: Way, first: string, from: string, tries?: 
     }
     if (link === from) ({ total } = view.table);
     writer.begin(link);
-    shown += await writeRows(view, writer, select, known);
+    shown += await writeRows(view, writer, select, asides);
     const { next }: { next: string | undefined } = view.table;
     link = next === undefined ? undefined : source.resolve(next).href;
     await writer.pageDone(link);
@@ -124,7 +144,7 @@ async function writeRows(
   { table, lines, words, prints }: PageView,
   writer: ShardWriter,
   select: Select,
-  known: ((print: string) => boolean) | undefined,
+  { known, foreign }: Asides,
 ): Promise<number> {
   const { count } = table;
   let run = writer.position.taken;
@@ -143,15 +163,19 @@ async function writeRows(
     for (; row < to; row++) {
       const verdict = row >= plain ? select.any(table, row) : select.plain === undefined ? "line" : select.plain(table, row);
       const counts = verdict === "line" || verdict === "pass";
-      if (counts) shown++;
-      const fresh = counts && isNew((prints >> 2) + (row - from) * 4);
+      if (counts || verdict === "foreign") shown++;
+      const at = (prints >> 2) + (row - from) * 4;
+      const fresh = counts && isNew(at);
       if (fresh && verdict === "line" && select.cut === undefined) continue;
       // what stands before it goes first
       const waits = run < row ? writer.lines(lines, run, row) : undefined;
       if (waits) await waits;
       run = row + 1;
       if (typeof verdict === "object") writer.error(verdict.outcome);
-      else if (!fresh) writer.skip();
+      else if (verdict === "foreign") {
+        writer.foreign();
+        foreign?.(printAt(words, at));
+      } else if (!fresh) writer.skip();
       else if (verdict === "pass") writer.pass();
       else await writer.lines(oneLine(select.cut!(table.resource(row))), 0, 1);
     }

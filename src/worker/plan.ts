@@ -9,7 +9,8 @@ import { type Capabilities, countMatches, readCapabilities, readClock, readPage 
 import { ignoredParameters, type Search, searchURL } from "../fhir/search.ts";
 import { cohortPath, planPath, shardId } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
-import { resolveGroup } from "./cohort.ts";
+import { canBatch, cutMembers, probeBatches } from "./batches.ts";
+import { readCohort, resolveGroup } from "./cohort.ts";
 import { eachParallel } from "./parallel.ts";
 import type { Outcome, Work } from "./task.ts";
 import { cutWindows, packageSize, packShards } from "./windows.ts";
@@ -79,14 +80,22 @@ async function makePlan(work: Work): Promise<Plan> {
     till: Math.min(end, task.export.until === undefined ? Number.POSITIVE_INFINITY : Date.parse(task.export.until)),
   };
 
-  await makeCohort(work, end);
+  const cohort = await makeCohort(work, end, warnings);
   for (const [index, filter] of (task.export.typeFilters ?? []).entries()) await checkFilter(work, index, filter);
   const { windows, counts } = await probeWindows(work, types);
   const sort = task.source.sort !== false && (await probeSort(work, types));
-  log.info({ types: types.length, windows, counts, sort }, "source probed");
+  const batch = cohort && (await probeBatches(work, cohort));
+  log.info({ types: types.length, windows, counts, sort, batch }, "source probed");
 
   const shards =
-    bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, (type) => planType(work, type, bounds, windows && counts))).flat() : [];
+    bounds.till > (bounds.from ?? 0)
+      ? (
+          await eachParallel(types, async (type) => {
+            const size = batch !== undefined && (await canBatch(work, type, capabilities)) ? batch : undefined;
+            return planType(work, type, bounds, { windows, counts }, size === undefined ? undefined : { cohort: cohort!, size });
+          })
+        ).flat()
+      : [];
   const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
   const size = packageSize(
     shards.reduce((sum, shard) => sum + cost(shard), 0),
@@ -104,6 +113,7 @@ async function makePlan(work: Work): Promise<Plan> {
       typeHistory: capabilities.typeHistory,
       instanceHistory: capabilities.instanceHistory,
       count: task.source.count,
+      ...(batch !== undefined && { batch }),
     },
     shards,
     key: randomBytes(16).toString("hex"),
@@ -128,21 +138,28 @@ export function chooseTypes({ level, types }: Task["export"], capabilities: Capa
 }
 
 /** Who is in the export, resolved once: later commands only read it (DESIGN section 7). */
-async function makeCohort({ task, source, store }: Work, at: number): Promise<void> {
+async function makeCohort(work: Work, at: number, warnings: string[]): Promise<Cohort | undefined> {
+  const { task, source, store } = work;
   const { level, groupId, patients } = task.export;
-  if (level === "System" || (level === "Patient" && !patients?.length)) return;
-  const resolved = level === "Group" ? await resolveGroup(source, groupId!, at) : { patients: [...new Set(patients)].sort(), groups: [] };
+  if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
+  const resolved =
+    level === "Group" ? await resolveGroup(source, groupId!, at) : { patients: [...new Set(patients)].sort(), groups: [], notices: [] };
+  const { notices, ...found } = resolved;
+  warnings.push(...notices);
   if (level === "Group" && patients?.length) {
-    const outside = patients.filter((id) => !resolved.patients.includes(id));
+    const all = new Set(found.patients);
+    const outside = patients.filter((id) => !all.has(id));
     if (outside.length > 0)
       throw terminal(
         "UnsupportedParameter",
         `spec.patients: ${outside.length} of ${patients.length} are not members of the Group named by spec.groupId`,
       );
-    resolved.patients = [...new Set(patients)].sort();
+    found.patients = [...new Set(patients)].sort();
   }
-  const cohort: Cohort = { v: 1, uid: task.uid, ...resolved };
+  const cohort: Cohort = { v: 1, uid: task.uid, ...found };
   await store.create(cohortPath, Buffer.from(JSON.stringify(cohort)));
+  // a plan before this one may have been first; what stands there counts
+  return readCohort(work);
 }
 
 /** Servers that do not know a parameter answer 400, ignore it, or find nothing: only the first is safe, so the self link must repeat it. */
@@ -219,7 +236,8 @@ async function planType(
   { task, source }: Work,
   type: string,
   bounds: { from: number | undefined; till: number },
-  windows: boolean,
+  can: { windows: boolean; counts: boolean },
+  batches?: { cohort: Cohort; size: number },
 ): Promise<Shard[]> {
   const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
   const elements = await askElements(task, source, type);
@@ -235,21 +253,30 @@ async function planType(
     ...(elements !== undefined && { elements }),
   });
   const oneChain = () => [shard(1, bounds.from, bounds.till)];
-  if (!windows) return oneChain();
-  const count = async (from: number | undefined, till: number | undefined): Promise<number | undefined> => {
+  const count = async (from: number | undefined, till: number | undefined, by?: Search["by"]): Promise<number | undefined> => {
+    if (!can.counts) return undefined;
     let sum = 0;
     for (const filter of filters.length > 0 ? filters : [undefined]) {
       const found = await countMatches(source, {
         type,
         filter,
-        from: from === undefined ? undefined : instant(from),
-        till: till === undefined ? undefined : instant(till),
+        by,
+        ...(can.windows && { from: from === undefined ? undefined : instant(from), till: till === undefined ? undefined : instant(till) }),
       });
       if (found === undefined) return undefined;
       sum += found;
     }
     return sum;
   };
+  if (batches) {
+    const { cohort, size } = batches;
+    const ranges = await cutMembers(type, cohort, size, task.plan.shardResources, (by) => count(bounds.from, bounds.till, by));
+    // members who have nothing now may have had something a moment ago: the tail is read where there is a shard
+    if (ranges.length === 0 && cohort.patients.length > 0 && (await count(undefined, undefined)) !== 0)
+      ranges.push({ members: [0, 0], expected: 0 });
+    return ranges.map(({ members, expected }, index) => ({ ...shard(index + 1, bounds.from, bounds.till, expected), members }));
+  }
+  if (!can.windows || !can.counts) return oneChain();
   const total = await count(bounds.from, bounds.till);
   // none in the window, but some outside of it: what was in it a moment ago is found when it is closed
   if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];

@@ -6,7 +6,7 @@ import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix }
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
 import { closeType } from "./close.ts";
-import { readCohort } from "./export.ts";
+import { readCohort } from "./cohort.ts";
 import { outcomeLine } from "./outcome.ts";
 import { eachParallel } from "./parallel.ts";
 import { readPlan } from "./plan.ts";

@@ -1,14 +1,15 @@
 import type { Cohort, Plan, Shard, Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
-import { isInCompartment, membersOf, PatientSet } from "../fhir/compartment.ts";
+import { isInCompartment, membersOf } from "../fhir/compartment.ts";
 import { cutResource, wantedElements } from "../fhir/elements.ts";
 import { ScanError } from "../scan/page.ts";
 import type { PageTable } from "../scan/table.ts";
 import { outcomeLine } from "./outcome.ts";
+import { membersIn, ownerOf } from "./owner.ts";
 import type { Work } from "./task.ts";
 
-/** a line, not for the output (`pass`: but of the window), no data at all (`skip`), or an error */
-export type Verdict = "line" | "pass" | "skip" | { outcome: string };
+/** a line, not for the output (`pass`: but of the window), no data at all (`skip`), to be looked at when all shards of the type are there (`foreign`), or an error */
+export type Verdict = "line" | "pass" | "skip" | "foreign" | { outcome: string };
 
 /** Decides of the entries of a shard's pages. */
 export interface Select {
@@ -30,7 +31,8 @@ export function selector(
   cohort: Cohort | undefined,
   till: string = endOf(plan, task),
 ): Select {
-  const patients = cohort && new PatientSet(cohort.patients);
+  const members = cohort && membersIn(cohort);
+  const patients = members?.set;
   const groups = new Set(cohort?.groups);
   const { level, onResourceError } = task.export;
   const { type } = shard;
@@ -51,6 +53,7 @@ export function selector(
     // other Groups of a member would tell who else is in them
     if (level === "Group" && type === "Group" && !groups.has(table.id(row))) return "pass";
     try {
+      if (shard.members && members) return ownerOf(table, row, type, source.base, members, shard.members);
       return isInCompartment(table, row, type, source.base, patients) ? "line" : "pass";
     } catch (error) {
       if (error instanceof ScanError) return wrong("a resource that is not JSON");

@@ -221,11 +221,14 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
   });
 
   test("kill -9 of a worker and of the operator: the same lines", async () => {
-    source.set({ pageDelay: 100, maxCount: 50 });
+    // no worker comes to its end before one is killed
+    source.set({ pageDelay: 1000, maxCount: 50 });
     await make("killed", { types });
     const running = await reach("killed", "Running", ({ status }) => (status?.progress?.resources ?? 0) > 0);
-    const [victim] = (await podsOf(running, "export")).filter(({ status }) => status?.phase === "Running");
-    assert.ok(kubelet.kill(victim!.metadata.name), "a worker was killed");
+    const victim = await until("a worker runs", async () =>
+      (await podsOf(running, "export")).find(({ status }) => status?.phase === "Running"),
+    );
+    assert.ok(kubelet.kill(victim.metadata.name), "a worker was killed");
     await operator.kill();
     operator.start();
     source.set({ pageDelay: 0, maxCount: 1000 });

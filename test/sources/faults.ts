@@ -73,6 +73,10 @@ export interface Behaviour {
   noTypeHistory?: boolean;
   noInstanceHistory?: boolean;
   noPost?: boolean;
+  /** another base URL whose references the server takes for its own */
+  alias?: string;
+  /** of references in a list only the last is found */
+  lastReferenceOnly?: boolean;
   /** 401 also for /metadata */
   closedMetadata?: boolean;
   /** searches see a write only so many ms later: an index that lags */

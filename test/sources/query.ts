@@ -26,8 +26,9 @@ export interface Query {
 export class BadQuery extends Error {}
 
 export interface QueryRules {
-  /** the server's own base URL */
-  base: string;
+  /** the server's own base URLs */
+  bases: string[];
+  lastReferenceOnly: boolean;
   defaultCount: number;
   maxCount: number;
   /** parameters that are dropped as if never sent: by name, or all but paging */
@@ -115,8 +116,9 @@ function understand(query: Query, name: string, value: string, rules: QueryRules
     if (rules.ignoreUnknown) return false;
     throw new BadQuery(`Unknown search parameter "${name}" for resource type "${query.type}"`);
   }
-  const test = matcher(parameter, modifier, value, rules.base);
-  query.tests.push((resource) => test(valuesOf(resource, base, parameter.paths)));
+  const test = matcher(parameter, modifier, value, rules.bases);
+  const found = (values: unknown[]) => (rules.lastReferenceOnly && parameter.kind === "reference" ? values.slice(-1) : values);
+  query.tests.push((resource) => test(found(valuesOf(resource, base, parameter.paths))));
   return true;
 }
 

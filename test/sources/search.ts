@@ -60,7 +60,8 @@ export class Searches {
   #rules(base: string, strict: boolean) {
     const { ignore, unknownParameters, ...behaviour } = this.#behaviour();
     return {
-      base,
+      bases: behaviour.alias === undefined ? [base] : [base, behaviour.alias],
+      lastReferenceOnly: behaviour.lastReferenceOnly ?? false,
       defaultCount: behaviour.defaultCount ?? defaultCount,
       maxCount: behaviour.maxCount ?? maxCount,
       ignore: ignore ?? [],

@@ -83,9 +83,9 @@ function step(item: unknown, name: string): unknown[] {
 export type Test = (values: readonly unknown[]) => boolean;
 
 /** A test for `parameter=value` (values separated by comma are alternatives).
- *  @param base the server's own base URL: absolute references below it are local
+ *  @param bases the server's own base URLs: absolute references below them are local
  *  @throws BadValue for a value or modifier that the server does not know */
-export function matcher(parameter: Parameter, modifier: string | undefined, value: string, base: string): Test {
+export function matcher(parameter: Parameter, modifier: string | undefined, value: string, bases: readonly string[]): Test {
   if (modifier === "missing") {
     if (value !== "true" && value !== "false") throw new BadValue(`:missing is true or false, not "${value}"`);
     return (values) => (values.length === 0) === (value === "true");
@@ -93,7 +93,7 @@ export function matcher(parameter: Parameter, modifier: string | undefined, valu
   const alternatives = split(value, ",");
   if (parameter.kind === "reference") {
     if (modifier && !/^[A-Z]/.test(modifier)) throw new BadValue(`modifier :${modifier} is not supported`);
-    const test = referenceTest(parameter.target ?? modifier, alternatives.map(unescaped), base);
+    const test = referenceTest(parameter.target ?? modifier, alternatives.map(unescaped), bases);
     return (values) => values.some(test);
   }
   const negated = modifier === "not" && parameter.kind === "token";
@@ -144,13 +144,14 @@ function tokenTest(value: string): (item: unknown) => boolean {
   };
 }
 
-function referenceTest(target: string | undefined, values: string[], base: string): (item: unknown) => boolean {
+function referenceTest(target: string | undefined, values: string[], bases: readonly string[]): (item: unknown) => boolean {
   // a set, as cohorts are lists of hundreds
   const wanted = new Set(values.map((value) => (value.includes("/") || !target ? value : `${target}/${value}`)));
   return (item) => {
     const { reference } = item as { reference?: unknown };
     if (typeof reference !== "string") return false;
-    const local = reference.startsWith(`${base}/`) ? reference.slice(base.length + 1) : reference;
+    const base = bases.find((base) => reference.startsWith(`${base}/`));
+    const local = base === undefined ? reference : reference.slice(base.length + 1);
     // a version is part of the reference, not of what is referred to
     const match = /^([A-Za-z]+)\/([A-Za-z0-9.-]{1,64})(\/_history\/.+)?$/.exec(local);
     if (match === null || (target && match[1] !== target)) return false;

@@ -101,10 +101,9 @@ describe("kill -9 of the worker at every request", () => {
   test("the files are byte-identical to the undisturbed run's, and the manifest is written once", async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
     let kills = 0;
-    if (!process.env.SKIP)
-      await inLanes(lanes, pointsOf(reference), async (lane, point) => {
-        if (await killAt(lane, reference, point)) kills++;
-      });
+    await inLanes(lanes, pointsOf(reference), async (lane, point) => {
+      if (await killAt(lane, reference, point)) kills++;
+    });
     const requests = reference.requests.reduce((sum, count) => sum + count, 0);
     // what goes side by side may be a request more or less
     assert(kills > 2 * requests - 10);
@@ -129,6 +128,16 @@ describe("kill -9 of the worker at every request", () => {
     const change = { gzip: true };
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
     const points = pointsOf(reference).filter((_, at) => at % 20 === 9);
+    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, change)));
+  });
+
+  test("searched by members of a cohort: at every twelfth request, also between the searches of a shard", async () => {
+    const patients = [...lanes[0]!.source.dump("Patient").keys()].slice(0, 5).map((key) => key.slice("Patient/".length));
+    const change: Change = { level: "Patient", patients };
+    const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
+    const exports = Object.keys(reference.end).filter((path) => path.endsWith(".ndjson"));
+    assert(exports.length > 1, exports.join());
+    const points = pointsOf(reference).filter((_, at) => at % 12 === 5);
     await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, change)));
   });
 
