@@ -3,9 +3,12 @@ import { terminal, transient } from "../failure.ts";
 import type { SourceClient } from "../fhir/client.ts";
 import { patientId, referredId } from "../fhir/compartment.ts";
 import { cohortPath } from "../sink/layout.ts";
+import { versionBefore } from "./history.ts";
 import type { Work } from "./task.ts";
 
 interface Group {
+  resourceType?: string;
+  meta?: { lastUpdated?: string };
   characteristic?: unknown[];
   member?: { entity?: { reference?: string }; inactive?: boolean; period?: { start?: string; end?: string } }[];
 }
@@ -32,7 +35,14 @@ export async function resolveGroup(
   const patients = new Set<string>();
   const groups = new Set<string>([groupId]);
   for (const id of groups) {
-    const group = await readGroup(source, id);
+    let group = await readGroup(source, id);
+    if (group && Date.parse(group.meta?.lastUpdated ?? "") >= at) {
+      const before = await versionBefore(source, "Group", id, new Date(at).toISOString(), false);
+      // one that was made a moment ago, and is asked for now, is meant
+      if (before === undefined || before === "none")
+        notices.add("The Group, or one nested in it, is newer than transactionTime: its members are those that it has now.");
+      else group = parse(before.bytes.subarray(before.entry.start, before.entry.end));
+    }
     if (!group) {
       if (id === groupId) throw terminal("UnknownGroup", "spec.groupId: the source has no such Group");
       notices.add("A Group that is nested in the export's Group does not exist in the source; whoever was its member is not exported.");
@@ -60,13 +70,15 @@ function readGroup(source: SourceClient, id: string): Promise<Group | undefined>
     `Group/${encodeURIComponent(id)}`,
     ({ status, body }) => {
       if (status >= 400) return undefined;
-      const group = JSON.parse(body.toString()) as Group & { resourceType?: string };
+      const group = parse(body);
       if (group.resourceType !== "Group") throw terminal("WrongResource", "the source answers a read of a Group with another resource");
       return group;
     },
     { accept: [404, 410] },
   );
 }
+
+const parse = (bytes: Buffer) => JSON.parse(bytes.toString()) as Group;
 
 /** `start` inclusive, `end` inclusive to its precision: a date ends with its day. */
 function holds(period: { start?: string; end?: string } | undefined, at: number): boolean {

@@ -217,6 +217,26 @@ describe("a Group by batches: searches by its members find what an independent l
     assertSame(done, expected(source, { level: "Patient", patients: many }));
   });
 
+  test("a Group that is changed while the export is planned: its members are those at transactionTime", async () => {
+    const own = await startSource({ resources: snapshotOf(source) });
+    try {
+      const then = own.dump();
+      const stop = own.onRequest(({ url }) => {
+        if (!url.startsWith("/fhir/Group/ward")) return;
+        stop();
+        const ward = JSON.parse(own.get("Group", "ward")!);
+        own.put(JSON.stringify({ ...ward, member: ward.member.slice(3) }));
+      });
+      const done = await run(own, { types: ["Encounter", "Group"] });
+      assertSame(
+        done,
+        expected({ baseURL: own.baseURL, dump: () => then }, { level: "Group", groupId: "ward", types: ["Encounter", "Group"] }),
+      );
+    } finally {
+      await own.close();
+    }
+  });
+
   test("characteristics, and a nested Group that is gone, are told", async () => {
     source.put(
       JSON.stringify({
