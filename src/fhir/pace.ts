@@ -19,11 +19,11 @@ export interface PaceOptions {
   after: (ms: number, call: () => void) => () => void;
 }
 
-/** latency of more than 3 times what is usual, and more than 200 ms, is taken for load */
+/** Load makes all answers slow. Of other things only some are: HAPI prepares the second and the third page of each search for 500 ms, and answers the others
+ *  in 100. So it is the fastest of these many answers that is looked at: more than 3 times what is usual, and more than 200 ms, is taken for load. */
+const answers = 16;
 const rise = 3;
 const leastMs = 200;
-/** weight of the newest answer in the smoothed latency */
-const weight = 1 / 8;
 /** What is usual follows what is by 2 % an answer: a source that is slower for good, e.g. the deeper the pages, is used in full again after 60 answers. */
 const drift = 1.02;
 
@@ -45,7 +45,8 @@ export class Pace {
   #pausedUntil = 0;
   #nextAt = 0;
   #slowedAt = Number.NEGATIVE_INFINITY;
-  #smoothed: number | undefined;
+  /** latencies of the last answers */
+  readonly #latest: number[] = [];
   #usual = Number.POSITIVE_INFINITY;
   #forget: (() => void) | undefined;
   #throttledMs = 0;
@@ -136,9 +137,10 @@ export class Pace {
     }
     if (status === 0 || status >= 500) return;
     if (ms !== undefined) {
-      this.#smoothed = this.#smoothed === undefined ? ms : this.#smoothed + (ms - this.#smoothed) * weight;
-      this.#usual = Math.min(this.#usual * drift, this.#smoothed);
-      if (this.#smoothed > leastMs && this.#smoothed > rise * this.#usual) {
+      if (this.#latest.push(ms) > answers) this.#latest.shift();
+      const fastest = Math.min(...this.#latest);
+      this.#usual = Math.min(this.#usual * drift, fastest);
+      if (fastest > leastMs && fastest > rise * this.#usual) {
         if (isNews) this.#slowTo(this.#limit - 1);
         return;
       }

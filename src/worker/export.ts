@@ -12,25 +12,34 @@ import { countShard } from "./searches.ts";
 import { selector } from "./select.ts";
 import type { Outcome, Work } from "./task.ts";
 
-/** Runs the shards of one package over as many chains as the share of the source allows. Done when every shard has its result in storage. */
+/** Runs the shards of one package. Done when every shard has its result in storage. */
 export async function exportPackage(work: Work): Promise<Outcome> {
   const { task, store, index } = work;
   const plan = await readPlan(store, task.uid);
   if (!plan) throw transient("Internal", "there is no plan.json yet");
   const wanted = new Set(plan.packages[index] ?? []);
-  const shards = plan.shards.filter(({ id }) => wanted.has(id));
+  return exportShards(
+    work,
+    plan,
+    plan.shards.filter(({ id }) => wanted.has(id)),
+  );
+}
+
+/** Runs shards over as many chains as the share of the source, and the memory, allow: the largest first, so that none is alone at the end. */
+export async function exportShards(work: Work, plan: Plan, shards: readonly Shard[]): Promise<Outcome> {
+  const size = ({ expected = Number.POSITIVE_INFINITY }: Shard) => expected;
   const cohort = await readCohort(work);
   const stop = new AbortController();
   const signal = AbortSignal.any([work.signal, stop.signal]);
   const results: ShardResult[] = [];
-  const queue = shards.values();
+  const queue = shards.toSorted((a, b) => (size(a) === size(b) ? 0 : size(b) - size(a))).values();
   const chain = async () => {
     for (const shard of queue) {
       signal.throwIfAborted();
       results.push(await exportShard({ ...work, signal }, plan, shard, cohort));
     }
   };
-  const chains = Array.from({ length: Math.max(1, Math.min(task.source.share.requests, shards.length)) }, () =>
+  const chains = Array.from({ length: Math.min(work.memory().chains, shards.length) }, () =>
     chain().catch((error) => {
       stop.abort();
       throw error;

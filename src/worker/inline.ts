@@ -1,5 +1,5 @@
 import { manifestPath } from "../sink/layout.ts";
-import { exportPackage } from "./export.ts";
+import { exportShards } from "./export.ts";
 import { isInline, plan, readPlan } from "./plan.ts";
 import { seal } from "./seal.ts";
 import type { Outcome, Work } from "./task.ts";
@@ -12,10 +12,6 @@ export async function planAndSmallExport(work: Work): Promise<Outcome> {
   if (!made || !isInline(made, work.task)) return planned;
   for (const { type, expected } of made.shards) work.board.expect(type, expected ?? 0);
   // sealed before: what the packages left in the working folder is gone
-  if (!(await work.store.read(manifestPath)))
-    for (const index of made.packages.keys()) {
-      work.signal.throwIfAborted();
-      await exportPackage({ ...work, index });
-    }
+  if (!(await work.store.read(manifestPath))) await exportShards(work, made, made.shards);
   return { ...(await seal(work)), packages: 0 };
 }

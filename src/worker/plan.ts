@@ -17,6 +17,8 @@ import { cutWindows, packageSize, packShards } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
+/** resources whose order is compared */
+const sortProbe = 100;
 /** resources of each type that are compared, cut by the source and by us */
 const elementsProbe = 50;
 const skewWarningMs = 60_000;
@@ -202,7 +204,7 @@ async function keepsWindows(source: Work["source"], types: string[]): Promise<bo
 /** Sorting is used where two readings agree: it makes the files of two runs equal. */
 async function probeSort({ source, task }: Work, types: string[]): Promise<boolean> {
   for (const type of types) {
-    const url = searchURL({ type, sort: true, count: task.source.count });
+    const url = searchURL({ type, sort: true, count: Math.min(task.source.count, sortProbe) });
     const [first, second] = [await readPage(source, url, [400]), await readPage(source, url, [400])];
     if (!("page" in first) || !("page" in second)) return false;
     const ids = (entries: { id: string }[]) => entries.map(({ id }) => id).join();

@@ -128,10 +128,24 @@ describe("pace", () => {
 
     const other = new Pace({ requests: 16, ...time });
     await runAll(other, time, 20, { status: 200, ms: 20 }, 1);
-    await runAll(other, time, 16, { status: 200, ms: 900 }, 16);
+    await runAll(other, time, 32, { status: 200, ms: 900 }, 16);
     assert(other.limit < 16);
     await runAll(other, time, 2000, { status: 200, ms: 900 }, 16);
     assert.equal(other.limit, 16);
+  });
+
+  test("a source that is slow with some of its answers only is asked in full", async () => {
+    const time = clock();
+    const pace = new Pace({ requests: 4, ...time });
+    await runAll(pace, time, 20, { status: 200, ms: 20 }, 1);
+    const { all } = load(pace, time, 300, (index) => ({ status: 200, ms: index % 10 === 0 ? 100 : 700 }));
+    const limits: number[] = [];
+    for (let i = 0; i < 600; i++) {
+      await time.pass(100);
+      limits.push(pace.limit);
+    }
+    await all;
+    assert.equal(Math.min(...limits), 4);
   });
 
   test("who stops waiting does not hold the others up", async () => {
