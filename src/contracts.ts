@@ -82,6 +82,8 @@ export interface Plan {
     /** ids of the cohort in one search, where types are searched by its members */ batch?: number;
   };
   shards: Shard[];
+  /** all types of the export, where deletions are told (`since`) */
+  types?: string[];
   /** of the fingerprints; random, so that ids cannot be guessed from them */
   key: string;
   /** what the user should know, e.g. of the clock; becomes OperationOutcome lines */

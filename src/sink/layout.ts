@@ -19,6 +19,10 @@ export const dataPrefix = (shard: string) => `${shard}-`;
 /** The shard's number is enough only together with its type: two types have a shard 0001. */
 export const errorPath = (shard: string) => `errors/OperationOutcome-${shard}-1.ndjson`;
 
+export const deletedPrefix = "deleted/";
+/** Transaction Bundles that name what was deleted. */
+export const deletedPath = (type: string, gzip: boolean) => `${deletedPrefix}${dataPath(shardId(type, 1), 1, gzip)}`;
+
 export const shardId = (type: string, number: number) => `${type}-${String(number).padStart(4, "0")}`;
 
 export const contentType = "application/fhir+ndjson";

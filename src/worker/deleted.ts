@@ -3,6 +3,7 @@ import { terminal, transient } from "../failure.ts";
 import type { SourceClient } from "../fhir/client.ts";
 import { patientsOf } from "../fhir/compartment.ts";
 import { IdSet } from "./ids.ts";
+import { onceEach } from "./links.ts";
 import { eachParallel } from "./parallel.ts";
 import type { Work } from "./task.ts";
 
@@ -140,10 +141,9 @@ async function readHistory(
   from: number,
   see: (entry: Entry) => boolean,
 ): Promise<"whole" | "older" | "refused" | "unordered"> {
-  const visited = new Set<string>();
+  const follow = onceEach(type);
   for (let link: string | undefined = first; link !== undefined; ) {
-    if (visited.has(link)) throw terminal("SourceInconsistent", `the source's next link repeats in a history of ${type}`);
-    visited.add(link);
+    follow(link);
     const bundle: HistoryBundle | undefined = await source.get(link, ({ status, body }) => (status >= 400 ? undefined : parse(body)), {
       accept: refused,
     });

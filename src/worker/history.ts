@@ -6,6 +6,7 @@ import { searchURL } from "../fhir/search.ts";
 import type { Entry, Page } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
 import { fingerprinter } from "../sink/fingerprints.ts";
+import { onceEach } from "./links.ts";
 import type { Work } from "./task.ts";
 
 export interface Version {
@@ -63,7 +64,9 @@ type Note = (id: string, deleted: boolean, versionId?: string) => void;
 /** @returns false where the source has no history of the type */
 async function readHistory(source: SourceClient, type: string, since: string, count: number, note: Note): Promise<boolean> {
   const from = Date.parse(since);
+  const follow = onceEach(type);
   for (let link: string | undefined = `${type}/_history?_since=${encodeURIComponent(since)}&_count=${count}`; link !== undefined; ) {
+    follow(link);
     const bundle: HistoryBundle | undefined = await source.get(link, ({ status, body }) => (status >= 400 ? undefined : parse(body)), {
       accept: refused,
     });
@@ -80,7 +83,9 @@ async function readHistory(source: SourceClient, type: string, since: string, co
 }
 
 async function readTouched(source: SourceClient, first: string, type: string, note: Note): Promise<void> {
+  const follow = onceEach(type);
   for (let link: string | undefined = first; link !== undefined; ) {
+    follow(link);
     const { bytes, page }: { bytes: Buffer; page: Page } = await readPage(source, link);
     for (const { type: found, id, start, end } of page.entries) {
       if (found !== type) continue;
@@ -116,7 +121,9 @@ export async function versionBefore(
 ): Promise<Version | "none" | undefined> {
   const at = Date.parse(before);
   let newest = true;
+  const follow = onceEach(type);
   for (let link: string | undefined = `${type}/${encodeURIComponent(id)}/_history?_count=50`; link !== undefined; ) {
+    follow(link);
     const answer: { bytes: Buffer; page: Page } | { status: number } = await readPage(source, link, refused);
     if ("status" in answer) return undefined;
     const { bytes, page }: { bytes: Buffer; page: Page } = answer;

@@ -4,6 +4,7 @@ import { PageFailure } from "../fhir/client.ts";
 import { oneLine } from "../sink/lines.ts";
 import type { ShardWriter } from "../sink/writer.ts";
 import { readAround } from "./around.ts";
+import { onceEach } from "./links.ts";
 import { batchRows } from "./memory.ts";
 import { type PageView, Reader } from "./reader.ts";
 import { shardSearches } from "./searches.ts";
@@ -108,12 +109,11 @@ export type SearchEnd =
 export async function readSearch(way: Way, first: string, from: string, tries?: number): Promise<SearchEnd> {
   const { work, shard, writer, select, asides, reader } = way;
   const { source, board, log, signal } = work;
-  const visited = new Set<string>();
+  const follow = onceEach(shard.type);
   let [total, shown]: [number | undefined, number] = [undefined, 0];
   for (let link: string | undefined = from; link !== undefined; ) {
     signal.throwIfAborted();
-    if (visited.has(link)) throw terminal("SourceInconsistent", `the source's next link repeats in a search of ${shard.type}`);
-    visited.add(link);
+    follow(link);
     let view: PageView | { status: number };
     try {
       view = await reader.read(link, [400, 404, 410], tries);

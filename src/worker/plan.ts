@@ -118,6 +118,7 @@ async function makePlan(work: Work): Promise<Plan> {
       ...(batch !== undefined && { batch }),
     },
     shards,
+    ...(task.export.since !== undefined && { types }),
     key: randomBytes(16).toString("hex"),
     ...(warnings.length > 0 && { warnings }),
     packages: packShards(shards, cost, size),

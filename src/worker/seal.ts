@@ -3,10 +3,12 @@ import type { FilePart, Plan, ShardResult, TypeCount } from "../contracts.ts";
 import { transient } from "../failure.ts";
 import { digestsOf } from "../sink/digest.ts";
 import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix } from "../sink/layout.ts";
+import { MadeObjects } from "../sink/made.ts";
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
 import { closeType } from "./close.ts";
 import { readCohort } from "./cohort.ts";
+import { linesIn, writeDeleted } from "./deletions.ts";
 import { outcomeLine } from "./outcome.ts";
 import { eachParallel } from "./parallel.ts";
 import { readPlan } from "./plan.ts";
@@ -17,22 +19,33 @@ const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
 
 /** Proves by storage (not by what a Job says) that every shard has its result, writes the manifest last and once, and removes the working files. */
 export async function seal(work: Work): Promise<Outcome> {
-  const { task, store, log } = work;
+  const { task, store } = work;
   const plan = await readPlan(store, task.uid);
   if (!plan) throw transient("Internal", "there is no plan.json");
   const sealed = await store.read(manifestPath);
-  if (!sealed) {
-    const results = await readResults(store, plan);
-    const closed = await closeAll(work, plan, results);
-    const manifest = await makeManifest(plan, [...results, ...closed], task.export, store);
-    // a seal that was killed may have left its own: the same results give the same lines
-    await store.create(sumsPath, renderSums(manifest), "text/plain");
-    if ((await store.create(manifestPath, renderManifest(manifest))) === undefined) log.info("another seal was first");
-  }
-  const stands = await store.read(manifestPath);
-  if (!stands) throw transient("TargetUnreachable", "manifest.json is not there after it was written");
+  const stands = sealed?.bytes ?? (await makeAll(work, plan));
   await removeWork(store);
-  return report(JSON.parse(stands.bytes.toString()) as Manifest, createHash("sha256").update(stands.bytes).digest("hex"));
+  return report(JSON.parse(stands.toString()) as Manifest, createHash("sha256").update(stands).digest("hex"));
+}
+
+/** @returns the manifest that stands then */
+async function makeAll(work: Work, plan: Plan): Promise<Buffer> {
+  const { task, store, log } = work;
+  const results = await readResults(store, plan);
+  const closed = await closeAll(work, plan, results);
+  const made = new MadeObjects(store);
+  const deleted = await writeDeleted(work, plan, made);
+  const manifest = await makeManifest(plan, [...results, ...closed], deleted, task.export, store, made);
+  await made.put(sumsPath, renderSums(manifest), "text/plain");
+  const bytes = renderManifest(manifest);
+  const stands = await made.put(manifestPath, bytes);
+  if (stands === bytes) await made.confirm();
+  else {
+    log.info("another seal was first");
+    const { deleted, error } = JSON.parse(stands.toString()) as Manifest;
+    await made.confirm(new Set([...deleted, ...error].map(({ path }) => path).concat(sumsPath)));
+  }
+  return stands;
 }
 
 async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
@@ -46,7 +59,14 @@ async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
   return results as ShardResult[];
 }
 
-async function makeManifest(plan: Plan, results: ShardResult[], request: Work["task"]["export"], store: Store): Promise<Manifest> {
+async function makeManifest(
+  plan: Plan,
+  results: ShardResult[],
+  deleted: { files: FilePart[]; notices: string[] },
+  request: Work["task"]["export"],
+  store: Store,
+  made: MadeObjects,
+): Promise<Manifest> {
   const url = (path: string) => store.url(path);
   const withDigest = async (file: FilePart) => (file.sha256 ? file : { ...file, ...(await digestsOf(store, file)) });
   const output = await eachParallel(
@@ -57,7 +77,7 @@ async function makeManifest(plan: Plan, results: ShardResult[], request: Work["t
   const failed = results.reduce((sum, result) => sum + result.errors, 0);
   if (failed > 0) doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);
   const errors = results.flatMap(({ errorFiles }) => errorFiles);
-  const notices = await writeNotices(store, [...(request.warnings ?? []), ...(plan.warnings ?? []), ...doubts]);
+  const notices = await writeNotices(made, [...(request.warnings ?? []), ...(plan.warnings ?? []), ...deleted.notices, ...doubts]);
   return {
     transactionTime: plan.transactionTime,
     request: request.request ?? "",
@@ -65,7 +85,7 @@ async function makeManifest(plan: Plan, results: ShardResult[], request: Work["t
     requiresAccessToken: store.url("").startsWith("http"),
     outputFormat: "application/fhir+ndjson",
     output,
-    deleted: [],
+    deleted: deleted.files.map((file) => manifestItem("Bundle", file, url)),
     extension: {
       [exactKey]: doubts.length === 0,
       [errorsKey]: failed,
@@ -84,11 +104,11 @@ async function closeAll(work: Work, plan: Plan, results: ShardResult[]): Promise
 }
 
 /** What the user should know, as one file of OperationOutcomes. */
-async function writeNotices(store: Store, texts: string[]): Promise<FilePart[]> {
+async function writeNotices(made: MadeObjects, texts: string[]): Promise<FilePart[]> {
   if (texts.length === 0) return [];
-  const bytes = Buffer.from(texts.map((text) => `${outcomeLine("warning", "informational", text)}\n`).join(""));
-  await store.create(noticesPath, bytes, contentType);
-  return [{ name: noticesPath, lines: texts.length, bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") }];
+  const lines = texts.map((text) => `${outcomeLine("warning", "informational", text)}\n`);
+  const bytes = await made.put(noticesPath, Buffer.from(lines.join("")), contentType);
+  return [{ name: noticesPath, lines: linesIn(bytes), bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") }];
 }
 
 /** The plan stays, for a look at what was done; a later purge reads it, too. */
