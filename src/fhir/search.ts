@@ -13,12 +13,14 @@ export interface Search {
   elements?: string | undefined;
   count?: number;
   sort?: boolean;
+  /** instead, of a look at either end */
+  order?: "up" | "down" | undefined;
   /** only the number of matches (`_summary=count`; never `_count=0`, which some servers read as "no limit") */
   summary?: boolean;
 }
 
 /** The search as a URL relative to the source's base. */
-export function searchURL({ type, from, till, filter, by, elements, count, sort, summary }: Search): string {
+export function searchURL({ type, from, till, filter, by, elements, count, sort, order, summary }: Search): string {
   const query: string[] = [];
   if (by) query.push(`${by.parameter}=${by.values.join(",")}`);
   if (filter) query.push(...filterParameters(filter).map(([name, value]) => `${encode(name)}=${encode(value)}`));
@@ -27,6 +29,7 @@ export function searchURL({ type, from, till, filter, by, elements, count, sort,
   if (summary) query.push("_summary=count");
   else {
     if (sort) query.push("_sort=_lastUpdated,_id");
+    else if (order) query.push(`_sort=${order === "up" ? "" : "-"}_lastUpdated`);
     if (count) query.push(`_count=${count}`);
     if (elements) query.push(`_elements=${elements}`);
   }

@@ -15,8 +15,9 @@ const enoughPatients = 1 / 4;
 const besidesIds = 200;
 /** members of a shard where the source does not count */
 const membersPerShard = 1000;
-/** resources that are looked at for references to try a parameter with */
+/** resources from each end that a parameter is tried with */
 const probeCount = 50;
+type Resource = Record<string, unknown> & { id: string };
 const refusals = [400, 404, 405, 413, 414, 422, 431, 501];
 
 /** How many ids of the cohort one search takes; undefined where a type is better read as a whole, or its searches do not hold.
@@ -56,26 +57,45 @@ export async function probeBatches({ source, task }: Work, { patients }: Cohort)
   }
 }
 
-/** Whether searches by the compartment's parameters find what is in it: each is known to the source, finds nothing for a patient that does not exist, and
- *  each resource on the type's first page by what it refers to. */
-export async function canBatch({ source }: Work, type: string, { parameters }: Capabilities): Promise<boolean> {
+/** Whether searches by the compartment's parameters find what is in it: each is known to the source, finds nothing for a patient that does not exist, and of the
+ *  type's oldest and newest resources all that refer to a patient. (HAPI does not find, for good, what was written before the patient it refers to.)
+ *  @param size ids that one search takes
+ *  @param sort whether the source keeps an order */
+export async function canBatch(
+  { source, task }: Work,
+  type: string,
+  { parameters }: Capabilities,
+  size: number,
+  sort: boolean,
+): Promise<boolean> {
+  // the Groups of an export are searched by their own ids
+  if (type === "Group" && task.export.level === "Group") return true;
   const listed = parameters.get(type);
-  const first = await readPage(source, searchURL({ type, count: probeCount }));
-  for (const parameter of parametersOf(type)) {
-    if (listed && listed.size > 0 && !listed.has(parameter)) return false;
-    const search = (patient: string, more: Partial<Search>) =>
-      readPage(source, searchURL({ type, by: { parameter, values: [`Patient/${patient}`] }, ...more }), refusals);
-    const nobody = await search(randomUUID(), { count: 1 });
-    if (!("page" in nobody) || nobody.page.entries.some(({ mode }) => mode !== "outcome")) return false;
-    if (ignoredParameters(`${parameter}=`, nobody.page.self).length > 0) return false;
-    for (const { id, start, end } of first.page.entries) {
-      const resource = JSON.parse(first.bytes.toString("utf8", start, end)) as Record<string, unknown>;
+  const wanted = parametersOf(type);
+  if (listed && listed.size > 0 && wanted.some((parameter) => !listed.has(parameter))) return false;
+  const page = async (more: Partial<Search>) => {
+    const answer = await readPage(source, searchURL({ type, count: probeCount, ...more }), refusals);
+    if (!("page" in answer)) return undefined;
+    const { bytes, page } = answer;
+    const entries = page.entries.filter(({ mode }) => mode !== "outcome");
+    return { ...page, entries, resources: entries.map(({ start, end }) => JSON.parse(bytes.toString("utf8", start, end)) as Resource) };
+  };
+  const shown: Resource[] = [];
+  for (const order of sort ? (["up", "down"] as const) : [undefined]) shown.push(...((await page({ order }))?.resources ?? []));
+  if (shown.length === 0) return true;
+  for (const parameter of wanted) {
+    const nobody = await page({ by: { parameter, values: [`Patient/${randomUUID()}`] }, count: 1 });
+    if (!nobody || nobody.entries.length > 0 || ignoredParameters(`${parameter}=`, nobody.self).length > 0) return false;
+    const examples = new Map<string, string>();
+    for (const resource of shown) {
       const [patient] = resource.resourceType === type ? patientsBy(resource, parameter, source.base) : [];
-      if (patient === undefined) continue;
-      const found = await search(patient, { filter: `_id=${id}`, count: 1 });
-      if (!("page" in found) || !found.page.entries.some((entry) => entry.id === id)) return false;
-      break;
+      // the search names them twice, by patient and by id
+      if (patient !== undefined && examples.size < Math.max(1, size / 2)) examples.set(resource.id, `Patient/${patient}`);
     }
+    if (examples.size === 0) continue;
+    const by = { parameter, values: [...new Set(examples.values())] };
+    const found = await page({ by, filter: `_id=${[...examples.keys()].join(",")}`, count: examples.size });
+    if (new Set(found?.entries.map(({ id }) => id)).size < examples.size) return false;
   }
   return true;
 }

@@ -93,7 +93,7 @@ async function makePlan(work: Work): Promise<Plan> {
     bounds.till > (bounds.from ?? 0)
       ? (
           await eachParallel(types, async (type) => {
-            const size = batch !== undefined && (await canBatch(work, type, capabilities)) ? batch : undefined;
+            const size = batch !== undefined && (await canBatch(work, type, capabilities, batch, sort)) ? batch : undefined;
             return planType(work, type, bounds, { windows, counts }, size === undefined ? undefined : { cohort: cohort!, size });
           })
         ).flat()
