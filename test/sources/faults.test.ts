@@ -151,6 +151,70 @@ suite("faults of the sample source", () => {
     assert.equal((await first("Patient?_sort=_lastUpdated")).status, 400);
   });
 
+  test("parameters that are refused, find nothing, or count only when they come last", async () => {
+    all({ refuse: ["_lastUpdated"] });
+    assert.equal((await first("Patient?_lastUpdated=ge2000")).status, 400);
+    all({ refuse: [], findNothing: ["_lastUpdated"] });
+    assert.deepEqual([await count(source.baseURL, "Patient?_lastUpdated=ge2000"), await count(source.baseURL, "Patient")], [0, 24]);
+    assert.equal((await first("Patient?_lastUpdated=ge2000")).page.entry, undefined);
+    all({ findNothing: [], lastOnly: true });
+    assert.equal(await count(source.baseURL, "Patient?_lastUpdated=lt2000&_lastUpdated=ge2000"), 24);
+    assert.equal(await count(source.baseURL, "Patient?_lastUpdated=ge2000&_lastUpdated=lt2000"), 0);
+  });
+
+  test("an index of whole seconds: windows find what they hold when rounded", async () => {
+    const at = Date.parse("2026-03-01T00:00:00.700Z");
+    const text = '{"resourceType":"Patient","id":"a"}';
+    const own = await startSource({ resources: [{ type: "Patient", id: "a", versionId: "1", lastUpdated: at, text }] });
+    const window = (from: string, till: string) =>
+      count(own.baseURL, `Patient?_lastUpdated=ge2026-03-01T${from}Z&_lastUpdated=lt2026-03-01T${till}Z`);
+    try {
+      const counts = async () => [
+        await window("00:00:00.000", "00:00:00.001"),
+        await window("00:00:00.700", "00:00:00.701"),
+        await window("00:00:01.000", "00:00:01.001"),
+      ];
+      assert.deepEqual(await counts(), [0, 1, 0]);
+      own.set({ precision: { ms: 1000 } });
+      assert.deepEqual(await counts(), [1, 0, 0]);
+      own.set({ precision: { ms: 1000, nearest: true } });
+      assert.deepEqual(await counts(), [0, 0, 1]);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test("a resource without a time is in no window, and in the whole", async () => {
+    const resources = ["a", "b", "c"].map((id, n) => ({
+      type: "Patient",
+      id,
+      versionId: "1",
+      lastUpdated: n === 0 ? Date.parse("2026-01-01") : Number.NEGATIVE_INFINITY,
+      text: `{"resourceType":"Patient","id":"${id}"}`,
+    }));
+    const own = await startSource({ resources });
+    try {
+      const counts = ["Patient", "Patient?_lastUpdated=lt2100", "Patient?_lastUpdated=ge1900"].map((search) => count(own.baseURL, search));
+      assert.deepEqual(await Promise.all(counts), [3, 1, 1]);
+      assert.deepEqual(await allIds(own.baseURL, "Patient?_count=1&_sort=_lastUpdated,_id"), ["b", "c", "a"]);
+    } finally {
+      await own.close();
+    }
+  });
+
+  test("the window delay is of each page of a windowed search, and of no other", async () => {
+    all({ windowDelay: 60 });
+    const timed = async (path: string) => {
+      const start = performance.now();
+      const { page } = await first(path);
+      return { next: nextOf(page)!, ms: performance.now() - start };
+    };
+    const windowed = await timed("Observation?_count=10&_lastUpdated=ge2000");
+    assert.ok(windowed.ms >= 59 && (await timed(windowed.next)).ms >= 59);
+    all({ windowDelay: 5000 });
+    assert.ok((await timed("Observation?_count=10&_sort=_lastUpdated")).ms < 4000);
+  });
+
   test("unstable order: two searches differ, each is whole", async () => {
     all({ unstableOrder: true });
     const one = await allIds(source.baseURL, "Observation?_count=100&_sort=_lastUpdated,_id");

@@ -48,6 +48,8 @@ export interface Behaviour {
   maxCount?: number;
   /** milliseconds that each page takes */
   pageDelay?: number;
+  /** ... and more where its search names `_lastUpdated` */
+  windowDelay?: number;
   gzip?: boolean;
   pretty?: boolean;
   /** repeats next links in a Link header */
@@ -67,6 +69,14 @@ export interface Behaviour {
   /** adds this to every total: counts are estimates */
   countError?: number;
   refuseSort?: boolean;
+  /** 400 for these parameters */
+  refuse?: readonly string[];
+  /** searches with these parameters find nothing */
+  findNothing?: readonly string[];
+  /** of a parameter that comes more than once only the last is understood */
+  lastOnly?: boolean;
+  /** the index of `_lastUpdated` is as coarse as so many ms: rounded down, or to the nearest */
+  precision?: { ms: number; nearest?: boolean };
   /** each search without next link comes in another order */
   unstableOrder?: boolean;
   /** 400 for `_history` of types, of instances */

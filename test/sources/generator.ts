@@ -15,7 +15,7 @@ export interface SampleResource {
   type: string;
   id: string;
   versionId: string;
-  /** `meta.lastUpdated`, ms since 1970 (some texts have finer fractions) */
+  /** `meta.lastUpdated`, ms since 1970 (some texts have finer fractions); -Infinity: it has none, and is in no window */
   lastUpdated: number;
   text: string;
 }

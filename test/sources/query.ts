@@ -39,6 +39,14 @@ export interface QueryRules {
   repeatIgnored: boolean;
   noCount: boolean;
   refuseSort: boolean;
+  /** 400 for these */
+  refuse: readonly string[];
+  /** with these nothing is found */
+  findNothing: readonly string[];
+  /** of repeated ones only the last counts */
+  lastOnly: boolean;
+  /** the time index's */
+  precision: { ms: number; nearest?: boolean } | undefined;
 }
 
 /** Understands the parameters of `Type?…`.
@@ -57,13 +65,21 @@ export function parse(type: string, parameters: Iterable<[string, string]>, rule
     understood: [],
   };
   try {
-    for (const [name, value] of parameters) {
+    const all = [...parameters];
+    for (const [at, [name, value]] of all.entries()) {
+      if (rules.lastOnly && all.slice(at + 1).some(([other]) => other === name)) continue;
+      if (rules.refuse.includes(name)) throw new BadQuery(`${name} is not supported`);
+      if (rules.findNothing.includes(name)) query.tests.push(() => false);
       const dropped = rules.ignore === "all" ? name !== "_count" : rules.ignore.includes(name.replace(/:.*/, ""));
       if (dropped ? rules.repeatIgnored : understand(query, name, value, rules)) query.understood.push([name, value]);
     }
   } catch (error) {
     if (error instanceof BadValue) throw new BadQuery(error.message);
     throw error;
+  }
+  if (rules.precision) {
+    query.from = unrounded(query.from, rules.precision);
+    query.till = unrounded(query.till, rules.precision);
   }
   return query;
 }
@@ -122,13 +138,20 @@ function understand(query: Query, name: string, value: string, rules: QueryRules
   return true;
 }
 
+/** The least time whose rounded one is not below `bound`. */
+const unrounded = (bound: number, { ms, nearest }: { ms: number; nearest?: boolean }): number =>
+  Math.ceil(bound / ms) * ms - (nearest ? ms / 2 : 0);
+
+/** of a Date; what has no time at all (-Infinity) is in no window */
+const earliest = -8.64e15;
+
 function narrow(query: Query, value: string): void {
   const [, prefix, text] = /^(eq|gt|ge|lt|le|sa|eb|ne|ap)?(.*)$/.exec(value)!;
   const asked = span(text!);
   if (prefix === "ne" || prefix === "ap") throw new BadQuery(`Prefix ${prefix} of _lastUpdated is not supported`);
   const from = { eq: asked.from, ge: asked.from, gt: asked.till, sa: asked.till }[prefix ?? "eq"];
   const till = { eq: asked.till, le: asked.till, lt: asked.from, eb: asked.from }[prefix ?? "eq"];
-  if (from !== undefined) query.from = Math.max(query.from, from);
+  query.from = Math.max(query.from, from ?? earliest);
   if (till !== undefined) query.till = Math.min(query.till, till);
 }
 

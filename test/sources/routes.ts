@@ -23,6 +23,8 @@ export interface Answer {
   body: Buffer;
   headers?: Record<string, string>;
   pretty?: boolean;
+  /** its search names `_lastUpdated` */
+  windowed?: boolean;
   kind: "page" | "count" | "read" | "write" | "other";
 }
 
@@ -119,7 +121,8 @@ function page(site: Site, found: Found, request: string): Answer {
   const headers: { link?: string } = {};
   if (site.behaviour().linkHeader && found.next && !faults.some(({ kind }) => kind === "noNext"))
     headers.link = `<${found.next}>; rel="next"`;
-  return { status: 200, body: bundle(found, faults), headers, pretty: found.pretty, kind: found.data ? "page" : "count" };
+  const { pretty, windowed } = found;
+  return { status: 200, body: bundle(found, faults), headers, pretty, windowed, kind: found.data ? "page" : "count" };
 }
 
 function history(site: Site, { base, parameters }: Asked, path: string, request: string): Answer {

@@ -22,6 +22,8 @@ export interface Found extends Page {
   pretty: boolean;
   /** a page of data; else only a count */
   data: boolean;
+  /** its search names `_lastUpdated` */
+  windowed: boolean;
 }
 
 const defaultCount = 20;
@@ -69,6 +71,10 @@ export class Searches {
       ignoreUnknown: unknownParameters === "ignore" || (unknownParameters === "ignoreUnlessStrict" && !strict),
       noCount: behaviour.noCount ?? false,
       refuseSort: behaviour.refuseSort ?? false,
+      refuse: behaviour.refuse ?? [],
+      findNothing: behaviour.findNothing ?? [],
+      lastOnly: behaviour.lastOnly ?? false,
+      precision: behaviour.precision,
     };
   }
 
@@ -82,6 +88,7 @@ export class Searches {
       base,
       self,
       pretty: query.pretty,
+      windowed: query.from !== Number.NEGATIVE_INFINITY,
       elements: query.elements,
       linksLast: behaviour.linksLast,
     } as const;
@@ -194,6 +201,7 @@ export class Searches {
       entries: versions.slice(position.offset, end),
       linksLast: this.#behaviour().linksLast,
       pretty: false,
+      windowed: false,
       data: true,
     };
   }

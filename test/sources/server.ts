@@ -144,7 +144,8 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
     if (answered.kind === "page") counters.pages++;
     else if (answered.kind === "count") counters.counts++;
     else if (answered.kind === "read") counters.reads++;
-    if (answered.kind === "page" && behaviour.pageDelay) await sleep(behaviour.pageDelay);
+    const delay = (behaviour.pageDelay ?? 0) + (answered.windowed ? (behaviour.windowDelay ?? 0) : 0);
+    if (answered.kind === "page" && delay > 0) await sleep(delay);
     if (response.destroyed) return;
     logged.status = answered.status;
     send(request, response, answered, behaviour, find("cut"));
