@@ -96,6 +96,8 @@ export interface Shard {
   from?: string;
   till: string;
   expected?: number;
+  /** its searches do not name `from` and `till`, which are kept here: windows do not hold all of the type, or cost too much */
+  windows?: false;
   filters?: string[];
   /** value of `_elements`, where some are asked for and the source takes it */
   elements?: string;

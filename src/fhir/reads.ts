@@ -6,16 +6,24 @@ import type { Answer, SourceClient } from "./client.ts";
 import { type Search, searchURL } from "./search.ts";
 
 /** One search page: its bytes and what the scanner found. Statuses of `accept` answer `{status}` alone.
+ *  @param tries GetOptions.tries
  *  @throws terminal SourceNotFHIR when it is JSON but no Bundle; a page cut short is read again */
 export function readPage(client: SourceClient, link: string): Promise<{ bytes: Buffer; page: Page }>;
-export function readPage(client: SourceClient, link: string, accept: number[]): Promise<{ bytes: Buffer; page: Page } | { status: number }>;
+export function readPage(
+  client: SourceClient,
+  link: string,
+  accept: number[],
+  tries?: number,
+): Promise<{ bytes: Buffer; page: Page } | { status: number }>;
 export function readPage(
   client: SourceClient,
   link: string,
   accept: number[] = [],
+  tries?: number,
 ): Promise<{ bytes: Buffer; page: Page } | { status: number }> {
   return client.get(link, (answer) => (answer.status >= 400 ? { status: answer.status } : { bytes: answer.body, page: scan(answer) }), {
     accept,
+    ...(tries !== undefined && { tries }),
   });
 }
 

@@ -3,7 +3,7 @@ import type { PageFailure } from "../fhir/client.ts";
 import { readCapabilities } from "../fhir/reads.ts";
 import { outcomeLine } from "./outcome.ts";
 import { readSearch, type SearchEnd, type Way } from "./pages.ts";
-import { countShard, shardSearches } from "./searches.ts";
+import { countShard, isWindowed, shardSearches } from "./searches.ts";
 
 /** of a page in a window that can be cut further, and of one that cannot */
 const [tries, lastTries] = [1, 4];
@@ -17,7 +17,9 @@ export async function readAround(way: Way, search: number, failure: PageFailure)
   await readCapabilities(work.source, work.task.source.retrySeconds);
   work.log.warn({ shard: shard.id, failure: failure.message }, "a page cannot be had; reading around it");
   writer.leaveThePages();
-  if (!plan.source.windows) return tell(way, failure, 1, "and those behind it");
+  const isCounted = shard.expected !== undefined;
+  // windows that hold all of the type hold it in halves, too
+  if (!isWindowed(plan, shard) && !isCounted) return tell(way, failure, 1, "and those behind it");
   const from = shard.from === undefined ? 0 : Date.parse(shard.from);
   await halve(way, search, from, Date.parse(shard.till));
 }
@@ -25,7 +27,7 @@ export async function readAround(way: Way, search: number, failure: PageFailure)
 async function halve(way: Way, search: number, low: number, high: number): Promise<void> {
   const { plan, shard } = way;
   const instant = (ms: number) => new Date(ms).toISOString();
-  const { from: _, ...rest } = shard;
+  const { from: _, windows: __, ...rest } = shard;
   const part = { ...rest, till: instant(high), ...(low > 0 && { from: instant(low) }) };
   const at = { ...way, shard: part };
   const alone = high - low <= 1;

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Cohort, Plan, Shard, ShardResult, TypeCount } from "../contracts.ts";
 import { FailureError, transient } from "../failure.ts";
+import { countMatches } from "../fhir/reads.ts";
 import { resultPath } from "../sink/layout.ts";
 import { ShardWriter, type ShardWriterOptions } from "../sink/writer.ts";
 import { readCohort } from "./cohort.ts";
@@ -8,7 +9,7 @@ import { blockBytesOf, maxFileBytesOf } from "./memory.ts";
 import { readShard } from "./pages.ts";
 import { readPlan } from "./plan.ts";
 import { add, type Counts, zero } from "./progress.ts";
-import { countShard } from "./searches.ts";
+import { countShard, isWindowed } from "./searches.ts";
 import { selector } from "./select.ts";
 import type { Outcome, Work } from "./task.ts";
 
@@ -105,15 +106,15 @@ async function exportShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort 
 
 async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined, writer: ShardWriter): Promise<ShardResult> {
   const select = selector(work, plan, shard, cohort);
-  let { short, around } = await readShard(work, plan, shard, cohort, writer, select);
+  let { short, outside, around } = await readShard(work, plan, shard, cohort, writer, select);
   // a page that lied may not do so again
   if (writer.errors > 0 && !around) {
     await writer.restart();
-    ({ short, around } = await readShard(work, plan, shard, cohort, writer, select));
+    ({ short, outside, around } = await readShard(work, plan, shard, cohort, writer, select));
   }
   // what is found by two of its searches is counted twice
   const counted = plan.source.counts && !shard.members;
-  const missing = counted ? await countMissing(work, plan, shard, writer.seen) : short;
+  const missing = counted ? await countMissing(work, plan, shard, writer.seen, outside) : short;
   if (missing > 0) {
     work.log.warn({ shard: shard.id, missing }, "the source counts more resources than it has shown; reading the shard again");
     writer.rewind();
@@ -126,9 +127,12 @@ async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort |
   );
 }
 
-/** How many resources the source counts in the shard's window beyond those it has shown. Fewer is no sign of a fault: what was updated since has
- *  left the window. */
-async function countMissing({ source }: Work, plan: Plan, shard: Shard, seen: number): Promise<number> {
+/** How many resources the source counts in the shard's window beyond those it has shown; without a window of all that its searches find. Fewer is no sign
+ *  of a fault: what was updated since has left the window. More may be an estimate, so it is no more than a reason to look again. */
+async function countMissing({ source }: Work, plan: Plan, shard: Shard, seen: number, outside: number): Promise<number> {
   if (seen === shard.expected) return 0;
-  return ((await countShard(source, plan, shard, undefined)) ?? seen) - seen;
+  const { type, filters = [], expected } = shard;
+  if (expected !== undefined || isWindowed(plan, shard) || filters.length > 1)
+    return ((await countShard(source, plan, shard, undefined)) ?? seen) - seen;
+  return ((await countMatches(source, { type, filter: filters[0] })) ?? 0) - seen - outside;
 }

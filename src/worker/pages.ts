@@ -38,6 +38,8 @@ export interface Asides {
 export interface Read {
   /** how many resources fewer the source has shown than its Bundle.total says */
   short: number;
+  /** resources that were shown and are not of the shard's window */
+  outside: number;
   /** some pages could not be had; what of them could be had otherwise is written, the rest told */
   around: boolean;
 }
@@ -80,7 +82,7 @@ export async function readShard(
 
 /** @returns undefined when the source does not know a next link any more */
 async function readSearches(way: Way): Promise<Read | undefined> {
-  const all: Read = { short: 0, around: false };
+  const all: Read = { short: 0, outside: 0, around: false };
   const { page, search } = way.writer.position;
   for (const [index, first] of shardSearches(way.plan, way.shard, way.cohort).entries()) {
     if (index < search) continue;
@@ -88,6 +90,7 @@ async function readSearches(way: Way): Promise<Read | undefined> {
     const from = index === search ? (page ?? first) : first;
     const read = await readSearch(way, first, from);
     if (read.end === "expired") return undefined;
+    all.outside += read.outside;
     if (read.end === "stuck") {
       all.around = true;
       await readAround(way, index, read.failure);
@@ -98,19 +101,20 @@ async function readSearches(way: Way): Promise<Read | undefined> {
 }
 
 export type SearchEnd =
-  /** Bundle.total of the first page, and how many resources the pages have shown */
-  | { end: "done"; total: number | undefined; shown: number }
+  /** Bundle.total of the first page, and how many resources the pages have shown, those outside of the window included */
+  | { end: "done"; total: number | undefined; shown: number; outside: number }
   /** the source does not know a next link any more */
   | { end: "expired" }
   /** a page cannot be had */
-  | { end: "stuck"; failure: PageFailure; shown: number };
+  | { end: "stuck"; failure: PageFailure; shown: number; outside: number };
 
 /** Reads one search from the page `from` to its end. @param tries of each page */
 export async function readSearch(way: Way, first: string, from: string, tries?: number): Promise<SearchEnd> {
   const { work, shard, writer, select, asides, reader } = way;
   const { source, board, log, signal } = work;
   const follow = onceEach(shard.type);
-  let [total, shown]: [number | undefined, number] = [undefined, 0];
+  let total: number | undefined;
+  let [shown, outside] = [0, 0];
   for (let link: string | undefined = from; link !== undefined; ) {
     signal.throwIfAborted();
     follow(link);
@@ -118,7 +122,7 @@ export async function readSearch(way: Way, first: string, from: string, tries?: 
     try {
       view = await reader.read(link, [400, 404, 410], tries);
     } catch (failure) {
-      if (failure instanceof PageFailure) return { end: "stuck", failure, shown };
+      if (failure instanceof PageFailure) return { end: "stuck", failure, shown, outside };
       throw failure;
     }
     if ("status" in view) {
@@ -128,27 +132,29 @@ export async function readSearch(way: Way, first: string, from: string, tries?: 
     }
     if (link === from) ({ total } = view.table);
     writer.begin(link);
-    shown += await writeRows(view, writer, select, asides);
+    const rows = await writeRows(view, writer, select, asides);
+    shown += rows.shown;
+    outside += rows.outside;
     const { next }: { next: string | undefined } = view.table;
     link = next === undefined ? undefined : source.resolve(next).href;
     await writer.pageDone(link);
     const { checkpointAt, ...counts } = writer.durable;
     board.set(shard.id, shard.type, counts, checkpointAt);
   }
-  return { end: "done", total, shown };
+  return { end: "done", total, shown, outside };
 }
 
 /** Judges the rows of a page, from where the writer stands, and writes those that are lines: neighbours together.
- *  @returns how many of them were resources of the search */
+ *  @returns how many of them were resources of the search, and how many of those not of the shard's window */
 async function writeRows(
   { table, lines, words, prints }: PageView,
   writer: ShardWriter,
   select: Select,
   { known, foreign }: Asides,
-): Promise<number> {
+): Promise<{ shown: number; outside: number }> {
   const { count } = table;
   let run = writer.position.taken;
-  let shown = 0;
+  let [shown, outside] = [0, 0];
   const isNew = (at: number) => (known === undefined || !known(printAt(words, at))) && writer.show(words, at);
   for (let from = run; from < count; ) {
     const plain = table.plainRows(from, Math.min(count, from + batchRows));
@@ -163,7 +169,8 @@ async function writeRows(
     for (; row < to; row++) {
       const verdict = row >= plain ? select.any(table, row) : select.plain === undefined ? "line" : select.plain(table, row);
       const counts = verdict === "line" || verdict === "pass";
-      if (counts || verdict === "foreign") shown++;
+      if (verdict === "outside") outside++;
+      if (counts || verdict === "outside" || verdict === "foreign") shown++;
       const at = (prints >> 2) + (row - from) * 4;
       const fresh = counts && isNew(at);
       if (fresh && verdict === "line" && select.cut === undefined) continue;
@@ -182,7 +189,7 @@ async function writeRows(
     from = to;
   }
   if (run < count) await writer.lines(lines, run, count);
-  return shown;
+  return { shown, outside };
 }
 
 const printAt = (words: Uint32Array, at: number) => Buffer.from(words.buffer, words.byteOffset + at * 4, 16).toString("latin1");

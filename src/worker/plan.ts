@@ -1,26 +1,20 @@
 import { randomBytes } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
 import type { Cohort, Plan, Shard, Task, TypeCount } from "../contracts.ts";
 import { terminal } from "../failure.ts";
-import type { SourceClient } from "../fhir/client.ts";
-import { compartmentTypes, membersOf } from "../fhir/compartment.ts";
-import { cutResource, elementsToAsk, wantedElements } from "../fhir/elements.ts";
-import { type Capabilities, countMatches, readCapabilities, readClock, readPage } from "../fhir/reads.ts";
-import { ignoredParameters, type Search, searchURL } from "../fhir/search.ts";
+import { compartmentTypes } from "../fhir/compartment.ts";
+import { type Capabilities, countMatches, readCapabilities, readClock } from "../fhir/reads.ts";
+import type { Search } from "../fhir/search.ts";
 import { cohortPath, planPath, shardId } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
 import { canBatch, cutMembers, probeBatches } from "./batches.ts";
 import { readCohort, resolveGroup } from "./cohort.ts";
 import { eachParallel } from "./parallel.ts";
+import { askElements, checkFilter, probeSort, probeWindows, type Windows } from "./probes.ts";
 import type { Outcome, Work } from "./task.ts";
-import { cutWindows, packageSize, packShards } from "./windows.ts";
+import { addsUp, cutWindows, packageSize, packShards } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
-/** resources whose order is compared */
-const sortProbe = 100;
-/** resources of each type that are compared, cut by the source and by us */
-const elementsProbe = 50;
 const skewWarningMs = 60_000;
 /** Binary is no resource of bulk data, OperationOutcome and Parameters are only ever generated. */
 const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
@@ -77,27 +71,21 @@ async function makePlan(work: Work): Promise<Plan> {
   else if (Math.abs(clock - Date.now()) > skewWarningMs)
     warnings.push("The source's clock is more than 60 s off this machine's; transactionTime follows the source's.");
   const end = (clock ?? Math.floor(Date.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
-  const bounds = {
-    from: task.export.since === undefined ? undefined : Date.parse(task.export.since),
-    till: Math.min(end, task.export.until === undefined ? Number.POSITIVE_INFINITY : Date.parse(task.export.until)),
-  };
 
   const cohort = await makeCohort(work, end, warnings);
   for (const [index, filter] of (task.export.typeFilters ?? []).entries()) await checkFilter(work, index, filter);
-  const { windows, counts } = await probeWindows(work, types);
+  const probed = await probeWindows(work, types);
+  const { windows, counts } = probed;
   const sort = task.source.sort !== false && (await probeSort(work, types));
   const batch = cohort && (await probeBatches(work, cohort));
-  log.info({ types: types.length, windows, counts, sort, batch }, "source probed");
+  log.info({ types: types.length, ...probed, sort, batch }, "source probed");
 
-  const shards =
-    bounds.till > (bounds.from ?? 0)
-      ? (
-          await eachParallel(types, async (type) => {
-            const size = batch !== undefined && (await canBatch(work, type, capabilities, batch, sort)) ? batch : undefined;
-            return planType(work, type, bounds, { windows, counts }, size === undefined ? undefined : { cohort: cohort!, size });
-          })
-        ).flat()
-      : [];
+  const bounds = boundsOf(task.export, end, probed);
+  const planOne = async (type: string) => {
+    const size = batch !== undefined && (await canBatch(work, type, capabilities, batch, sort)) ? batch : undefined;
+    return planType(work, type, bounds, probed, size === undefined ? undefined : { cohort: cohort!, size });
+  };
+  const shards = bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, planOne)).flat() : [];
   const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
   const size = packageSize(
     shards.reduce((sum, shard) => sum + cost(shard), 0),
@@ -165,81 +153,26 @@ async function makeCohort(work: Work, at: number, warnings: string[]): Promise<C
   return readCohort(work);
 }
 
-/** Servers that do not know a parameter answer 400, ignore it, or find nothing: only the first is safe, so the self link must repeat it. */
-async function checkFilter({ source }: Work, index: number, text: string): Promise<void> {
-  const at = text.indexOf("?");
-  const [type, filter] = [text.slice(0, at), text.slice(at + 1)];
-  const name = `spec.typeFilters[${index}] (${type})`;
-  const answer = await readPage(source, searchURL({ type, filter, count: 1 }), [400, 404, 422]);
-  if ("status" in answer) throw terminal("InvalidFilter", `${name}: the source refuses this filter (${answer.status})`);
-  const ignored = ignoredParameters(filter, answer.page.self).map((parameter) =>
-    /^[\w-]{1,40}(:[\w-]{1,40})?$/.test(parameter) ? parameter : "one of its parameters",
-  );
-  if (ignored.length > 0)
-    throw terminal("InvalidFilter", `${name}: the source ignores ${ignored.join(", ")}, so the filter would not hold`);
+interface Bounds {
+  from: number | undefined;
+  till: number;
 }
 
-/** Are windows kept, and counted? One that must be empty, and one that must hold everything. */
-async function probeWindows({ source }: Work, types: string[]): Promise<{ windows: boolean; counts: boolean }> {
-  for (const type of types) {
-    const all = await countMatches(source, { type });
-    if (all === undefined) return { windows: await keepsWindows(source, types), counts: false };
-    if (all === 0) continue;
-    const none = await countMatches(source, { type, till: "1900-01-01T00:00:00.000Z" });
-    // written to meanwhile: more is fine, fewer is not
-    const full = await countMatches(source, { type, from: "1900-01-01T00:00:00.000Z" });
-    return { windows: none === 0 && full !== undefined && full >= all, counts: true };
-  }
-  return { windows: true, counts: true };
-}
-
-/** Without counts: a window before all data must give a page without data. */
-async function keepsWindows(source: Work["source"], types: string[]): Promise<boolean> {
-  for (const type of types) {
-    const answer = await readPage(source, searchURL({ type, till: "1900-01-01T00:00:00.000Z", count: 1 }), [400]);
-    if (!("page" in answer) || answer.page.entries.some(({ mode }) => mode !== "outcome")) return false;
-  }
-  return true;
-}
-
-/** Sorting is used where two readings agree: it makes the files of two runs equal. */
-async function probeSort({ source, task }: Work, types: string[]): Promise<boolean> {
-  for (const type of types) {
-    const url = searchURL({ type, sort: true, count: Math.min(task.source.count, sortProbe) });
-    const [first, second] = [await readPage(source, url, [400]), await readPage(source, url, [400])];
-    if (!("page" in first) || !("page" in second)) return false;
-    const ids = (entries: { id: string }[]) => entries.map(({ id }) => id).join();
-    if (first.page.entries.length > 1) return ids(first.page.entries) === ids(second.page.entries);
-  }
-  return true;
-}
-
-/** What to ask the source for, as the value of `_elements`: where it takes the parameter, and what it sends then is what is wanted. What it sends too much
- *  is cut by us. */
-async function askElements(task: Task, source: SourceClient, type: string): Promise<string | undefined> {
-  const wanted = wantedElements(type, task.export.elements ?? []);
-  if (!wanted) return undefined;
-  const elements = elementsToAsk(type, wanted, task.export.level === "System" ? [] : membersOf(type));
-  const lines = async (search: Search) => {
-    const answer = await readPage(source, searchURL({ ...search, count: elementsProbe }), [400, 404, 422, 501]);
-    if (!("page" in answer)) return undefined;
-    const { bytes, page } = answer;
-    return new Map(page.entries.map(({ id, start, end }) => [id, cutResource(bytes.subarray(start, end), wanted).toString()]));
+/** What is searched for, in milliseconds. What it shows beside since and until is kept out by select.ts. */
+function boundsOf({ since, until }: Task["export"], end: number, { seconds }: Windows): Bounds {
+  const [from, till] = [since, until].map((instant) => (instant === undefined ? undefined : Date.parse(instant)));
+  const step = seconds ? 1000 : 1;
+  return {
+    from: from === undefined ? undefined : Math.floor(from / step) * step,
+    till: Math.min(end, till === undefined ? Number.POSITIVE_INFINITY : Math.ceil(till / step) * step),
   };
-  const [cut, whole] = [await lines({ type, elements }), await lines({ type })];
-  if (!cut || !whole) return undefined;
-  for (const [id, line] of whole) if (cut.has(id) && !isSame(cut.get(id)!, line)) return undefined;
-  return elements;
 }
-
-/** as values: a server that cuts may order the members anew */
-const isSame = (a: string, b: string) => a === b || isDeepStrictEqual(JSON.parse(a), JSON.parse(b));
 
 async function planType(
   { task, source }: Work,
   type: string,
-  bounds: { from: number | undefined; till: number },
-  can: { windows: boolean; counts: boolean },
+  bounds: Bounds,
+  { windows, counts }: Windows,
   batches?: { cohort: Cohort; size: number },
 ): Promise<Shard[]> {
   const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
@@ -255,16 +188,19 @@ async function planType(
     ...(filters.length > 0 && { filters }),
     ...(elements !== undefined && { elements }),
   });
-  const oneChain = () => [shard(1, bounds.from, bounds.till)];
+  const withoutWindows = () => [{ ...shard(1, bounds.from, bounds.till), ...(windows && { windows: false as const }) }];
+  // a window that leaves nothing out but what is newer could hide resources without a lastUpdated, and spares nothing
+  const isWhole = bounds.from === undefined && task.export.until === undefined;
+  const uncounted = () => (isWhole ? withoutWindows() : [shard(1, bounds.from, bounds.till)]);
   const count = async (from: number | undefined, till: number | undefined, by?: Search["by"]): Promise<number | undefined> => {
-    if (!can.counts) return undefined;
+    if (!counts) return undefined;
     let sum = 0;
     for (const filter of filters.length > 0 ? filters : [undefined]) {
       const found = await countMatches(source, {
         type,
         filter,
         by,
-        ...(can.windows && { from: from === undefined ? undefined : instant(from), till: till === undefined ? undefined : instant(till) }),
+        ...(windows && { from: from === undefined ? undefined : instant(from), till: till === undefined ? undefined : instant(till) }),
       });
       if (found === undefined) return undefined;
       sum += found;
@@ -273,30 +209,24 @@ async function planType(
   };
   if (batches) {
     const { cohort, size } = batches;
+    const isWindowed = windows && (counts ? await addsUp(count, bounds.till) : !isWhole);
     const ranges = await cutMembers(type, cohort, size, task.plan.shardResources, (by) => count(bounds.from, bounds.till, by));
     // members who have nothing now may have had something a moment ago: the tail is read where there is a shard
     if (ranges.length === 0 && cohort.patients.length > 0 && (await count(undefined, undefined)) !== 0)
       ranges.push({ members: [0, 0], expected: 0 });
-    return ranges.map(({ members, expected }, index) => ({ ...shard(index + 1, bounds.from, bounds.till, expected), members }));
+    return ranges.map(({ members, expected }, index) => ({
+      ...shard(index + 1, bounds.from, bounds.till, isWindowed ? expected : undefined),
+      ...(windows && !isWindowed && { windows: false as const }),
+      members,
+    }));
   }
-  if (!can.windows || !can.counts) return oneChain();
+  if (!windows) return withoutWindows();
+  if (!counts) return uncounted();
   const total = await count(bounds.from, bounds.till);
   // none in the window, but some outside of it: what was in it a moment ago is found when it is closed
   if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
-  if (total === undefined || !(await addsUp(count, bounds))) return oneChain();
+  if (total === undefined) return uncounted();
+  if (!(await addsUp(count, bounds.till))) return withoutWindows();
   const cut = await cutWindows(bounds, total, task.plan.shardResources, count);
-  return cut ? cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected)) : oneChain();
-}
-
-/** Resources without lastUpdated, or with an index that is rounded, are in no window: then the whole is more than its parts. Counted twice, as it may
- *  have been written to in between. */
-async function addsUp(
-  count: (from: number | undefined, till: number | undefined) => Promise<number | undefined>,
-  { till }: { till: number },
-): Promise<boolean> {
-  for (let tries = 0; tries < 2; tries++) {
-    const [below, above, all] = [await count(undefined, till), await count(till, undefined), await count(undefined, undefined)];
-    if (below !== undefined && above !== undefined && below + above === all) return true;
-  }
-  return false;
+  return cut ? cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected)) : withoutWindows();
 }

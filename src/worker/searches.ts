@@ -5,20 +5,31 @@ import { countMatches } from "../fhir/reads.ts";
 import { type Search, searchURL } from "../fhir/search.ts";
 import { eachParallel } from "./parallel.ts";
 
+/** Whether a shard's searches show its window alone. */
+export const isWindowed = ({ source }: Plan, { windows }: Shard): boolean => source.windows && windows !== false;
+
 /** The searches that together show what is in a shard, as URLs of their first pages: one per typeFilter, and where it is searched by members of the cohort, per
  *  batch of them and parameter of the compartment. */
 export const shardSearches = (plan: Plan, shard: Shard, cohort: Cohort | undefined): string[] =>
-  searchesOf(plan, shard, cohort).map((search) => searchURL({ ...search, count: plan.source.count, sort: plan.source.sort }));
+  searchesOf(plan, shard, cohort, isWindowed(plan, shard)).map((search) =>
+    searchURL({ ...search, count: plan.source.count, sort: plan.source.sort }),
+  );
 
 /** What the source counts in a shard now, in all its searches; undefined where a count would say nothing: it does not count, or the shard's filters overlap. */
 export async function countShard(source: SourceClient, plan: Plan, shard: Shard, cohort: Cohort | undefined): Promise<number | undefined> {
   if (shard.expected === undefined) return undefined;
-  const counts = await eachParallel(searchesOf(plan, shard, cohort), (search) => countMatches(source, { ...search, elements: undefined }));
+  const searches = searchesOf(plan, shard, cohort, plan.source.windows);
+  const counts = await eachParallel(searches, (search) => countMatches(source, { ...search, elements: undefined }));
   return counts.reduce<number | undefined>((sum, count) => (sum === undefined || count === undefined ? undefined : sum + count), 0);
 }
 
-function searchesOf({ source }: Plan, { type, filters = [], from, till, elements, members }: Shard, cohort: Cohort | undefined): Search[] {
-  const rest = { type, elements, ...(source.windows && { from, till }) };
+function searchesOf(
+  { source }: Plan,
+  { type, filters = [], from, till, elements, members }: Shard,
+  cohort: Cohort | undefined,
+  windowed: boolean,
+): Search[] {
+  const rest = { type, elements, ...(windowed && { from, till }) };
   const by = members ? batchesOf(type, members, source.batch!, cohort!) : [undefined];
   return by.flatMap((by) => (filters.length > 0 ? filters : [undefined]).map((filter) => ({ ...rest, by, filter })));
 }

@@ -6,10 +6,12 @@ import { ScanError } from "../scan/page.ts";
 import type { PageTable } from "../scan/table.ts";
 import { outcomeLine } from "./outcome.ts";
 import { membersIn, ownerOf } from "./owner.ts";
+import { isWindowed } from "./searches.ts";
 import type { Work } from "./task.ts";
 
-/** a line, not for the output (`pass`: but of the window), no data at all (`skip`), to be looked at when all shards of the type are there (`foreign`), or an error */
-export type Verdict = "line" | "pass" | "skip" | "foreign" | { outcome: string };
+/** a line, not for the output (`pass`: but of the shard's window; `outside`: nor of that), no data at all (`skip`), to be looked at when all shards of the type
+ *  are there (`foreign`), or an error */
+export type Verdict = "line" | "pass" | "outside" | "skip" | "foreign" | { outcome: string };
 
 /** Decides of the entries of a shard's pages. */
 export interface Select {
@@ -60,13 +62,16 @@ export function selector(
       throw error;
     }
   };
+  // a server that rounds in its index shows them in the window, and counts them there
+  const beside = isWindowed(plan, shard) ? "pass" : "outside";
+  const end = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
   const wanted = wantedElements(type, task.export.elements ?? []);
   const isInLevel = level === "System" || (level === "Patient" && type === "Patient" && !patients);
   return {
     members: isInLevel ? [] : membersOf(type),
     ...(wanted && { cut: (resource: Buffer) => cutResource(resource, wanted) }),
     ...((!isInLevel || since !== undefined) && {
-      plain: (table, row) => (since !== undefined && table.lastUpdated(row)! < since ? "pass" : inLevel(table, row)),
+      plain: (table, row) => (since !== undefined && table.lastUpdated(row)! < since ? beside : inLevel(table, row)),
     }),
     any(table, row) {
       const mode = table.mode(row);
@@ -77,9 +82,9 @@ export function selector(
       if (table.id(row) === "") return wrong("a resource without an id");
       const lastUpdated = table.lastUpdated(row);
       // a page kept by the server lists what was in the window then, as it is now: its version as of transactionTime comes with the tail
-      if (lastUpdated !== undefined && !isBefore(lastUpdated, till)) return "skip";
+      if (lastUpdated !== undefined && !isBefore(lastUpdated, till)) return isBefore(lastUpdated, end) ? beside : "outside";
       // without lastUpdated it cannot be said to be older: it is exported
-      if (since !== undefined && lastUpdated !== undefined && isBefore(lastUpdated, since)) return "pass";
+      if (since !== undefined && lastUpdated !== undefined && isBefore(lastUpdated, since)) return beside;
       return inLevel(table, row);
     },
   };

@@ -1,3 +1,5 @@
+import { eachParallel } from "./parallel.ts";
+
 /** Cuts the time axis of one type into windows of at most `max` resources (DESIGN section 7). Pure but for `count`. */
 
 /** Milliseconds; `from` undefined: from the beginning. */
@@ -10,53 +12,106 @@ export interface Window {
 /** 2^41 ms is the year 2039: bounds are multiples of powers of two, so the plan depends on the data and on `till` only. */
 const gridBits = 41;
 
-/** @param count resources with `from <= lastUpdated < till`, asked of the source
- *  @param total of the whole window
- *  @returns windows that together hold `total`; undefined when the source's counts do not add up */
-export async function cutWindows(
-  bounds: { from: number | undefined; till: number },
-  total: number,
-  max: number,
-  count: (from: number | undefined, till: number) => Promise<number | undefined>,
-): Promise<Window[] | undefined> {
-  const leaves: (Window & { asked: boolean })[] = [];
-  let failed = false;
-  const split = async (low: number, high: number, held: number, asked: boolean): Promise<void> => {
-    if (failed || held === 0) return;
-    const from = low <= (bounds.from ?? 0) ? bounds.from : low;
-    const till = Math.min(high, bounds.till);
-    // one millisecond is one transaction: such a window stays whole, whatever it holds
-    if (held <= max || high - low <= 1) return void leaves.push({ from, till, expected: held, asked });
-    const middle = low + (high - low) / 2;
-    if (middle >= bounds.till) return split(low, middle, held, asked);
-    if (middle <= (bounds.from ?? 0)) return split(middle, high, held, asked);
-    const left = await count(from, middle);
-    if (left === undefined || left > held) {
-      failed = true;
-      return;
-    }
-    await split(low, middle, left, true);
-    await split(middle, high, held - left, false);
-  };
-  await split(0, Math.max(2 ** gridBits, nextPowerOfTwo(bounds.till)), total, true);
-  // the right halves were only inferred: ask, so that every expectation is the source's own
-  for (const leaf of leaves) {
-    if (leaf.asked || failed) continue;
-    if ((await count(leaf.from, leaf.till)) !== leaf.expected) failed = true;
+/** Resources with `from <= lastUpdated < till`, asked of the source; undefined: it does not tell. */
+export type Count = (from: number | undefined, till: number | undefined) => Promise<number | undefined>;
+
+/** Resources without lastUpdated are in no window: then the whole is more than its parts. Counts that are estimates do not add up, either.
+ *  @param till what is written to now is stamped later, and moves from below it to above */
+export async function addsUp(count: Count, till: number): Promise<boolean> {
+  const [below, above, all] = [await count(undefined, till), await count(till, undefined), await count(undefined, undefined)];
+  if (below !== undefined && above !== undefined && below + above === all) return true;
+  // or it is being written to: a resource may be counted on both sides, and none may be counted on neither but those that are made or deleted just now
+  for (let tries = 0; tries < 3; tries++) {
+    const before = { all: await count(undefined, undefined), above: await count(till, undefined) };
+    const sides = { below: await count(undefined, till), above: await count(till, undefined) };
+    const after = await count(undefined, undefined);
+    if ([before.all, before.above, sides.below, sides.above, after].includes(undefined)) return false;
+    const sum = sides.below! + sides.above!;
+    if (sum >= Math.min(before.all!, after!) && sum <= Math.max(before.all!, after!) + sides.above! - before.above!) return true;
   }
-  return failed ? undefined : merge(leaves, max);
+  return false;
 }
 
-/** Neighbours that fit into one window: fewer searches, and the same bounds on the grid. */
-function merge(leaves: readonly Window[], max: number): Window[] {
+interface Segment {
+  low: number;
+  high: number;
+  held: number;
+  /** by the source; else it is what the others leave */
+  asked: boolean;
+}
+
+/** @param total of the whole window
+ *  @returns windows without gaps that together hold `total`; undefined when the source's counts do not add up */
+export async function cutWindows(
+  bounds: Omit<Window, "expected">,
+  total: number,
+  max: number,
+  count: Count,
+): Promise<Window[] | undefined> {
+  const [first, end] = [bounds.from ?? 0, bounds.till];
+  const at = ({ low, high }: Segment): [from: number | undefined, till: number] => [low <= first ? bounds.from : low, Math.min(high, end)];
+  const leaves: Segment[] = [];
+  let failed = false;
+  /** its halves, until it holds few enough */
+  const split = async (segment: Segment): Promise<Segment[]> => {
+    const { low, high, held } = segment;
+    if (failed || held === 0) return [];
+    // one millisecond is one transaction: such a window stays whole, whatever it holds
+    if (held <= max || high - low <= 1) {
+      leaves.push(segment);
+      return [];
+    }
+    const middle = low + (high - low) / 2;
+    if (middle >= end) return [{ ...segment, high: middle }];
+    if (middle <= first) return [{ ...segment, low: middle }];
+    const left = await count(at(segment)[0], middle);
+    if (left === undefined || left > held) {
+      failed = true;
+      return [];
+    }
+    return [
+      { low, high: middle, held: left, asked: true },
+      { low: middle, high, held: held - left, asked: false },
+    ];
+  };
+  let level: Segment[] = [{ low: 0, high: Math.max(2 ** gridBits, nextPowerOfTwo(end)), held: total, asked: true }];
+  while (level.length > 0) level = (await eachParallel(level, split)).flat();
+  leaves.sort((a, b) => a.low - b.low);
+  // the right halves were only inferred: ask, so that every expectation is the source's own
+  let fewer = false;
+  await eachParallel(leaves, async (leaf) => {
+    if (leaf.asked || failed) return;
+    const held = await count(...at(leaf));
+    if (held === undefined || held > leaf.held) failed = true;
+    else if (held < leaf.held) [leaf.held, fewer] = [held, true];
+  });
+  if (failed) return undefined;
+  if (leaves.length === 0) return [];
+  // what is written to leaves its window for good: then the whole is no more than its windows, which were counted before it
+  if (fewer && ((await count(bounds.from, end)) ?? Number.POSITIVE_INFINITY) > leaves.reduce((sum, { held }) => sum + held, 0))
+    return undefined;
+  return merge(
+    leaves.map((leaf) => ({ from: at(leaf)[0], till: at(leaf)[1], expected: leaf.held })),
+    bounds,
+    max,
+  );
+}
+
+/** Puts neighbours together that fit into one window: fewer searches, and the same bounds on the grid. What lies between two belongs to the one before: an
+ *  index that lags may show something there yet. */
+function merge(leaves: readonly Window[], bounds: Omit<Window, "expected">, max: number): Window[] {
   const merged: Window[] = [];
   for (const { from, till, expected } of leaves) {
     const last = merged.at(-1);
     if (last && last.expected + expected <= max) {
       last.till = till;
       last.expected += expected;
-    } else merged.push({ from, till, expected });
+    } else {
+      if (last) last.till = from!;
+      merged.push({ from: last ? from : bounds.from, till, expected });
+    }
   }
+  merged.at(-1)!.till = bounds.till;
   return merged;
 }
 

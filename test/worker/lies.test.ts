@@ -33,7 +33,7 @@ const cases: { name: string; faults: Fault[]; behaviour?: Behaviour; exact: bool
     {
       name: "likewise a source without counts, whose pages say a total",
       behaviour: { noCount: true },
-      faults: [{ kind: "shortPage", missing: 3, times: "always", match: "&_sort=" }],
+      faults: [{ kind: "shortPage", missing: 3, times: "always", match: "_sort=" }],
       exact: false,
       missing: 3,
       says: /Bundle\.total of Observation counts 3 resources more than its pages show/,
