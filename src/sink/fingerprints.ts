@@ -17,27 +17,12 @@ export function fingerprinter(key: string): (id: string) => string {
 /** A fingerprint as the four words that `ShownResources` works with. */
 export const wordsOf = (print: string): Uint32Array => new Uint32Array(new Uint8Array(Buffer.from(print, "latin1")).buffer);
 
-/** All fingerprints of a shard's segments, added to `into`. */
-export async function readFingerprints(store: Store, segments: readonly string[], into: Set<string> = new Set()): Promise<Set<string>> {
+/** Calls for each fingerprint of a shard's segments, one segment in memory at a time. */
+export async function eachFingerprint(store: Store, segments: readonly string[], visit: (print: string) => void): Promise<void> {
   for (const segment of segments) {
-    const found = await store.read(segment);
-    const bytes = found?.bytes ?? Buffer.alloc(0);
-    for (let at = 0; at < bytes.length; at += fingerprintBytes) into.add(bytes.toString("latin1", at, at + fingerprintBytes));
+    const bytes = (await store.read(segment))?.bytes ?? Buffer.alloc(0);
+    for (let at = 0; at < bytes.length; at += fingerprintBytes) visit(bytes.toString("latin1", at, at + fingerprintBytes));
   }
-  return into;
-}
-
-/** How many of `wanted` are in a shard's segments or in `extra`, without holding the shard's own. */
-export async function countKnown(
-  store: Store,
-  segments: readonly string[],
-  wanted: ReadonlySet<string>,
-  extra: ReadonlySet<string>,
-): Promise<number> {
-  let found = 0;
-  for (const print of wanted) if (extra.has(print)) found++;
-  for (const print of await readFingerprints(store, segments)) if (wanted.has(print) && !extra.has(print)) found++;
-  return found;
 }
 
 /** What a shard has shown so far, in that order: 16 bytes each and 8 to 16 of index, in typed arrays (a Set of strings takes about 100). Goes into

@@ -1,11 +1,11 @@
 import type { Cohort, Plan, Shard, ShardResult } from "../contracts.ts";
 import { OwnMemory } from "../scan/own.ts";
-import { countKnown, readFingerprints, wordsOf } from "../sink/fingerprints.ts";
+import { eachFingerprint, ShownResources, wordsOf } from "../sink/fingerprints.ts";
 import { resultPath, shardId } from "../sink/layout.ts";
 import { oneLine } from "../sink/lines.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { writerOptions } from "./export.ts";
-import { lookAtTail, newestVersion, type Tail, type Touched, type Version, versionBefore } from "./history.ts";
+import { lateMs, lookAtLate, lookAtTail, newestVersion, type Tail, type Touched, type Version, versionBefore } from "./history.ts";
 import { readShard } from "./pages.ts";
 import { eachParallel } from "./parallel.ts";
 import { Rows } from "./reader.ts";
@@ -15,6 +15,7 @@ import type { Work } from "./task.ts";
 
 /** Under constant writes each look finds something newer; what is still open after so many is told instead. */
 const rounds = 5;
+const settle = "Raise settleSeconds of the FhirSource above the time that its index lags.";
 /** each may be 50 versions of a resource in memory */
 const versionsAtATime = 64;
 const bundleStart = Buffer.from('{"resourceType":"Bundle","entry":[{"resource":');
@@ -25,8 +26,10 @@ interface Window {
   result: ShardResult;
   /** found missing by this closing */
   extra: Set<string>;
-  /** searched by members of the cohort, what is found twice is counted twice: then two readings must agree */
-  agreed?: boolean;
+  /** shown here now, and exported from another window, as they were before */
+  moved: Set<string>;
+  /** a reading has shown all that were counted before it; or nothing new, where what is found by several searches is counted as often */
+  proven: boolean;
 }
 
 /** Closes the windows of a type and reads its tail (DESIGN section 7): what came out is every resource as of transactionTime, also where the
@@ -48,7 +51,15 @@ export async function closeType(
   try {
     // it is small, and what was touched is another set by now
     await writer.restart();
-    const windows = shards.map((shard): Window => ({ shard, result: results.get(shard.id)!, extra: new Set() }));
+    const windows = shards.map(
+      (shard): Window => ({
+        shard,
+        result: results.get(shard.id)!,
+        extra: new Set(),
+        moved: new Set(),
+        proven: false,
+      }),
+    );
     const { open, tail } = await closeWindows(work, plan, windows, writer, cohort);
     const doubts = [
       ...open.map(
@@ -73,39 +84,92 @@ async function closeWindows(
 ): Promise<{ open: Window[]; tail: Tail }> {
   const foreign = new Set<string>();
   for (let round = 1; ; round++) {
-    const counts = await eachParallel(windows, ({ shard }) => countShard(work.source, plan, shard, cohort));
+    const counts = await eachParallel(windows, async ({ shard, proven }) =>
+      proven ? 0 : ((await countShard(work.source, plan, shard, cohort)) ?? 0),
+    );
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
     const tail = await lookAtTail(work, plan, windows[0]!.shard.type);
-    const touched = new Set(tail.touched.keys());
-    const open: Window[] = [];
-    for (const [index, window] of windows.entries()) {
-      const { result, extra, agreed } = window;
-      const gone = touched.size === 0 ? 0 : await countKnown(work.store, result.fingerprints, touched, extra);
-      const isOpen = (counts[index] ?? 0) > result.seen + extra.size - gone || (result.foreign && round === 1);
-      if (isOpen && !agreed) open.push(window);
-    }
+    const isOpen = await eachParallel(windows, async (window, index) => {
+      const { result, extra, moved, proven } = window;
+      if (proven) return false;
+      if (result.foreign && round === 1) return true;
+      const more = counts[index]! - (result.seen + extra.size + moved.size);
+      // so many may have left it at most
+      return more > 0 || (more + tail.touched.size > 0 && counts[index]! > 0 && more + (await countGone(work, window, tail.touched)) > 0);
+    });
+    const open = windows.filter((_, index) => isOpen[index]);
     if (open.length === 0 || round === rounds) {
       await writeForeign(work, plan, windows, foreign, writer, cohort);
       return { open, tail };
     }
     work.log.info({ type: windows[0]!.shard.type, windows: open.length, round }, "the source has moved rows; reading windows again");
     for (const window of open) {
-      const { shard, result, extra } = window;
-      const known = await readFingerprints(work.store, result.fingerprints);
+      const { extra } = window;
       const before = extra.size;
-      writer.rewind();
-      await readShard(work, plan, shard, cohort, writer, again(work, plan, shard, cohort), {
-        known(print) {
-          if (known.has(print) || writer.has(print)) return true;
-          extra.add(print);
-          return false;
-        },
-        foreign: (print) => void foreign.add(print),
-      });
-      window.agreed = shard.members !== undefined && extra.size === before;
+      const shown = await readAgain(work, plan, windows, window, writer, cohort, foreign);
+      window.proven = shown === counts[windows.indexOf(window)] || (window.shard.members !== undefined && extra.size === before);
     }
   }
+}
+
+/** How many of `touched` are known of a window. */
+async function countGone({ store }: Work, { result, extra, moved }: Window, touched: Tail["touched"]): Promise<number> {
+  let gone = 0;
+  for (const print of touched.keys()) if (extra.has(print) || moved.has(print)) gone++;
+  await eachFingerprint(store, result.fingerprints, (print) => {
+    if (touched.has(print)) gone++;
+  });
+  return gone;
+}
+
+/** Reads a window again and writes what is new of it. @returns how many it has shown */
+async function readAgain(
+  work: Work,
+  plan: Plan,
+  windows: readonly Window[],
+  window: Window,
+  writer: ShardWriter,
+  cohort: Cohort | undefined,
+  foreign: Set<string>,
+): Promise<number> {
+  const { shard, result, extra, moved } = window;
+  const known = new ShownResources(work.store, shard.id);
+  await known.restore(result.fingerprints);
+  let shown = new ShownResources(work.store, shard.id);
+  const isNew = (print: string) => !known.has(print) && !writer.has(print) && !moved.has(print);
+  const read = (show: (print: string) => boolean) => {
+    writer.rewind();
+    shown = new ShownResources(work.store, shard.id);
+    return readShard(work, plan, shard, cohort, writer, again(work, plan, shard, cohort), {
+      known(print) {
+        shown.add(wordsOf(print), 0);
+        return show(print);
+      },
+      foreign: (print) => void foreign.add(print),
+    });
+  };
+  if (Date.parse(shard.till) > Date.parse(plan.transactionTime) - lateMs) {
+    // an update that was searchable late: another window has shown what was there before it, and nothing may come out twice
+    const fresh = new Set<string>();
+    await read((print) => {
+      if (isNew(print)) fresh.add(print);
+      return true;
+    });
+    if (fresh.size === 0) return shown.count;
+    await eachParallel(windows, ({ result }) =>
+      eachFingerprint(work.store, result === window.result ? [] : result.fingerprints, (print) => {
+        if (fresh.has(print)) moved.add(print);
+      }),
+    );
+    if (moved.size >= fresh.size) return shown.count;
+  }
+  await read((print) => {
+    if (!isNew(print)) return true;
+    extra.add(print);
+    return false;
+  });
+  return shown.count;
 }
 
 /** Of resources that are another shard's, or whose nobody knows, writes those that no shard has: an index that finds a resource by one of its references
@@ -118,10 +182,10 @@ async function writeForeign(
   writer: ShardWriter,
   cohort: Cohort | undefined,
 ): Promise<void> {
-  for (const { result, extra } of foreign.size > 0 ? windows : []) {
-    for (const print of await readFingerprints(work.store, result.fingerprints)) foreign.delete(print);
+  await eachParallel(foreign.size > 0 ? windows : [], async ({ result, extra }) => {
     for (const print of extra) foreign.delete(print);
-  }
+    await eachFingerprint(work.store, result.fingerprints, (print) => void foreign.delete(print));
+  });
   for (const { shard, result, extra } of foreign.size > 0 ? windows : []) {
     if (!result.foreign) continue;
     const select = again(work, plan, shard, cohort);
@@ -171,11 +235,21 @@ async function writeTail(
   cohort: Cohort | undefined,
 ): Promise<string[]> {
   const { type, filters, from, till } = whole;
-  const missing = new Map(tail.touched);
-  for (const { result, extra } of missing.size > 0 ? windows : []) {
-    for (const print of await readFingerprints(work.store, result.fingerprints)) missing.delete(print);
-    for (const print of extra) missing.delete(print);
-  }
+  // whether it matched a filter then cannot be asked any more
+  const late = tail.history && !filters ? await lookAtLate(work, plan, windows[0]!.shard, cohort) : new Map<string, Touched>();
+  const missing = new Map([...late, ...tail.touched]);
+  const shown = new Set<string>();
+  const twice = new Set<string>();
+  const find = (print: string) => {
+    missing.delete(print);
+    if (!late.has(print)) return;
+    if (shown.has(print)) twice.add(print);
+    shown.add(print);
+  };
+  await eachParallel(missing.size > 0 ? windows : [], async ({ result, extra }) => {
+    await eachFingerprint(work.store, result.fingerprints, find);
+    extra.forEach(find);
+  });
   let [untold, newer, now] = [0, 0, 0];
   // without history what is there is newer than transactionTime, and known to be
   const end = tail.history ? endOf(plan, work.task) : "9999-12-31T23:59:59.999Z";
@@ -205,7 +279,6 @@ async function writeTail(
       const at = version === undefined ? Number.NaN : Date.parse(version.entry.lastUpdated ?? "");
       if (tail.history && ((from !== undefined && at < Date.parse(from)) || at >= Date.parse(till))) continue;
       const found = version && read(version);
-      // whether it matched a filter then cannot be asked any more
       if (!found || (filters && found.verdict === "line")) untold++;
       else if (!filters) {
         if (!tail.history) now++;
@@ -215,6 +288,15 @@ async function writeTail(
     }
   }
   const doubts: string[] = [];
+  const moved = windows.reduce((sum, window) => sum + window.moved.size, 0);
+  if (moved > 0)
+    doubts.push(
+      `${moved} resources of ${type} are older than transactionTime: searches showed their last update only while the export ran. ${settle}`,
+    );
+  if (twice.size > 0)
+    doubts.push(
+      `${twice.size} resources of ${type} come twice, before and after an update that searches showed only while the export ran. ${settle}`,
+    );
   if (untold > 0)
     doubts.push(`${untold} resources of ${type} were written to while the export ran, and how they were at transactionTime cannot be had.`);
   if (newer > 0)

@@ -1,12 +1,14 @@
-import type { Plan } from "../contracts.ts";
+import type { Cohort, Plan, Shard } from "../contracts.ts";
 import { transient } from "../failure.ts";
 import type { SourceClient } from "../fhir/client.ts";
+import { isUnclear, patientsOf } from "../fhir/compartment.ts";
 import { readPage } from "../fhir/reads.ts";
 import { searchURL } from "../fhir/search.ts";
 import type { Entry, Page } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
 import { fingerprinter } from "../sink/fingerprints.ts";
 import { onceEach } from "./links.ts";
+import { membersIn } from "./owner.ts";
 import type { Work } from "./task.ts";
 
 export interface Version {
@@ -33,7 +35,7 @@ export interface Tail {
 interface HistoryBundle {
   entry?: {
     fullUrl?: string;
-    resource?: { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
+    resource?: Record<string, unknown> & { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
     request?: { method?: string; url?: string };
     response?: { lastModified?: string };
   }[];
@@ -55,11 +57,39 @@ export async function lookAtTail({ source, task }: Work, plan: Plan, type: strin
     newest.isNew = versionId === "1" && !deleted;
   };
   const history = task.source.history && plan.source.typeHistory && (await readHistory(source, type, since, plan.source.count, note));
-  if (!history) await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
+  if (!history && plan.source.windows) await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
   return { touched, history, since };
 }
 
-type Note = (id: string, deleted: boolean, versionId?: string) => void;
+/** What is stamped less than this before transactionTime may be searchable only after it, by an index that lags more than settleSeconds. */
+export const lateMs = 60_000;
+
+/** What was written to a type shortly before transactionTime, or since, and is there, as its history tells, by fingerprint. Where the type is searched by
+ *  members of the cohort: only what is, or may be, theirs. */
+export async function lookAtLate(
+  { source }: Work,
+  plan: Plan,
+  { type, members }: Shard,
+  cohort: Cohort | undefined,
+): Promise<Map<string, Touched>> {
+  const late = new Map<string, Touched>();
+  const others = new Set<string>();
+  const fingerprint = fingerprinter(plan.key);
+  const { places } = membersIn(cohort ?? { v: 1, uid: "", patients: [], groups: [] });
+  const isTheirs = (resource: Record<string, unknown>) =>
+    [...patientsOf(resource, source.base)].some((id) => places.has(id)) || isUnclear(resource, source.base);
+  const since = new Date(Date.parse(plan.transactionTime) + 1 - lateMs).toISOString();
+  await readHistory(source, type, since, plan.source.count, (id, deleted, _, resource) => {
+    const print = fingerprint(id);
+    if (late.has(print) || others.has(print)) return;
+    if (members && resource && !isTheirs(resource)) others.add(print);
+    else late.set(print, { id, deleted, isNew: false });
+  });
+  for (const [print, { deleted }] of late) if (deleted) late.delete(print);
+  return late;
+}
+
+type Note = (id: string, deleted: boolean, versionId?: string, resource?: Record<string, unknown>) => void;
 
 /** @returns false where the source has no history of the type */
 async function readHistory(source: SourceClient, type: string, since: string, count: number, note: Note): Promise<boolean> {
@@ -74,7 +104,7 @@ async function readHistory(source: SourceClient, type: string, since: string, co
     for (const { fullUrl, resource, request } of bundle.entry ?? []) {
       const id = resource?.id ?? idIn(request?.url) ?? idIn(fullUrl);
       if (id === undefined || Date.parse(resource?.meta?.lastUpdated ?? "") < from) continue;
-      note(id, resource === undefined || request?.method === "DELETE", resource?.meta?.versionId);
+      note(id, resource === undefined || request?.method === "DELETE", resource?.meta?.versionId, resource);
     }
     const next: string | undefined = bundle.link?.find(({ relation }) => relation === "next")?.url;
     link = next === undefined ? undefined : source.resolve(next).href;

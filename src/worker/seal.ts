@@ -94,10 +94,10 @@ async function makeManifest(
   };
 }
 
-/** Types whose windows can be counted; the others are one chain each, and were checked against nothing. */
+/** Types whose windows can be counted, or of which it can be told what was written since. */
 async function closeAll(work: Work, plan: Plan, results: ShardResult[]): Promise<ShardResult[]> {
-  const { windows, counts } = plan.source;
-  const types = windows && counts ? [...new Set(plan.shards.map(({ type }) => type))] : [];
+  const { windows, typeHistory } = plan.source;
+  const types = windows || (typeHistory && work.task.source.history) ? [...new Set(plan.shards.map(({ type }) => type))] : [];
   const byShard = new Map(results.map((result) => [result.shard, result]));
   const cohort = types.length > 0 ? await readCohort(work) : undefined;
   return eachParallel(types, (type) => closeType(work, plan, type, byShard, cohort));

@@ -67,6 +67,8 @@ export interface Source {
   /** Changes what the server is like; members that are not named stay. */
   set(behaviour: Behaviour): void;
   setAuth(auth: Auth): void;
+  /** An index that lags (Behaviour.lag) shows all writes so far. */
+  catchUp(): void;
   /** All next links given so far answer 410. */
   expireLinks(): void;
   /** @returns a function that takes the hook off again */
@@ -192,6 +194,7 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
     clearFaults: () => faults.clear(),
     set,
     setAuth: (changed) => void (auth = changed),
+    catchUp: () => store.catchUp(),
     expireLinks: () => searches.expire(),
     onRequest(hook) {
       hooks.add(hook);

@@ -31,7 +31,7 @@ export class Store {
   readonly #types = new Map<string, TypeIndex>();
   readonly #versions = new Map<string, Version[]>();
   readonly #now: () => number;
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #waiting = new Map<NodeJS.Timeout, () => void>();
   #sequence = 0;
   /** ms after which searches see a write */
   lag = 0;
@@ -125,11 +125,20 @@ export class Store {
       this.#reindex(index, id, current);
       return;
     }
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
+    const show = () => {
+      this.#waiting.delete(timer);
       this.#reindex(index, id, current);
-    }, this.lag);
-    this.#timers.add(timer);
+    };
+    const timer = setTimeout(show, this.lag);
+    this.#waiting.set(timer, show);
+  }
+
+  /** Searches see all writes so far. */
+  catchUp(): void {
+    for (const [timer, show] of [...this.#waiting]) {
+      clearTimeout(timer);
+      show();
+    }
   }
 
   #reindex(index: TypeIndex, id: string, current: Current | undefined): void {
@@ -145,7 +154,7 @@ export class Store {
   }
 
   close(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const timer of this.#waiting.keys()) clearTimeout(timer);
   }
 
   /** Current resources as an export must hold them: the bytes without white space outside strings. */

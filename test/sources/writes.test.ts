@@ -131,6 +131,17 @@ suite("writes to the sample source", () => {
     assert.doesNotMatch((await get(source.baseURL, "metadata")).text, /history-/);
   });
 
+  test("an index that lags shows all writes so far when it catches up", async () => {
+    source.set({ lag: 3_600_000 });
+    source.put(basic("a"));
+    source.put(basic("b"));
+    source.put(basic("b", ',"v":2'));
+    assert.deepEqual(await allIds(source.baseURL, "Basic"), []);
+    source.catchUp();
+    assert.deepEqual(await allIds(source.baseURL, "Basic?_sort=_id"), ["a", "b"]);
+    assert.match((await get(source.baseURL, "Basic?_id=b")).text, /"v":2/);
+  });
+
   test("with a lag, searches see a write later than a read does", async () => {
     source.set({ lag: 1000 });
     source.put(basic("late"));
