@@ -44,7 +44,7 @@ async function ours(hapi: Hapi): Promise<number> {
   const exported = new Export({ target, secrets: place, open: () => openStore(target, place) }, hapi.baseURL, {
     export: { types },
     source: { count: 1000, share: { requests: 16 }, retrySeconds: 60 },
-    plan: { shardResources: 5000, inlineResources: 200_000, parallelism: 1 },
+    plan: { shardResources: 100_000, inlineResources: 200_000, parallelism: 1 },
   });
   process.env.FHIR_EXPORT_LOG_LEVEL = "silent";
   // as the default limits of a FhirSource give it to an export of one pod; a small one runs in the plan's

@@ -11,7 +11,7 @@ import { readCohort, resolveGroup } from "./cohort.ts";
 import { eachParallel } from "./parallel.ts";
 import { askElements, checkFilter, probeSort, probeWindows, type Windows } from "./probes.ts";
 import type { Outcome, Work } from "./task.ts";
-import { addsUp, cutWindows, packageSize, packShards } from "./windows.ts";
+import { addsUp, cutWindows, packageSize, packShards, shardSize } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
@@ -81,9 +81,16 @@ async function makePlan(work: Work): Promise<Plan> {
   log.info({ types: types.length, ...probed, sort, batch }, "source probed");
 
   const bounds = boundsOf(task.export, end, probed);
-  const planOne = async (type: string) => {
+  const held = await eachParallel(types, async (type) => (counts ? countMatches(source, { type }) : undefined));
+  const max = shardSize(
+    held.reduce<number>((sum, count) => sum + (count ?? 0), 0),
+    task.plan,
+    task.source.share.requests,
+  );
+  const planOne = async (type: string, index: number) => {
+    if (held[index] === 0) return [];
     const size = batch !== undefined && (await canBatch(work, type, capabilities, batch, sort)) ? batch : undefined;
-    return planType(work, type, bounds, probed, size === undefined ? undefined : { cohort: cohort!, size });
+    return planType(work, type, bounds, probed, max, size === undefined ? undefined : { cohort: cohort!, size });
   };
   const shards = bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, planOne)).flat() : [];
   const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
@@ -173,6 +180,7 @@ async function planType(
   type: string,
   bounds: Bounds,
   { windows, counts }: Windows,
+  max: number,
   batches?: { cohort: Cohort; size: number },
 ): Promise<Shard[]> {
   const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
@@ -210,7 +218,7 @@ async function planType(
   if (batches) {
     const { cohort, size } = batches;
     const isWindowed = windows && (counts ? await addsUp(count, bounds.till) : !isWhole);
-    const ranges = await cutMembers(type, cohort, size, task.plan.shardResources, (by) => count(bounds.from, bounds.till, by));
+    const ranges = await cutMembers(type, cohort, size, max, (by) => count(bounds.from, bounds.till, by));
     // members who have nothing now may have had something a moment ago: the tail is read where there is a shard
     if (ranges.length === 0 && cohort.patients.length > 0 && (await count(undefined, undefined)) !== 0)
       ranges.push({ members: [0, 0], expected: 0 });
@@ -227,6 +235,6 @@ async function planType(
   if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
   if (total === undefined) return uncounted();
   if (!(await addsUp(count, bounds.till))) return withoutWindows();
-  const cut = await cutWindows(bounds, total, task.plan.shardResources, count);
+  const cut = await cutWindows(bounds, total, max, count);
   return cut ? cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected)) : withoutWindows();
 }

@@ -149,6 +149,19 @@ export function packShards<T extends { id: string }>(
   return packages.map((one) => one.shards.sort((a, b) => a - b).map((shard) => shards[shard]!.id));
 }
 
+/** a shard of fewer resources is not worth its requests */
+const fewResources = 2000;
+/** shards a chain, at least: what is left when the others are done is less */
+const shardsPerChain = 2;
+
+/** Resources of a shard: as many as are asked for, but fewer where chains would be left without.
+ *  @param total of the source, as far as known */
+export const shardSize = (
+  total: number,
+  { shardResources, parallelism }: { shardResources: number; parallelism: number },
+  requests: number,
+): number => Math.min(shardResources, Math.max(fewResources, Math.ceil(total / (Math.max(1, requests) * parallelism * shardsPerChain))));
+
 /** packages a pod, at least: one that is slow holds the others up less */
 const packagesPerPod = 2;
 

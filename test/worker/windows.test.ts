@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { addsUp, cutWindows, packageSize, packShards } from "../../src/worker/windows.ts";
+import { addsUp, cutWindows, packageSize, packShards, shardSize } from "../../src/worker/windows.ts";
 
 const till = Date.parse("2026-01-01T00:00:00Z");
 const countOf = (times: number[]) => async (from: number | undefined, to: number | undefined) =>
@@ -144,4 +144,19 @@ describe("packing shards", () => {
     assert(packages.length <= 10);
     assert.equal(packages.flat().length, 1000);
   });
+});
+
+describe("how many resources a shard has", () => {
+  const cases: [total: number, parallelism: number, requests: number, size: number][] = [
+    [100_000_000, 4, 4, 100_000],
+    [1_600_000, 4, 4, 50_000],
+    [30_000, 1, 4, 3750],
+    [30_000, 4, 4, 2000],
+    [0, 1, 0, 2000],
+  ];
+  for (const [total, parallelism, requests, size] of cases)
+    test(`${total} for ${parallelism} pods of ${requests} requests: ${size}`, () => {
+      assert.equal(shardSize(total, { shardResources: 100_000, parallelism }, requests), size);
+    });
+  test("never more than it is told", () => assert.equal(shardSize(7000, { shardResources: 500, parallelism: 1 }, 4), 500));
 });
