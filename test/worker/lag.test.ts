@@ -1,0 +1,196 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Plan, Task } from "../../src/contracts.ts";
+import { readAll, storage } from "../sink/stores.ts";
+import { expected } from "../sources/expected.ts";
+import type { Behaviour } from "../sources/faults.ts";
+import { random } from "../sources/random.ts";
+import { type Source, startSource } from "../sources/server.ts";
+import { Export, linesOf } from "./harness.ts";
+
+const { place } = storage();
+const types = ["Patient", "Observation"];
+const noHistory: Behaviour = { noTypeHistory: true, noInstanceHistory: true };
+/** searches show a write when the test says so */
+const never = 3_600_000;
+
+/** All versions that a source ever had, to tell what was there at a moment. */
+class Versions {
+  readonly #source: Source;
+  readonly #of = new Map<string, { at: number; line: Buffer | undefined }[]>();
+  made = 0;
+
+  constructor(source: Source) {
+    this.#source = source;
+    for (const [key, line] of source.dump()) this.#of.set(key, [{ at: 0, line }]);
+  }
+  create(like: [key: string, line: Buffer], id: string): void {
+    const [type, old] = like[0].split("/") as [string, string];
+    this.#note(`${type}/${id}`, like[1].toString().replace(`"${old}"`, `"${id}"`));
+  }
+  update([key, line]: [key: string, line: Buffer]): void {
+    this.#note(key, line.toString());
+  }
+  delete(key: string): void {
+    const [type, id] = key.split("/") as [string, string];
+    this.#source.delete(type, id);
+    this.#of.get(key)!.push({ at: Date.now(), line: undefined });
+    this.made++;
+  }
+  #note(key: string, text: string): void {
+    const { lastUpdated } = this.#source.put(text);
+    const line = this.#source.dump(key.split("/")[0]).get(key)!;
+    this.#of.set(key, [...(this.#of.get(key) ?? []), { at: lastUpdated, line }]);
+    this.made++;
+  }
+  /** `Type/id` -> line, as it was right before `end` */
+  at(end: number): Map<string, Buffer> {
+    const lines = [...this.#of].map(([key, versions]) => [key, versions.findLast(({ at }) => at < end)?.line] as const);
+    return new Map(lines.filter((entry): entry is [string, Buffer] => entry[1] !== undefined));
+  }
+}
+
+async function finish(source: Source, run: Export, packages: number) {
+  for (let index = 0; index < packages; index++) assert.equal((await run.run("export", index)).code, 0);
+  const { code, report } = await run.run("seal");
+  assert.deepEqual([code, report.error], [0, undefined]);
+  const store = await run.place.open();
+  const { manifest, lines, doubled } = await linesOf(store);
+  const told = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))).join("");
+  return { report, manifest, lines, doubled, told, end: Date.parse(report.transactionTime!) + 1, baseURL: source.baseURL };
+}
+
+describe("a search index that lags less than settleSeconds", () => {
+  for (const [name, behaviour, kinds] of [
+    ["with history", {}, ["create", "update", "update", "delete"]],
+    ["without history, only new resources", noHistory, ["create"]],
+  ] as const)
+    for (const level of ["System", "Patient"] as const)
+      test(`${name}, level ${level}: written to all the time, exactly what was there at transactionTime`, async () => {
+        const source = await startSource({ behaviour: { ...behaviour, lag: 700, paging: "offset" } });
+        const { pick } = random(3);
+        const versions = new Versions(source);
+        const writing = setInterval(() => {
+          const kind = pick([...kinds]);
+          const one = pick([...source.dump(pick(types))]);
+          if (kind === "create") versions.create(one, `new-${versions.made}`);
+          else if (kind === "update") versions.update(one);
+          else versions.delete(one[0]);
+        }, 50);
+        try {
+          await sleep(1500);
+          const run = new Export(await place("directory"), source.baseURL, {
+            export: { types, level },
+            source: { count: 40, settleSeconds: 1 },
+            plan: { shardResources: 300 },
+          });
+          const planned = await run.run("plan");
+          assert.equal(planned.code, 0);
+          const { report, lines, doubled, end, told } = await finish(source, run, planned.report.packages!);
+          assert(versions.made > 40);
+          const wanted = expected({ baseURL: source.baseURL, dump: () => versions.at(end) }, { level, types });
+          assert.deepEqual(doubled, []);
+          assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
+          for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
+          assert.deepEqual([report.exact, told], [true, ""]);
+        } finally {
+          clearInterval(writing);
+          await source.close();
+        }
+      });
+});
+
+describe("a search index that lags more than settleSeconds", () => {
+  /** An export whose source was written to right before transactionTime, and does not show it yet.
+   *  @param write what is written */
+  async function begin(behaviour: Behaviour, level: Task["export"]["level"], write: (versions: Versions, source: Source) => void) {
+    const source = await startSource({ behaviour: { ...behaviour, lag: never } });
+    const versions = new Versions(source);
+    const off = source.onRequest(async () => {
+      off();
+      // the clock is read next, until its second is over
+      while (Date.now() % 1000 > 400) await sleep(20);
+      write(versions, source);
+    });
+    const run = new Export(await place("directory"), source.baseURL, {
+      export: { types, level },
+      source: { count: 100 },
+      plan: { shardResources: 600 },
+    });
+    const planned = await run.run("plan");
+    assert.equal(planned.code, 0);
+    assert(versions.made > 0);
+    return { source, versions, run, packages: planned.report.packages! };
+  }
+  const create = (versions: Versions, source: Source) => {
+    for (const type of types) for (const [n, one] of [...source.dump(type)].slice(0, 40).entries()) versions.create(one, `late-${n}`);
+  };
+  const update = (versions: Versions, source: Source) => {
+    for (const one of [...source.dump("Observation")].slice(0, 25)) versions.update(one);
+  };
+
+  for (const level of ["System", "Patient"] as const)
+    for (const [name, behaviour] of [
+      ["with history", {}],
+      ["without history", noHistory],
+    ] as const)
+      for (const when of ["before the packages run", "after the packages have run", "never"] as const) {
+        // what no search shows and no history tells cannot be known of
+        if (when === "never" && name === "without history") continue;
+        test(`${name}, level ${level}: new resources become searchable ${when}; none is missing, none comes twice`, async () => {
+          const { source, versions, run, packages } = await begin(behaviour, level, create);
+          try {
+            if (when === "before the packages run") source.catchUp();
+            for (let index = 0; index < packages; index++) assert.equal((await run.run("export", index)).code, 0);
+            if (when === "after the packages have run") source.catchUp();
+            const { report, lines, doubled, end, told } = await finish(source, run, packages);
+            const wanted = expected({ baseURL: source.baseURL, dump: () => versions.at(end) }, { level, types });
+            assert([...wanted.keys()].filter((key) => key.includes("/late-")).length > 40);
+            assert.deepEqual(doubled, []);
+            assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
+            for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
+            assert.deepEqual([report.exact, told], [true, ""]);
+          } finally {
+            await source.close();
+          }
+        });
+      }
+
+  test("updates become searchable after the packages have run: each resource once, and it is told that some are older", async () => {
+    for (const behaviour of [{}, noHistory]) {
+      const { source, versions, run, packages } = await begin(behaviour, "System", update);
+      try {
+        for (let index = 0; index < packages; index++) assert.equal((await run.run("export", index)).code, 0);
+        source.catchUp();
+        const { report, lines, doubled, end, told } = await finish(source, run, packages);
+        const wanted = expected({ dump: () => versions.at(end) }, { types });
+        assert.deepEqual(doubled, []);
+        assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
+        const older = [...wanted].filter(([key, line]) => lines.get(key) !== line.toString());
+        assert(older.length > 0);
+        assert.equal(report.exact, false);
+        assert.match(told, new RegExp(`"text":"${older.length} resources of Observation are older than transactionTime: .*settleSeconds`));
+      } finally {
+        await source.close();
+      }
+    }
+  });
+
+  test("updates become searchable between two packages: what comes twice is told", async () => {
+    const { source, run, packages } = await begin({}, "System", update);
+    try {
+      assert(packages > 2);
+      const { shards, packages: all } = JSON.parse((await (await run.place.open()).read("_work/plan.json"))!.bytes.toString()) as Plan;
+      const last = shards.filter(({ type }) => type === "Observation").at(-1)!.id;
+      for (const [index, ids] of all.entries()) if (!ids.includes(last)) assert.equal((await run.run("export", index)).code, 0);
+      source.catchUp();
+      const { report, doubled, told } = await finish(source, run, packages);
+      assert(doubled.length > 0);
+      assert.equal(report.exact, false);
+      assert.match(told, new RegExp(`"text":"${doubled.length} resources of Observation come twice, .*settleSeconds`));
+    } finally {
+      await source.close();
+    }
+  });
+});
