@@ -12,6 +12,8 @@ export interface Answer {
   status: number;
   headers: Headers;
   body: Buffer;
+  /** until its first byte */
+  ms: number;
 }
 
 export interface GetOptions {
@@ -118,7 +120,12 @@ export class SourceClient {
    *  @throws waiting SourceUnreachable when the time is up; terminal SourceUnauthorized, SourceNotFHIR */
   get<T>(link: string, read: (answer: Answer) => T, options: GetOptions = {}): Promise<T> {
     const body = new Collector(maxPageBytes, this.tooLong);
-    return this.receive(link, body, ({ status, headers }) => read({ status, headers, body: decoded(body.bytes, headers) }), options);
+    return this.receive(
+      link,
+      body,
+      ({ status, headers, ms }) => read({ status, headers, ms, body: decoded(body.bytes, headers) }),
+      options,
+    );
   }
 
   /** The same with a body that `into` takes as it comes; for each try it begins anew. */

@@ -5,26 +5,29 @@ import { scanPage } from "../scan/plain.ts";
 import type { Answer, SourceClient } from "./client.ts";
 import { type Search, searchURL } from "./search.ts";
 
-/** One search page: its bytes and what the scanner found. Statuses of `accept` answer `{status}` alone.
+/** A search page: its bytes, what the scanner found, and milliseconds until its first byte. */
+export interface ReadPage {
+  bytes: Buffer;
+  page: Page;
+  ms: number;
+}
+
+/** Reads a search page. Statuses of `accept` answer `{status}` alone.
  *  @param tries GetOptions.tries
  *  @throws terminal SourceNotFHIR when it is JSON but no Bundle; a page cut short is read again */
-export function readPage(client: SourceClient, link: string): Promise<{ bytes: Buffer; page: Page }>;
-export function readPage(
-  client: SourceClient,
-  link: string,
-  accept: number[],
-  tries?: number,
-): Promise<{ bytes: Buffer; page: Page } | { status: number }>;
+export function readPage(client: SourceClient, link: string): Promise<ReadPage>;
+export function readPage(client: SourceClient, link: string, accept: number[], tries?: number): Promise<ReadPage | { status: number }>;
 export function readPage(
   client: SourceClient,
   link: string,
   accept: number[] = [],
   tries?: number,
-): Promise<{ bytes: Buffer; page: Page } | { status: number }> {
-  return client.get(link, (answer) => (answer.status >= 400 ? { status: answer.status } : { bytes: answer.body, page: scan(answer) }), {
-    accept,
-    ...(tries !== undefined && { tries }),
-  });
+): Promise<ReadPage | { status: number }> {
+  return client.get(
+    link,
+    (answer) => (answer.status >= 400 ? { status: answer.status } : { bytes: answer.body, page: scan(answer), ms: answer.ms }),
+    { accept, ...(tries !== undefined && { tries }) },
+  );
 }
 
 function scan({ body }: Answer): Page {

@@ -9,12 +9,14 @@ import type { Store } from "../sink/store.ts";
 import { canBatch, cutMembers, probeBatches } from "./batches.ts";
 import { readCohort, resolveGroup } from "./cohort.ts";
 import { eachParallel } from "./parallel.ts";
-import { askElements, checkFilter, probeSort, probeWindows, type Windows } from "./probes.ts";
+import { askElements, checkFilter, probeSort, probeWindows, timePages, type Windows } from "./probes.ts";
 import type { Outcome, Work } from "./task.ts";
-import { addsUp, cutWindows, packageSize, packShards, shardSize } from "./windows.ts";
+import { addsUp, areSlow, cutWindows, packageSize, packShards, shardSize } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
+/** pages of a type from which on it pays to time twelve of them */
+const timedFrom = 40;
 const skewWarningMs = 60_000;
 /** Binary is no resource of bulk data, OperationOutcome and Parameters are only ever generated. */
 const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
@@ -90,7 +92,7 @@ async function makePlan(work: Work): Promise<Plan> {
   const planOne = async (type: string, index: number) => {
     if (held[index] === 0) return [];
     const size = batch !== undefined && (await canBatch(work, type, capabilities, batch, sort)) ? batch : undefined;
-    return planType(work, type, bounds, probed, max, size === undefined ? undefined : { cohort: cohort!, size });
+    return planType(work, type, bounds, { ...probed, sort }, max, size === undefined ? undefined : { cohort: cohort!, size });
   };
   const shards = bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, planOne)).flat() : [];
   const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
@@ -176,10 +178,10 @@ function boundsOf({ since, until }: Task["export"], end: number, { seconds }: Wi
 }
 
 async function planType(
-  { task, source }: Work,
+  { task, source, log }: Work,
   type: string,
   bounds: Bounds,
-  { windows, counts }: Windows,
+  { windows, counts, sort }: Windows & { sort: boolean },
   max: number,
   batches?: { cohort: Cohort; size: number },
 ): Promise<Shard[]> {
@@ -196,7 +198,9 @@ async function planType(
     ...(filters.length > 0 && { filters }),
     ...(elements !== undefined && { elements }),
   });
-  const withoutWindows = () => [{ ...shard(1, bounds.from, bounds.till), ...(windows && { windows: false as const }) }];
+  const withoutWindows = (expected?: number) => [
+    { ...shard(1, bounds.from, bounds.till, expected), ...(windows && { windows: false as const }) },
+  ];
   // a window that leaves nothing out but what is newer could hide resources without a lastUpdated, and spares nothing
   const isWhole = bounds.from === undefined && task.export.until === undefined;
   const uncounted = () => (isWhole ? withoutWindows() : [shard(1, bounds.from, bounds.till)]);
@@ -236,5 +240,12 @@ async function planType(
   if (total === undefined) return uncounted();
   if (!(await addsUp(count, bounds.till))) return withoutWindows();
   const cut = await cutWindows(bounds, total, max, count);
-  return cut ? cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected)) : withoutWindows();
+  if (!cut) return withoutWindows();
+  const shards = cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected));
+  if (shards.length === 1 || total < timedFrom * task.source.count) return shards;
+  const some = [...new Set([shards[0]!, shards[shards.length >> 1]!, shards.at(-1)!])];
+  const times = await timePages(source, { type, filter: filters[0], elements, sort, count: task.source.count }, some);
+  if (!areSlow(times, max / task.source.count)) return shards;
+  log.info({ type, ...times }, "windows cost more than plain paging");
+  return withoutWindows(total);
 }

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Task } from "../contracts.ts";
+import type { Shard, Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { PageFailure, type SourceClient } from "../fhir/client.ts";
 import { membersOf } from "../fhir/compartment.ts";
@@ -8,6 +8,7 @@ import { countMatches, readPage } from "../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../fhir/search.ts";
 import type { Entry } from "../scan/page.ts";
 import type { Work } from "./task.ts";
+import type { PageTimes } from "./windows.ts";
 
 /** resources of each type that are compared, cut by the source and by us */
 const elementsProbe = 50;
@@ -137,6 +138,29 @@ export async function probeSort({ source, task }: Work, types: string[]): Promis
     return first.length > 1 ? ids(first) === ids(second) : undefined;
   });
   return agree ?? true;
+}
+
+/** How long pages of a type take, in some of its windows and without any. A page that cannot be had is left out. */
+export async function timePages(source: SourceClient, search: Search, windows: readonly Shard[]): Promise<PageTimes> {
+  const times: PageTimes = { windowed: { first: [], next: [] }, plain: { first: [], next: [] } };
+  const time = async (url: string, into: { first: number[]; next: number[] }) => {
+    const first = await readPage(source, url, [400], tries);
+    if (!("page" in first)) return;
+    into.first.push(first.ms);
+    if (first.page.next === undefined) return;
+    const next = await readPage(source, source.resolve(first.page.next).href, [400, 404, 410], tries);
+    if ("page" in next) into.next.push(next.ms);
+  };
+  // by turns: what slows one down slows the other
+  for (const { from, till } of windows)
+    for (const [url, into] of [
+      [searchURL(search), times.plain],
+      [searchURL({ ...search, from, till }), times.windowed],
+    ] as const)
+      await time(url, into).catch((error) => {
+        if (!(error instanceof PageFailure)) throw error;
+      });
+  return times;
 }
 
 /** What to ask the source for, as the value of `_elements`: where it takes the parameter, and what it sends then is what is wanted. What it sends too much

@@ -32,7 +32,11 @@ const undated = sample.map((one, n) =>
 
 let sources: { sample: Source; tied: Source; undated: Source };
 before(async () => {
-  const [first, second, third] = await Promise.all([sample, tied, undated].map((resources) => startSource({ resources })));
+  let calls = 0;
+  const [first, second, third] = await Promise.all(
+    // the plan waits for the next second of this clock
+    [sample, tied, undated].map((resources) => startSource({ resources, now: () => Date.now() + calls++ * 1000 })),
+  );
   sources = { sample: first!, tied: second!, undated: third! };
 });
 after(() => Promise.all(Object.values(sources).map((source) => source.close())));
@@ -48,6 +52,7 @@ const normal: Behaviour = {
   refuse: [],
   findNothing: [],
   lastOnly: false,
+  windowDelay: 0,
   unstableOrder: false,
   precision: { ms: 1 },
   poison: { ids: [], as: 500 },
@@ -159,6 +164,22 @@ const cases: {
     export: between,
     plan: { windows: true, counts: false },
     shards: 1,
+  },
+  ...[{}, between].map((bounds) => ({
+    name: `windows cost 300 ms more a page${"since" in bounds ? ", since and until" : ""}`,
+    behaviour: { windowDelay: 300 },
+    export: bounds,
+    plan: { windows: true, counts: true },
+    shards: 1,
+  })),
+  {
+    name: "windows cost 300 ms more a page, since and until, and one page lies",
+    behaviour: { windowDelay: 300 },
+    export: between,
+    plan: { windows: true, counts: true },
+    shards: 1,
+    // the plan asks for three of them
+    faults: [{ kind: "shortPage", missing: 9, match: "Observation?_cursor", skip: 16 }],
   },
   { name: "1,600 in a millisecond", of: "tied", plan: { windows: true }, shards: { least: 5 } },
   {

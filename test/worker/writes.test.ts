@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Task } from "../../src/contracts.ts";
+import type { Plan, Task } from "../../src/contracts.ts";
 import { readAll, storage } from "../sink/stores.ts";
 import { expected } from "../sources/expected.ts";
 import type { Behaviour } from "../sources/faults.ts";
@@ -56,7 +56,8 @@ async function exportWhileWritten(
     const store = await where.open();
     const { manifest, lines, doubled } = await linesOf(store);
     const told = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))).join("");
-    return { then, report, lines, doubled, told, counts: writes.counts, baseURL: source.baseURL };
+    const { shards } = JSON.parse((await store.read("_work/plan.json"))!.bytes.toString()) as Plan;
+    return { then, report, lines, doubled, told, shards, counts: writes.counts, baseURL: source.baseURL };
   } finally {
     await source.close();
   }
@@ -79,6 +80,19 @@ describe("as of transactionTime, from a source that is written to while it is re
         for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
         assert.equal(report.exact, true);
       });
+
+  test("windows that are slow are not named by the search, but kept: exactly what was there then", async () => {
+    const { then, report, lines, doubled, shards } = await exportWhileWritten({ paging: "offset", windowDelay: 150 }, { types });
+    assert.deepEqual(
+      shards.filter(({ type }) => type === "Observation").map(({ windows }) => windows),
+      [false],
+    );
+    const wanted = expected({ dump: () => then }, { types });
+    assert.deepEqual(doubled, []);
+    assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
+    for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
+    assert.equal(report.exact, true);
+  });
 
   for (const paging of ["cursor", "offset"] as const)
     test(`${paging} paging without history: nothing is missing silently`, async () => {
