@@ -170,7 +170,7 @@ const cases: {
     behaviour: { windowDelay: 300 },
     export: bounds,
     // pages are timed of types that have 40 of them
-    source: { count: 50 },
+    source: { count: 25 },
     plan: { windows: true, counts: true },
     shards: 1,
   })),
@@ -178,7 +178,7 @@ const cases: {
     name: "windows cost 300 ms more a page, since and until, and one page lies",
     behaviour: { windowDelay: 300 },
     export: between,
-    source: { count: 50 },
+    source: { count: 25 },
     plan: { windows: true, counts: true },
     shards: 1,
     // the plan asks for three of them
