@@ -1,6 +1,8 @@
 /** Paths of an export's objects below its folder (DESIGN section 6, contract). Pure. */
 
 export const planPath = "_work/plan.json";
+/** what a planner has found out so far; gone when plan.json stands */
+export const planningPath = "_work/planning.json";
 export const cohortPath = "_work/cohort";
 export const manifestPath = "manifest.json";
 export const sumsPath = "SHA256SUMS";

@@ -3,20 +3,19 @@ import type { Cohort, Plan, Shard, Task, TypeCount } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { compartmentTypes } from "../fhir/compartment.ts";
 import { type Capabilities, countMatches, readCapabilities, readClock } from "../fhir/reads.ts";
-import type { Search } from "../fhir/search.ts";
-import { cohortPath, planPath, shardId } from "../sink/layout.ts";
+import { cohortPath, planPath } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
-import { canBatch, cutMembers, probeBatches } from "./batches.ts";
+import { canBatch, probeBatches } from "./batches.ts";
 import { readCohort, resolveGroup } from "./cohort.ts";
 import { eachParallel } from "./parallel.ts";
-import { askElements, checkFilter, probeSort, probeWindows, timePages, type Windows } from "./probes.ts";
+import { type Findings, Planning } from "./planning.ts";
+import { checkFilter, probeSort, probeWindows } from "./probes.ts";
+import { boundsOf, cutType } from "./shards.ts";
 import type { Outcome, Work } from "./task.ts";
-import { addsUp, areSlow, cutWindows, packageSize, packShards, shardSize } from "./windows.ts";
+import { packageSize, packShards, shardSize } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
-/** pages of a type from which on it pays to time twelve of them */
-const timedFrom = 40;
 const skewWarningMs = 60_000;
 /** Binary is no resource of bulk data, OperationOutcome and Parameters are only ever generated. */
 const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
@@ -34,8 +33,10 @@ export async function plan(work: Work): Promise<Outcome> {
   await store.prepare();
   const existing = await readPlan(store, task.uid);
   if (existing) return report(existing);
-  const made = await makePlan(work);
-  await store.create(planPath, Buffer.from(JSON.stringify(made)));
+  const planning = await Planning.open(work, () => begin(work));
+  const made = await makePlan(work, planning);
+  await planning.make(planPath, Buffer.from(JSON.stringify(made)));
+  await planning.remove();
   // another plan pod may have been first; what stands there counts
   return report((await readPlan(store, task.uid)) ?? made);
 }
@@ -62,8 +63,8 @@ function report({ transactionTime, packages, shards }: Plan): Outcome {
   return { transactionTime, packages: packages.length, types: [...types.values()] };
 }
 
-async function makePlan(work: Work): Promise<Plan> {
-  const { task, source, log } = work;
+/** First contact with the source: what it can, and the moment that the export is of. */
+async function begin({ task, source }: Work): Promise<Findings> {
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
   const types = chooseTypes(task.export, capabilities);
   const warnings: string[] = [];
@@ -73,28 +74,25 @@ async function makePlan(work: Work): Promise<Plan> {
   else if (Math.abs(clock - Date.now()) > skewWarningMs)
     warnings.push("The source's clock is more than 60 s off this machine's; transactionTime follows the source's.");
   const end = (clock ?? Math.floor(Date.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
+  const { typeHistory, instanceHistory } = capabilities;
+  return { v: 1, uid: task.uid, end, types, typeHistory, instanceHistory, warnings, done: {}, counts: {} };
+}
 
-  const cohort = await makeCohort(work, end, warnings);
-  for (const [index, filter] of (task.export.typeFilters ?? []).entries()) await checkFilter(work, index, filter);
-  const probed = await probeWindows(work, types);
-  const { windows, counts } = probed;
-  const sort = task.source.sort !== false && (await probeSort(work, types));
-  const batch = cohort && (await probeBatches(work, cohort));
-  log.info({ types: types.length, ...probed, sort, batch }, "source probed");
-
-  const bounds = boundsOf(task.export, end, probed);
-  const held = await eachParallel(types, async (type) => (counts ? countMatches(source, { type }) : undefined));
-  const max = shardSize(
-    held.reduce<number>((sum, count) => sum + (count ?? 0), 0),
-    task.plan,
-    task.source.share.requests,
-  );
-  const planOne = async (type: string, index: number) => {
-    if (held[index] === 0) return [];
-    const size = batch !== undefined && (await canBatch(work, type, capabilities, batch, sort)) ? batch : undefined;
-    return planType(work, type, bounds, { ...probed, sort }, max, size === undefined ? undefined : { cohort: cohort!, size });
-  };
-  const shards = bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, planOne)).flat() : [];
+async function makePlan(work: Work, planning: Planning): Promise<Plan> {
+  const { task, source } = work;
+  if (!planning.findings.probed) await probe(work, planning);
+  const { end, types, typeHistory, instanceHistory, warnings, probed } = planning.findings;
+  const { windows, counts, sort, batch, empty } = probed!;
+  const cohort = batch === undefined ? undefined : await readCohort(work);
+  const capabilities = cohort && (await readCapabilities(source, task.source.retrySeconds));
+  const bounds = boundsOf(task.export, end, probed!);
+  const planType = (type: string) =>
+    planning.shardsOf(type, async () => {
+      if (empty.includes(type)) return [];
+      const isSearched = capabilities && (await canBatch(work, type, capabilities, batch!, sort));
+      return cutType(work, planning, type, bounds, probed!, isSearched ? { cohort: cohort!, size: batch! } : undefined);
+    });
+  const shards = bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, planType)).flat() : [];
   const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
   const size = packageSize(
     shards.reduce((sum, shard) => sum + cost(shard), 0),
@@ -109,8 +107,8 @@ async function makePlan(work: Work): Promise<Plan> {
       windows,
       counts,
       sort,
-      typeHistory: capabilities.typeHistory,
-      instanceHistory: capabilities.instanceHistory,
+      typeHistory,
+      instanceHistory,
       count: task.source.count,
       ...(batch !== undefined && { batch }),
     },
@@ -137,15 +135,39 @@ export function chooseTypes({ level, types }: Task["export"], capabilities: Capa
   return [...new Set(types)].sort();
 }
 
+async function probe(work: Work, planning: Planning): Promise<void> {
+  const { task, source, log } = work;
+  const { typeFilters = [] } = task.export;
+  // the cohort is written once, and is of one moment with the plan
+  await planning.fix(work);
+  const cohort = await makeCohort(work, planning);
+  for (const [index, filter] of typeFilters.entries()) await checkFilter(work, index, filter);
+  const { types } = planning.findings;
+  const windows = await probeWindows(work, types);
+  const sort = task.source.sort !== false && (await probeSort(work, types));
+  const batch = cohort && (await probeBatches(work, cohort));
+  log.info({ types: types.length, ...windows, sort, batch }, "source probed");
+  const held = await eachParallel(types, async (type) => (windows.counts ? countMatches(source, { type }) : undefined));
+  const total = held.reduce<number>((sum, count) => sum + (count ?? 0), 0);
+  planning.findings.probed ??= {
+    ...windows,
+    sort,
+    ...(batch !== undefined && { batch }),
+    empty: types.filter((_, index) => held[index] === 0),
+    max: shardSize(total, task.plan, task.source.share.requests),
+  };
+}
+
 /** Who is in the export, resolved once: later commands only read it (DESIGN section 7). */
-async function makeCohort(work: Work, at: number, warnings: string[]): Promise<Cohort | undefined> {
-  const { task, source, store } = work;
+async function makeCohort(work: Work, planning: Planning): Promise<Cohort | undefined> {
+  const { task, source } = work;
+  const { end, warnings } = planning.findings;
   const { level, groupId, patients } = task.export;
   if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
   const resolved =
-    level === "Group" ? await resolveGroup(source, groupId!, at) : { patients: [...new Set(patients)].sort(), groups: [], notices: [] };
+    level === "Group" ? await resolveGroup(source, groupId!, end) : { patients: [...new Set(patients)].sort(), groups: [], notices: [] };
   const { notices, ...found } = resolved;
-  warnings.push(...notices);
+  for (const notice of notices) if (!warnings.includes(notice)) warnings.push(notice);
   if (level === "Group" && patients?.length) {
     const all = new Set(found.patients);
     const outside = patients.filter((id) => !all.has(id));
@@ -157,95 +179,7 @@ async function makeCohort(work: Work, at: number, warnings: string[]): Promise<C
     found.patients = [...new Set(patients)].sort();
   }
   const cohort: Cohort = { v: 1, uid: task.uid, ...found };
-  await store.create(cohortPath, Buffer.from(JSON.stringify(cohort)));
+  await planning.make(cohortPath, Buffer.from(JSON.stringify(cohort)));
   // a plan before this one may have been first; what stands there counts
   return readCohort(work);
-}
-
-interface Bounds {
-  from: number | undefined;
-  till: number;
-}
-
-/** What is searched for, in milliseconds. What it shows beside since and until is kept out by select.ts. */
-function boundsOf({ since, until }: Task["export"], end: number, { seconds }: Windows): Bounds {
-  const [from, till] = [since, until].map((instant) => (instant === undefined ? undefined : Date.parse(instant)));
-  const step = seconds ? 1000 : 1;
-  return {
-    from: from === undefined ? undefined : Math.floor(from / step) * step,
-    till: Math.min(end, till === undefined ? Number.POSITIVE_INFINITY : Math.ceil(till / step) * step),
-  };
-}
-
-async function planType(
-  { task, source, log }: Work,
-  type: string,
-  bounds: Bounds,
-  { windows, counts, sort }: Windows & { sort: boolean },
-  max: number,
-  batches?: { cohort: Cohort; size: number },
-): Promise<Shard[]> {
-  const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
-  const elements = await askElements(task, source, type);
-  const instant = (ms: number) => new Date(ms).toISOString();
-  const shard = (number: number, from: number | undefined, till: number, expected?: number): Shard => ({
-    id: shardId(type, number),
-    type,
-    ...(from !== undefined && { from: instant(from) }),
-    till: instant(till),
-    // filters that overlap would be counted twice
-    ...(expected !== undefined && filters.length < 2 && { expected }),
-    ...(filters.length > 0 && { filters }),
-    ...(elements !== undefined && { elements }),
-  });
-  const withoutWindows = (expected?: number) => [
-    { ...shard(1, bounds.from, bounds.till, expected), ...(windows && { windows: false as const }) },
-  ];
-  // a window that leaves nothing out but what is newer could hide resources without a lastUpdated, and spares nothing
-  const isWhole = bounds.from === undefined && task.export.until === undefined;
-  const uncounted = () => (isWhole ? withoutWindows() : [shard(1, bounds.from, bounds.till)]);
-  const count = async (from: number | undefined, till: number | undefined, by?: Search["by"]): Promise<number | undefined> => {
-    if (!counts) return undefined;
-    let sum = 0;
-    for (const filter of filters.length > 0 ? filters : [undefined]) {
-      const found = await countMatches(source, {
-        type,
-        filter,
-        by,
-        ...(windows && { from: from === undefined ? undefined : instant(from), till: till === undefined ? undefined : instant(till) }),
-      });
-      if (found === undefined) return undefined;
-      sum += found;
-    }
-    return sum;
-  };
-  if (batches) {
-    const { cohort, size } = batches;
-    const isWindowed = windows && (counts ? await addsUp(count, bounds.till) : !isWhole);
-    const ranges = await cutMembers(type, cohort, size, max, (by) => count(bounds.from, bounds.till, by));
-    // members who have nothing now may have had something a moment ago: the tail is read where there is a shard
-    if (ranges.length === 0 && cohort.patients.length > 0 && (await count(undefined, undefined)) !== 0)
-      ranges.push({ members: [0, 0], expected: 0 });
-    return ranges.map(({ members, expected }, index) => ({
-      ...shard(index + 1, bounds.from, bounds.till, isWindowed ? expected : undefined),
-      ...(windows && !isWindowed && { windows: false as const }),
-      members,
-    }));
-  }
-  if (!windows) return withoutWindows();
-  if (!counts) return uncounted();
-  const total = await count(bounds.from, bounds.till);
-  // none in the window, but some outside of it: what was in it a moment ago is found when it is closed
-  if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
-  if (total === undefined) return uncounted();
-  if (!(await addsUp(count, bounds.till))) return withoutWindows();
-  const cut = await cutWindows(bounds, total, max, count);
-  if (!cut) return withoutWindows();
-  const shards = cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected));
-  if (shards.length === 1 || total < timedFrom * task.source.count) return shards;
-  const some = [...new Set([shards[0]!, shards[shards.length >> 1]!, shards.at(-1)!])];
-  const times = await timePages(source, { type, filter: filters[0], elements, sort, count: task.source.count }, some);
-  if (!areSlow(times, max / task.source.count)) return shards;
-  log.info({ type, ...times }, "windows cost more than plain paging");
-  return withoutWindows(total);
 }

@@ -41,12 +41,14 @@ interface Segment {
 }
 
 /** @param total of the whole window
+ *  @param again counts the whole window once more
  *  @returns windows without gaps that together hold `total`; undefined when the source's counts do not add up */
 export async function cutWindows(
   bounds: Omit<Window, "expected">,
   total: number,
   max: number,
   count: Count,
+  again: () => Promise<number | undefined> = () => count(bounds.from, bounds.till),
 ): Promise<Window[] | undefined> {
   const [first, end] = [bounds.from ?? 0, bounds.till];
   const at = ({ low, high }: Segment): [from: number | undefined, till: number] => [low <= first ? bounds.from : low, Math.min(high, end)];
@@ -88,8 +90,7 @@ export async function cutWindows(
   if (failed) return undefined;
   if (leaves.length === 0) return [];
   // what is written to leaves its window for good: then the whole is no more than its windows, which were counted before it
-  if (fewer && ((await count(bounds.from, end)) ?? Number.POSITIVE_INFINITY) > leaves.reduce((sum, { held }) => sum + held, 0))
-    return undefined;
+  if (fewer && ((await again()) ?? Number.POSITIVE_INFINITY) > leaves.reduce((sum, { held }) => sum + held, 0)) return undefined;
   return merge(
     leaves.map((leaf) => ({ from: at(leaf)[0], till: at(leaf)[1], expected: leaf.held })),
     bounds,
