@@ -131,6 +131,8 @@ export interface Reference {
   requests: number[];
   /** those of them that are to storage */
   storage: number[];
+  /** numbers of those that change something there */
+  writes: ReadonlySet<number>[];
   end: Record<string, string>;
 }
 
@@ -138,10 +140,20 @@ export async function undisturbed(lane: Lane, { of, store }: { of: Export; store
   const states: Reference["states"] = [];
   const requests: number[] = [];
   const storage: number[] = [];
+  const writes: Reference["writes"] = [];
   for (const [command, index] of steps) {
+    const changing = new Set<number>();
+    writes.push(changing);
     states.push(await stateOf(store));
     let stored = 0;
-    lane.watch({ before: ({ url }) => void (url.startsWith("/devstoreaccount1/") && stored++) });
+    lane.watch({
+      before: ({ number, method, url }) => {
+        if (!url.startsWith("/devstoreaccount1/")) return undefined;
+        stored++;
+        if (method !== "GET" && method !== "HEAD") changing.add(number);
+        return undefined;
+      },
+    });
     const { code } = await of.run(command, index);
     assert.equal(code, 0);
     requests.push(lane.proxy.count);
@@ -153,7 +165,7 @@ export async function undisturbed(lane: Lane, { of, store }: { of: Export; store
     Object.keys(end).filter((path) => path.startsWith("_work/")),
     ["_work/plan.json"],
   );
-  return { states, requests, storage, end };
+  return { states, requests, storage, writes, end };
 }
 
 /** Makes the storage as it was before a step of the undisturbed run. */

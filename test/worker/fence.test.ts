@@ -32,7 +32,8 @@ for (const kind of kinds)
       let first = 0;
       lane.watch({
         before: async ({ number }) => {
-          if (await store.read(planningPath)) first ||= number;
+          // before there is a container it cannot be read
+          if (await store.read(planningPath).catch(() => undefined)) first ||= number;
           return undefined;
         },
       });
@@ -41,7 +42,9 @@ for (const kind of kinds)
       return first;
     }
 
-    test("at every request of an export: what was sealed stays as it is, what was purged does not come back", async () => {
+    test("at every request of an export: what was sealed stays as it is, what was purged does not come back", {
+      timeout: 900_000,
+    }, async () => {
       const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
       const begun = await firstWrite();
       const points = frozenSteps.flatMap((frozen) =>
@@ -50,7 +53,9 @@ for (const kind of kinds)
             (["sealed", "purged"] as const)
               .map((meanwhile): Point => ({ frozen, request, when, meanwhile }))
               // what has not begun cannot tell a purge from a new export
-              .filter(({ meanwhile }) => frozen > 0 || (request >= begun && meanwhile === "purged")),
+              .filter(({ meanwhile }) => frozen > 0 || (request >= begun && meanwhile === "purged"))
+              // of the requests that change nothing a few will do, but for an export
+              .filter(() => frozen === 1 || kind === "directory" || reference.writes[frozen]!.has(request) || request % 5 === 0),
           ),
         ),
       );

@@ -9,7 +9,8 @@ const { place } = storage();
 let source: Source;
 let all: string[];
 before(async () => {
-  source = await startSource();
+  // one window holds them
+  source = await startSource({ scale: 0.4 });
   all = [...source.dump("Observation").keys()].sort();
 });
 after(() => source.close());

@@ -98,7 +98,7 @@ describe("kill -9 of the worker at every request", () => {
     return killed;
   }
 
-  test("the files are byte-identical to the undisturbed run's, and the manifest is written once", async () => {
+  test("the files are byte-identical to the undisturbed run's, and the manifest is written once", { timeout: 900_000 }, async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
     let kills = 0;
     await inLanes(lanes, pointsOf(reference), async (lane, point) => {
