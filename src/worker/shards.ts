@@ -94,8 +94,9 @@ export async function cutType(
   const cut = await cutWindows(bounds, total, max, counted, () => count(bounds.from, bounds.till));
   if (!cut) return withoutWindows();
   const shards = cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected));
-  if (shards.length === 1 || total < timedFrom * task.source.count) return shards;
-  const some = [...new Set([shards[0]!, shards[shards.length >> 1]!, shards.at(-1)!])];
+  // two windows cost little
+  if (shards.length < 3 || total < timedFrom * task.source.count) return shards;
+  const some = [shards[0]!, shards[shards.length >> 1]!, shards.at(-1)!];
   const times = await timePages(source, { type, filter: filters[0], elements, sort, count: task.source.count }, some);
   if (!areSlow(times, max / task.source.count)) return shards;
   log.info({ type, ...times }, "windows cost more than plain paging");

@@ -124,20 +124,22 @@ export interface PageTimes {
 
 /** A server whose windowed pages took 110 to 250 ms instead of 45 gave 6,400 resources a second in windows on four chains, and 20,700 without. */
 const slowTimes = 3;
-/** below it noise decides */
+/** the quickest one behind the slowest plain one: on a busy machine some take that long */
 const slowMs = 50;
 
 /** Whether windows cost so much more than plain paging that reading several at a time does not pay (DESIGN section 7).
  *  @param pages of a window: its first page comes once in so many */
 export function areSlow({ windowed, plain }: PageTimes, pages: number): boolean {
-  if (plain.first.length === 0 || windowed.first.length === 0) return false;
-  const cost = ({ first, next }: PageTimes["plain"]) => (median(first) + (pages - 1) * median(next.length > 0 ? next : first)) / pages;
   // a chain has one first page in all
-  const usual = median(plain.next.length > 0 ? plain.next : plain.first);
-  return cost(windowed) > slowTimes * usual && cost(windowed) - usual > slowMs;
+  const usual = plain.next.length > 0 ? plain.next : plain.first;
+  const { first } = windowed;
+  const next = windowed.next.length > 0 ? windowed.next : first;
+  if (usual.length === 0 || first.length === 0) return false;
+  const cost = (of: (values: number[]) => number) => (of(first) + (pages - 1) * of(next)) / pages;
+  return cost(median) > slowTimes * median(usual) && cost((values) => Math.min(...values)) > Math.max(...usual) + slowMs;
 }
 
-const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)] ?? 0;
+const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)]!;
 
 const nextPowerOfTwo = (value: number) => 2 ** Math.ceil(Math.log2(Math.max(1, value)));
 

@@ -166,8 +166,8 @@ const cases: {
     shards: 1,
   },
   ...[{}, between].map((bounds) => ({
-    name: `windows cost 300 ms more a page${"since" in bounds ? ", since and until" : ""}`,
-    behaviour: { windowDelay: 300 },
+    name: `windows cost 500 ms more a page${"since" in bounds ? ", since and until" : ""}`,
+    behaviour: { windowDelay: 500 },
     export: bounds,
     // pages are timed of types that have 40 of them
     source: { count: 25 },
@@ -175,8 +175,8 @@ const cases: {
     shards: 1,
   })),
   {
-    name: "windows cost 300 ms more a page, since and until, and one page lies",
-    behaviour: { windowDelay: 300 },
+    name: "windows cost 500 ms more a page, since and until, and one page lies",
+    behaviour: { windowDelay: 500 },
     export: between,
     source: { count: 25 },
     plan: { windows: true, counts: true },
