@@ -16,7 +16,7 @@ const besidesIds = 200;
 /** members of a shard where the source does not count */
 const membersPerShard = 1000;
 /** resources from each end that a parameter is tried with */
-const probeCount = 50;
+const probeCount = 100;
 type Resource = Record<string, unknown> & { id: string };
 const refusals = [400, 404, 405, 413, 414, 422, 431, 501];
 
@@ -26,7 +26,7 @@ export async function probeBatches({ source, task }: Work, { patients }: Cohort)
   if (patients.length === 0) return sizes[0];
   const all = await countMatches(source, { type: "Patient" });
   if (all !== undefined && patients.length >= all * enoughPatients) return undefined;
-  const longest = Math.max(...patients.map((id) => id.length));
+  const longest = patients.reduce((most, { length }) => Math.max(most, length), 0);
   const { typeFilters = [], elements = [] } = task.export;
   const others = Math.max(0, ...typeFilters.map((filter) => encodeURIComponent(filter).length)) + elements.join().length + besidesIds;
   for (const size of sizes) {
@@ -80,17 +80,19 @@ export async function canBatch(
     const entries = page.entries.filter(({ mode }) => mode !== "outcome");
     return { ...page, entries, resources: entries.map(({ start, end }) => JSON.parse(bytes.toString("utf8", start, end)) as Resource) };
   };
-  const shown: Resource[] = [];
-  for (const order of sort ? (["up", "down"] as const) : [undefined]) shown.push(...((await page({ order }))?.resources ?? []));
+  const ends: Resource[][] = [];
+  for (const order of sort ? (["up", "down"] as const) : [undefined]) ends.push((await page({ order }))?.resources ?? []);
+  const shown = Array.from({ length: probeCount }, (_, at) => ends.flatMap((end) => end[at] ?? [])).flat();
   if (shown.length === 0) return true;
+  // the search names them twice, by patient and by id, and is answered by one page
+  const most = Math.min(Math.max(1, size / 2), ...ends.map(({ length }) => length || probeCount));
   for (const parameter of wanted) {
     const nobody = await page({ by: { parameter, values: [`Patient/${randomUUID()}`] }, count: 1 });
     if (!nobody || nobody.entries.length > 0 || ignoredParameters(`${parameter}=`, nobody.self).length > 0) return false;
     const examples = new Map<string, string>();
     for (const resource of shown) {
       const [patient] = resource.resourceType === type ? patientsBy(resource, parameter, source.base) : [];
-      // the search names them twice, by patient and by id
-      if (patient !== undefined && examples.size < Math.max(1, size / 2)) examples.set(resource.id, `Patient/${patient}`);
+      if (patient !== undefined && examples.size < most) examples.set(resource.id, `Patient/${patient}`);
     }
     if (examples.size === 0) continue;
     const by = { parameter, values: [...new Set(examples.values())] };
