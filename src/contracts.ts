@@ -74,6 +74,7 @@ export interface Plan {
   transactionTime: string;
   source: {
     windows: boolean;
+    /** its windows are of whole seconds: one may show what is of a part of a second beside it */ seconds?: true;
     counts: boolean;
     sort: boolean;
     typeHistory: boolean;

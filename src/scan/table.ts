@@ -1,4 +1,4 @@
-import { checkExpected, type Expected, nothingExpected, plainId, plainInstant } from "./expected.ts";
+import { beginning, checkExpected, type Expected, nothingExpected, plainId, plainInstant } from "./expected.ts";
 import { type Page, ScanError } from "./page.ts";
 import { copyResource, memberSpan, scanPage } from "./plain.ts";
 import { printBytes, printer } from "./print.ts";
@@ -44,7 +44,7 @@ export interface PageTable {
   /** What the following scans are for. @throws RangeError when it is not as `Expected` says */
   expect(expected: Expected): void;
   /** The first row from `from` to `to` - 1 that is not plainly a match, else `to`. Plainly: search mode absent or `match`; the expected type; an id of 1 to
-   *  64 of [A-Za-z0-9.-]; a lastUpdated of the form `dddd-dd-ddTdd:dd:dd.dddZ` before `till`. What is spelled with escapes may be said not to be plain. */
+   *  64 of [A-Za-z0-9.-]; a lastUpdated of the form `dddd-dd-ddTdd:dd:dd.dddZ` before `till`, not before `from`. What is spelled with escapes may be said not to be plain. */
   plainRows(from: number, to: number): number;
   /** Writes a fingerprint of 16 bytes per row to `out` in the memory: of the id in UTF-8, as print.ts makes it. */
   prints(from: number, to: number, out: number): void;
@@ -190,7 +190,8 @@ export class PlainTable implements PageTable {
       plainId.test(id) &&
       lastUpdated !== undefined &&
       plainInstant.test(lastUpdated) &&
-      lastUpdated < this.#expected.till
+      lastUpdated < this.#expected.till &&
+      lastUpdated >= (this.#expected.from ?? beginning)
     );
   }
 }

@@ -10,7 +10,7 @@ import { readShard } from "./pages.ts";
 import { eachParallel } from "./parallel.ts";
 import { Rows } from "./reader.ts";
 import { countShard } from "./searches.ts";
-import { endOf, type Select, selector } from "./select.ts";
+import { endOf, isWithin, type Select, selector } from "./select.ts";
 import type { Work } from "./task.ts";
 
 /** Under constant writes each look finds something newer; what is still open after so many is told instead. */
@@ -175,7 +175,7 @@ async function readAgain(
 }
 
 /** Of resources that are another shard's, or whose nobody knows, writes those that no shard has: an index that finds a resource by one of its references
- *  only, or a reference that only the source understands. */
+ *  only, a reference that only the source understands, a window that shows what is of another. */
 async function writeForeign(
   work: Work,
   plan: Plan,
@@ -190,10 +190,16 @@ async function writeForeign(
   });
   for (const { shard, result, extra } of foreign.size > 0 ? windows : []) {
     if (!result.foreign) continue;
-    const select = again(work, plan, shard, cohort);
+    // whatever window shows it
+    const [{ from }, { till }] = [windows[0]!.shard, windows.at(-1)!.shard];
+    const { from: _, ...rest } = shard;
+    const wide: Shard = { ...rest, ...(from !== undefined && { from }), till };
+    const select = again(work, plan, wide, cohort);
     const take: Select["any"] = (table, row) => {
       const verdict = select.any(table, row);
-      return verdict === "foreign" ? "line" : verdict;
+      if (verdict !== "foreign") return verdict;
+      const lastUpdated = table.lastUpdated(row);
+      return lastUpdated === undefined || isWithin(wide, lastUpdated) ? "line" : "skip";
     };
     writer.rewind();
     await readShard(

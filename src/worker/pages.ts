@@ -7,7 +7,7 @@ import { readAround } from "./around.ts";
 import { onceEach } from "./links.ts";
 import { batchRows } from "./memory.ts";
 import { type PageView, Reader } from "./reader.ts";
-import { shardSearches } from "./searches.ts";
+import { shardSearches, windowOf } from "./searches.ts";
 import { endOf, type Select } from "./select.ts";
 import type { Work } from "./task.ts";
 
@@ -55,9 +55,12 @@ export async function readShard(
   select: Select,
   asides: Asides = {},
 ): Promise<Read> {
+  const end = endOf(plan, work.task);
+  const window = windowOf(plan, shard);
   const reader = await Reader.open(work.source, work.memory(), {
     type: shard.type,
-    till: endOf(plan, work.task),
+    till: window && window.till < end ? window.till : end,
+    ...(window?.from !== undefined && { from: window.from }),
     key: plan.key,
     members: select.members,
     base: work.source.base.href,

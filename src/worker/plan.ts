@@ -82,7 +82,7 @@ async function makePlan(work: Work, planning: Planning): Promise<Plan> {
   const { task, source } = work;
   if (!planning.findings.probed) await probe(work, planning);
   const { end, types, typeHistory, instanceHistory, warnings, probed } = planning.findings;
-  const { windows, counts, sort, batch, empty } = probed!;
+  const { windows, seconds, counts, sort, batch, empty } = probed!;
   const cohort = batch === undefined ? undefined : await readCohort(work);
   const capabilities = cohort && (await readCapabilities(source, task.source.retrySeconds));
   const bounds = boundsOf(task.export, end, probed!);
@@ -105,6 +105,7 @@ async function makePlan(work: Work, planning: Planning): Promise<Plan> {
     transactionTime: new Date(end - 1).toISOString(),
     source: {
       windows,
+      ...(seconds && { seconds }),
       counts,
       sort,
       typeHistory,

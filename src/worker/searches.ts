@@ -8,6 +8,10 @@ import { eachParallel } from "./parallel.ts";
 /** Whether a shard's searches show its window alone. */
 export const isWindowed = ({ source }: Plan, { windows }: Shard): boolean => source.windows && windows !== false;
 
+/** The window that a shard's searches show, where what is outside of it is known to be another's. */
+export const windowOf = (plan: Plan, shard: Shard): Pick<Shard, "from" | "till"> | undefined =>
+  isWindowed(plan, shard) && !plan.source.seconds ? shard : undefined;
+
 /** The searches that together show what is in a shard, as URLs of their first pages: one per typeFilter, and where it is searched by members of the cohort, per
  *  batch of them and parameter of the compartment. */
 export const shardSearches = (plan: Plan, shard: Shard, cohort: Cohort | undefined): string[] =>

@@ -6,7 +6,7 @@ import { ScanError } from "../scan/page.ts";
 import type { PageTable } from "../scan/table.ts";
 import { outcomeLine } from "./outcome.ts";
 import { membersIn, ownerOf } from "./owner.ts";
-import { isWindowed } from "./searches.ts";
+import { isWindowed, windowOf } from "./searches.ts";
 import type { Work } from "./task.ts";
 
 /** a line, not for the output (`pass`: but of the shard's window; `outside`: nor of that), no data at all (`skip`), to be looked at when all shards of the type
@@ -62,6 +62,8 @@ export function selector(
       throw error;
     }
   };
+  // of a tail without history all is newer
+  const window = till === endOf(plan, task) ? windowOf(plan, shard) : undefined;
   // a server that rounds in its index shows them in the window, and counts them there
   const beside = isWindowed(plan, shard) ? "pass" : "outside";
   const end = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
@@ -85,10 +87,16 @@ export function selector(
       if (lastUpdated !== undefined && !isBefore(lastUpdated, till)) return isBefore(lastUpdated, end) ? beside : "outside";
       // without lastUpdated it cannot be said to be older: it is exported
       if (since !== undefined && lastUpdated !== undefined && isBefore(lastUpdated, since)) return beside;
+      // it should have been shown with another window
+      if (window && lastUpdated !== undefined && !isWithin(window, lastUpdated)) return "foreign";
       return inLevel(table, row);
     },
   };
 }
+
+/** @param lastUpdated as a server wrote it */
+export const isWithin = ({ from, till }: Pick<Shard, "from" | "till">, lastUpdated: string): boolean =>
+  isBefore(lastUpdated, till) && (from === undefined || !isBefore(lastUpdated, from));
 
 /** What the resources of an export are older than. The window of a shard says less: a server that rounds in its index shows some in the window beside
  *  theirs, and only there. */

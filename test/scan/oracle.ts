@@ -15,6 +15,7 @@ export const expectations: readonly Expected[] = [
   {
     type: "QuestionnaireResponse",
     till: "2020-01-01T00:00:00.001Z",
+    from: "2020-01-01T00:00:00.000Z",
     key: "ff".repeat(16),
     members: ["x", "issued", "meta", "lastUpdated", "versionId"],
   },
@@ -196,7 +197,8 @@ function checkRowsOf({ kind, table, expected }: Twin, { entries, resources }: Fo
       type === expected.type &&
       /^[A-Za-z0-9.-]{1,64}$/.test(id) &&
       /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(lastUpdated) &&
-      lastUpdated < expected.till,
+      lastUpdated < expected.till &&
+      lastUpdated >= (expected.from ?? ""),
   );
   for (let from = 0; from <= entries.length; from++)
     for (const to of new Set([from, entries.length])) {

@@ -132,6 +132,17 @@ describe("rows that are plainly a match", () => {
     }
   });
 
+  test("what is older than it may be is not plainly a match: at every place of an instant", () => {
+    const from = "2024-05-05T05:05:05.555Z";
+    const instants = range(24).flatMap((at) => [..."0123456789"].map((by) => replaced(from, at, by)));
+    for (const { read, table } of twins)
+      for (const lastUpdated of [...instants, from, till, "2024-06-15T12:34:56.788Z"]) {
+        read(Buffer.from(bundle([entry(resource({ lastUpdated }))])), { ...expected, from });
+        const is = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(lastUpdated) && lastUpdated >= from && lastUpdated < till;
+        assert.equal(table.plainRows(0, 1), is ? 1 : 0, lastUpdated);
+      }
+  });
+
   test("what it is to expect can be changed between a scan and the next", () => {
     const page = Buffer.from(bundle([entry(resource({}).replace("}}", '},"x":1,"y":{}}'))]));
     for (const { read, table } of twins)
@@ -151,6 +162,7 @@ describe("rows that are plainly a match", () => {
       { type: "Obs\u00e9rvation" },
       { till: "2020" },
       { till: `${till} ` },
+      { from: "2020-01-01" },
       { key: "00" },
       { members: Array.from({ length: 17 }, (_, n) => `a${n}`) },
       { members: ["x".repeat(63)] },

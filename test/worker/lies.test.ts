@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
+import type { Plan } from "../../src/contracts.ts";
+import { planPath } from "../../src/sink/layout.ts";
 import { readAll, storage } from "../sink/stores.ts";
 import type { Behaviour, Fault } from "../sources/faults.ts";
 import { type Source, startSource } from "../sources/server.ts";
@@ -9,8 +11,7 @@ const { place } = storage();
 let source: Source;
 let all: string[];
 before(async () => {
-  // one window holds them
-  source = await startSource({ scale: 0.4 });
+  source = await startSource();
   all = [...source.dump("Observation").keys()].sort();
 });
 after(() => source.close());
@@ -19,41 +20,49 @@ afterEach(() => {
   source.clearFaults();
 });
 
-/** Sources that do not keep to what they say, and do not come round: told, never silently wrong. The export has one window of each type and one chain. */
-const cases: { name: string; faults: Fault[]; behaviour?: Behaviour; exact: boolean; errors?: number; missing?: number; says?: RegExp }[] =
-  [
-    { name: "each resource twice in its page", faults: [{ kind: "doubled", times: "always" }], exact: true },
-    { name: "pages that begin with resources of the page before", faults: [{ kind: "overlap", times: "always" }], exact: true },
-    {
-      name: "a page that always lacks entries: the source counts more than it shows",
-      faults: [{ kind: "shortPage", missing: 3, times: "always", match: "&_sort=" }],
-      exact: false,
-      missing: 3,
-      says: /counts more resources of Observation in the window of shard Observation-0001 than it shows/,
-    },
-    {
-      name: "likewise a source without counts, whose pages say a total",
-      behaviour: { noCount: true },
-      faults: [{ kind: "shortPage", missing: 3, times: "always", match: "_sort=" }],
-      exact: false,
-      missing: 3,
-      says: /Bundle\.total of Observation counts 3 resources more than its pages show/,
-    },
-    {
-      name: "a body that ends at a JSON boundary, without its next link",
-      faults: [{ kind: "noNext", times: "always", match: "&_sort=" }],
-      exact: false,
-      missing: -1,
-      says: /counts more resources of Observation/,
-    },
-    {
-      name: "resources of another type",
-      faults: [{ kind: "wrongType", times: "always", match: "&_sort=" }],
-      exact: false,
-      errors: 1,
-      says: /answered with a resource of type Basic/,
-    },
-  ];
+/** Sources that do not keep to what they say, and do not come round: told, never silently wrong. The export has one chain. */
+const cases: {
+  name: string;
+  faults: Fault[];
+  behaviour?: Behaviour;
+  exact: boolean;
+  errors?: number;
+  /** of each window */
+  missing?: number;
+  says?: RegExp;
+}[] = [
+  { name: "each resource twice in its page", faults: [{ kind: "doubled", times: "always" }], exact: true },
+  { name: "pages that begin with resources of the page before", faults: [{ kind: "overlap", times: "always" }], exact: true },
+  {
+    name: "a page that always lacks entries: the source counts more than it shows",
+    faults: [{ kind: "shortPage", missing: 3, times: "always", match: "&_sort=" }],
+    exact: false,
+    missing: 3,
+    says: /counts more resources of Observation in the window of shard Observation-0001 than it shows/,
+  },
+  {
+    name: "likewise a source without counts, whose pages say a total",
+    behaviour: { noCount: true },
+    faults: [{ kind: "shortPage", missing: 3, times: "always", match: "_sort=" }],
+    exact: false,
+    missing: 3,
+    says: /Bundle\.total of Observation counts 3 resources more than its pages show/,
+  },
+  {
+    name: "a body that ends at a JSON boundary, without its next link",
+    faults: [{ kind: "noNext", times: "always", match: "&_sort=" }],
+    exact: false,
+    missing: -1,
+    says: /counts more resources of Observation/,
+  },
+  {
+    name: "resources of another type",
+    faults: [{ kind: "wrongType", times: "always", match: "&_sort=" }],
+    exact: false,
+    errors: 1,
+    says: /answered with a resource of type Basic/,
+  },
+];
 
 describe("sources that lie", () => {
   for (const { name, faults, behaviour, exact, errors = 0, missing = 0, says } of cases)
@@ -73,8 +82,10 @@ describe("sources that lie", () => {
       assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, exact]);
       const { lines, doubled, manifest } = await linesOf(await where.open());
       assert.deepEqual(doubled, []);
+      const { shards } = JSON.parse((await (await where.open()).read(planPath))!.bytes.toString()) as Plan;
+      assert(shards.length > 1 || behaviour?.noCount, "pages of one window follow those of another");
       if (missing < 0) assert(lines.size > 0 && lines.size < all.length);
-      else assert.equal(lines.size, all.length - missing);
+      else assert.equal(lines.size, all.length - missing * shards.length);
       assert.equal(done.report.totals!.errors > 0, errors > 0);
       const told: string[] = [];
       for (const { path } of manifest.error) told.push((await readAll(await where.open(), path))!.toString());

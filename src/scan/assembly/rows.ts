@@ -4,13 +4,14 @@ import { alike } from "./same";
 
 // What resources should be; the host writes it (../expected.ts) behind the table's head. 32-bit words but for the texts.
 //   type's length, members' count, key (16 bytes), till (24), type (64), letters (2 x 16: see resource.ts), members (16 x 80: length with quotes, 0, mask of its
-//   first 8 bytes (8), the name in quotes (64)), length of the source's base URL, the URL (200), 4 unused
-export const expectedBytes: usize = 1632;
+//   first 8 bytes (8), the name in quotes (64)), length of the source's base URL, the URL (200), 4 unused, from (24)
+export const expectedBytes: usize = 1656;
 export const wantedCount: usize = 4;
 /** of a wanted member: from, to, what `referenceIn` says of it */
 export const spanBytes: usize = 12;
 const key: usize = 8;
 const till: usize = 24;
+const from: usize = 1632;
 const type: usize = 48;
 export const letters: usize = 112;
 export const wantedNames: usize = 144;
@@ -30,6 +31,7 @@ export function firstOdd(page: usize, expected: usize, row: usize, last: usize):
     if (!isPlainId(page + id, (load<u32>(row, 36) as usize) - id)) break;
     const updated = load<u32>(row, 40) as usize;
     if (((load<u32>(row, 44) as usize) - updated) != 24 || !isBefore(page + updated, expected + till)) break;
+    if (isBefore(page + updated, expected + from)) break;
   }
   return row;
 }
