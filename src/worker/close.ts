@@ -14,7 +14,7 @@ import { endOf, isWithin, type Select, selector } from "./select.ts";
 import type { Work } from "./task.ts";
 
 /** Under constant writes each look finds something newer; what is still open after so many is told instead. */
-const rounds = 5;
+const rounds = 8;
 const settle = "Raise settleSeconds of the FhirSource above the time that its index lags.";
 /** each may be 50 versions of a resource in memory */
 const versionsAtATime = 64;
