@@ -297,7 +297,8 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
       "what it owned is collected",
       async () => ![...jobs.list()].some((job) => job.metadata.labels?.[labels.uid] === metadata.uid),
     );
-    assert.ok(!node.log.includes("start purge 0"));
+    // the log may hold a purge of the test before
+    assert.deepEqual(seen(metadata.uid), ["export-1", "plan-1"]);
   });
 
   test("the operator is killed at every stage: the same Jobs, the same end", async () => {
