@@ -2,6 +2,7 @@ import type { Cohort, Plan, Task } from "../contracts.ts";
 import { terminal, transient } from "../failure.ts";
 import type { SourceClient } from "../fhir/client.ts";
 import { patientsOf } from "../fhir/compartment.ts";
+import { versionsOf } from "./history.ts";
 import { IdSet } from "./ids.ts";
 import { onceEach } from "./links.ts";
 import { eachParallel } from "./parallel.ts";
@@ -120,7 +121,7 @@ async function dropTooNew(source: SourceClient, link: string, type: string, till
 /** What a resource was before its deletion, which is the newest version before `till`; undefined where that cannot be had. */
 async function lastVersion(source: SourceClient, type: string, id: string, till: number): Promise<Resource | undefined> {
   let found: Entry | undefined;
-  await readHistory(source, `${type}/${encodeURIComponent(id)}/_history?_count=50`, type, Number.NEGATIVE_INFINITY, (entry) => {
+  await readHistory(source, versionsOf(type, id), type, Number.NEGATIVE_INFINITY, (entry) => {
     if (entry.id !== id || !entry.resource || entry.at >= till) return false;
     found = entry;
     return true;

@@ -32,13 +32,14 @@ export interface Tail {
   since: string;
 }
 
+interface HistoryEntry {
+  fullUrl?: string;
+  resource?: Record<string, unknown> & { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
+  request?: { method?: string; url?: string };
+  response?: { status?: string; lastModified?: string };
+}
 interface HistoryBundle {
-  entry?: {
-    fullUrl?: string;
-    resource?: Record<string, unknown> & { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
-    request?: { method?: string; url?: string };
-    response?: { lastModified?: string };
-  }[];
+  entry?: HistoryEntry[];
   link?: { relation?: string; url?: string }[];
 }
 
@@ -150,17 +151,18 @@ export async function versionBefore(
   deletedSince: boolean,
 ): Promise<Version | "none" | undefined> {
   const at = Date.parse(before);
-  let newest = true;
+  let oldest: HistoryEntry | undefined;
   const follow = onceEach(type);
-  for (let link: string | undefined = `${type}/${encodeURIComponent(id)}/_history?_count=50`; link !== undefined; ) {
+  for (let link: string | undefined = versionsOf(type, id); link !== undefined; ) {
     follow(link);
     const answer: { bytes: Buffer; page: Page } | { status: number } = await readPage(source, link, refused);
     if ("status" in answer) return undefined;
     const { bytes, page }: { bytes: Buffer; page: Page } = answer;
     const versions = page.entries.values();
-    for (const { resource, request, response } of parse(bytes).entry ?? []) {
-      const isNewest = newest;
-      newest = false;
+    for (const told of parse(bytes).entry ?? []) {
+      const { resource, request, response } = told;
+      const isNewest = oldest === undefined;
+      oldest = told;
       if (!resource || request?.method === "DELETE") {
         const time = Date.parse(response?.lastModified ?? "");
         if (time < at) return "none";
@@ -174,8 +176,21 @@ export async function versionBefore(
     }
     link = page.next === undefined ? undefined : source.resolve(page.next).href;
   }
-  return "none";
+  return oldest && mayBeFirst(oldest) ? "none" : undefined;
 }
+
+/** Whether nothing need be older: histories may be purged, or end too early. */
+function mayBeFirst({ resource, request, response }: HistoryEntry): boolean {
+  if (!resource) return false;
+  if (request?.method === "POST" || response?.status?.startsWith("201")) return true;
+  const version = Number(resource.meta?.versionId);
+  return !(version > 1);
+}
+
+/** The first page of a resource's versions, newest first. With `_since`: without, HAPI shows only as many as it counted once, and keeps the count for minutes
+ *  (HistoryCountModeEnum.CACHED_ONLY_WITHOUT_OFFSET, its default). */
+export const versionsOf = (type: string, id: string) =>
+  `${type}/${encodeURIComponent(id)}/_history?_since=${encodeURIComponent("1970-01-01T00:00:00Z")}&_count=50`;
 
 function parse(body: Buffer): HistoryBundle {
   try {

@@ -82,6 +82,10 @@ export interface Behaviour {
   /** 400 for `_history` of types, of instances */
   noTypeHistory?: boolean;
   noInstanceHistory?: boolean;
+  /** instances show so many versions at most, the newest: as after a purge of histories */
+  versionsKept?: number;
+  /** as HAPI by default: an instance's history that is asked for without `_since` or `_at` shows as many versions as it had when it was first asked for */
+  staleVersionCount?: boolean;
   noPost?: boolean;
   /** another base URL whose references the server takes for its own */
   alias?: string;

@@ -35,6 +35,7 @@ export class Searches {
   readonly #behaviour: () => Behaviour;
   readonly #positions = new Map<string, Position>();
   #snapshots = 0;
+  readonly #versionCounts = new Map<string, number>();
 
   constructor(store: Store, behaviour: () => Behaviour) {
     this.#store = store;
@@ -178,7 +179,15 @@ export class Searches {
       for (const it of found) if (it.lastUpdated <= from) newest.set(it.id, it);
       found = [...newest.values()];
     }
-    const sorted = found.toSorted((a, b) => b.lastUpdated - a.lastUpdated || b.sequence - a.sequence);
+    let sorted = found.toSorted((a, b) => b.lastUpdated - a.lastUpdated || b.sequence - a.sequence);
+    const { versionsKept, staleVersionCount } = this.#behaviour();
+    const isInstance = path.includes("/");
+    if (isInstance && versionsKept !== undefined) sorted = sorted.slice(0, versionsKept);
+    if (isInstance && staleVersionCount && !since && !at) {
+      const counted = this.#versionCounts.get(path) ?? sorted.length;
+      this.#versionCounts.set(path, counted);
+      sorted = sorted.slice(0, counted);
+    }
     const history = { id: `${this.#snapshots++}`, versions: sorted };
     return this.#historyPage(base, { type: path, parameters, strict: false, offset: 0, history });
   }

@@ -39,9 +39,11 @@ async function exportWhileWritten(
   parameters: Partial<Task["export"]>,
   change: Partial<Task["source"]> = {},
   kinds?: string[],
+  prepare?: (source: Source) => Promise<void>,
 ) {
   const source = await startSource({ behaviour });
   try {
+    await prepare?.(source);
     const where = await place("directory");
     const run = new Export(where, source.baseURL, { export: parameters, source: { count: 40, ...change }, plan: { shardResources: 300 } });
     const planned = await run.run("plan");
@@ -94,6 +96,33 @@ describe("as of transactionTime, from a source that is written to while it is re
       for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
       assert.equal(report.exact, true);
     });
+
+  test("histories of resources that end too early, as HAPI's: exactly what was there then", async () => {
+    const { then, report, lines, counts } = await exportWhileWritten(
+      { staleVersionCount: true },
+      { types },
+      {},
+      undefined,
+      async (source) => {
+        // another client has looked at each of them a moment ago
+        for (const key of source.dump().keys()) await (await fetch(`${source.baseURL}/${key}/_history`)).text();
+      },
+    );
+    assert(counts.update! > 50);
+    assert.deepEqual([...lines.keys()].sort(), [...expected({ dump: () => then }, { types }).keys()].sort());
+    for (const [key, line] of then) if (lines.has(key)) assert.equal(lines.get(key), line.toString());
+    assert.equal(report.exact, true);
+  });
+
+  test("histories that were purged: what cannot be known is told, not left out as new", async () => {
+    const { then, report, lines, told } = await exportWhileWritten({ versionsKept: 1 }, { types });
+    const wanted = expected({ dump: () => then }, { types });
+    assert.equal(report.exact, false);
+    const missing = [...wanted.keys()].filter((key) => !lines.has(key));
+    assert(missing.length > 0);
+    const untold = [...told.matchAll(/"text":"(\d+) resources of \w+ were written to[^"]* cannot be had/g)];
+    assert(untold.reduce((sum, [, number]) => sum + Number(number), 0) >= missing.length);
+  });
 
   test("windows that are slow are not named by the search, but kept: exactly what was there then", async () => {
     const { then, report, lines, doubled, shards } = await exportWhileWritten({ paging: "offset", windowDelay: 500 }, { types });
