@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync,
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { type Plan, type Task, workerNodeOptions } from "../src/contracts.ts";
+import { nodeFlags, type Plan, type Task, workerNodeOptions } from "../src/contracts.ts";
 import { shardSearches } from "../src/worker/searches.ts";
 import { makeAuthority } from "../test/fhir/certificates.ts";
 import { freePort } from "../test/tools/azurite.ts";
@@ -175,7 +175,7 @@ export class Lab implements AsyncDisposable {
 
   /** Our worker's export command. */
   async worker(): Promise<Measured> {
-    const measured = await this.#measure([await this.#worker(), "worker", "export"], this.#workerEnvironment);
+    const measured = await this.#measure([...nodeFlags, await this.#worker(), "worker", "export"], this.#workerEnvironment);
     const report = JSON.parse(readFileSync(join(this.#folder, "termination"), "utf8")) as { totals: { resources: number } };
     if (report.totals.resources !== this.resources) throw new Error(`${report.totals.resources} of ${this.resources} resources`);
     return measured;
@@ -197,7 +197,7 @@ export class Lab implements AsyncDisposable {
       connectionString: this.#connectionString,
       sink: this.#sink,
     };
-    return this.#measure([join(here, "peers.ts"), name], { NODE_OPTIONS: workerNodeOptions, BENCH_JOB: JSON.stringify(job) });
+    return this.#measure([...nodeFlags, join(here, "peers.ts"), name], { NODE_OPTIONS: workerNodeOptions, BENCH_JOB: JSON.stringify(job) });
   }
 
   /** All that the last run stored. */

@@ -5,6 +5,7 @@ import { parse } from "yaml";
 import { find } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { type Crd, createValidator } from "../api/validate.ts";
+import { nodeFlags } from "../contracts.ts";
 import { FailureError, toFailure } from "../failure.ts";
 import { Queue } from "../kube/queue.ts";
 import type { Logger } from "../log.ts";
@@ -38,7 +39,7 @@ export interface Place {
   close(): Promise<void>;
 }
 
-const worker = [process.execPath, fileURLToPath(new URL("../main.ts", import.meta.url)), "worker"];
+const worker = [process.execPath, ...nodeFlags, fileURLToPath(new URL("../main.ts", import.meta.url)), "worker"];
 
 /** One machine as a place for exports: the controller over SQLite objects and child processes, without HTTP (DESIGN section 10). */
 export async function openPlace({ data, volumeRoot, settings, runs: how, log }: PlaceOptions): Promise<Place> {

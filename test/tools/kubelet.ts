@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { nodeFlags } from "../../src/contracts.ts";
 import { isConflict, isNotFound, KubeClient, pathOf, resources } from "../../src/kube/client.ts";
 import { Informer } from "../../src/kube/informer.ts";
 import { runProcess } from "../../src/standalone/process.ts";
@@ -18,7 +19,7 @@ export interface KubeletOptions {
 }
 
 const program = fileURLToPath(new URL("../../bin/fhir-export.mjs", import.meta.url));
-const knownImages = { "fhir-export:test": [process.execPath, program], "node:test": [process.execPath] };
+const knownImages = { "fhir-export:test": [process.execPath, ...nodeFlags, program], "node:test": [process.execPath] };
 
 interface Running {
   key: string;
