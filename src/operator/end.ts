@@ -86,7 +86,9 @@ export function settled(facts: Facts): Decision {
   }
   const expires = Date.parse(status.completionTime) + ttl * 1000;
   status = { ...status, expirationTime: toSeconds(new Date(expires)) };
-  const left = (expires - now.getTime()) / 1000;
+  // who started it over HTTP may be downloading (Bulk Data IG: files should not be deleted meanwhile)
+  const grace = spec.origin && spec.deletionPolicy === "Delete" ? facts.settings.downloadGraceSeconds : 0;
+  const left = (expires - now.getTime()) / 1000 + grace;
   if (left <= 0 && requeueAfter === undefined) return { status: facts.status, effects: [{ do: "deleteExport" }] };
   return { status, effects, requeueAfter: Math.min(requeueAfter ?? left, left > 0 ? left : (requeueAfter ?? 1)) };
 }

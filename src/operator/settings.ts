@@ -12,6 +12,8 @@ export interface Settings {
   progressSeconds: number;
   /** exports at once over all sources; unlimited when absent */
   maxExports?: number;
+  /** an export that was started over HTTP stays so long after its expiration, when nobody gets at its files any more, for downloads that run then */
+  downloadGraceSeconds: number;
   /** where a worker finds the volume of a target */
   volumeRoot: string;
 }
@@ -21,5 +23,6 @@ export const defaultSettings: Settings = {
   inlineResources: 200_000,
   retrySeconds: 600,
   progressSeconds: 30,
+  downloadGraceSeconds: 3600,
   volumeRoot: "/export",
 };

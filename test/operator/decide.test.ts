@@ -857,6 +857,21 @@ test("ended: ttlSecondsAfterFinished", () => {
   assert.equal(removed.status.expirationTime, undefined, "taken back");
 });
 
+test("ended: files that are given out over HTTP stay for an hour more, for downloads that run", () => {
+  const ends = (spec: Partial<FhirExportSpec>, seconds: number) => {
+    const all = { ttlSecondsAfterFinished: 100, ...spec };
+    const { status } = go(world({ spec: all, status: admitted(), runs: { seal: done("seal") } }), later(0));
+    const metadata = { annotations: { "fhirexport.dev/outcome": "Complete" }, finalizers: [finalizer] };
+    return effectsOf(world({ spec: all, status, metadata }), later(seconds)).includes("deleteExport");
+  };
+  const origin = { client: "c", request: "https://example.org/$export" };
+  assert.equal(ends({ origin, deletionPolicy: "Delete" }, 100), false);
+  assert.equal(ends({ origin, deletionPolicy: "Delete" }, 100 + 3599), false);
+  assert.equal(ends({ origin, deletionPolicy: "Delete" }, 100 + 3600), true);
+  assert.equal(ends({ origin, deletionPolicy: "Retain" }, 100), true, "they stay anyhow");
+  assert.equal(ends({ deletionPolicy: "Delete" }, 100), true, "nobody gets them from here");
+});
+
 test("an export that is applied together with its source is not told to be waiting; one whose source turns out to be wrong is", () => {
   const events = (one: ExportWorld) => go(one).effects.flatMap((effect) => (effect.do === "event" ? [effect.note] : []));
   const fresh = world({ source: stale });
