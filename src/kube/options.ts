@@ -30,6 +30,7 @@ const flags = {
   "inline-resources": text,
   "retry-seconds": text,
   "progress-seconds": text,
+  "download-grace-seconds": text,
   "poll-seconds": text,
 } as const;
 
@@ -45,6 +46,8 @@ export const operatorUsage = `fhir-export operator: watches FhirExports and runs
   --inline-resources N      exports below so many resources need one pod only. Default: ${defaultSettings.inlineResources}
   --retry-seconds N         how long a worker repeats a failing request. Default: ${defaultSettings.retrySeconds}
   --progress-seconds N      how often progress is written to the status. Default: ${defaultSettings.progressSeconds}
+  --download-grace-seconds N
+                            how long files stay after the expiration of an export that was started over HTTP. Default: ${defaultSettings.downloadGraceSeconds}
   --poll-seconds N          how often workers are asked for it. Default: 5
   --image-pull-policy POLICY, --image-pull-secret NAME
 
@@ -91,6 +94,7 @@ export function parseOperatorOptions(args: string[], env: Record<string, string 
       inlineResources: number("inline-resources", defaultSettings.inlineResources, 0),
       retrySeconds: number("retry-seconds", defaultSettings.retrySeconds, 1),
       progressSeconds: number("progress-seconds", defaultSettings.progressSeconds, 1),
+      downloadGraceSeconds: number("download-grace-seconds", defaultSettings.downloadGraceSeconds, 0),
       volumeRoot: defaultSettings.volumeRoot,
       ...(maxExports === undefined ? {} : { maxExports }),
     },

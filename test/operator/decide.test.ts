@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { find, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
+import { finalizer } from "../../src/api/names.ts";
 import type { Command, Effect, Progress, RunView, World } from "../../src/contracts.ts";
 import { decide } from "../../src/operator/decide.ts";
 import type { ExportWorld } from "../../src/operator/port.ts";
