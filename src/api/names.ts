@@ -18,6 +18,10 @@ export const labels = {
 export const annotations = {
   /** `Complete`, `Cancelled` or `Failed/{attempt}`: how it ended, written before the status and kept by backups */
   outcome: `${group}/outcome`,
+  /** of the HTTP service: the client wants the export's state in X-Export-Status (Prefer: separate-export-status) */
+  separateStatus: `${group}/separate-export-status`,
+  /** of the HTTP service: digest of a kick-off that had an Idempotency-Key */
+  request: `${group}/request-digest`,
 } as const;
 
 /** Holds a FhirExport with `deletionPolicy: Delete` until its files are deleted. */

@@ -13,15 +13,18 @@ export class KubeExports implements ExportStore {
   readonly #client: KubeClient;
   readonly #namespace: string;
   readonly #cached: (key: string) => FhirExport | undefined;
+  readonly #all: () => Iterable<FhirExport>;
   /** written here and not yet seen in the watch */
   readonly #made = new Map<string, FhirExport>();
   readonly #cancelled = new Set<string>();
 
-  /** @param cached the informer's copy, by `namespace/name` */
-  constructor(client: KubeClient, namespace: string, cached: (key: string) => FhirExport | undefined) {
+  /** @param cached the informer's copy, by `namespace/name`
+   *  @param all the informer's copies */
+  constructor(client: KubeClient, namespace: string, cached: (key: string) => FhirExport | undefined, all: () => Iterable<FhirExport>) {
     this.#client = client;
     this.#namespace = namespace;
     this.#cached = cached;
+    this.#all = all;
   }
 
   /** The watch has news of an object. */
@@ -47,6 +50,11 @@ export class KubeExports implements ExportStore {
       }
       throw toKubeFailure(error);
     }
+  }
+
+  *list(): Generator<FhirExport> {
+    yield* this.#all();
+    yield* this.#made.values();
   }
 
   async get(name: string): Promise<FhirExport | undefined> {

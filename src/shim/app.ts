@@ -1,11 +1,15 @@
+import type { Socket } from "node:net";
 import Fastify, { type FastifyInstance } from "fastify";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { toFailure } from "../failure.ts";
 import type { Logger } from "../log.ts";
 import type { Store } from "../sink/store.ts";
+import type { Authority } from "./auth/authority.ts";
+import type { Catalog } from "./catalog.ts";
 import { Manifests } from "./files.ts";
-import { refusal, unavailable } from "./outcome.ts";
+import { fhirJSON, operationOutcome, refusal, unavailable } from "./outcome.ts";
 import { routes, send } from "./routes.ts";
+import type { ShimSettings } from "./settings.ts";
 import type { ExportStore } from "./store.ts";
 
 export interface ShimConfig {
@@ -20,6 +24,11 @@ export interface ShimConfig {
 export interface ShimDeps {
   exports: ExportStore;
   config: ShimConfig;
+  /** as they are now: the file is read again when it changes */
+  settings: () => ShimSettings;
+  /** undefined: everybody is let in */
+  authority: () => Authority | undefined;
+  catalog: Pick<Catalog, "get">;
   /** where the files of a complete export are, for reading */
   openStore: (object: FhirExport) => Promise<Store>;
   ready: () => boolean;
@@ -35,7 +44,12 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     logger: false,
     exposeHeadRoutes: false,
     requestTimeout: 60_000,
+    // of a connection that nothing comes from and nothing goes to: a client that stopped reading its download
+    connectionTimeout: 300_000,
     bodyLimit: 1 << 20,
+    // node's 16 KiB hold a URL that we would refuse by an OperationOutcome
+    http: { maxHeaderSize: 65_536 },
+    clientErrorHandler: refuseUnparsed,
     routerOptions: { maxParamLength: 512 },
     // clients send $ and %24; the query is left as it came
     rewriteUrl: ({ url = "/" }) => {
@@ -53,8 +67,10 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
   app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
-    if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500)
-      return send(reply, refusal(error.statusCode, { code: "invalid", text: "the request is malformed" }));
+    if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500) {
+      const text = error.statusCode === 413 ? "the request's body is larger than 1 MB" : "the request is malformed";
+      return send(reply, refusal(error.statusCode, { code: error.statusCode === 413 ? "too-long" : "invalid", text }));
+    }
     const failure = toFailure(error);
     deps.log.error({ route: request.routeOptions.url, method: request.method, ...failure, stack: framesOf(error) }, "request failed");
     // what the object store refuses is the client's request, unless it is about storage: then a person here has to act
@@ -80,6 +96,21 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
   const prefix = new URL(deps.config.publicURL).pathname.replace(/\/+$/, "");
   if (prefix) app.register(async (scope) => routes(scope, deps, manifests), { prefix });
   return app;
+}
+
+/** What node could not read as HTTP gets an OperationOutcome, too, and the connection ends. */
+function refuseUnparsed(error: { code?: string }, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+  const [status, text] =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? ["431 Request Header Fields Too Large", "the request's headers are too large"]
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? ["408 Request Timeout", "the request did not come in time"]
+        : ["400 Bad Request", "the request is not HTTP"];
+  const body = JSON.stringify(operationOutcome({ code: "invalid", text }));
+  socket.end(
+    `HTTP/1.1 ${status}\r\ncontent-type: ${fhirJSON}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
 }
 
 /** only where it happened: a message may quote data */

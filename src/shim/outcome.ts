@@ -5,7 +5,18 @@ export const fhirJSON = "application/fhir+json; charset=utf-8";
 /** What is wrong, in words that name the thing to mend; no value of a parameter (it may name a patient). */
 export interface Issue {
   /** http://hl7.org/fhir/issue-type */
-  code: "invalid" | "required" | "not-supported" | "not-found" | "too-long" | "processing" | "forbidden" | "exception" | "transient";
+  code:
+    | "invalid"
+    | "required"
+    | "not-supported"
+    | "not-found"
+    | "too-long"
+    | "processing"
+    | "forbidden"
+    | "login"
+    | "throttled"
+    | "exception"
+    | "transient";
   text: string;
 }
 

@@ -1,14 +1,21 @@
+import { STATUS_CODES } from "node:http";
 import { find, isTrue } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FailureReason } from "../contracts.ts";
 import type { Manifest, ManifestItem } from "../sink/manifest.ts";
 import { type Answer, type Issue, refusal } from "./outcome.ts";
 
+/** Whether the service shows an export at all. `cancel` is the tombstone: after a DELETE every request is 404, whatever still has to be stopped and
+ *  purged; and so it is when it has expired, although its files stay for a while for downloads that are running. */
+export function isShown(object: FhirExport | undefined, now: Date): object is FhirExport {
+  if (!object?.spec.origin || object.spec.cancel || object.metadata.deletionTimestamp) return false;
+  const { conditions, expirationTime } = object.status ?? {};
+  return !isTrue(conditions, "Cancelled") && !(expirationTime !== undefined && Date.parse(expirationTime) <= now.getTime());
+}
+
 /** What the status URL answers as long as there is no manifest to show; "complete" when there is one. Pure. */
 export function renderStatus(object: FhirExport | undefined, now: Date): Answer | "complete" {
-  // cancel is the tombstone: after a DELETE every request is 404, whatever still has to be stopped and purged
-  if (!object?.spec.origin || object.spec.cancel || object.metadata.deletionTimestamp || isTrue(object.status?.conditions, "Cancelled"))
-    return unknownExport;
+  if (!isShown(object, now)) return unknownExport;
   const { conditions } = object.status ?? {};
   if (isTrue(conditions, "Complete")) return "complete";
   // only Stalled is final: a failed export whose retry has grown is on its way again
@@ -60,16 +67,25 @@ function retryAfter({ metadata, status }: FhirExport, now: Date): number {
   return Math.max(1, Math.min(60, Math.ceil(age / 10), Math.ceil(left)));
 }
 
-/** The stored manifest as this service shows it: files are fetched here, not from storage. */
-export function renderManifest(manifest: Manifest, self: string, object: FhirExport): Answer {
-  const items = (list: ManifestItem[]) => list.map((item) => ({ ...item, url: `${self}/files/${item.path}` }));
+/** Prefer: separate-export-status (Bulk Data IG 3): the HTTP status tells how the poll went, X-Export-Status how the export is. A 404 tells of the poll. */
+export function separately(answer: Answer): Answer {
+  const { status, headers } = answer;
+  if (status === 404) return answer;
+  return { ...answer, status: 200, headers: { ...headers, "x-export-status": `${status} ${STATUS_CODES[status]}` } };
+}
+
+/** The stored manifest as this service shows it: files are fetched here, not from storage.
+ *  @param self undefined: bare storage URLs, as Azure API for FHIR gave them
+ *  @param withToken the files are given for an access token only */
+export function renderManifest(manifest: Manifest, self: string | undefined, object: FhirExport, withToken = false): Answer {
+  const items = (list: ManifestItem[]) => list.map((item) => (self === undefined ? item : { ...item, url: `${self}/files/${item.path}` }));
   const { expirationTime } = object.status ?? {};
   return {
     status: 200,
     headers: { "content-type": "application/json", ...(expirationTime && { expires: new Date(expirationTime).toUTCString() }) },
     body: {
       ...manifest,
-      requiresAccessToken: false,
+      requiresAccessToken: withToken,
       output: items(manifest.output),
       deleted: items(manifest.deleted),
       error: items(manifest.error),
@@ -77,6 +93,6 @@ export function renderManifest(manifest: Manifest, self: string, object: FhirExp
   };
 }
 
-/** Names that the files route serves. */
-export const filesOf = (manifest: Manifest): Set<string> =>
-  new Set([...manifest.output, ...manifest.deleted, ...manifest.error].map(({ path }) => path));
+/** The item of a file that the manifest lists: what else lies in the folder (or above it) is not reachable. */
+export const itemOf = ({ output, deleted, error }: Manifest, path: string): ManifestItem | undefined =>
+  [output, deleted, error].flatMap((items) => items.find((item) => item.path === path) ?? [])[0];

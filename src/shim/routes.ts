@@ -1,27 +1,32 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
-import { contentType } from "../sink/layout.ts";
+import { annotations } from "../api/names.ts";
 import type { ShimDeps } from "./app.ts";
+import { type Access, anonymous } from "./auth/authority.ts";
+import { mayRead } from "./auth/scopes.ts";
 import { capabilityStatement } from "./capability.ts";
+import { download } from "./download.ts";
 import type { Manifests } from "./files.ts";
-import { type Answer, fhirJSON, refusal, unavailable } from "./outcome.ts";
-import { type KickOff, parseKickOff } from "./parse.ts";
-import { filesOf, renderManifest, renderStatus, unknownExport } from "./render.ts";
+import { handleKickOff } from "./kick-off.ts";
+import { Pace } from "./limits.ts";
+import { operationDefinitions } from "./operations.ts";
+import { type Answer, fhirJSON, refusal } from "./outcome.ts";
+import type { KickOff } from "./parse.ts";
+import { isShown, itemOf, renderManifest, renderStatus, separately, unknownExport } from "./render.ts";
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 const allMethods: HTTPMethods[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
-/** spec.origin.request holds no more, and a client that sends more has lost its way */
-const maxRequestURL = 16_384;
 
 /** The routes of the shim, relative to the FHIR base. */
 export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifests): void {
   const { config, exports, now, log } = deps;
   const base = config.publicURL.replace(/\/+$/, "");
   const started = now();
+  const polls = new Pace();
   const self = (name: string) => `${base}/_operations/export/${name}`;
 
   /** Other methods are refused by name: HEAD above all must not start anything, and nothing falls through to another route. */
-  const route = (url: string, handlers: { GET: Handler; DELETE?: Handler }) => {
+  const route = (url: string, handlers: Partial<Record<"GET" | "POST" | "DELETE", Handler>>) => {
     for (const [method, handler] of Object.entries(handlers) as [HTTPMethods, Handler][]) app.route({ method, url, handler });
     const allow = Object.keys(handlers).join(", ");
     app.route({
@@ -34,97 +39,134 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
     });
   };
 
-  const kickOff =
-    (level: KickOff["level"]): Handler =>
+  /** Answers whoever may ask, and tells of who may not. */
+  const authorised =
+    (handle: (access: Access, request: FastifyRequest, reply: FastifyReply) => Promise<unknown>): Handler =>
     async (request, reply) => {
-      const called = calledURL(request.originalUrl, base);
-      if (called.length > maxRequestURL) return send(reply, refusal(414, { code: "too-long", text: "the URL is too long" }));
-      const parsed = parseKickOff(
-        {
-          level,
-          groupId: (request.params as { id?: string }).id,
-          accept: request.headers.accept,
-          prefer: request.headers.prefer === undefined ? undefined : String(request.headers.prefer),
-          query: queryOf(request.originalUrl),
-        },
-        now(),
-      );
-      if ("issues" in parsed) return send(reply, refusal(400, ...parsed.issues));
-      const spec: FhirExport["spec"] = {
-        sourceRef: { name: config.source },
-        targetRef: { name: config.target },
-        ...parsed.spec,
-        origin: { client: "anonymous", request: called, ...(parsed.warnings.length > 0 && { warnings: parsed.warnings }) },
-      };
-      // 130 random bits: a second round is for a broken generator only
-      const name = exportName(deps.random(26));
-      const made = await exports.create({ metadata: { name }, spec });
-      if (!made) return send(reply, unavailable("the name of the new export is taken; try again"));
-      log.info({ audit: "kick-off", export: name, level });
-      return send(reply, { status: 202, headers: { "content-location": self(name) } });
+      const access = (await deps.authority()?.authenticate(request.headers.authorization)) ?? anonymous;
+      if (!("status" in access)) return handle(access, request, reply);
+      log.warn({ audit: "refused", route: request.routeOptions.url, method: request.method, status: access.status });
+      return send(reply, access);
     };
 
-  route("/$export", { GET: kickOff("System") });
-  route("/Patient/$export", { GET: kickOff("Patient") });
-  route("/Group/:id/$export", { GET: kickOff("Group") });
+  /** The export of the URL, for the client that started it and as long as its token covers what is in it. */
+  const found = async (access: Access, request: FastifyRequest): Promise<FhirExport | Answer> => {
+    const object = await exports.get((request.params as { id: string }).id);
+    if (!isShown(object, now())) return unknownExport;
+    const readable = mayRead(access, object.spec.origin?.client, object.spec.types);
+    if (readable === "other") return unknownExport;
+    return readable === "yes"
+      ? object
+      : refusal(403, { code: "forbidden", text: "the token's scopes do not cover the types of this export" });
+  };
+
+  const kickOff = (level: KickOff["level"]) =>
+    authorised(async (access, request, reply) => send(reply, await handleKickOff(access, level, request, deps, self)));
+  for (const [url, level] of [
+    ["/$export", "System"],
+    ["/Patient/$export", "Patient"],
+    ["/Group/:id/$export", "Group"],
+  ] as const)
+    route(url, { GET: kickOff(level), POST: kickOff(level) });
 
   route("/_operations/export/:id", {
-    GET: async (request, reply) => {
-      const object = await exports.get(idOf(request));
-      const answer = renderStatus(object, now());
-      if (answer !== "complete") return send(reply, answer);
-      return send(reply, renderManifest(await manifests.get(object!), self(object!.metadata.name), object!));
-    },
-    DELETE: async (request, reply) => {
-      const object = await exports.get(idOf(request));
-      const answer = renderStatus(object, now());
-      if (answer !== "complete" && answer.status === 404) return send(reply, answer);
-      await exports.cancel(object!.metadata.name);
-      log.info({ audit: "cancel", export: object!.metadata.name });
+    GET: authorised(async (access, request, reply) => {
+      const object = await found(access, request);
+      if ("headers" in object) return send(reply, object);
+      const { name, annotations: notes } = object.metadata;
+      const { limits, compat } = deps.settings();
+      const wait = polls.wait(name, limits.pollsPerMinute, now().getTime());
+      if (wait > 0) {
+        const answer = refusal(429, { code: "throttled", text: "the status is asked for too often; wait as Retry-After says" });
+        return send(reply, { ...answer, headers: { ...answer.headers, "retry-after": String(wait) } });
+      }
+      let answer = renderStatus(object, now());
+      if (answer === "complete") {
+        const bare = compat === "azure";
+        answer = renderManifest(
+          await manifests.get(object),
+          bare ? undefined : self(name),
+          object,
+          !bare && deps.authority() !== undefined,
+        );
+      }
+      return send(reply, notes?.[annotations.separateStatus] ? separately(answer) : answer);
+    }),
+    DELETE: authorised(async (access, request, reply) => {
+      const object = await found(access, request);
+      if ("headers" in object) return send(reply, object);
+      await exports.cancel(object.metadata.name);
+      log.info({ audit: "cancel", export: object.metadata.name, client: access.client });
       return send(reply, { status: 202, headers: {} });
-    },
+    }),
   });
 
   route("/_operations/export/:id/files/*", {
-    GET: async (request, reply) => {
-      const object = await exports.get(idOf(request));
-      const path = (request.params as { "*": string })["*"];
+    GET: authorised(async (access, request, reply) => {
+      const object = await found(access, request);
+      if ("headers" in object) return send(reply, object);
       if (renderStatus(object, now()) !== "complete") return send(reply, unknownExport);
-      // only names that the manifest lists: what else lies in the folder (or above it) is not reachable
-      if (!filesOf(await manifests.get(object!)).has(path))
-        return send(reply, refusal(404, { code: "not-found", text: "the export has no such file" }));
-      const store = await deps.openStore(object!);
+      const item = itemOf(await manifests.get(object), (request.params as { "*": string })["*"]);
+      if (!item) return send(reply, refusal(404, { code: "not-found", text: "the export has no such file" }));
+      const { delivery, redirectSeconds } = deps.settings().files;
+      const store = await deps.openStore(object);
       reply.raw.on("close", () => void store.close());
-      const found = await store.stream(path);
-      if (!found) return send(reply, unavailable("a file of the export is not in storage; it may have been removed"));
-      log.info({ audit: "download", export: object!.metadata.name, file: path });
-      return reply.headers({ "content-type": contentType, "content-length": found.size, etag: found.etag }).send(found.body);
-    },
+      const audit = { audit: "download", export: object.metadata.name, client: access.client, file: item.path };
+      const answer = await download(request.headers, store, item, {
+        delivery,
+        redirectSeconds,
+        onEnd: (how, bytes) => log.info({ ...audit, how, bytes }),
+      });
+      if (answer.status === 307) log.info({ ...audit, how: "redirect" });
+      return send(reply, answer);
+    }),
   });
 
-  route("/metadata", {
-    GET: async (_request, reply) =>
-      send(reply, { status: 200, headers: { "content-type": fhirJSON }, body: capabilityStatement(base, config.version, started) }),
+  const open = (body: () => unknown, type = fhirJSON): { GET: Handler } => ({
+    GET: async (_request, reply) => send(reply, { status: 200, headers: { "content-type": type }, body: body() }),
+  });
+  const compat = () => deps.settings().compat;
+  route(
+    "/metadata",
+    open(() => capabilityStatement(base, config.version, started, compat(), deps.authority() !== undefined)),
+  );
+  for (const id of ["export", "patient-export", "group-export"])
+    route(
+      `/OperationDefinition/${id}`,
+      open(() => operationDefinitions(base, config.version, started, compat())[id]),
+    );
+
+  route("/.well-known/smart-configuration", {
+    GET: async (_request, reply) => {
+      const authority = deps.authority();
+      if (!authority) return send(reply, refusal(404, { code: "not-found", text: "this service wants no tokens" }));
+      return send(reply, { status: 200, headers: { "content-type": "application/json" }, body: authority.smartConfiguration() });
+    },
+  });
+  route("/auth/token", {
+    POST: async (request, reply) => {
+      const authority = deps.authority();
+      if (!authority) return send(reply, refusal(404, { code: "not-found", text: "this service wants no tokens" }));
+      const body = request.body as Buffer | undefined;
+      const answer =
+        (body?.length ?? 0) > maxTokenRequest
+          ? refusal(413, { code: "too-long", text: "the token request is too long" })
+          : await authority.token(body ?? Buffer.alloc(0), request.headers["content-type"]);
+      log.info({ audit: "token", status: answer.status });
+      return send(reply, answer);
+    },
   });
 }
 
-/** A body of ours is serialised here: fastify's own serialisers know no FHIR. */
+/** an assertion is 1 to 2 kB */
+const maxTokenRequest = 16_384;
+
+/** A body of ours is serialised here: fastify's own serialisers know no FHIR. A stream goes as it is. */
 export function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
   return reply
     .code(status)
     .headers(headers)
-    .send(body === undefined ? undefined : JSON.stringify(body));
+    .send(body === undefined || isStream(body) ? body : JSON.stringify(body));
 }
 
-const idOf = (request: FastifyRequest) => (request.params as { id: string }).id;
-const queryOf = (url: string) => (url.includes("?") ? url.slice(url.indexOf("?") + 1) : "");
-
-/** The URL as the client called it: never the host that a proxy talks to (reference: section 6.10). */
-function calledURL(url: string, base: string): string {
-  const { origin, pathname } = new URL(base);
-  const prefix = pathname.replace(/\/+$/, "");
-  return prefix && (url === prefix || url.startsWith(`${prefix}/`)) ? origin + url : base + url;
-}
-
-const base32 = "abcdefghijklmnopqrstuvwxyz234567";
-const exportName = (random: Uint8Array) => `export-${Array.from(random, (byte) => base32[byte & 31]).join("")}`;
+const isStream = (body: unknown) => typeof (body as { pipe?: unknown } | null)?.pipe === "function";

@@ -7,6 +7,8 @@ export interface ExportStore {
     metadata: { name: string; labels?: Record<string, string>; annotations?: Record<string, string> };
     spec: FhirExport["spec"];
   }): Promise<FhirExport | undefined>;
+  /** all of the cache, also what others made */
+  list(): Iterable<FhirExport>;
   /** From the cache; undefined when there is none. */
   get(name: string): Promise<FhirExport | undefined>;
   /** Sets `spec.cancel`; visible to the next `get` of this process. */

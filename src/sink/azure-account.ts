@@ -17,6 +17,7 @@ const pipeline: StoragePipelineOptions = {
 export interface Account {
   /** changes with renew(), so take it anew for each call */
   readonly container: ContainerClient;
+  readonly service: BlobServiceClient;
   /** what the container was signed in with; only to be handed back to renew() */
   readonly signedBy: string | undefined;
   /** Storage refused what was signed by this. @returns whether the Secret, read again, holds something else */
@@ -27,20 +28,24 @@ export interface Account {
  *  @throws terminal TargetUnauthorized, naming the Secret key or field to mend */
 export async function openAccount(target: AzureBlob, secrets: string): Promise<Account> {
   if (target.auth === "workloadIdentity") {
-    const container = byIdentity(target).getContainerClient(target.container);
+    const service = byIdentity(target);
     // the SDK renews its tokens itself
-    return { container, signedBy: undefined, renew: async () => false };
+    return { service, container: service.getContainerClient(target.container), signedBy: undefined, renew: async () => false };
   }
   const key = target.auth === "sas" ? "sas-token" : "connection-string";
   const bySecret = target.auth === "sas" ? bySAS : byConnectionString;
   const read = async () => {
     const signedBy = await readSecret(secrets, key);
-    return { signedBy, container: bySecret(target, signedBy).getContainerClient(target.container) };
+    const service = bySecret(target, signedBy);
+    return { signedBy, service, container: service.getContainerClient(target.container) };
   };
   let current = await read();
   return {
     get container() {
       return current.container;
+    },
+    get service() {
+      return current.service;
     },
     get signedBy() {
       return current.signedBy;

@@ -3,6 +3,7 @@ import { RestError } from "@azure/storage-blob";
 import { FailureError, terminal, transient, waiting } from "../failure.ts";
 import { type AzureBlob, openAccount } from "./azure-account.ts";
 import { workPrefix } from "./layout.ts";
+import { signedURL } from "./sas.ts";
 import type { BlockWriter, Store } from "./store.ts";
 
 /** Block blobs of one export in one container, below `folder`. @param secrets folder that holds `target/{connection-string,sas-token}` */
@@ -124,7 +125,8 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     stream: (path, range) =>
       guard(async () => {
         try {
-          const answer = await blob(path).download(range?.start ?? 0, range?.count);
+          // a connection that breaks is taken up where it broke, of the same blob only; for a slow reader that may be each 2 minutes
+          const answer = await blob(path).download(range?.start ?? 0, range?.count, { maxRetryRequests: 1000 });
           const size = /\/(\d+)$/.exec(answer.contentRange ?? "")?.[1];
           return {
             body: answer.readableStreamBody as Readable,
@@ -183,6 +185,7 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
       };
     },
     url: (path) => new URL(blob(path).url).origin + new URL(blob(path).url).pathname,
+    signedURL: (path, seconds) => guard(() => signedURL(target, () => account.service, blob(path), seconds)),
     close: async () => {},
   };
 }

@@ -25,6 +25,8 @@ export interface Store {
   blocks(path: string, contentType: string, contentEncoding?: string): BlockWriter;
   /** bare blob URL or file URL, without any credential, for the manifest */
   url(path: string): string;
+  /** a URL that reads this one for a while and needs no other credential; undefined where none can be made */
+  signedURL?(path: string, seconds: number): Promise<string | undefined>;
   close(): Promise<void>;
 }
 

@@ -19,9 +19,10 @@ Serves FHIR $export over HTTP and runs the exports on this machine, without a cl
   --shard-resources N        resources per piece of work (100000)
   --inline-resources N       exports below so many resources are done by one process (200000)
   --retry-seconds N          how long a worker repeats a failing request before it gives up for a while (600)
-  --host ADDRESS             to listen on (127.0.0.1; there is no sign-in yet, so think before you open it)
+  --host ADDRESS             to listen on (127.0.0.1; without auth in --config anybody who gets there may export)
   --port N                   to listen on, 0 = a free one (8080)
   --public-url URL           FHIR base URL as clients see it (http://HOST:PORT)
+  --config FILE              YAML: what the HTTP service allows, and who may use it (docs/http.md); read again when it changes
   --data DIR                 state; an export that was interrupted goes on from here (./fhir-export-data)
   --apply FILE               YAML of FhirExports to make at the start; their sourceRef and targetRef are named "source" and "target"
 `;
@@ -40,6 +41,7 @@ export interface Arguments {
   host: string;
   port: number;
   publicURL?: string;
+  config?: string;
   data: string;
   apply?: string;
 }
@@ -62,6 +64,7 @@ const options = {
   host: text,
   port: text,
   "public-url": text,
+  config: text,
   data: text,
   apply: text,
 } as const;
@@ -95,6 +98,7 @@ export function parseArguments(args: string[]): Arguments {
     host: values.host ?? "127.0.0.1",
     port: whole("port", values.port, 0, 65_535) ?? 8080,
     ...given("publicURL", values["public-url"]),
+    ...given("config", values.config),
     data: resolve(values.data ?? "fhir-export-data"),
     ...given("apply", values.apply),
   };

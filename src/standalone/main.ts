@@ -3,13 +3,17 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import pkg from "../../package.json" with { type: "json" };
 import { terminal, waiting } from "../failure.ts";
-import { makeLogger } from "../log.ts";
+import { publicTypes } from "../fhir/stated.ts";
+import { type Logger, makeLogger } from "../log.ts";
 import { buildShim } from "../shim/app.ts";
+import { Catalog } from "../shim/catalog.ts";
+import { openService, type Service } from "../shim/service.ts";
 import { locate } from "../shim/target.ts";
 import { openStore } from "../sink/open.ts";
 import { applyExport, putSourceAndTarget, readExports } from "./apply.ts";
 import { type Arguments, parseArguments, usage } from "./arguments.ts";
 import { openPlace, type Place } from "./place.ts";
+import { LocalReplay } from "./replay.ts";
 import { localExports } from "./store.ts";
 
 /** how long downloads may go on after a SIGTERM */
@@ -35,7 +39,8 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
     for (const object of given.apply === undefined ? [] : readExports(given.apply)) applyExport(place.objects, object);
     const port = given.port === 0 ? await freePort(given.host) : given.port;
     const publicURL = given.publicURL ?? `http://${given.host.includes(":") ? `[${given.host}]` : given.host}:${port}`;
-    const app = shimOf(place, given, publicURL, signal, log);
+    const service = await openService({ publicURL, file: given.config, replay: new LocalReplay(place.database), log });
+    const app = shimOf(place, given, publicURL, service.deps, signal, log);
     await app.listen({ host: given.host, port }).catch((error) => Promise.reject(notListening(error, given.host, port)));
     place.start();
     log.info({ publicURL, data: given.data }, "ready");
@@ -44,13 +49,23 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
     const cut = setTimeout(() => app.server.closeAllConnections(), graceMs);
     await app.close();
     clearTimeout(cut);
+    service.close();
   } finally {
     await place.close();
   }
 }
 
-function shimOf(place: Place, { target }: Arguments, publicURL: string, signal: AbortSignal, log: ReturnType<typeof makeLogger>) {
+function shimOf(place: Place, { target }: Arguments, publicURL: string, service: Service["deps"], signal: AbortSignal, log: Logger) {
   return buildShim({
+    ...service,
+    catalog: new Catalog(
+      {
+        source: async () => place.objects.get("FhirSource", "source"),
+        target: async () => place.objects.get("ExportTarget", "target"),
+        types: publicTypes,
+      },
+      () => performance.now(),
+    ),
     exports: localExports(place.objects),
     config: { publicURL, source: "source", target: "target", version: pkg.version },
     openStore: async (object) => {

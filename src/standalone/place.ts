@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
+import type { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { find } from "../api/conditions.ts";
@@ -30,6 +31,7 @@ export interface PlaceOptions {
 }
 
 export interface Place {
+  database: DatabaseSync;
   objects: Objects;
   folders: Folders;
   runs: Runs;
@@ -75,6 +77,7 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
   };
 
   return {
+    database,
     objects,
     folders,
     runs,

@@ -5,6 +5,7 @@ import type { Objects } from "./objects.ts";
 export function localExports(objects: Objects): ExportStore {
   return {
     create: async (object) => objects.create("FhirExport", object),
+    list: () => objects.list("FhirExport"),
     get: async (name) => objects.get("FhirExport", name),
     cancel: async (name) => {
       objects.update("FhirExport", name, (object) => {

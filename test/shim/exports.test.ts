@@ -11,7 +11,15 @@ const spec = { sourceRef: { name: "s" }, targetRef: { name: "t" } };
 /** @param calls what the client's methods do; all others fail the test */
 function exportsOver(calls: Partial<Record<"create" | "get" | "patch", () => Promise<unknown>>>) {
   const cache = new Map<string, FhirExport>();
-  return { cache, exports: new KubeExports(calls as unknown as KubeClient, "n", (key) => cache.get(key)) };
+  return {
+    cache,
+    exports: new KubeExports(
+      calls as unknown as KubeClient,
+      "n",
+      (key) => cache.get(key),
+      () => cache.values(),
+    ),
+  };
 }
 const object = (more: Partial<FhirExport["spec"]> = {}): FhirExport => ({ metadata: { name }, spec: { ...spec, ...more } });
 

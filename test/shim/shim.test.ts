@@ -6,6 +6,8 @@ import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import { terminal, waiting } from "../../src/failure.ts";
 import { makeLogger } from "../../src/log.ts";
 import { buildShim, type ShimConfig } from "../../src/shim/app.ts";
+import type { Known } from "../../src/shim/catalog.ts";
+import { parseSettings } from "../../src/shim/settings.ts";
 import type { ExportStore } from "../../src/shim/store.ts";
 import type { Store } from "../../src/sink/store.ts";
 
@@ -23,9 +25,20 @@ const manifest = {
   transactionTime: "2026-03-01T11:59:59.999Z",
   request: "https://example.org/fhir/$export",
   requiresAccessToken: false,
-  output: [{ type: "Patient", path: "Patient-0001-1.ndjson", url: "file:///x/Patient-0001-1.ndjson", count: 1 }],
+  output: [
+    { type: "Patient", path: "Patient-0001-1.ndjson", url: "file:///x/Patient-0001-1.ndjson", count: 1, fileSize: 36, sha256: "00" },
+  ],
   deleted: [],
-  error: [{ type: "OperationOutcome", path: "errors/OperationOutcome-Patient-0001-1.ndjson", url: "file:///x/errors/…", count: 1 }],
+  error: [
+    {
+      type: "OperationOutcome",
+      path: "errors/OperationOutcome-Patient-0001-1.ndjson",
+      url: "file:///x/errors/…",
+      count: 1,
+      fileSize: 36,
+      sha256: "01",
+    },
+  ],
 };
 const files: Record<string, string> = {
   "manifest.json": JSON.stringify(manifest),
@@ -44,6 +57,9 @@ class MemoryStore implements ExportStore {
     this.objects.set(object.metadata.name, made);
     return made;
   }
+  list(): Iterable<FhirExport> {
+    return this.objects.values();
+  }
   async get(name: string): Promise<FhirExport | undefined> {
     if (this.fails) throw this.fails;
     return this.objects.get(name);
@@ -60,7 +76,7 @@ interface Shim {
   get(url: string, headers?: Record<string, string>): Promise<LightMyRequestResponse>;
 }
 
-function shim(config: Partial<ShimConfig> = {}): Shim {
+function shim(config: Partial<ShimConfig> = {}, settings = "", known: Known = {}): Shim {
   const store = new MemoryStore();
   const opened: Shim["opened"] = { count: 0 };
   const app = buildShim({
@@ -77,6 +93,9 @@ function shim(config: Partial<ShimConfig> = {}): Shim {
         close: async () => {},
       } as unknown as Store;
     },
+    settings: () => parseSettings(settings),
+    authority: () => undefined,
+    catalog: { get: async () => known },
     ready: () => true,
     now: () => new Date("2026-03-01T12:00:01Z"),
     random: (bytes) => new Uint8Array(bytes),
@@ -142,7 +161,7 @@ suite("kick-off", () => {
     "another type": { url: "/Observation/$export", status: 404 },
     "one patient": { url: "/Patient/1/$export", status: 404 },
     "a very long URL": { url: `/$export?_type=${"A".repeat(16_384)}`, status: 414 },
-    "POST is not there yet": { method: "POST", url: "/$export", status: 405 },
+    "POST without a body": { method: "POST", url: "/$export", status: 415 },
     "PUT on Group": { method: "PUT", url: "/Group/1/$export", status: 405 },
   };
   for (const [title, { method = "GET", url, headers: given = headers, status }] of Object.entries(refusals))

@@ -1,0 +1,31 @@
+/** How often one may come. Pure but for what it remembers: the time is given. */
+
+interface Bucket {
+  tokens: number;
+  /** milliseconds */
+  at: number;
+}
+
+/** so many polls at once are nobody's fault: a client that starts again asks for everything it knows */
+const burst = 10;
+/** keys remembered; beyond that the one that was idle longest is forgotten, which can only be kind to it */
+const most = 10_000;
+
+/** A token bucket per key: `perMinute` in the long run, `burst` at once. */
+export class Pace {
+  readonly #buckets = new Map<string, Bucket>();
+
+  /** Seconds to wait, at least 1, when `key` came too fast; 0 when it may go on.
+   *  @param perMinute 0: no limit
+   *  @param now milliseconds */
+  wait(key: string, perMinute: number, now: number): number {
+    if (perMinute <= 0) return 0;
+    const perMs = perMinute / 60_000;
+    const known = this.#buckets.get(key);
+    const tokens = known ? Math.min(burst, known.tokens + Math.max(0, now - known.at) * perMs) : burst;
+    this.#buckets.delete(key);
+    this.#buckets.set(key, { tokens: Math.max(0, tokens - 1), at: now });
+    if (this.#buckets.size > most) this.#buckets.delete(this.#buckets.keys().next().value!);
+    return tokens >= 1 ? 0 : Math.max(1, Math.ceil((1 - tokens) / perMs / 1000));
+  }
+}

@@ -1,0 +1,223 @@
+/** The parameters of a kick-off: what each may be, which field of the FhirExport it becomes, and how it is described. One table for parsing, for the
+ *  CapabilityStatement and for the OperationDefinitions. Pure. */
+import type { FhirExportSpec } from "../api/fhirexport.gen.ts";
+import { isContainerName } from "../api/names.ts";
+import {
+  isElementName,
+  isID,
+  isOutputFormat,
+  isTypeName,
+  outputFormats,
+  parseInstant,
+  splitList,
+  splitTypeFilters,
+} from "../api/parameters.ts";
+
+export type SpecParts = Pick<
+  FhirExportSpec,
+  "level" | "groupId" | "patients" | "types" | "typeFilters" | "elements" | "since" | "until" | "outputFormat" | "container"
+>;
+export type Level = NonNullable<SpecParts["level"]>;
+
+export interface ParameterRules {
+  compat: "ig" | "azure";
+  /** base URLs that a reference to a Patient may begin with */
+  validReferenceBases: readonly string[];
+}
+
+type Fault = (text: string) => void;
+
+export interface Parameter {
+  /** its FHIR type in an OperationDefinition, and in what of `value[x]` it may come by POST */
+  type: "string" | "instant" | "Reference";
+  posted: readonly string[];
+  max: "1" | "*";
+  documentation: string;
+  /** absent: all */
+  levels?: readonly Level[];
+  /** not by GET (Bulk Data IG 2 and 3) */
+  postOnly?: boolean;
+  /** absent: both */
+  compat?: "azure";
+  /** turns its values (repeats) into a field of the spec */
+  apply(spec: SpecParts, values: string[], fault: Fault, rules: ParameterRules): void;
+}
+
+const asString = ["valueString", "valueCode", "valueUri", "valueUrl", "valueCanonical", "valueId"];
+const asInstant = ["valueInstant", "valueDateTime", "valueDate", "valueString"];
+
+const till: Parameter["apply"] = (spec, values, fault, { compat }) => {
+  const value = instant(values, fault, compat);
+  if (value && spec.until) fault("and _until say the same; send one of them");
+  else if (value) spec.until = value;
+};
+
+export const parameters: Readonly<Record<string, Parameter>> = {
+  _outputFormat: {
+    type: "string",
+    posted: asString,
+    max: "1",
+    documentation: `Format of the files: ${outputFormats.join(", ")}, all of which mean newline-delimited JSON.`,
+    apply(spec, values, fault) {
+      // a plus that was not encoded arrives as a space
+      const value = single(values, fault)?.replace(" ", "+");
+      if (value === undefined) return;
+      if (isOutputFormat(value)) spec.outputFormat = value;
+      else fault(`must be one of ${outputFormats.join(", ")}`);
+    },
+  },
+  _since: {
+    type: "instant",
+    posted: asInstant,
+    max: "1",
+    documentation:
+      "Only resources whose meta.lastUpdated is this or later. Of a Group's new members, too, only what has changed since; deletions since then are in the manifest's deleted, where the FHIR server keeps a history.",
+    apply(spec, values, fault, { compat }) {
+      const value = instant(values, fault, compat);
+      if (value) spec.since = value;
+    },
+  },
+  _until: {
+    type: "instant",
+    posted: asInstant,
+    max: "1",
+    documentation: "Only resources whose meta.lastUpdated is before this.",
+    apply: till,
+  },
+  _till: { type: "instant", posted: asInstant, max: "1", documentation: "As _until.", compat: "azure", apply: till },
+  _type: {
+    type: "string",
+    posted: asString,
+    max: "*",
+    documentation:
+      "Types of resources, repeated or as a comma list. Without it all that the FHIR server can search, at Patient and Group level those of the Patient compartment.",
+    apply(spec, values, fault) {
+      const types = splitList(values.join());
+      if (types.length > 160) fault("may hold at most 160 types");
+      else if (types.length && types.every(isTypeName)) spec.types = types;
+      else fault("must be a comma list of resource types, for example Patient,Observation");
+    },
+  },
+  _typeFilter: {
+    type: "string",
+    posted: asString,
+    max: "*",
+    documentation:
+      "Searches of the form Type?query; of several for one type, resources that match any of them. Types without one are exported whole.",
+    apply(spec, values, fault) {
+      const filters = [...new Set(values.flatMap(splitTypeFilters))];
+      if (filters.length > 32) fault("may hold at most 32 searches");
+      else if (filters.length) spec.typeFilters = filters;
+      else fault("must be searches of the form Type?query, for example Observation?category=laboratory");
+    },
+  },
+  _elements: {
+    type: "string",
+    posted: asString,
+    max: "*",
+    documentation: "Top-level elements to keep, as element or Type.element; mandatory ones stay, and the resources are tagged SUBSETTED.",
+    apply(spec, values, fault) {
+      const elements = splitList(values.join());
+      if (elements.length > 64) fault("may hold at most 64 elements");
+      else if (elements.length && elements.every(isElementName)) spec.elements = elements;
+      else fault("must be a comma list of top-level elements, for example id,Patient.birthDate");
+    },
+  },
+  patient: {
+    type: "Reference",
+    posted: ["valueReference", "valueString", "valueUri", "valueId"],
+    max: "*",
+    documentation: "Only these patients, at most 100; at Group level they must be members. By POST only.",
+    levels: ["Patient", "Group"],
+    postOnly: true,
+    apply(spec, values, fault, { validReferenceBases }) {
+      const ids = [...new Set(values.map((value) => patientID(value, validReferenceBases)))];
+      if (ids.includes(undefined)) fault("must be references to Patients, for example Patient/p-1");
+      else if (ids.length > 100) fault("may name at most 100 patients; make a Group of them");
+      else spec.patients = ids as string[];
+    },
+  },
+  _container: {
+    type: "string",
+    posted: asString,
+    max: "1",
+    documentation: "Container of the storage account to write to, as far as the service's administrator allows it.",
+    apply(spec, values, fault) {
+      const name = single(values, fault);
+      if (name === undefined) return;
+      if (isContainerName(name)) spec.container = name;
+      else fault("must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit");
+    },
+  },
+  _maxCount: {
+    type: "string",
+    posted: [...asString, "valueInteger", "valuePositiveInt"],
+    max: "1",
+    documentation: "Taken and ignored: the service chooses the size of pages and files.",
+    compat: "azure",
+    apply(_spec, values, fault) {
+      const value = single(values, fault);
+      if (value !== undefined && !(/^\d{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 10_000))
+        fault("must be a whole number from 1 to 10000");
+    },
+  },
+  _isParallel: {
+    type: "string",
+    posted: [...asString, "valueBoolean"],
+    max: "1",
+    documentation: "Taken and ignored: exports are always parallel.",
+    compat: "azure",
+    apply(_spec, values, fault) {
+      const value = single(values, fault);
+      if (value !== undefined && !/^(true|false)$/i.test(value)) fault("must be true or false");
+    },
+  },
+};
+
+/** What the specifications name and this service does not do, and what to do instead. */
+export const unsupported: Readonly<Record<string, string>> = {
+  organizeOutputBy: "files hold one type each",
+  allowPartialManifests: "the manifest is there when the export is whole",
+  includeAssociatedData: "name the types that you want in _type, for example Provenance",
+  _anonymizationConfig: "de-identified export is not available",
+  _anonymizationConfigEtag: "de-identified export is not available",
+  _anonymizationConfigCollectionReference: "de-identified export is not available",
+  _format: "send the header Accept, and _outputFormat for the files",
+};
+
+/** The parameters of a level, in the order of the table. */
+export const parametersOf = (level: Level, compat: "ig" | "azure"): [string, Parameter][] =>
+  Object.entries(parameters).filter(([, one]) => (one.levels?.includes(level) ?? true) && (one.compat ?? compat) === compat);
+
+/** @returns undefined when it is no reference to a Patient here */
+function patientID(value: string, bases: readonly string[]): string | undefined {
+  const base = bases.find((one) => value.startsWith(`${one.replace(/\/+$/, "")}/`));
+  const relative = base === undefined ? value : value.slice(base.replace(/\/+$/, "").length + 1);
+  const id = relative.startsWith("Patient/") ? relative.slice("Patient/".length) : relative;
+  return isID(id) ? id : undefined;
+}
+
+function instant(values: string[], fault: Fault, compat: "ig" | "azure"): string | undefined {
+  const value = single(values, fault);
+  if (value === undefined) return undefined;
+  const parsed = parseInstant(compat === "azure" ? completed(value) : value);
+  if (!parsed)
+    fault(
+      /^\d{4}(-\d\d){0,2}$/.test(value)
+        ? "must be an instant: add time and time zone to the date, for example 2026-01-31T00:00:00Z"
+        : "must be an instant: date, time and time zone, for example 2026-01-31T00:00:00Z",
+    );
+  return parsed;
+}
+
+/** Azure takes dates of any precision, and those without a time zone as UTC. */
+function completed(value: string): string {
+  const [, year, month = "01", day = "01", time = "00:00", seconds = ":00", zone = "Z"] =
+    /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d:\d\d)(:\d\d(?:\.\d+)?)?(Z|[+ -]\d\d:\d\d)?)?)?)?$/.exec(value) ?? [];
+  return year === undefined ? value : `${year}-${month}-${day}T${time}${seconds}${zone}`;
+}
+
+function single(values: string[], fault: Fault): string | undefined {
+  if (values.length > 1) fault("may be given once only");
+  return values.length > 1 ? undefined : values[0];
+}

@@ -1,0 +1,101 @@
+import { Ajv, type ErrorObject } from "ajv";
+import { parse as parseYAML } from "yaml";
+import type { FhirExportSpec } from "../api/fhirexport.gen.ts";
+import { terminal } from "../failure.ts";
+import { type AuthConfig, parseAuthConfig } from "./auth/config.ts";
+
+/** What an administrator decides of the HTTP service; the file `--config` names holds these, all optional. */
+export interface ShimSettings {
+  /** ig: the Bulk Data IG, liberal where it leaves a choice; azure: what Azure API for FHIR took and refused */
+  compat: "ig" | "azure";
+  /** what a kick-off without the header means */
+  accept: "Required" | "Assumed";
+  prefer: "Required" | "Assumed";
+  files: {
+    /** Stream: through this service; Redirect: by a signed URL of the storage account, where one can be made */
+    delivery: "Stream" | "Redirect";
+    /** life of a signed URL */
+    redirectSeconds: number;
+  };
+  limits: {
+    /** exports of one client that are not finished; 0: no limit. Without auth all clients are one. */
+    exportsPerClient: number;
+    /** of one export's status, in the long run; 0: no limit */
+    pollsPerMinute: number;
+  };
+  /** what may be exported at all; absent: everything */
+  allow: { groups?: string[]; types?: string[] };
+  /** put into every FhirExport that is made here */
+  exports: Pick<
+    FhirExportSpec,
+    | "ttlSecondsAfterFinished"
+    | "deletionPolicy"
+    | "onCancel"
+    | "onResourceError"
+    | "output"
+    | "priority"
+    | "queueName"
+    | "activeDeadlineSeconds"
+  >;
+  /** absent: everybody is let in, as the client "anonymous" */
+  auth?: AuthConfig;
+}
+
+const object = (properties: Record<string, unknown>) => ({ type: "object", additionalProperties: false, properties });
+const oneOf = (...values: string[]) => ({ enum: values });
+const whole = (minimum: number, maximum: number) => ({ type: "integer", minimum, maximum });
+const names = (pattern: string) => ({ type: "array", uniqueItems: true, items: { type: "string", pattern } });
+
+const schema = object({
+  compat: oneOf("ig", "azure"),
+  accept: oneOf("Required", "Assumed"),
+  prefer: oneOf("Required", "Assumed"),
+  files: object({ delivery: oneOf("Stream", "Redirect"), redirectSeconds: whole(10, 3600) }),
+  limits: object({ exportsPerClient: whole(0, 10_000), pollsPerMinute: whole(0, 100_000) }),
+  allow: object({ groups: names("^[A-Za-z0-9.*-]{1,64}$"), types: names("^[A-Z][A-Za-z]{0,63}$") }),
+  // the API server checks their values
+  exports: object({
+    ttlSecondsAfterFinished: whole(0, 315_360_000),
+    deletionPolicy: oneOf("Retain", "Delete"),
+    onCancel: oneOf("Delete", "Keep"),
+    onResourceError: oneOf("Record", "Fail"),
+    output: object({ compression: oneOf("None", "Gzip"), maxFileSize: { type: ["string", "integer"] } }),
+    priority: { type: "integer" },
+    queueName: { type: "string", maxLength: 253 },
+    activeDeadlineSeconds: whole(1, 315_360_000),
+  }),
+  auth: { type: "object" },
+});
+
+const validate = new Ajv({ allErrors: true, allowUnionTypes: true }).compile(schema);
+
+/** Reads the settings, with the defaults for what is absent.
+ *  @param text YAML; empty: all defaults
+ *  @throws terminal UnsupportedParameter, naming the fields that are wrong */
+export function parseSettings(text: string): ShimSettings {
+  let given: unknown;
+  try {
+    given = parseYAML(text) ?? {};
+  } catch {
+    throw terminal("UnsupportedParameter", "the configuration is not YAML");
+  }
+  if (!validate(given)) throw terminal("UnsupportedParameter", `the configuration is not valid: ${validate.errors!.map(show).join("; ")}`);
+  const { files, limits, allow, exports, auth, ...rest } = given as Partial<ShimSettings>;
+  return {
+    compat: "ig",
+    accept: "Required",
+    prefer: "Required",
+    ...rest,
+    files: { delivery: "Stream", redirectSeconds: 300, ...files },
+    limits: { exportsPerClient: 10, pollsPerMinute: 120, ...limits },
+    allow: { ...allow },
+    exports: { ...exports },
+    ...(auth !== undefined && { auth: parseAuthConfig(auth) }),
+  };
+}
+
+function show({ instancePath, message, params }: ErrorObject): string {
+  const extra =
+    "additionalProperty" in params ? ` (${params.additionalProperty})` : "allowedValues" in params ? `: ${params.allowedValues}` : "";
+  return `${instancePath.slice(1).replaceAll("/", ".") || "it"} ${message}${extra}`;
+}

@@ -1,0 +1,20 @@
+import type { DatabaseSync } from "node:sqlite";
+import type { Replay } from "../shim/auth/replay.ts";
+
+/** The assertions that a standalone has taken, kept over a restart. */
+export class LocalReplay implements Replay {
+  readonly #database: DatabaseSync;
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+    database.exec(
+      "CREATE TABLE IF NOT EXISTS assertions (issuer TEXT, jti TEXT, expires INTEGER NOT NULL, PRIMARY KEY (issuer, jti)) WITHOUT ROWID",
+    );
+  }
+
+  async first(issuer: string, jti: string, expires: Date): Promise<boolean> {
+    this.#database.prepare("DELETE FROM assertions WHERE expires < ?").run(Date.now());
+    const { changes } = this.#database.prepare("INSERT OR IGNORE INTO assertions VALUES (?, ?, ?)").run(issuer, jti, expires.getTime());
+    return changes === 1;
+  }
+}
