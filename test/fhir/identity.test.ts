@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -78,6 +80,37 @@ const store = (accountURL = azurite.accountURL) =>
     },
     folder,
   );
+
+describe("downloads by a signed URL", () => {
+  // the emulator gives out no user delegation keys
+  test("a user delegation key signs it, asked for once: this blob, to read, by https", async () => {
+    const asked: { url: string; authorization: string | undefined; body: string }[] = [];
+    const [cert, key] = await Promise.all(["cert", "key"].map((name) => readFile(join(folder, name))));
+    const account = createServer({ cert: cert!, key: key! }, async (request, response) => {
+      let body = "";
+      for await (const chunk of request) body += chunk;
+      asked.push({ url: request.url!, authorization: request.headers.authorization, body });
+      const [start, expiry] = ["Start", "Expiry"].map((name) => new RegExp(`<${name}>([^<]+)<`).exec(body)![1]);
+      response.setHeader("content-type", "application/xml");
+      response.end(
+        `<?xml version="1.0"?><UserDelegationKey><SignedOid>o</SignedOid><SignedTid>t</SignedTid><SignedStart>${start}</SignedStart><SignedExpiry>${expiry}</SignedExpiry><SignedService>b</SignedService><SignedVersion>2025-01-05</SignedVersion><Value>${Buffer.alloc(32, 1).toString("base64")}</Value></UserDelegationKey>`,
+      );
+    });
+    await new Promise<void>((resolve) => account.listen(0, "127.0.0.1", resolve));
+    const there = await store(`https://127.0.0.1:${(account.address() as AddressInfo).port}/devstoreaccount1`);
+    const [first, second] = [await there.signedURL!("Patient-0001-1.ndjson.gz", 60), await there.signedURL!("other", 60)];
+    await new Promise((resolve) => account.close(resolve));
+    assert.equal(asked.length, 1);
+    assert.match(asked[0]!.url, /comp=userdelegationkey/);
+    assert.equal(asked[0]!.authorization, `Bearer ${entra.issued.at(-1)}`);
+    const { pathname, searchParams } = new URL(first!);
+    assert.equal(pathname, "/devstoreaccount1/exports/out/Patient-0001-1.ndjson.gz");
+    const { sp, sr, spr, skoid, rsct, rsce, st, se, ske } = Object.fromEntries(searchParams);
+    assert.deepEqual([sp, sr, spr, skoid, rsct, rsce], ["r", "b", "https", "o", "application/fhir+ndjson", "gzip"]);
+    assert(Date.parse(se!) - Date.parse(st!) === 360_000 && Date.parse(ske!) > Date.parse(se!) + 3_500_000);
+    assert.notEqual(searchParams.get("sig"), new URL(second!).searchParams.get("sig"));
+  });
+});
 
 describe("workload identity of the source", () => {
   test("one token for many requests, for the ServiceAccount's token and the scope", async () => {
