@@ -13,8 +13,10 @@ import { countShard } from "./searches.ts";
 import { endOf, isWithin, type Select, selector } from "./select.ts";
 import type { Work } from "./task.ts";
 
-/** Under constant writes each look finds something newer; what is still open after so many is told instead. */
+/** What is still open after so many looks at a source that stands still is told instead: it counts what it does not show. */
 const rounds = 8;
+/** While it is written to, a look is good when no row leaves between the count and its showing, which is luck: it is worth more of them. */
+const busyRounds = 40;
 const settle = "Raise settleSeconds of the FhirSource above the time that its index lags.";
 /** each may be 50 versions of a resource in memory */
 const versionsAtATime = 64;
@@ -83,6 +85,8 @@ async function closeWindows(
   cohort: Cohort | undefined,
 ): Promise<{ open: Window[]; tail: Tail }> {
   const foreign = new Set<string>();
+  let touched = 0;
+  let quiet = 0;
   for (let round = 1; ; round++) {
     const counts = await eachParallel(windows, async ({ shard, proven }) =>
       proven ? 0 : ((await countShard(work.source, plan, shard, cohort)) ?? 0),
@@ -99,7 +103,9 @@ async function closeWindows(
       return more > 0 || (more + tail.touched.size > 0 && counts[index]! > 0 && more + (await countGone(work, window, tail.touched)) > 0);
     });
     const open = windows.filter((_, index) => isOpen[index]);
-    if (open.length === 0 || round === rounds) {
+    if (tail.touched.size === touched) quiet++;
+    touched = tail.touched.size;
+    if (open.length === 0 || quiet >= rounds || round >= busyRounds) {
       await writeForeign(work, plan, windows, foreign, writer, cohort);
       return { open, tail };
     }
