@@ -43,6 +43,9 @@ contract("two replicas over Kubernetes", { ...needsPlane, timeout: 600_000 }, as
     base: first!,
     others,
     source,
+    folder: root,
+    write: (text) => writeFile(file, text),
+    output: () => shims.map(({ output }) => output).join(""),
     configure: async (text) => {
       const content = `# ${++number}\n${text}\n`;
       await writeFile(file, content);

@@ -21,6 +21,9 @@ contract("a standalone", {}, async () => {
     base: standalone.baseURL,
     others: [],
     source,
+    folder: root,
+    write: (text) => writeFile(file, text),
+    output: () => standalone.output,
     configure: async (text) => {
       const content = `# ${++number}\n${text}\n`;
       await writeFile(file, content);

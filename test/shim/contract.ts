@@ -7,6 +7,7 @@ import { expected, type Wanted } from "../sources/expected.ts";
 import type { Source } from "../sources/server.ts";
 import { until } from "../tools/until.ts";
 import { BulkClient, type KickOff, type Refused } from "./bulk-client.ts";
+import { smart } from "./smart.ts";
 
 export interface Backend {
   /** the FHIR base as clients see it */
@@ -14,8 +15,14 @@ export interface Backend {
   /** bases of other replicas, which give the same answers */
   others: string[];
   source: Source;
-  /** replaces the service's configuration file and waits until every replica has read it */
+  /** where the service finds files that its configuration names */
+  folder: string;
+  /** replaces the service's configuration file */
+  write(text: string): Promise<void>;
+  /** and waits until every replica has read it */
   configure(text: string): Promise<void>;
+  /** logs of all replicas */
+  output(): string;
   close(): Promise<void>;
 }
 
@@ -340,5 +347,7 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
         }
       }
     });
+
+    smart(() => backend, options.skip);
   });
 }
