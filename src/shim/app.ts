@@ -8,7 +8,7 @@ import type { Authority } from "./auth/authority.ts";
 import type { Catalog } from "./catalog.ts";
 import { Manifests } from "./files.ts";
 import { fhirJSON, operationOutcome, refusal, unavailable } from "./outcome.ts";
-import { routes, send } from "./routes.ts";
+import { addRoute, methodRefused, routes, send } from "./routes.ts";
 import type { ShimSettings } from "./settings.ts";
 import type { ExportStore } from "./store.ts";
 
@@ -67,6 +67,9 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
   app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
+    // whatever else is wrong with a request whose method is not there
+    const { allow } = request.routeOptions.config as { allow?: string };
+    if (allow !== undefined) return send(reply, methodRefused(request.method, allow));
     if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500) {
       const text = error.statusCode === 413 ? "the request's body is larger than 1 MB" : "the request is malformed";
       return send(reply, refusal(error.statusCode, { code: error.statusCode === 413 ? "too-long" : "invalid", text }));
@@ -88,8 +91,8 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     ),
   );
 
-  app.get("/healthz", async () => "ok");
-  app.get("/readyz", async (_request, reply) => (deps.ready() ? "ok" : reply.code(503).send("not ready")));
+  addRoute(app, "/healthz", { GET: async () => "ok" });
+  addRoute(app, "/readyz", { GET: async (_request, reply) => (deps.ready() ? "ok" : reply.code(503).send("not ready")) });
   const manifests = new Manifests(deps.openStore);
   app.register(async (scope) => routes(scope, deps, manifests));
   // with a proxy that keeps the path, and with one that strips it

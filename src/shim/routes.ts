@@ -15,7 +15,25 @@ import type { KickOff } from "./parse.ts";
 import { isShown, itemOf, renderManifest, renderStatus, separately, unknownExport } from "./render.ts";
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
-const allMethods: HTTPMethods[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+type Handlers = Partial<Record<"GET" | "POST" | "DELETE", Handler>>;
+
+/** A URL and what it answers. Other methods are refused by name: HEAD above all must not start anything, and nothing falls through to another route. */
+export function addRoute(app: FastifyInstance, url: string, handlers: Handlers): void {
+  for (const [method, handler] of Object.entries(handlers) as [HTTPMethods, Handler][]) app.route({ method, url, handler });
+  const allow = Object.keys(handlers).join(", ");
+  app.route({
+    method: (app.supportedMethods as HTTPMethods[]).filter((method) => !(method in handlers)),
+    url,
+    config: { allow },
+    handler: async (request, reply) => send(reply, methodRefused(request.method, allow)),
+  });
+}
+
+export function methodRefused(method: string, allow: string): Answer {
+  const answer = refusal(405, { code: "not-supported", text: `${method} is not supported here; use ${allow}` });
+  return { ...answer, headers: { ...answer.headers, allow } };
+}
 
 /** The routes of the shim, relative to the FHIR base. */
 export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifests): void {
@@ -25,19 +43,7 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
   const polls = new Pace();
   const self = (name: string) => `${base}/_operations/export/${name}`;
 
-  /** Other methods are refused by name: HEAD above all must not start anything, and nothing falls through to another route. */
-  const route = (url: string, handlers: Partial<Record<"GET" | "POST" | "DELETE", Handler>>) => {
-    for (const [method, handler] of Object.entries(handlers) as [HTTPMethods, Handler][]) app.route({ method, url, handler });
-    const allow = Object.keys(handlers).join(", ");
-    app.route({
-      method: allMethods.filter((method) => !(method in handlers)),
-      url,
-      handler: async (request, reply) => {
-        const answer = refusal(405, { code: "not-supported", text: `${request.method} is not supported here; use ${allow}` });
-        return send(reply, { ...answer, headers: { ...answer.headers, allow } });
-      },
-    });
-  };
+  const route = (url: string, handlers: Handlers) => addRoute(app, url, handlers);
 
   /** Answers whoever may ask, and tells of who may not. */
   const authorised =
