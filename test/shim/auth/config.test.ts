@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 import { parseSettings } from "../../../src/shim/settings.ts";
 
@@ -68,6 +69,12 @@ suite("auth of the configuration", () => {
 });
 
 suite("the configuration", () => {
+  test("examples/shim.yaml is one, and has every setting", () => {
+    const settings = parseSettings(readFileSync("examples/shim.yaml", "utf8"));
+    assert.deepEqual(Object.keys(settings).sort(), ["accept", "allow", "auth", "compat", "exports", "files", "limits", "prefer"]);
+    assert.equal(settings.auth!.clients!.length, 2);
+  });
+
   test("everything has a default", () => {
     const { auth, ...settings } = parseSettings("");
     assert.equal(auth, undefined);
