@@ -11,6 +11,7 @@ import { type Logger, makeLogger } from "../log.ts";
 import { defaultSettings } from "../operator/settings.ts";
 import { buildShim } from "../shim/app.ts";
 import { Catalog } from "../shim/catalog.ts";
+import { drain } from "../shim/drain.ts";
 import { openService } from "../shim/service.ts";
 import { locate } from "../shim/target.ts";
 import { openStore } from "../sink/open.ts";
@@ -75,9 +76,7 @@ export async function runShim(args: string[], signal: AbortSignal): Promise<void
     if (!signal.aborted) await once(signal, "abort");
     log.info("stopping");
     await new Promise((resolve) => setTimeout(resolve, drainMs));
-    const cut = setTimeout(() => shim.app.server.closeAllConnections(), graceMs);
-    await shim.app.close();
-    clearTimeout(cut);
+    await drain(shim.app, graceMs);
   } finally {
     await shim.close();
     await client.close();

@@ -7,6 +7,7 @@ import { publicTypes } from "../fhir/stated.ts";
 import { type Logger, makeLogger } from "../log.ts";
 import { buildShim } from "../shim/app.ts";
 import { Catalog } from "../shim/catalog.ts";
+import { drain } from "../shim/drain.ts";
 import { openService, type Service } from "../shim/service.ts";
 import { locate } from "../shim/target.ts";
 import { openStore } from "../sink/open.ts";
@@ -17,7 +18,7 @@ import { LocalReplay } from "./replay.ts";
 import { localExports } from "./store.ts";
 
 /** how long downloads may go on after a SIGTERM */
-const graceMs = 10_000;
+const graceMs = 30_000;
 
 /** Shim, controller and workers on one machine, until `signal`. */
 export async function runStandalone(args: string[], signal: AbortSignal): Promise<void> {
@@ -46,9 +47,7 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
     log.info({ publicURL, data: given.data }, "ready");
     if (!signal.aborted) await once(signal, "abort");
     log.info("stopping");
-    const cut = setTimeout(() => app.server.closeAllConnections(), graceMs);
-    await app.close();
-    clearTimeout(cut);
+    await drain(app, graceMs);
     service.close();
   } finally {
     await place.close();

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import type { FhirExport, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
-import type { OperationOutcome } from "../../src/shim/outcome.ts";
-import { renderManifest, renderStatus } from "../../src/shim/render.ts";
+import type { Answer, OperationOutcome } from "../../src/shim/outcome.ts";
+import { renderManifest, renderStatus, separately } from "../../src/shim/render.ts";
 import type { Manifest } from "../../src/sink/manifest.ts";
 
 const now = new Date("2026-03-01T12:00:10Z");
@@ -101,6 +101,7 @@ suite("what is not there is 404", () => {
     "cancelled, still stopping": object({ Ready: ["False", "Cancelling"] }, {}, { cancel: true }),
     "complete and then deleted": object(complete, {}, { cancel: true }),
     "cancelled by other means": object({ Ready: ["False", "Cancelled"], Cancelled: ["True", "Cancelled"], Stalled: ["True", "Cancelled"] }),
+    "expired, its files still there for downloads that run": object(complete, { expirationTime: "2026-03-01T12:00:10Z" }),
     "being deleted": { ...object(complete), metadata: { name: "export-a", deletionTimestamp: "2026-03-01T12:00:00Z" } },
   };
   for (const [name, object] of Object.entries(cases))
@@ -140,9 +141,31 @@ suite("the manifest", () => {
     });
   });
 
+  test("Azure's has bare storage URLs", () => {
+    assert.deepEqual(renderManifest(stored, undefined, object({})).body, { ...stored, requiresAccessToken: false });
+  });
+
+  test("R160: says that files need a token, where they do", () =>
+    assert.equal((renderManifest(stored, "https://e", object({}), true).body as Manifest).requiresAccessToken, true));
+
   test("says when it expires", () =>
     assert.equal(
       renderManifest(stored, "https://e", object({}, { expirationTime: "2026-03-08T12:00:00Z" })).headers.expires,
       "Sun, 08 Mar 2026 12:00:00 GMT",
     ));
+});
+
+suite("separate-export-status", () => {
+  const cases: [Answer, number, string | undefined][] = [
+    [{ status: 202, headers: {} }, 200, "202 Accepted"],
+    [{ status: 200, headers: {}, body: {} }, 200, "200 OK"],
+    [{ status: 500, headers: {}, body: {} }, 200, "500 Internal Server Error"],
+    [{ status: 422, headers: {}, body: {} }, 200, "422 Unprocessable Entity"],
+    [{ status: 404, headers: {}, body: {} }, 404, undefined],
+  ];
+  for (const [answer, status, told] of cases)
+    test(`${answer.status}`, () => {
+      const shown = separately(answer);
+      assert.deepEqual([shown.status, shown.headers["x-export-status"], shown.body], [status, told, answer.body]);
+    });
 });

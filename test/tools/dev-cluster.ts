@@ -73,7 +73,7 @@ async function start(): Promise<void> {
   const port = await freePort();
   const shim = `http://127.0.0.1:${port}`;
   run("shim", folder, [
-    ...["--kubeconfig", plane.kubeconfig, "--namespace", namespace, "--source", "hospital", "--target", "azurite"],
+    ...["--kubeconfig", plane.users.shim, "--namespace", namespace, "--source", "hospital", "--target", "azurite"],
     ...["--public-url", shim, "--host", "127.0.0.1", "--port", String(port), "--credentials", folder],
   ]);
   for (const file of examples) await apply(client, file, source.baseURL, azurite.accountURL);
