@@ -49,18 +49,17 @@ export async function handleKickOff(
     },
   );
   if ("issues" in parsed) return refusal(parsed.status, ...parsed.issues);
-  const { spec, warnings, separateStatus } = parsed;
-
-  const permitted = permit(access, settings.allow, spec, known.types);
+  const { warnings, separateStatus } = parsed;
+  const permitted = permit(access, settings.allow, parsed.spec, known.types);
   if ("code" in permitted) return refusal(403, permitted);
-  const issues = checkKnown(known, permitted.spec);
+  const { spec, issues } = checkKnown(known, permitted.spec, parsed.lenient ? warnings : undefined);
   const idempotency = idempotencyKey(headers["idempotency-key"]);
   if ("issue" in idempotency) issues.push(idempotency.issue);
   if (issues.length > 0) return refusal(400, ...issues);
 
   const key = "key" in idempotency ? idempotency.key : undefined;
   const name = exportName(access.client, key, deps.random);
-  const digest = key === undefined ? undefined : digestOf(permitted.spec);
+  const digest = key === undefined ? undefined : digestOf(spec);
   const preferred = separateStatus ? { "preference-applied": "respond-async, separate-export-status" } : {};
   const accepted: Answer = { status: 202, headers: { "content-location": self(name), ...preferred } };
   const before = digest === undefined ? undefined : await exports.get(name);
@@ -75,7 +74,7 @@ export async function handleKickOff(
     return { ...answer, headers: { ...answer.headers, "retry-after": "60" } };
   }
   const made = await exports.create(
-    toObject(name, permitted.spec, {
+    toObject(name, spec, {
       source: config.source,
       target: config.target,
       exports: settings.exports,
@@ -155,23 +154,27 @@ export function repeated(before: FhirExport | undefined, client: string, digest:
   return accepted;
 }
 
-/** What the source and the target allow, as far as that is known. */
-export function checkKnown({ source, target, types }: Known, spec: SpecParts): Issue[] {
+/** What the source and the target allow, as far as that is known.
+ *  @param warnings of a lenient client: types that cannot be exported are dropped, as long as one is left */
+export function checkKnown({ source, target, types }: Known, spec: SpecParts, warnings?: string[]): { spec: SpecParts; issues: Issue[] } {
   const issues: Issue[] = [];
-  const unknown = types ? (spec.types ?? []).filter((type) => !types.has(type)) : [];
-  if (unknown.length > 0)
-    issues.push({ code: "not-supported", text: `_type: the FHIR server cannot search ${unknown.slice(0, 10).join(", ")}` });
-  if (spec.level !== "System") {
-    const outside = (spec.types ?? []).filter((type) => !compartmentTypes.has(type));
-    if (outside.length > 0)
-      issues.push({
-        code: "not-supported",
-        text: `_type: ${outside.slice(0, 10).join(", ")} is not in the Patient compartment; export it at system level`,
-      });
-  }
+  if (!source) return { spec, issues };
+  const faults = new Map<string, string>();
+  for (const type of spec.types ?? [])
+    if (types && !types.has(type)) faults.set(type, `the FHIR server cannot search ${type}`);
+    else if (spec.level !== "System" && !compartmentTypes.has(type))
+      faults.set(type, `${type} is not in the Patient compartment; export it at system level`);
+  const left = (spec.types ?? []).filter((type) => !faults.has(type));
+  const texts = [...faults.values()].map((fault) => `_type: ${fault}`);
+  const isDropped = warnings !== undefined && left.length > 0;
+  if (isDropped) warnings.push(...texts.slice(0, 16).map((text) => `${text}; it was ignored`));
+  else issues.push(...texts.slice(0, 16).map((text): Issue => ({ code: "not-supported", text })));
   const container = spec.container !== undefined && target ? checkContainer(spec.container, target.spec) : undefined;
   if (container) issues.push({ code: "invalid", text: `_container: ${container}` });
-  return source ? issues : [];
+  if (!isDropped || faults.size === 0) return { spec, issues };
+  const { typeFilters, ...rest } = spec;
+  const kept = typeFilters?.filter((filter) => left.includes(filter.slice(0, filter.indexOf("?"))));
+  return { spec: { ...rest, types: left, ...(kept?.length && { typeFilters: kept }) }, issues };
 }
 
 /** The types to export where not all are allowed: those that the FHIR server has, and that the level may hold. */

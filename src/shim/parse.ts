@@ -23,7 +23,7 @@ export interface KickOff {
 export type ParseRules = HeaderRules & ParameterRules;
 
 export type Parsed =
-  | { spec: SpecParts; warnings: string[]; separateStatus: boolean }
+  | { spec: SpecParts; warnings: string[]; separateStatus: boolean; lenient: boolean }
   | {
       /** of the answer: 400, or 415 */
       status: number;
@@ -68,7 +68,7 @@ export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): Pa
   if (rules.compat === "azure" && spec.typeFilters && !spec.types) fault("required", "_typeFilter needs _type");
   checkFilters(spec, lenient, warnings, fault);
   if (warnings.length > maxWarnings) fault("invalid", `more than ${maxWarnings} things of the request are not supported`);
-  return issues.length ? { status: 400, issues } : { spec, warnings, separateStatus };
+  return issues.length ? { status: 400, issues } : { spec, warnings, separateStatus, lenient };
 }
 
 /** A filter of a type that is not exported has no effect (Bulk Data IG 3, processing model): lenient says so, strict takes it for a mistake. */

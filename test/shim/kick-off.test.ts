@@ -14,7 +14,7 @@ const types = new Set(["Patient", "Observation", "Organization"]);
 
 suite("what the source and the target allow", () => {
   const texts = (known: Parameters<typeof checkKnown>[0], spec: Parameters<typeof checkKnown>[1]) =>
-    checkKnown(known, spec).map(({ text }) => text);
+    checkKnown(known, spec).issues.map(({ text }) => text);
   test("nothing is wrong", () =>
     assert.deepEqual(texts({ source, target, types }, { level: "Patient", types: ["Patient"], container: "export-a" }), []));
   test("R63: types that the server cannot search", () =>
@@ -33,6 +33,18 @@ suite("what the source and the target allow", () => {
     ));
   test("what is not known is not checked", () =>
     assert.deepEqual(texts({}, { level: "System", types: ["Foo"], container: "private" }), []));
+  test("R69: lenient drops types that cannot be had, and says so; but not the last one", () => {
+    const warnings: string[] = [];
+    const { spec, issues } = checkKnown(
+      { source, types },
+      { level: "Patient", types: ["Foo", "Patient", "Organization"], typeFilters: ["Foo?a=b", "Patient?active=true"] },
+      warnings,
+    );
+    assert.deepEqual([spec, issues], [{ level: "Patient", types: ["Patient"], typeFilters: ["Patient?active=true"] }, []]);
+    assert.equal(warnings.length, 2);
+    assert.match(warnings[0]!, /cannot search Foo; it was ignored/);
+    assert.equal(checkKnown({ source, types }, { level: "System", types: ["Foo"] }, []).issues.length, 1);
+  });
   test("allowed types are narrowed to what is there", () => {
     assert.deepEqual(narrowed(["Patient", "Foo", "Organization"], "System", types), ["Patient", "Organization"]);
     assert.deepEqual(narrowed(["Patient", "Foo", "Organization"], "Patient", types), ["Patient"]);
