@@ -1,10 +1,10 @@
 /** The set-up of a benchmark: source and sink on one core, what is measured on the other. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { bundle } from "../build/bundle.ts";
 import { nodeFlags, type Plan, type Task, workerNodeOptions } from "../src/contracts.ts";
 import { shardSearches } from "../src/worker/searches.ts";
 import { makeAuthority } from "../test/fhir/certificates.ts";
@@ -15,7 +15,6 @@ import type { SourceOptions } from "./source.ts";
 import type { Usage } from "./usage.ts";
 
 const here = import.meta.dirname;
-const root = join(here, "..");
 const cores = availableParallelism() > 1 && existsSync("/usr/bin/taskset");
 /** The two cores, if this machine can keep processes on one. */
 export const pinned: boolean = cores;
@@ -44,26 +43,10 @@ export interface LabOptions {
 
 const folder = mkdtempSync(join(tmpdir(), "fhir-export-bench-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-let bundle: Promise<string> | undefined;
+let image: Promise<string> | undefined;
 
-/** The worker as an image holds it: one file of plain JavaScript, beside the scanner. */
-async function bundled(): Promise<string> {
-  const outdir = join(folder, "bundle");
-  await build({
-    entryPoints: [join(root, "src/main.ts")],
-    outdir,
-    bundle: true,
-    splitting: true,
-    platform: "node",
-    format: "esm",
-    target: "node24",
-    outExtension: { ".js": ".mjs" },
-    logLevel: "error",
-    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
-  });
-  copyFileSync(join(root, "src/scan/scan.wasm"), join(outdir, "scan.wasm"));
-  return join(outdir, "main.mjs");
-}
+/** The worker as an image holds it: plain JavaScript, beside the scanner. */
+const bundled = async (): Promise<string> => (await bundle(join(folder, "image"))).main;
 
 /** A source, a sink and a plan, for as many runs as wanted. */
 export class Lab implements AsyncDisposable {
@@ -170,7 +153,7 @@ export class Lab implements AsyncDisposable {
     };
   }
   #worker(): Promise<string> {
-    return (bundle ??= bundled());
+    return (image ??= bundled());
   }
 
   /** Our worker's export command. */

@@ -41,7 +41,9 @@ export interface Place {
   close(): Promise<void>;
 }
 
-const worker = [process.execPath, ...nodeFlags, fileURLToPath(new URL("../main.ts", import.meta.url)), "worker"];
+// where it is bundled (build/bundle.ts), all chunks lie beside the program
+const program = new URL(import.meta.url.endsWith(".ts") ? "../main.ts" : "main.mjs", import.meta.url);
+const worker = [process.execPath, ...nodeFlags, fileURLToPath(program), "worker"];
 
 /** One machine as a place for exports: the controller over SQLite objects and child processes, without HTTP (DESIGN section 10). */
 export async function openPlace({ data, volumeRoot, settings, runs: how, log }: PlaceOptions): Promise<Place> {
