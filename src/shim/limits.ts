@@ -7,11 +7,11 @@ interface Bucket {
 }
 
 /** so many polls at once are nobody's fault: a client that starts again asks for everything it knows */
-const burst = 10;
+const burstOf = (perMinute: number) => Math.min(30, Math.max(10, Math.floor(perMinute / 40)));
 /** keys remembered; beyond that the one that was idle longest is forgotten, which can only be kind to it */
 const most = 10_000;
 
-/** A token bucket per key: `perMinute` in the long run, `burst` at once. */
+/** A token bucket per key: `perMinute` in the long run, 10 to 30 at once. */
 export class Pace {
   readonly #buckets = new Map<string, Bucket>();
 
@@ -21,6 +21,7 @@ export class Pace {
   wait(key: string, perMinute: number, now: number): number {
     if (perMinute <= 0) return 0;
     const perMs = perMinute / 60_000;
+    const burst = burstOf(perMinute);
     const known = this.#buckets.get(key);
     const tokens = known ? Math.min(burst, known.tokens + Math.max(0, now - known.at) * perMs) : burst;
     this.#buckets.delete(key);

@@ -87,7 +87,7 @@ export function parseSettings(text: string): ShimSettings {
     prefer: "Required",
     ...rest,
     files: { delivery: "Stream", redirectSeconds: 300, ...files },
-    limits: { exportsPerClient: 10, pollsPerMinute: 120, ...limits },
+    limits: { exportsPerClient: 10, pollsPerMinute: 1200, ...limits },
     allow: { ...allow },
     exports: { ...exports },
     ...(auth !== undefined && { auth: parseAuthConfig(auth) }),

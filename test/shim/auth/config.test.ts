@@ -83,7 +83,7 @@ suite("the configuration", () => {
       accept: "Required",
       prefer: "Required",
       files: { delivery: "Stream", redirectSeconds: 300 },
-      limits: { exportsPerClient: 10, pollsPerMinute: 120 },
+      limits: { exportsPerClient: 10, pollsPerMinute: 1200 },
       allow: {},
       exports: {},
     });
