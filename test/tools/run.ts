@@ -1,18 +1,20 @@
-/** Runs the tests: `node test/tools/run.ts [--hapi] [FILE|FOLDER ...]`. Without arguments all of tiers T0 to T2; VERBOSE=1 shows their output. */
+/** Runs the tests: `node test/tools/run.ts [--hapi|--image] [FILE|FOLDER ...]`. Without arguments all of tiers T0 to T2; VERBOSE=1 shows their output. */
 import { spawn } from "node:child_process";
 import { globSync, readFileSync, statSync } from "node:fs";
 
 const args = process.argv.slice(2);
-const hapi = args.includes("--hapi");
+/** those that need more than npm and Go give, or long */
+const apart = ["hapi", "image"];
+const tier = apart.find((name) => args.includes(`--${name}`));
 const named = args.filter((arg) => !arg.startsWith("--"));
-const isHapi = (file: string) => file.startsWith("test/hapi/");
+const tierOf = (file: string) => apart.find((name) => file.startsWith(`test/${name}/`));
 
 const files = (
   named.length
     ? named.flatMap((path) => (statSync(path).isDirectory() ? globSync(`${path.replace(/\/$/, "")}/**/*.test.ts`) : [path]))
     : globSync("test/**/*.test.ts")
 )
-  .filter((file) => named.length || isHapi(file) === hapi)
+  .filter((file) => named.length || tierOf(file) === tier)
   .sort();
 
 // only those that import it use the shared control plane, whose start takes seconds (setup.ts)
@@ -25,13 +27,13 @@ const child = spawn(
     "--test-reporter=./test/tools/reporter.ts",
     "--test-global-setup=./test/tools/setup.ts",
     // two cores: more files at once only make time-outs likelier
-    `--test-concurrency=${hapi ? 1 : 2}`,
+    `--test-concurrency=${tier ? 1 : 2}`,
     "--test-timeout=300000",
     ...files,
   ],
   {
     stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, ...(hapi ? { FHIR_EXPORT_TEST_TIER: "T0" } : {}), ...(needsPlane ? { FHIR_EXPORT_TEST_PLANE: "1" } : {}) },
+    env: { ...process.env, ...(tier ? { FHIR_EXPORT_TEST_TIER: "T0" } : {}), ...(needsPlane ? { FHIR_EXPORT_TEST_PLANE: "1" } : {}) },
   },
 );
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
