@@ -69,8 +69,8 @@ suite("auth of the configuration", () => {
 });
 
 suite("the configuration", () => {
-  test("examples/shim.yaml is one, and has every setting", () => {
-    const settings = parseSettings(readFileSync("examples/shim.yaml", "utf8"));
+  test("docs/shim.yaml is one, and has every setting", () => {
+    const settings = parseSettings(readFileSync("docs/shim.yaml", "utf8"));
     assert.deepEqual(Object.keys(settings).sort(), ["accept", "allow", "auth", "compat", "exports", "files", "limits", "prefer"]);
     assert.equal(settings.auth!.clients!.length, 2);
   });
