@@ -1,9 +1,19 @@
 import { outputFormats } from "../api/parameters.ts";
 import { parametersOf } from "./parameters.ts";
 
+const levels: Record<string, string> = { Group: "group-export", Patient: "patient-export" };
+
 /** What `/metadata` answers: only what this service does by itself; reads and searches are the FHIR server's, not ours. Pure.
- *  @param withTokens SMART Backend Services is on */
-export function capabilityStatement(base: string, version: string, since: Date, compat: "ig" | "azure", withTokens: boolean): unknown {
+ *  @param withTokens SMART Backend Services is on
+ *  @param types that can be exported: clients look here for what they may ask for (IG: they SHOULD be in rest.resource) */
+export function capabilityStatement(
+  base: string,
+  version: string,
+  since: Date,
+  compat: "ig" | "azure",
+  withTokens: boolean,
+  types: Iterable<string>,
+): unknown {
   // the IG's canonical (Inferno and others look for it); what is really supported is in ours, which says what it is based on
   const operation = (id: string) => [
     {
@@ -42,10 +52,9 @@ export function capabilityStatement(base: string, version: string, since: Date, 
             description: `Access tokens: see ${base}/.well-known/smart-configuration.`,
           },
         }),
-        resource: [
-          { type: "Group", operation: operation("group-export") },
-          { type: "Patient", operation: operation("patient-export") },
-        ],
+        resource: [...new Set(["Group", "Patient", ...types])]
+          .sort()
+          .map((type) => ({ type, ...(levels[type] && { operation: operation(levels[type]) }) })),
         operation: operation("export"),
       },
     ],

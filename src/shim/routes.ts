@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from "fastify";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { annotations } from "../api/names.ts";
+import { compartmentTypes } from "../fhir/compartment.ts";
 import type { ShimDeps } from "./app.ts";
 import { type Access, anonymous } from "./auth/authority.ts";
 import { mayRead } from "./auth/scopes.ts";
@@ -132,10 +133,15 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
     GET: async (_request, reply) => send(reply, { status: 200, headers: { "content-type": type }, body: body() }),
   });
   const compat = () => deps.settings().compat;
-  route(
-    "/metadata",
-    open(() => capabilityStatement(base, config.version, started, compat(), deps.authority() !== undefined)),
-  );
+  route("/metadata", {
+    GET: async (_request, reply) => {
+      const { types } = await deps.catalog.get();
+      // of a server that does not tell everybody: what Patient and Group exports may hold
+      const exportable = deps.settings().allow.types ?? types ?? compartmentTypes.keys();
+      const body = capabilityStatement(base, config.version, started, compat(), deps.authority() !== undefined, exportable);
+      return send(reply, { status: 200, headers: { "content-type": fhirJSON }, body });
+    },
+  });
   for (const id of ["export", "patient-export", "group-export"])
     route(
       `/OperationDefinition/${id}`,

@@ -118,6 +118,14 @@ suite("OperationDefinitions and the CapabilityStatement", () => {
     );
   });
 
+  test("the CapabilityStatement lists the types that can be exported, so that clients ask for them", async () => {
+    const typesOf = async (options: Parameters<typeof shim>[0]) =>
+      (await shim(options).get("/metadata")).json().rest[0].resource.map(({ type }: { type: string }) => type);
+    assert.deepEqual(await typesOf({ known: { types: new Set(["Patient", "Basic"]) } }), ["Basic", "Group", "Patient"]);
+    assert((await typesOf({})).includes("Observation"), "where the server tells nobody");
+    assert.deepEqual(await typesOf({ settings: "allow: { types: [Condition] }" }), ["Condition", "Group", "Patient"]);
+  });
+
   test("R1: the CapabilityStatement says that it is the IG's, and that SMART is on only where it is", async () => {
     const statement = (await shim().get("/metadata")).json();
     assert.deepEqual(statement.instantiates, ["http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"]);

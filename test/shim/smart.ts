@@ -72,6 +72,7 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
     const config = (more = "") =>
       JSON.stringify({
         auth: {
+          groupScope: "Required",
           tokens: { signingKeyFiles: [join(backend().folder, "signing.jwk")] },
           clients: [
             { id: "research", jwks: research.jwks, scopes: "system/*.rs" },

@@ -23,7 +23,7 @@ export interface AuthConfig {
   };
   /** with `tokens` all that may come; with `issuer`, where given, too */
   clients?: ClientConfig[];
-  /** whether the export of a Group needs a scope that reads Groups */
+  /** whether the export of a Group needs a scope that reads Groups (IG: it SHOULD; many clients ask for the scopes of the types that they want, and no more) */
   groupScope: "Required" | "Assumed";
 }
 
@@ -90,7 +90,7 @@ export function parseAuthConfig(given: unknown): AuthConfig {
     }
   }
   if (faults.length > 0) throw terminal("UnsupportedParameter", `the configuration is not valid: ${faults.join("; ")}`);
-  const { tokens, issuer, clients, groupScope = "Required" } = given as AuthConfig;
+  const { tokens, issuer, clients, groupScope = "Assumed" } = given as AuthConfig;
   return {
     groupScope,
     ...(tokens && { tokens: { ...tokens, seconds: tokens.seconds ?? 300 } }),

@@ -66,6 +66,7 @@ const configOf = (more: Partial<AuthConfig> = {}) =>
       { id: "remote", jwksURL: keysURL, scopes: "system/Patient.rs" },
       { id: "gone", jwks: { keys: [ec.public] }, scopes: "system/*.rs", disabled: true },
     ],
+    groupScope: "Required",
     ...more,
   });
 const open = (more: Partial<AuthConfig> = {}) => makeAuthority(configOf(more), { base, replay: memoryReplay(), now: () => clock });
@@ -350,7 +351,7 @@ suite("access tokens", () => {
 suite("tokens of an authorization server", () => {
   const issuer = "https://login.example";
   const config = (more: object = {}): AuthConfig =>
-    parseAuthConfig({ issuer: { url: issuer, jwksURL: keysURL, audience: "api://export" }, ...more });
+    parseAuthConfig({ issuer: { url: issuer, jwksURL: keysURL, audience: "api://export" }, groupScope: "Required", ...more });
   const openIssuer = (more: object = {}) => makeAuthority(config(more), { base, replay: memoryReplay(), now: () => clock });
   const token = (claims: JWTPayload = {}, key = rsa) =>
     new SignJWT({ iss: issuer, aud: "api://export", client_id: "etl", scope: "system/*.rs", exp: clock / 1000 + 300, ...claims })

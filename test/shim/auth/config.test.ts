@@ -12,11 +12,11 @@ suite("auth of the configuration", () => {
     assert.deepEqual(parse({ tokens, clients: [client] }), {
       tokens: { ...tokens, seconds: 300 },
       clients: [client],
-      groupScope: "Required",
+      groupScope: "Assumed",
     });
     assert.deepEqual(parse({ issuer: { url: "https://login.example", audience: "x" } }), {
       issuer: { url: "https://login.example", audience: "x", clientClaim: "client_id" },
-      groupScope: "Required",
+      groupScope: "Assumed",
     });
   });
 

@@ -1,22 +1,23 @@
-/** Schemathesis (PyPI) in a virtual environment of its own, kept outside the tree. */
+/** Programs of PyPI, each in a virtual environment of its own that is kept outside the tree. */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-const version = "4.32.5";
 const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "fhir-export");
 
-/** The program; undefined where there is no Python to install it with.
+/** The program that a package of the same name brings; undefined where there is no Python to install it with, which is an error in CI.
  *  @throws Error with pip's words when it cannot be installed */
-export function schemathesis(): string | undefined {
-  const folder = join(cache, `schemathesis-${version}`);
-  const program = join(folder, "bin/schemathesis");
+export function pypi(name: string, version: string): string | undefined {
+  const folder = join(cache, `${name}-${version}`);
+  const program = join(folder, "bin", name);
   if (existsSync(join(folder, "whole"))) return program;
-  const python = ["python3.13", "python3.12", "python3.11", "python3"].find(
-    (name) => spawnSync(name, ["-m", "venv", "--help"]).status === 0,
-  );
-  if (!python) return undefined;
+  const python = ["python3.13", "python3.12", "python3.11", "python3"].find((one) => spawnSync(one, ["-m", "venv", "--help"]).status === 0);
+  if (!python) {
+    if (process.env.CI === "true") throw new Error(`python3 with venv is missing, which installs ${name}`);
+    console.log(`!! SKIPPED: ${name}, as there is no python3 with venv`);
+    return undefined;
+  }
   mkdirSync(cache, { recursive: true });
   // half of one, of a run that was stopped
   rmSync(folder, { recursive: true, force: true });
@@ -25,7 +26,7 @@ export function schemathesis(): string | undefined {
     if (status !== 0) throw new Error(`${command} ${args.join(" ")}: ${stdout}${stderr}`.slice(-2000));
   };
   run(python, ["-m", "venv", folder]);
-  run(join(folder, "bin/pip"), ["install", "--quiet", "--disable-pip-version-check", `schemathesis==${version}`]);
+  run(join(folder, "bin/pip"), ["install", "--quiet", "--disable-pip-version-check", `${name}==${version}`]);
   mkdirSync(join(folder, "whole-"), { recursive: true });
   renameSync(join(folder, "whole-"), join(folder, "whole"));
   return program;
