@@ -119,6 +119,8 @@ export interface FilePart {
   bytes: number;
   /** bytes before gzip; absent when not compressed */
   contentBytes?: number;
+  /** CRC-32 of the content so far, of a gzip file that is still open */
+  crc?: number;
   /** there until the commit of the file is known */
   blocks?: [id: string, bytes: number][];
   sha256?: string;

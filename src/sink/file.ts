@@ -2,12 +2,13 @@ import { createHash, type Hash } from "node:crypto";
 import type { FilePart } from "../contracts.ts";
 import { transient } from "../failure.ts";
 import { digestsOf } from "./digest.ts";
+import { addToCRC, gzipHeader, gzipTrailer } from "./gzip.ts";
 import { contentType } from "./layout.ts";
 import type { BlockWriter, Store } from "./store.ts";
 
 /** A file of the output that is being written, block by block. */
 export class OutputFile {
-  readonly part: Required<Pick<FilePart, "name" | "lines" | "bytes" | "blocks">> & { contentBytes: number };
+  readonly part: Required<Pick<FilePart, "name" | "lines" | "bytes" | "blocks">> & { contentBytes: number; crc?: number };
   readonly #store: Store;
   readonly #gzip: boolean;
   readonly #writer: BlockWriter;
@@ -27,6 +28,7 @@ export class OutputFile {
       bytes: begun?.bytes ?? 0,
       blocks: begun?.blocks ?? [],
       contentBytes: begun?.contentBytes ?? begun?.bytes ?? 0,
+      ...(gzip && { crc: begun?.crc ?? 0 }),
     };
     this.#staged = this.part.blocks.length;
     this.#hash = begun ? undefined : createHash("sha256");
@@ -38,24 +40,31 @@ export class OutputFile {
     return this.#staged;
   }
 
-  /** What goes into the next member of gzip. */
+  /** What goes into the next segment of gzip. */
   content(bytes: Uint8Array): void {
+    this.part.crc = addToCRC(this.part.crc!, bytes);
     this.#contentHash?.update(bytes);
   }
 
   /** Sends the next block. @param nonce 8 hex digits of the writer */
   async stage(nonce: string, sequence: number, stored: readonly Uint8Array[]): Promise<void> {
     const id = `${nonce}-${String(sequence).padStart(5, "0")}-${String(this.#staged++).padStart(5, "0")}`;
-    const bytes = stored.length === 1 ? stored[0]! : Buffer.concat(stored);
+    const all = this.#gzip && this.#staged === 1 ? [gzipHeader, ...stored] : stored;
+    const bytes = all.length === 1 ? all[0]! : Buffer.concat(all);
     this.#hash?.update(bytes);
     await this.#writer.stage(id, bytes);
     this.part.blocks.push([id, bytes.length]);
     this.part.bytes += bytes.length;
   }
 
+  /** What must stand at the end of the file, behind all of its content. */
+  get trailer(): Uint8Array[] {
+    return this.#gzip ? [gzipTrailer(this.part.crc!, this.part.contentBytes)] : [];
+  }
+
   /** As it will be in the result; its blocks are not committed yet. */
   close(): FilePart {
-    const { contentBytes, ...rest } = this.part;
+    const { contentBytes, crc: _, ...rest } = this.part;
     return this.#gzip ? { ...rest, contentBytes } : rest;
   }
 

@@ -1,4 +1,4 @@
-import { gzipSync } from "node:zlib";
+import { segment } from "./gzip.ts";
 import type { Slab, Slabs } from "./slabs.ts";
 
 /** Resources that become lines, one after the other, e.g. the rows of a page. */
@@ -19,8 +19,8 @@ export const oneLine = (line: Uint8Array): Lines => ({
   },
 });
 
-/** one gzip member, so that a reader and a resume can start at many places (DESIGN section 6) */
-const memberBytes = 1 << 20;
+/** compressed by itself, so that a successor can go on behind it (gzip.ts) */
+const segmentBytes = 1 << 20;
 
 /** What goes into storage at a time. `release` when it has arrived. */
 export interface Block {
@@ -38,12 +38,12 @@ export class LineBuffer {
   readonly #compressed: (content: Uint8Array) => void;
   #slab: Slab | undefined;
   #used = 0;
-  #members: Buffer[] = [];
-  #memberBytes = 0;
+  #segments: Buffer[] = [];
+  #segmentBytes = 0;
   /** bytes that the last `add` took */
   added = 0;
-  /** why it took no more: the slab is full (`member`: and may be compressed), the limit is reached, a line is larger than any slab, or none is free */
-  stop: "block" | "member" | "limit" | "large" | "slab" | undefined;
+  /** why it took no more: the slab is full (`segment`: and may be compressed), the limit is reached, a line is larger than any slab, or none is free */
+  stop: "block" | "segment" | "limit" | "large" | "slab" | undefined;
 
   /** @param compressed sees what is compressed, for its digest */
   constructor(slabs: Slabs, blockBytes: number, gzip: boolean, compressed: (content: Uint8Array) => void) {
@@ -55,11 +55,11 @@ export class LineBuffer {
 
   /** bytes that wait, as they will be stored where that is known */
   get waiting(): number {
-    return this.#used + this.#memberBytes;
+    return this.#used + this.#segmentBytes;
   }
   /** it is time to send a block */
   get full(): boolean {
-    return (this.#gzip ? this.#memberBytes : this.#used) >= this.#blockBytes;
+    return (this.#gzip ? this.#segmentBytes : this.#used) >= this.#blockBytes;
   }
 
   /** Takes lines while they fit into the slab and, together, into `limit` bytes.
@@ -84,7 +84,7 @@ export class LineBuffer {
         continue;
       }
       if (lines.room(from, from + 1) > free) {
-        this.stop = this.#gzip && this.#used > 0 ? "member" : this.waiting > 0 ? "block" : "large";
+        this.stop = this.#gzip && this.#used > 0 ? "segment" : this.waiting > 0 ? "block" : "large";
         return from;
       }
       // white space goes, so the line may still be short enough
@@ -99,10 +99,10 @@ export class LineBuffer {
     return from;
   }
 
-  /** Compresses what has gathered, if it is a member's worth. @param all whatever there is */
+  /** Compresses what has gathered, if it is a segment's worth. @param all whatever there is */
   compress(all: boolean): void {
-    if (!this.#gzip || this.#used === 0 || (!all && this.#used < memberBytes)) return;
-    this.#addMember(this.#slabs.memory.subarray(this.#slab!.at, this.#slab!.at + this.#used));
+    if (!this.#gzip || this.#used === 0 || (!all && this.#used < segmentBytes)) return;
+    this.#addSegment(this.#slabs.memory.subarray(this.#slab!.at, this.#slab!.at + this.#used));
     this.#used = 0;
   }
 
@@ -111,7 +111,7 @@ export class LineBuffer {
     this.compress(true);
     const slab = this.#slab;
     const block = this.#gzip
-      ? { stored: this.#members, bytes: this.#memberBytes, release: () => {} }
+      ? { stored: this.#segments, bytes: this.#segmentBytes, release: () => {} }
       : {
           stored: slab ? [this.#slabs.memory.subarray(slab.at, slab.at + this.#used)] : [],
           bytes: this.#used,
@@ -119,8 +119,8 @@ export class LineBuffer {
         };
     if (block.bytes === 0) return undefined;
     if (!this.#gzip) this.#slab = undefined;
-    this.#members = [];
-    this.#memberBytes = this.#used = 0;
+    this.#segments = [];
+    this.#segmentBytes = this.#used = 0;
     return block;
   }
 
@@ -130,7 +130,7 @@ export class LineBuffer {
     const length = lines.emit(index, index + 1, line, 0);
     const content = line.subarray(0, length);
     if (!this.#gzip) return { block: { stored: [content], bytes: length, release: () => {} }, length };
-    this.#addMember(content);
+    this.#addSegment(content);
     return { block: this.take()!, length };
   }
 
@@ -138,8 +138,8 @@ export class LineBuffer {
   close(): void {
     if (this.#slab) this.#slabs.give(this.#slab);
     this.#slab = undefined;
-    this.#members = [];
-    this.#memberBytes = this.#used = 0;
+    this.#segments = [];
+    this.#segmentBytes = this.#used = 0;
   }
 
   #emit(lines: Lines, from: number, to: number): number {
@@ -152,11 +152,11 @@ export class LineBuffer {
     this.added += length;
   }
 
-  #addMember(content: Uint8Array): void {
+  #addSegment(content: Uint8Array): void {
     this.#compressed(content);
-    const member = gzipSync(content, { level: 1 });
-    this.#members.push(member);
-    this.#memberBytes += member.length;
+    const made = segment(content);
+    this.#segments.push(made);
+    this.#segmentBytes += made.length;
   }
 }
 

@@ -322,8 +322,9 @@ export class ShardWriter {
     if (block) await this.#send(block.stored, block.release);
   }
 
-  /** Sends a block; the block before it must have arrived, so the next page is read while this one travels. */
-  async #send(stored: readonly Uint8Array[], release: () => void): Promise<void> {
+  /** Sends a block; the block before it must have arrived, so the next page is read while this one travels.
+   *  @param last nothing comes behind it: no successor may go on there */
+  async #send(stored: readonly Uint8Array[], release: () => void, last = false): Promise<void> {
     const file = this.#file!;
     this.#stagedAt = this.#options.now();
     const at = this.#snapshot();
@@ -337,20 +338,23 @@ export class ShardWriter {
     this.#staging = file
       .stage(this.#nonce, this.#done.length + 1, stored)
       .then(() => {
-        this.#at = { ...at, open: { ...at.open!, bytes: part.bytes, blocks: part.blocks.slice() } };
+        if (!last) this.#at = { ...at, open: { ...at.open!, bytes: part.bytes, blocks: part.blocks.slice() } };
       })
       .finally(release);
     // reported at the next await; without this it would count as unhandled until then
     this.#staging.catch(() => {});
-    if (file.blocks >= (this.#options.maxBlocks ?? 50_000)) await this.#closeFile();
+    // the trailer of gzip may be one more
+    if (!last && file.blocks >= (this.#options.maxBlocks ?? 50_000) - file.trailer.length) await this.#closeFile();
   }
 
   async #closeFile(): Promise<void> {
     const file = this.#file;
-    await this.#stage();
+    const block = file && this.#buffer.take();
+    if (file && (block || file.part.lines > 0)) {
+      const end = [...(block?.stored ?? []), ...file.trailer];
+      if (end.length > 0) await this.#send(end, block?.release ?? (() => {}), true);
+    }
     await this.#staging;
-    // a full list of blocks closes it in #stage
-    if (file !== this.#file) return;
     this.#file = undefined;
     if (!file || file.part.lines === 0) return;
     const part = file.close();

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
+import { gunzipSync, inflateRawSync } from "node:zlib";
 import type { Task } from "../../src/contracts.ts";
 import { openStore } from "../../src/sink/open.ts";
 import type { Store } from "../../src/sink/store.ts";
@@ -70,4 +71,11 @@ export async function paths(store: Store, prefix = "", uncommitted = false): Pro
   const found: string[] = [];
   for await (const { path } of store.list(prefix, { uncommitted })) found.push(path);
   return found.sort();
+}
+
+/** The content of a gzip file as every client reads it, also one that stops after the first member. */
+export function gunzipOnce(bytes: Buffer): Buffer {
+  const content = gunzipSync(bytes);
+  if (!inflateRawSync(bytes.subarray(10)).equals(content)) throw new Error("the gzip file has more than one member");
+  return content;
 }

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
-import { gunzipSync } from "node:zlib";
 import type { Checkpoint, ShardResult } from "../../src/contracts.ts";
 import { copyResource, scanPage } from "../../src/scan/plain.ts";
 import { slack } from "../../src/scan/table.ts";
@@ -11,7 +10,7 @@ import type { Lines } from "../../src/sink/lines.ts";
 import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
 import type { BlockWriter, Store } from "../../src/sink/store.ts";
 import { ShardWriter } from "../../src/sink/writer.ts";
-import { type Place, paths, readAll, storage } from "./stores.ts";
+import { gunzipOnce, type Place, paths, readAll, storage } from "./stores.ts";
 
 const { kinds, place } = storage();
 
@@ -141,7 +140,7 @@ async function files(store: Store, result: ShardResult): Promise<Map<string, Buf
 }
 
 const content = (found: Map<string, Buffer>, gzip = false) =>
-  [...found.values()].map((bytes) => (gzip ? gunzipSync(bytes) : bytes).toString()).join("");
+  [...found.values()].map((bytes) => (gzip ? gunzipOnce(bytes) : bytes).toString()).join("");
 
 async function printsOf(store: Store, segments: readonly string[]): Promise<string[]> {
   const prints: string[] = [];

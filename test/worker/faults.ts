@@ -6,10 +6,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { cp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gunzipSync } from "node:zlib";
 import type { Command, Task } from "../../src/contracts.ts";
 import type { Store } from "../../src/sink/store.ts";
-import { type Place, paths } from "../sink/stores.ts";
+import { gunzipOnce, type Place, paths } from "../sink/stores.ts";
 import { generate } from "../sources/generator.ts";
 import { type Source, startSource } from "../sources/server.ts";
 import type { Azurite } from "../tools/azurite.ts";
@@ -110,7 +109,7 @@ export function comparable(state: ReadonlyMap<string, Buffer | undefined>): Reco
   const shown = (path: string, bytes: Buffer | undefined): string => {
     if (!bytes) return "never committed";
     if (path.startsWith("_work/")) return "there";
-    if (path.endsWith(".gz")) return digest(gunzipSync(bytes));
+    if (path.endsWith(".gz")) return digest(gunzipOnce(bytes));
     // members end where a block ended, so the stored bytes of gzip are not promised
     if (path === "SHA256SUMS" && gzip) return "there";
     if (path !== "manifest.json") return digest(bytes);

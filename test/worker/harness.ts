@@ -1,11 +1,10 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { gunzipSync } from "node:zlib";
 import type { Command, Report, Task } from "../../src/contracts.ts";
 import type { Manifest } from "../../src/sink/manifest.ts";
 import type { Store } from "../../src/sink/store.ts";
 import { runWorker } from "../../src/worker/main.ts";
-import { type Place, readAll } from "../sink/stores.ts";
+import { gunzipOnce, type Place, readAll } from "../sink/stores.ts";
 
 let exports = 0;
 
@@ -90,7 +89,7 @@ export async function linesOf(store: Store): Promise<{ manifest: Manifest; lines
   const doubled: string[] = [];
   for (const { path } of manifest.output) {
     const bytes = (await readAll(store, path))!;
-    const text = (path.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString();
+    const text = (path.endsWith(".gz") ? gunzipOnce(bytes) : bytes).toString();
     for (const line of text.split("\n").slice(0, -1)) {
       const { resourceType, id } = JSON.parse(line) as { resourceType: string; id: string };
       if (lines.has(`${resourceType}/${id}`)) doubled.push(`${resourceType}/${id}`);

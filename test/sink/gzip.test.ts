@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { gunzipSync, inflateRawSync } from "node:zlib";
+import { array, assert as check, property, uint8Array } from "fast-check";
+import { addToCRC, gzipHeader, gzipTrailer, segment } from "../../src/sink/gzip.ts";
+
+/** as a writer makes it */
+function pack(segments: readonly Uint8Array[]): Buffer {
+  const crc = segments.reduce(addToCRC, 0);
+  const bytes = segments.reduce((sum, { length }) => sum + length, 0);
+  return Buffer.concat([gzipHeader, ...segments.map(segment), gzipTrailer(crc, bytes)]);
+}
+
+suite("gzip of segments", () => {
+  test("is one member, which holds all of them", () => {
+    check(
+      property(array(uint8Array({ maxLength: 5000 }), { maxLength: 8 }), (segments) => {
+        const packed = pack(segments);
+        const content = Buffer.concat(segments);
+        // length and CRC are checked here
+        assert(gunzipSync(packed).equals(content));
+        // and this one stops where the first member does
+        assert(inflateRawSync(packed.subarray(10)).equals(content));
+      }),
+    );
+  });
+
+  test("whose trailer lies does not unpack", () => {
+    const packed = pack([Buffer.from("abc")]);
+    packed[packed.length - 5]! ^= 1;
+    assert.throws(() => gunzipSync(packed), /incorrect data check|incorrect length check/);
+  });
+});
