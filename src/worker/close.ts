@@ -5,7 +5,17 @@ import { resultPath, shardId } from "../sink/layout.ts";
 import { oneLine } from "../sink/lines.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { writerOptions } from "./export.ts";
-import { lateMs, lookAtLate, lookAtTail, newestVersion, type Tail, type Touched, type Version, versionBefore } from "./history.ts";
+import {
+  lateMs,
+  lookAtLate,
+  lookAtMoves,
+  lookAtTail,
+  newestVersion,
+  type Tail,
+  type Touched,
+  type Version,
+  versionBefore,
+} from "./history.ts";
 import { readShard } from "./pages.ts";
 import { eachParallel } from "./parallel.ts";
 import { Rows } from "./reader.ts";
@@ -85,6 +95,8 @@ async function closeWindows(
   cohort: Cohort | undefined,
 ): Promise<{ open: Window[]; tail: Tail }> {
   const foreign = new Set<string>();
+  const { type } = windows[0]!.shard;
+  const moves = work.task.source.history && plan.source.typeHistory ? await lookAtMoves(work, plan, type) : new Map<string, number>();
   let touched = 0;
   let quiet = 0;
   for (let round = 1; ; round++) {
@@ -93,14 +105,15 @@ async function closeWindows(
     );
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
-    const tail = await lookAtTail(work, plan, windows[0]!.shard.type);
+    const tail = await lookAtTail(work, plan, type);
     const isOpen = await eachParallel(windows, async (window, index) => {
       const { result, extra, moved, proven } = window;
       if (proven) return false;
       if (result.foreign && round === 1) return true;
       const more = counts[index]! - (result.seen + extra.size + moved.size);
       // so many may have left it at most
-      return more > 0 || (more + tail.touched.size > 0 && counts[index]! > 0 && more + (await countGone(work, window, tail.touched)) > 0);
+      const most = more + tail.touched.size + moves.size;
+      return more > 0 || (most > 0 && counts[index]! > 0 && more + (await countGone(work, window, tail.touched, moves)) > 0);
     });
     const open = windows.filter((_, index) => isOpen[index]);
     if (tail.touched.size === touched) quiet++;
@@ -109,7 +122,7 @@ async function closeWindows(
       await writeForeign(work, plan, windows, foreign, writer, cohort);
       return { open, tail };
     }
-    work.log.info({ type: windows[0]!.shard.type, windows: open.length, round }, "the source has moved rows; reading windows again");
+    work.log.info({ type, windows: open.length, round }, "the source has moved rows; reading windows again");
     for (const window of open) {
       const { extra } = window;
       const before = extra.size;
@@ -121,12 +134,25 @@ async function closeWindows(
   }
 }
 
-/** How many of `touched` are known of a window. */
-async function countGone({ store }: Work, { result, extra, moved }: Window, touched: Tail["touched"]): Promise<number> {
+/** How many of what is known of a window may have left it: what was touched, and what was written shortly before transactionTime to where it is not this window's.
+ *  @param moves of lookAtMoves */
+async function countGone(
+  { store }: Work,
+  { shard, result, extra, moved }: Window,
+  touched: Tail["touched"],
+  moves: ReadonlyMap<string, number>,
+): Promise<number> {
+  const from = shard.from === undefined ? Number.NEGATIVE_INFINITY : Date.parse(shard.from);
+  const till = Date.parse(shard.till);
+  const isGone = (print: string) => {
+    if (touched.has(print)) return true;
+    const at = moves.get(print);
+    return at !== undefined && !(at >= from && at < till);
+  };
   let gone = 0;
-  for (const print of touched.keys()) if (extra.has(print) || moved.has(print)) gone++;
+  for (const print of new Set([...extra, ...moved])) if (isGone(print)) gone++;
   await eachFingerprint(store, result.fingerprints, (print) => {
-    if (touched.has(print)) gone++;
+    if (isGone(print)) gone++;
   });
   return gone;
 }

@@ -90,6 +90,22 @@ export async function lookAtLate(
   return late;
 }
 
+/** What was written to a type shortly before transactionTime, or since, by fingerprint: the time of its newest version in milliseconds, NaN for a deletion. An index
+ *  that lags shows such a row where it was before until it catches up, and then it leaves that window, although nothing has touched it since. */
+export async function lookAtMoves({ source }: Work, plan: Plan, type: string): Promise<Map<string, number>> {
+  const moves = new Map<string, number>();
+  const fingerprint = fingerprinter(plan.key);
+  const since = new Date(Date.parse(plan.transactionTime) + 1 - lateMs).toISOString();
+  await readHistory(source, type, since, plan.source.count, (id, deleted, _, resource) => {
+    const print = fingerprint(id);
+    // newest first
+    if (moves.has(print)) return;
+    const { lastUpdated } = (resource?.meta ?? {}) as { lastUpdated?: string };
+    moves.set(print, deleted ? Number.NaN : Date.parse(lastUpdated ?? ""));
+  });
+  return moves;
+}
+
 type Note = (id: string, deleted: boolean, versionId?: string, resource?: Record<string, unknown>) => void;
 
 /** @returns false where the source has no history of the type */
