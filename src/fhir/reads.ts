@@ -4,6 +4,7 @@ import { type Page, ScanError } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
 import type { Answer, SourceClient } from "./client.ts";
 import { type Search, searchURL } from "./search.ts";
+import { type Statement, typesWith } from "./stated.ts";
 
 /** A search page: its bytes, what the scanner found, and milliseconds until its first byte. */
 export interface ReadPage {
@@ -47,12 +48,6 @@ export async function countMatches(client: SourceClient, search: Omit<Search, "s
   return "page" in answer ? answer.page.total : undefined;
 }
 
-interface StatedResource {
-  type: string;
-  interaction?: { code: string }[];
-  searchParam?: { name: string }[];
-}
-
 export interface Capabilities {
   /** types that can be searched */
   types: Set<string>;
@@ -71,7 +66,7 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
     "metadata",
     (answer) => {
       if (answer.status === 404) throw notFHIR("there is no /metadata (404)");
-      let statement: { resourceType?: string; rest?: { resource?: StatedResource[] }[] };
+      let statement: Statement;
       try {
         statement = JSON.parse(answer.body.toString());
       } catch (error) {
@@ -79,12 +74,11 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
       }
       if (statement?.resourceType !== "CapabilityStatement") throw notFHIR("/metadata is no CapabilityStatement");
       const resources = (statement.rest ?? []).flatMap((rest) => rest.resource ?? []);
-      const can = (code: string) => resources.filter((resource) => resource.interaction?.some((interaction) => interaction.code === code));
       return {
-        types: new Set(can("search-type").map(({ type }) => type)),
+        types: typesWith(statement, "search-type"),
         parameters: new Map(resources.map(({ type, searchParam = [] }) => [type, new Set(searchParam.map(({ name }) => name))])),
-        typeHistory: can("history-type").length > 0,
-        instanceHistory: can("history-instance").length > 0,
+        typeHistory: typesWith(statement, "history-type").size > 0,
+        instanceHistory: typesWith(statement, "history-instance").size > 0,
       };
     },
     { accept: [404], retrySeconds },

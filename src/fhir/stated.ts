@@ -1,6 +1,7 @@
 interface StatedResource {
   type: string;
   interaction?: { code: string }[];
+  searchParam?: { name: string }[];
 }
 export interface Statement {
   resourceType?: string;
