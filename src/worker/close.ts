@@ -306,8 +306,8 @@ async function writeTail(
     if (verdict === "line") await writer.lines(select.cut ? oneLine(select.cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
     else writer.pass();
   };
-  const versionOf = ({ id, deleted, isNew }: Touched): Promise<Version | "none" | undefined> | "none" =>
-    isNew ? "none" : tail.history ? versionBefore(work.source, type, id, tail.since, deleted) : newestVersion(work.source, type, id);
+  const versionOf = ({ id, isNew }: Touched): Promise<Version | "none" | undefined> | "none" =>
+    isNew ? "none" : tail.history ? versionBefore(work.source, type, id, tail.since) : newestVersion(work.source, type, id);
   writer.begin("tail");
   const all = [...missing];
   for (let start = 0; start < all.length; start += versionsAtATime) {

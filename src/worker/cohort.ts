@@ -37,7 +37,7 @@ export async function resolveGroup(
   for (const id of groups) {
     let group = await readGroup(source, id);
     if (group && Date.parse(group.meta?.lastUpdated ?? "") >= at) {
-      const before = await versionBefore(source, "Group", id, new Date(at).toISOString(), false);
+      const before = await versionBefore(source, "Group", id, new Date(at).toISOString());
       // one that was made a moment ago, and is asked for now, is meant
       if (before === undefined || before === "none")
         notices.add("The Group, or one nested in it, is newer than transactionTime: its members are those that it has now.");

@@ -158,16 +158,12 @@ export function newestVersion(source: SourceClient, type: string, id: string): P
 }
 
 /** A resource as it was right before `before`, from its own history: its bytes; "none" when it did not exist then; undefined when that cannot be
- *  told. `deletedSince`: the type's history says that it was deleted at `before` or later. */
-export async function versionBefore(
-  source: SourceClient,
-  type: string,
-  id: string,
-  before: string,
-  deletedSince: boolean,
-): Promise<Version | "none" | undefined> {
+ *  told. Of a resource that is known to have been written to, or to be there, at `before` or later: so what is newest of it is later, too. */
+export async function versionBefore(source: SourceClient, type: string, id: string, before: string): Promise<Version | "none" | undefined> {
   const at = Date.parse(before);
   let oldest: HistoryEntry | undefined;
+  // some servers (HAPI) give a deletion no time: then it is between its neighbours
+  let deletedBetween = false;
   const follow = onceEach(type);
   for (let link: string | undefined = versionsOf(type, id); link !== undefined; ) {
     follow(link);
@@ -182,13 +178,13 @@ export async function versionBefore(
       if (!resource || request?.method === "DELETE") {
         const time = Date.parse(response?.lastModified ?? "");
         if (time < at) return "none";
-        // some servers (HAPI) give a deletion no time: the newest one is known to be later where the type's history has it
-        if (Number.isNaN(time) && !(isNewest && deletedSince)) return undefined;
+        deletedBetween ||= Number.isNaN(time) && !isNewest;
         continue;
       }
       const entry = versions.next().value;
       if (entry?.id !== id || entry.lastUpdated === undefined) return undefined;
-      if (Date.parse(entry.lastUpdated) < at) return { bytes, entry };
+      if (Date.parse(entry.lastUpdated) < at) return deletedBetween ? undefined : { bytes, entry };
+      deletedBetween = false;
     }
     link = page.next === undefined ? undefined : source.resolve(page.next).href;
   }
