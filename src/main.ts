@@ -8,6 +8,7 @@ const usage = `fhir-export ${pkg.version}: exports FHIR R4 data in bulk from any
 fhir-export operator [...]     watch FhirExports in a cluster and run them as Jobs
 fhir-export shim [...]         serve FHIR $export over HTTP on top of a cluster's FhirExports
 fhir-export worker COMMAND     one step of an export: plan, export, seal, purge, verify or probe (started by the operator)
+fhir-export crds COMMAND       print or apply the CustomResourceDefinitions
 fhir-export standalone [...]   all of it on this machine, without a cluster
 
 fhir-export SUBCOMMAND --help says more. --version prints the version.
@@ -25,6 +26,9 @@ async function main(args: string[], signal: AbortSignal): Promise<number> {
       return exitCode.done;
     case "shim":
       await (await import("./kube/shim.ts")).runShim(rest, signal);
+      return exitCode.done;
+    case "crds":
+      await (await import("./kube/crds.ts")).runCRDs(rest, signal);
       return exitCode.done;
     case "standalone":
       await (await import("./standalone/main.ts")).runStandalone(rest, signal);
