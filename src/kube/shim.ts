@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import type { Server } from "node:tls";
 import { parseArgs } from "node:util";
 import pkg from "../../package.json" with { type: "json" };
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
@@ -11,6 +12,7 @@ import { type Logger, makeLogger } from "../log.ts";
 import { defaultSettings } from "../operator/settings.ts";
 import { buildShim } from "../shim/app.ts";
 import { Catalog } from "../shim/catalog.ts";
+import { type Certificate, followCertificate, readCertificate } from "../shim/certificate.ts";
 import { drain } from "../shim/drain.ts";
 import { openService } from "../shim/service.ts";
 import { locate } from "../shim/target.ts";
@@ -29,6 +31,7 @@ const usage = `fhir-export shim: serves FHIR $export over HTTP; every kick-off m
   --config FILE        YAML: what the service allows, and who may use it (docs/http.md); read again when it changes
   --host ADDRESS       to listen on. Default: ::
   --port N             default: 8080
+  --tls DIR            holds tls.crt and tls.key: serves HTTPS; they are read again when they change. Default: plain HTTP
   --credentials DIR    holds target/connection-string or target/sas-token, for downloads. Default: /run/fhir-export
   --volume-root DIR    where the target's volume is mounted, for downloads. Default: ${defaultSettings.volumeRoot}
   --shutdown-seconds N time for running downloads to end after a SIGTERM. Default: 30
@@ -46,6 +49,7 @@ const options = {
   "shutdown-seconds": { ...text, default: "30" },
   host: { ...text, default: "::" },
   port: { ...text, default: "8080" },
+  tls: text,
   credentials: { ...text, default: "/run/fhir-export" },
   "volume-root": { ...text, default: defaultSettings.volumeRoot },
   kubeconfig: text,
@@ -69,7 +73,9 @@ export async function runShim(args: string[], signal: AbortSignal): Promise<void
   const client = KubeClient.load(values.kubeconfig);
   const namespace = values.namespace ?? client.namespace;
   const served = { source, target, publicURL, namespace, volumeRoot: values["volume-root"], credentials: values.credentials };
-  const shim = await openShim(client, served, values.config, signal, log);
+  const certificate = values.tls === undefined ? undefined : readCertificate(values.tls);
+  const shim = await openShim(client, { ...served, ...(certificate && { certificate }) }, values.config, signal, log);
+  const unfollow = certificate && followCertificate(values.tls!, certificate, shim.app.server as unknown as Server, log);
   try {
     await shim.app.listen({ host: values.host, port });
     log.info({ namespace, publicURL }, "started");
@@ -78,6 +84,7 @@ export async function runShim(args: string[], signal: AbortSignal): Promise<void
     await new Promise((resolve) => setTimeout(resolve, drainMs));
     await drain(shim.app, graceMs);
   } finally {
+    unfollow?.();
     await shim.close();
     await client.close();
   }
@@ -90,6 +97,7 @@ interface Served {
   namespace: string;
   volumeRoot: string;
   credentials: string;
+  certificate?: Certificate;
 }
 
 /** The app over a namespace of a cluster, not listening yet.
@@ -129,6 +137,7 @@ export async function openShim(client: KubeClient, served: Served, config: strin
     now: () => new Date(),
     random: (bytes) => randomBytes(bytes),
     log,
+    ...(served.certificate && { certificate: served.certificate }),
   });
   // it goes on while the last answers are given
   const watching = new AbortController();

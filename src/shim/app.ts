@@ -1,11 +1,13 @@
+import type { Server } from "node:http";
 import type { Socket } from "node:net";
-import Fastify, { type FastifyInstance } from "fastify";
+import Fastify, { type FastifyHttpOptions, type FastifyInstance } from "fastify";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { toFailure } from "../failure.ts";
 import type { Logger } from "../log.ts";
 import type { Store } from "../sink/store.ts";
 import type { Authority } from "./auth/authority.ts";
 import type { Catalog } from "./catalog.ts";
+import type { Certificate } from "./certificate.ts";
 import { Manifests } from "./files.ts";
 import { fhirJSON, operationOutcome, refusal, unavailable } from "./outcome.ts";
 import { addRoute, methodRefused, routes, send } from "./routes.ts";
@@ -35,10 +37,16 @@ export interface ShimDeps {
   now: () => Date;
   random: (bytes: number) => Uint8Array;
   log: Logger;
+  /** absent: plain HTTP */
+  certificate?: Certificate;
 }
+
+/** node's 16 KiB hold a URL that we would refuse by an OperationOutcome */
+const maxHeaderSize = 65_536;
 
 /** FHIR $export over HTTP (DESIGN section 9) as an app; listening and signals are its caller's. */
 export function buildShim(deps: ShimDeps): FastifyInstance {
+  const { certificate } = deps;
   const app = Fastify({
     // our own audit lines, which hold no URL
     logger: false,
@@ -47,8 +55,8 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     // of a connection that nothing comes from and nothing goes to: a client that stopped reading its download
     connectionTimeout: 300_000,
     bodyLimit: 1 << 20,
-    // node's 16 KiB hold a URL that we would refuse by an OperationOutcome
-    http: { maxHeaderSize: 65_536 },
+    // for the types both are a server without TLS, which has the same events and methods
+    ...((certificate ? { https: { ...certificate, maxHeaderSize } } : { http: { maxHeaderSize } }) as FastifyHttpOptions<Server>),
     clientErrorHandler: refuseUnparsed,
     routerOptions: { maxParamLength: 512 },
     // clients send $ and %24; the query is left as it came

@@ -6,6 +6,7 @@ import { type Logger, makeLogger } from "../../src/log.ts";
 import { buildShim, type ShimConfig } from "../../src/shim/app.ts";
 import type { Authority } from "../../src/shim/auth/authority.ts";
 import type { Known } from "../../src/shim/catalog.ts";
+import type { Certificate } from "../../src/shim/certificate.ts";
 import { parseSettings } from "../../src/shim/settings.ts";
 import type { ExportStore } from "../../src/shim/store.ts";
 import type { Store } from "../../src/sink/store.ts";
@@ -84,9 +85,10 @@ export interface ShimOptions {
   now?: () => Date;
   random?: (bytes: number) => Uint8Array;
   log?: Logger;
+  certificate?: Certificate;
 }
 
-export function shim({ config, settings = "", known = {}, authority, now, random, log }: ShimOptions = {}): Shim {
+export function shim({ config, settings = "", known = {}, authority, now, random, log, certificate }: ShimOptions = {}): Shim {
   const store = new MemoryStore();
   const opened: Shim["opened"] = { count: 0 };
   const app = buildShim({
@@ -110,6 +112,7 @@ export function shim({ config, settings = "", known = {}, authority, now, random
     now: now ?? (() => new Date("2026-03-01T12:00:01Z")),
     random: random ?? ((bytes) => new Uint8Array(bytes)),
     log: log ?? makeLogger({}, "silent"),
+    ...(certificate && { certificate }),
   });
   return { app, store, opened, get: (url, headers = {}) => app.inject({ url, headers }) };
 }
