@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { before, suite, test } from "node:test";
+import { parse, parseAllDocuments } from "yaml";
+import { type Crd, createValidator } from "../../src/api/validate.ts";
+import { parseSettings } from "../../src/shim/settings.ts";
+import { run } from "../standalone/harness.ts";
+import { allReasons } from "../tools/reasons.ts";
+import { type Block, codeOf, linksOf, pageOf, pages, root } from "./pages.ts";
+
+const at = ({ page, line }: Block) => `${page}:${line}`;
+const allBlocks = pages.flatMap(({ blocks }) => blocks);
+
+/** Pages that are written together with the chart: links may name them before they are there. */
+const coming = ["docs/install.md", "docs/quick-start.md"];
+
+for (const page of pages)
+  test(`${page.path}: links lead somewhere`, () => {
+    const broken = linksOf(page).filter((target) => {
+      if (/^[a-z]+:/.test(target)) return !/^(https:\/\/|mailto:)/.test(target);
+      const [file = "", anchor] = target.split("#", 2) as [string, string?];
+      const path = file === "" ? page.path : normalize(join(dirname(page.path), file));
+      if (!existsSync(root + path)) return !coming.includes(path);
+      return anchor !== undefined && !pageOf(path).anchors.has(anchor);
+    });
+    assert.deepEqual(broken, []);
+  });
+
+suite("YAML", () => {
+  const validate = createValidator(
+    ["fhirexport", "fhirsource", "exporttarget"].map((kind): Crd => parse(readFileSync(`${root}crds/${kind}s.yaml`, "utf8"))),
+  );
+  const problemsOf = (text: string): string[] =>
+    parseAllDocuments(text).flatMap((document) => {
+      if (document.errors.length > 0) return document.errors.map(({ message }) => message);
+      const object = document.toJS() as { apiVersion?: string; kind?: string } | null;
+      if (!object?.apiVersion?.startsWith("fhirexport.dev/")) return [];
+      return validate(object).map((problem) => `${object.kind}: ${problem}`);
+    });
+
+  for (const block of allBlocks.filter(({ language }) => language === "yaml"))
+    test(`${at(block)} is valid`, () => {
+      if (block.mark === "shim config") parseSettings(block.text);
+      else assert.deepEqual(problemsOf(block.text), []);
+    });
+
+  for (const path of globSync("examples/*.yaml", { cwd: root }).sort())
+    test(`${path} is valid`, () => {
+      assert.deepEqual(problemsOf(readFileSync(root + path, "utf8")), []);
+    });
+});
+
+suite("flags", () => {
+  const programs = ["operator", "shim", "standalone"] as const;
+  const known = new Map<string, Set<string>>();
+  before(async () => {
+    for (const program of programs) {
+      const { stdout, code } = await run([program, "--help"]);
+      assert.equal(code, 0);
+      known.set(program, new Set(stdout.match(/--[a-z][a-z-]+/g)));
+    }
+  });
+  const others = new Set(["--help", "--version", "--keep", "--json", "--only", "--long", "--scale", "--ignore-scripts"]);
+  // of other programs' commands, which are named in prose
+  const foreign = /^(?:az|kubectl|curl|docker|helm|npm) /;
+
+  test("that are named alone are flags of one of the programs", () => {
+    const wrong = pages.flatMap((page) =>
+      codeOf(page)
+        .filter((text) => !foreign.test(text))
+        .flatMap((text) => text.match(/(?<![\w-])--[a-z][a-z-]+/g) ?? [])
+        .filter((flag) => !others.has(flag) && !programs.some((program) => known.get(program)!.has(flag)) && !azure.has(flag))
+        .map((flag) => `${page.path}: ${flag}`),
+    );
+    assert.deepEqual(wrong, []);
+  });
+
+  test("of a command are those of its --help", () => {
+    const wrong = allBlocks.flatMap((block) =>
+      block.text
+        .replaceAll("\\\n", " ")
+        .split("\n")
+        .flatMap((line) => {
+          const program = /fhir-export(?:\.mjs)? (operator|shim|standalone)\b/.exec(line)?.[1];
+          if (!program) return [];
+          const flags = line.slice(line.indexOf(program)).match(/(?<![\w-])--[a-z][a-z-]+/g) ?? [];
+          return flags.filter((flag) => !known.get(program)!.has(flag)).map((flag) => `${at(block)}: ${program} ${flag}`);
+        }),
+    );
+    assert.deepEqual(wrong, []);
+  });
+});
+/** flags of az that stand alone in prose */
+const azure = new Set(["--enable-oidc-issuer", "--enable-workload-identity"]);
+
+suite("settings of the HTTP service", () => {
+  /** Whether the configuration takes a member of this name. */
+  const isKnown = (path: string) => {
+    const nested = path.split(".").reduceRight<unknown>((value, key) => (/^\d+$/.test(key) ? [value] : { [key]: value }), { $: 1 });
+    try {
+      parseSettings(JSON.stringify(nested));
+      return true;
+    } catch (error) {
+      const last = path.split(".").at(-1);
+      return !(error as Error).message.includes(`must NOT have additional properties (${last})`);
+    }
+  };
+
+  test("an unknown one is seen as such", () => {
+    assert.deepEqual(["compat", "files.delivery", "nope", "files.nope", "auth.nope", "auth.tokens.nope"].map(isKnown), [
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+    ]);
+  });
+
+  test("docs/http.md names those that there are", () => {
+    const { text } = pageOf("docs/http.md");
+    const rows = /\| setting \|.*\n\|[-|]+\n((?:\|.*\n)+)/.exec(text)![1]!.trim().split("\n");
+    const named = rows.flatMap((line) => [...line.split("|")[1]!.matchAll(/`([\w.]+)`/g)].map(([, key]) => key!));
+    assert.ok(named.length > 8, named.join());
+    const exports = rows.find((line) => line.startsWith("| `exports`"))!;
+    const fields = [...exports.matchAll(/`(\w+)`/g)].map(([, key]) => key!).filter((key) => key !== "exports");
+    const client = ["jwks", "jwksURL", "groups", "disabled", "scopes", "types", "id"].map((key) => `auth.clients.0.${key}`);
+    const issuer = ["url", "audience", "jwksURL", "clientClaim"].map((key) => `auth.issuer.${key}`);
+    for (const key of client) assert.ok(/\.(id|types)$/.test(key) || text.includes(key.split(".").at(-1)!), key);
+    for (const key of issuer) assert.ok(text.includes(`\`${key.split(".").at(-1)}\``), key);
+    assert.deepEqual(
+      [...named, ...fields.map((key) => `exports.${key}`), ...client, ...issuer].filter((key) => !isKnown(key)),
+      [],
+    );
+  });
+
+  test("settings that other pages name are there", () => {
+    const wrong = pages.flatMap((page) =>
+      codeOf(page)
+        .filter((text) => /^(files|limits|allow|exports|auth)\.[\w.]+$/.test(text) && page.path !== "docs/sources.md")
+        // limits of a FhirSource, which has two of that name
+        .filter((text) => !/^limits\.(maxConcurrentExports|concurrentRequests|requestsPerSecond)$/.test(text))
+        .filter((text) => !isKnown(text))
+        .map((text) => `${page.path}: ${text}`),
+    );
+    assert.deepEqual(wrong, []);
+  });
+
+  test("docs/shim.yaml holds none that docs/http.md does not name", () => {
+    const shown = Object.keys(parse(readFileSync(`${root}docs/shim.yaml`, "utf8")) as object);
+    const { text } = pageOf("docs/http.md");
+    assert.deepEqual(
+      shown.filter((key) => !text.includes(`\`${key}`)),
+      [],
+    );
+  });
+});
+
+test("every reason that a condition or event can have is a heading of docs/troubleshooting.md, and no other looks like one", () => {
+  const { prose } = pageOf("docs/troubleshooting.md");
+  const headings = [...prose.matchAll(/^### ([A-Z]\w+)$/gm)].map(([, heading]) => heading!);
+  assert.deepEqual(headings.sort(), allReasons());
+});
+
+test("a block of sh says who runs it: this machine or a cluster", () => {
+  const wrong = allBlocks.filter(({ page, language, mark }) => {
+    if (coming.includes(page)) return false;
+    if (/^(bash|shell|console)$/.test(language)) return true;
+    return language === "sh" && !/^test: (cluster )?[a-z-]+$/.test(mark ?? "");
+  });
+  assert.deepEqual(wrong.map(at), []);
+});
+
+test("the docs name nothing of this machine, and hold no emoji", () => {
+  const wrong = pages.filter(({ text }) => /\/(work|tmp|home|root)\/|\p{Extended_Pictographic}/u.test(text.replaceAll("✖", "")));
+  assert.deepEqual(
+    wrong.map(({ path }) => path),
+    [],
+  );
+});
