@@ -7,14 +7,14 @@ const usage = `fhir-export ${pkg.version}: exports FHIR R4 data in bulk from any
 
 fhir-export operator [...]     watch FhirExports in a cluster and run them as Jobs
 fhir-export shim [...]         serve FHIR $export over HTTP on top of a cluster's FhirExports
-fhir-export worker COMMAND     one step of an export: plan, export, seal, purge, verify or probe (started by the operator)
+fhir-export worker COMMAND     one step of an export: plan, export, seal, purge or verify (started by the operator)
 fhir-export crds COMMAND       print or apply the CustomResourceDefinitions
 fhir-export standalone [...]   all of it on this machine, without a cluster
 
 fhir-export SUBCOMMAND --help says more. --version prints the version.
 `;
 
-const workerCommands: readonly Command[] = ["plan", "export", "seal", "purge", "verify", "probe"];
+const workerCommands: readonly Command[] = ["plan", "export", "seal", "purge", "verify"];
 
 /** Runs one subcommand and only that: a worker never loads the Kubernetes client, and the operator no storage SDK.
  *  @returns the exit code */

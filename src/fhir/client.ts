@@ -102,7 +102,7 @@ export class SourceClient {
     if (url.origin !== this.base.origin || !`${url.pathname}/`.startsWith(this.base.pathname))
       throw terminal(
         "SourceInconsistent",
-        `the source's next link leads to ${showURL(url)}, away from spec.baseURL of the FhirSource (${showURL(this.base)})`,
+        `the source's next link leads to ${showURL(url.origin)}, away from spec.baseURL of the FhirSource (${showURL(this.base)})`,
       );
     return url;
   }
@@ -227,9 +227,21 @@ export class SourceClient {
     return { url: new URL(`${url.origin}${url.pathname}/_search`), form: url.search.slice(1) };
   }
 
+  /** A request's URL as it may be shown: of its path what names no resource. Ids of patients and Groups are as sensitive as data, and a server's own next
+   *  links may hold anything. */
+  #show(url: URL): string {
+    const [type = "", next, last] = url.pathname.slice(this.base.pathname.length).split("/");
+    const known = (part: string | undefined, otherwise: string) =>
+      part === undefined ? [] : [/^_(history|search)$/.test(part) ? part : otherwise];
+    const parts = /^([A-Z][A-Za-z]+|metadata|_history|\.well-known)$/.test(type)
+      ? [type, ...known(next, "{id}"), ...known(last, "…")]
+      : ["…"];
+    return showURL(this.base) + (url.pathname === this.base.pathname ? "" : parts.join("/"));
+  }
+
   #judge(answer: Head, url: URL, accept: number[]): Head {
     const { status } = answer;
-    const at = showURL(url);
+    const at = this.#show(url);
     if (accept.includes(status)) return answer;
     if (status === 408 || status === 429 || status >= 500)
       throw transient("SourceUnreachable", `the source answers ${status} at ${at}`, answer);

@@ -7,6 +7,8 @@ import type { Pod } from "./view.ts";
 const timeoutMilliseconds = 2000;
 const maxBytes = 65_536;
 const atOnce = 32;
+/** a plan's pod exports what is small by itself */
+const telling = new Set<string | undefined>(["plan", "export"]);
 
 /** Asks running workers how far they are. Advisory: what cannot be reached, or answers nonsense, is left out; no decision reads it. */
 export class ProgressPoller {
@@ -28,7 +30,7 @@ export class ProgressPoller {
   /** One round over all running workers. */
   async poll(signal: AbortSignal): Promise<void> {
     const running = [...this.#pods()].filter(
-      ({ status, metadata }) => status?.phase === "Running" && status.podIP && metadata.labels?.[labels.command] === "export",
+      ({ status, metadata }) => status?.phase === "Running" && status.podIP && telling.has(metadata.labels?.[labels.command]),
     );
     const alive = new Set(running.map(({ metadata }) => metadata.uid));
     for (const uid of this.#last.keys()) if (!alive.has(uid)) this.#last.delete(uid);

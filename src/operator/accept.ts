@@ -37,7 +37,7 @@ function refuse({ spec, source, target }: Facts): { reason: string; message: str
   );
   if (accounts[0] && accounts[1] && accounts[0] !== accounts[1])
     return {
-      reason: "UnsupportedParameter",
+      reason: "DifferentServiceAccounts",
       message: `FhirSource ${spec.sourceRef.name} and ExportTarget ${spec.targetRef.name} name different service accounts for workload identity; a pod has only one`,
     };
   return undefined;

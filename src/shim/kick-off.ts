@@ -90,7 +90,8 @@ export async function handleKickOff(
     return digest === undefined
       ? unavailable("the name of the new export is taken; try again")
       : repeated(await exports.get(name), access.client, digest, accepted);
-  log.info({ audit: "kick-off", export: name, level, client: access.client });
+  // not level: that is the line's own
+  log.info({ audit: "kick-off", export: name, exportLevel: level, client: access.client });
   return accepted;
 }
 

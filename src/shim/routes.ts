@@ -52,23 +52,30 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
     async (request, reply) => {
       const access = (await deps.authority()?.authenticate(request.headers.authorization)) ?? anonymous;
       if (!("status" in access)) return handle(access, request, reply);
-      log.warn({ audit: "refused", route: request.routeOptions.url, method: request.method, status: access.status });
+      refused(request, access.status);
       return send(reply, access);
     };
+  const refused = ({ routeOptions: { url: route }, method }: FastifyRequest, status: number, client?: string) =>
+    log.warn({ audit: "refused", route, method, status, ...(client !== undefined && { client }) });
 
   /** The export of the URL, for the client that started it and as long as its token covers what is in it. */
   const found = async (access: Access, request: FastifyRequest): Promise<FhirExport | Answer> => {
     const object = await exports.get((request.params as { id: string }).id);
     if (!isShown(object, now())) return unknownExport;
     const readable = mayRead(access, object.spec.origin?.client, object.spec.types);
-    if (readable === "other") return unknownExport;
-    return readable === "yes"
-      ? object
+    if (readable === "yes") return object;
+    refused(request, readable === "other" ? 404 : 403, access.client);
+    return readable === "other"
+      ? unknownExport
       : refusal(403, { code: "forbidden", text: "the token's scopes do not cover the types of this export" });
   };
 
   const kickOff = (level: KickOff["level"]) =>
-    authorised(async (access, request, reply) => send(reply, await handleKickOff(access, level, request, deps, self)));
+    authorised(async (access, request, reply) => {
+      const answer = await handleKickOff(access, level, request, deps, self);
+      if (answer.status === 403) refused(request, 403, access.client);
+      return send(reply, answer);
+    });
   for (const [url, level] of [
     ["/$export", "System"],
     ["/Patient/$export", "Patient"],
@@ -164,7 +171,8 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
         (body?.length ?? 0) > maxTokenRequest
           ? refusal(413, { code: "too-long", text: "the token request is too long" })
           : await authority.token(body ?? Buffer.alloc(0), request.headers["content-type"]);
-      log.info({ audit: "token", status: answer.status });
+      const client = "client" in answer ? { client: answer.client } : {};
+      log.info({ audit: "token", status: answer.status, ...client });
       return send(reply, answer);
     },
   });

@@ -224,7 +224,13 @@ function storageFailure(error: unknown, container: string): FailureError {
       `storage of the ExportTarget does not answer (${said || error.name}); check accountURL or the connection string, and the network`,
       error,
     );
-  // a lease, a policy, a soft delete that is under way
+  if (code?.startsWith("BlobImmutable"))
+    return terminal(
+      "TargetUnauthorized",
+      `container "${container}" of the ExportTarget has an immutability policy or a legal hold (${said}); files there can be deleted when it ends`,
+      error,
+    );
+  // a lease, a soft delete that is under way
   if (status === 409 || status === 412) return waiting("TargetUnreachable", `storage of the ExportTarget refuses (${said})`, error);
   return terminal("TargetUnreachable", `storage of the ExportTarget answers ${said}`, error);
 }

@@ -30,7 +30,7 @@ export async function purge({ task, store, log, signal }: Work): Promise<Outcome
   }
   const left = (await listed(store)).length;
   if (left > 0) log.warn({ left }, "some objects could not be removed");
-  log.info({ audit: "purge", left });
+  log.info({ audit: "purge", export: task.name, left });
   return { left };
 }
 

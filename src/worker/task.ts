@@ -51,7 +51,6 @@ export async function openWork(rest: Omit<Work, "store" | "source" | "memory">, 
   return { ...rest, store, source, memory, [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])) };
 }
 
-/** `probe` comes with the probing of sources and targets. */
 export const commands: Partial<Record<Command, () => Promise<WorkerCommand>>> = {
   plan: async () => (await import("./inline.ts")).planAndSmallExport,
   export: async () => (await import("./export.ts")).exportPackage,

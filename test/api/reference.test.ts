@@ -23,7 +23,7 @@ test("it names every condition and every reason of one", () => {
 test("reasons are found in the code: of each kind one that is known", () => {
   const { end, refused, purge, event, validity, own } = reasonsOfOperator();
   assert.ok(end.includes("DeadlineExceeded") && end.includes("SourceUnreachable"));
-  assert.deepEqual(refused, ["InvalidContainer", "InvalidFilter", "UnsupportedParameter"]);
+  assert.deepEqual(refused, ["DifferentServiceAccounts", "InvalidContainer", "InvalidFilter"]);
   assert.ok(purge.includes("ObjectsLeft"));
   assert.deepEqual(event, ["OutputKept"]);
   assert.deepEqual(validity, [

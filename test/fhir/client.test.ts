@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import type { Task } from "../../src/contracts.ts";
@@ -66,4 +68,36 @@ describe("long searches", () => {
     assert.equal(ids.length, 2);
     assert.deepEqual(methods, ["POST /fhir/Patient/_search", "GET /fhir/Patient", "GET /fhir/Patient"]);
   });
+});
+
+describe("what a refused request is called", () => {
+  const cases: [path: string, shown: string][] = [
+    ["Patient/SECRET-1", "Patient/{id}"],
+    ["Patient/SECRET-1/_history?_since=x", "Patient/{id}/_history"],
+    ["Group/Smith", "Group/{id}"],
+    ["Observation?patient=SECRET-1", "Observation"],
+    ["Observation/_history?_count=5", "Observation/_history"],
+    ["Patient/SECRET-1/Observation/SECRET-2", "Patient/{id}/…"],
+    ["metadata", "metadata"],
+    ["pages/SECRET-1/2", "…"],
+    ["SECRET-1", "…"],
+    ["?getpages=SECRET-1", ""],
+  ];
+  for (const [path, shown] of cases)
+    test(`${path} is ${shown || "the base"}`, async () => {
+      const server = createServer((_, response) => response.writeHead(500).end("{}"));
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/fhir`;
+      const client = new SourceClient({ ...task(), baseURL: base, retrySeconds: 0 }, tmpdir(), new AbortController().signal);
+      try {
+        await assert.rejects(readPage(client, path), ({ message }: Error) => {
+          assert.match(message, /the source answers 500 at/);
+          assert(message.includes(`at ${base}/${shown}`) && !/SECRET|Smith/.test(message), message);
+          return true;
+        });
+      } finally {
+        await client.close();
+        server.close();
+      }
+    });
 });

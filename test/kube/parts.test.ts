@@ -121,11 +121,17 @@ test("health: ready only when it is; metrics under controller-runtime's names, f
   }
 });
 
-test("progress poller: asks running export pods only, survives those that do not answer", async () => {
+test("progress poller: asks running pods that plan or export only, survives those that do not answer", async () => {
   // the port is fixed, so the test takes an address of its own
   const { ProgressPoller } = await import("../../src/kube/progress.ts");
   const server: Server = createServer((_, response) => response.end(JSON.stringify({ ...progress, podUID: "p1" })));
   await new Promise<void>((resolve) => server.listen(9464, "127.77.1.1", resolve));
+  let asked = 0;
+  const planner = createServer((_, response) => {
+    asked++;
+    response.end(JSON.stringify({ ...progress, podUID: "p5" }));
+  });
+  await new Promise<void>((resolve) => planner.listen(9464, "127.77.1.3", resolve));
   try {
     assert.equal((server.address() as AddressInfo).port, 9464);
     const pod = (uid: string, podIP: string, phase = "Running", command = "export") => ({
@@ -141,7 +147,8 @@ test("progress poller: asks running export pods only, survives those that do not
       pod("p1", "127.77.1.1"),
       pod("p2", "127.77.1.2"),
       pod("p3", "127.77.1.1", "Pending"),
-      pod("p4", "127.77.1.1", "Running", "plan"),
+      pod("p4", "127.77.1.3", "Running", "seal"),
+      pod("p5", "127.77.1.3", "Running", "plan"),
     ];
     const changed: string[] = [];
     const poller = new ProgressPoller(
@@ -150,18 +157,21 @@ test("progress poller: asks running export pods only, survives those that do not
     );
     await poller.poll(new AbortController().signal);
     assert.deepEqual(
-      poller.of(["p1", "p2", "p3", "p4"]).map(({ podUID }) => podUID),
-      ["p1"],
+      poller.of(["p1", "p2", "p3", "p4", "p5"]).map(({ podUID }) => podUID),
+      ["p1", "p5"],
     );
-    assert.deepEqual(changed, ["ns/x"]);
+    assert.deepEqual(changed, ["ns/x", "ns/x"]);
+    assert.deepEqual(asked, 1, "of two pods at one address only the one that plans");
     await poller.poll(new AbortController().signal);
-    assert.deepEqual(changed, ["ns/x"], "told of changes only");
+    assert.deepEqual(changed, ["ns/x", "ns/x"], "told of changes only");
     pods.shift();
     await poller.poll(new AbortController().signal);
     assert.deepEqual(poller.of(["p1"]), [], "a pod that is gone is forgotten");
     await poller.close();
   } finally {
-    server.closeAllConnections();
-    server.close();
+    for (const one of [server, planner]) {
+      one.closeAllConnections();
+      one.close();
+    }
   }
 });

@@ -200,11 +200,17 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
         .output()
         .split("\n")
         .filter((line) => line.includes('"audit"'))
-        .map((line) => JSON.parse(line) as { audit: string; client?: string });
+        .map((line) => JSON.parse(line) as { audit: string; client?: string; status?: number; level: unknown });
       // purges are told by workers, which a standalone's log holds, too
       const kinds = new Set(lines.map(({ audit }) => audit).filter((audit) => audit !== "purge"));
       assert.deepEqual([...kinds].sort(), ["cancel", "download", "kick-off", "refused", "token"]);
-      assert(lines.some(({ audit, client }) => audit === "kick-off" && client === "research"));
+      for (const kind of ["kick-off", "token", "refused"])
+        assert(
+          lines.some(({ audit, client }) => audit === kind && client === "research"),
+          kind,
+        );
+      // one member each: parsers would keep the last of two
+      for (const { level } of lines) assert(typeof level === "number" || /^(info|warn)$/.test(String(level)), String(level));
       assert.doesNotMatch(backend().output(), /client_assertion|eyJ|Patient\/p|_since=/);
     });
   });

@@ -12,6 +12,9 @@ import { Signing } from "./signing.ts";
 export type { Access } from "./scopes.ts";
 export { anonymous } from "./scopes.ts";
 
+/** `client`: who got a token */
+export type TokenAnswer = Answer & { client?: string };
+
 /** Who is let in, and how one gets a token. */
 export interface Authority {
   /** Of a request's Authorization header: who it is, or the 401 to answer.
@@ -19,7 +22,7 @@ export interface Authority {
   authenticate(authorization: string | undefined): Promise<Access | Answer>;
   /** The token endpoint (RFC 6749 section 4.4, SMART Backend Services).
    *  @throws waiting */
-  token(body: Buffer, contentType: string | undefined): Promise<Answer>;
+  token(body: Buffer, contentType: string | undefined): Promise<TokenAnswer>;
   /** `/.well-known/smart-configuration` */
   smartConfiguration(): object;
 }
@@ -116,8 +119,8 @@ function issuedTokens({ url, jwksURL, audience, clientClaim }: NonNullable<AuthC
   };
 }
 
-/** `scope` (RFC 9068) or `scp` (Entra ID, Okta), a string or a list */
-const scopesOf = ({ scope, scp }: JWTPayload): string => [scope ?? scp ?? []].flat().map(String).join(" ");
+/** `scope` (RFC 9068) or `scp` (Entra ID, Okta), a string or a list; Entra ID gives an application, which acts for no user, its `roles` instead */
+const scopesOf = ({ scope, scp, roles }: JWTPayload): string => [scope ?? scp ?? roles ?? []].flat().map(String).join(" ");
 
 /** @throws waiting */
 async function discover(issuer: string): Promise<string> {
@@ -153,6 +156,7 @@ function tokenEndpoint({ tokens, clients = [] }: AuthConfig, options: AuthorityO
       return oauthError(400, "invalid_scope", "none of the scopes is registered for this client and can be used by an export");
     const seconds = tokens!.seconds;
     return {
+      client: client.id,
       status: 200,
       headers: oauthHeaders,
       body: {

@@ -359,9 +359,14 @@ suite("tokens of an authorization server", () => {
       .sign(key.pair.privateKey);
   before(() => Object.assign(served, { keys: [rsa.public], headers: {}, status: 200 }));
 
-  test("are taken, with scope or scp, as text or list", async () => {
+  test("are taken, with scope, scp or roles, as text or list", async () => {
     const authority = openIssuer();
-    for (const claims of [{}, { scope: undefined, scp: "system/*.rs" }, { scope: undefined, scp: ["system/*.rs", "x"] }] as JWTPayload[])
+    for (const claims of [
+      {},
+      { scope: undefined, scp: "system/*.rs" },
+      { scope: undefined, scp: ["system/*.rs", "x"] },
+      { scope: undefined, roles: ["system/*.rs"] },
+    ] as JWTPayload[])
       assert.deepEqual(await authority.authenticate(bearer(await token(claims))), { client: "etl", readable: "*", groupScope: true });
   });
 
