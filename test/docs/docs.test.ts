@@ -12,16 +12,13 @@ import { type Block, codeOf, linksOf, pageOf, pages, root } from "./pages.ts";
 const at = ({ page, line }: Block) => `${page}:${line}`;
 const allBlocks = pages.flatMap(({ blocks }) => blocks);
 
-/** Pages that are written together with the chart: links may name them before they are there. */
-const coming = ["docs/install.md", "docs/quick-start.md"];
-
 for (const page of pages)
   test(`${page.path}: links lead somewhere`, () => {
     const broken = linksOf(page).filter((target) => {
       if (/^[a-z]+:/.test(target)) return !/^(https:\/\/|mailto:)/.test(target);
       const [file = "", anchor] = target.split("#", 2) as [string, string?];
       const path = file === "" ? page.path : normalize(join(dirname(page.path), file));
-      if (!existsSync(root + path)) return !coming.includes(path);
+      if (!existsSync(root + path)) return true;
       return anchor !== undefined && !pageOf(path).anchors.has(anchor);
     });
     assert.deepEqual(broken, []);
@@ -164,8 +161,7 @@ test("every reason that a condition or event can have is a heading of docs/troub
 });
 
 test("a block of sh says who runs it: this machine or a cluster", () => {
-  const wrong = allBlocks.filter(({ page, language, mark }) => {
-    if (coming.includes(page)) return false;
+  const wrong = allBlocks.filter(({ language, mark }) => {
     if (/^(bash|shell|console)$/.test(language)) return true;
     return language === "sh" && !/^test: (cluster )?[a-z-]+$/.test(mark ?? "");
   });
