@@ -30,7 +30,9 @@ export function goVersion(folder: string): string | undefined {
 /** Where these programs are, or will be, in the cache. */
 export function cacheFolder(name: string, builds: GoBuild[], go: string): string {
   const hash = createHash("sha256").update(JSON.stringify([builds.map(({ args }) => args), process.platform, process.arch]));
-  for (const { folder } of builds) for (const file of ["go.mod", "go.sum"]) hash.update(readFileSync(join(folder, file)));
+  for (const { folder } of builds)
+    for (const file of readdirSync(folder).filter((file) => /^go\.(mod|sum)$|\.go$/.test(file)))
+      hash.update(readFileSync(join(folder, file)));
   return join(cacheRoot(), `${name}-${hash.digest("hex").slice(0, 12)}-${go}`);
 }
 
