@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { imageMissing } from "../image.ts";
 
-const packages = "containerd runc containernetworking-plugins buildah iptables conntrack";
+const packages = "containerd runc containernetworking-plugins buildah iptables conntrack iproute2 openssl";
 const programs = ["containerd", "ctr", "runc", "iptables", "conntrack", "ip", "unshare", "nsenter", "openssl", "tar"];
 
 /** Why there can be no node here; undefined when there can. */
@@ -16,4 +16,11 @@ export function nodeMissing(): string | undefined {
     encoding: "utf8",
   });
   return status === 0 ? undefined : `namespaces cannot be made: ${stderr.trim()}`;
+}
+
+// for .ci/run
+if (import.meta.main) {
+  const missing = nodeMissing();
+  if (missing) console.log(missing);
+  process.exitCode = missing ? 1 : 0;
 }

@@ -8,7 +8,7 @@ import { caFileOf } from "../plane-files.ts";
 import { until } from "../until.ts";
 import { importCommand } from "./images.ts";
 import { endNode, leftovers, podsRun, sysctls } from "./leftovers.ts";
-import { lives, nodeAddress, nodeHost, nodeName, type Process, processOf, setUp, startHolder } from "./namespaces.ts";
+import { inside, lives, nodeAddress, nodeHost, nodeName, type Process, processOf, setUp, startHolder } from "./namespaces.ts";
 import { endGroup, type Output, type RunOptions, runInside, startInside } from "./processes.ts";
 import type { NodePrograms } from "./programs.ts";
 import { alone, type NodeRecord, readRecord, removeRecord, writeRecord } from "./record.ts";
@@ -36,6 +36,8 @@ export interface TestNode {
   files: string;
   /** logs of its servers and of what was spawned on it */
   logs: string;
+  /** the command line of a shell on it, for people */
+  shell: string[];
   /** Runs a program on the node to its end; kubectl, helm3, helm4, kubeconform and node are in its PATH. What it is told by its exit code is the caller's. */
   run(command: string[], options?: RunOptions): Promise<Output>;
   /** Starts a program on the node. */
@@ -139,7 +141,13 @@ class RunningNode implements TestNode {
     await until("DNS", () => this.#succeeds(["node", "--eval", resolve]), 60_000);
   }
 
-  run(command: string[], options: RunOptions = {}): Promise<Output> {
+  get shell(): string[] {
+    const variables = Object.entries(this.#environment()).map(([name, value]) => `${name}=${value}`);
+    const [program, args] = inside(this.#pid(), ["env", ...variables, "bash"], "/");
+    return [program, ...args];
+  }
+
+  async run(command: string[], options: RunOptions = {}): Promise<Output> {
     return runInside(this.#pid(), command, this.#environment(), options);
   }
 
