@@ -73,7 +73,13 @@ export async function globalTeardown(): Promise<void> {
   plane = undefined;
   const stopped = node;
   node = undefined;
-  await stopped?.stop();
+  try {
+    await stopped?.stop();
+  } catch (error) {
+    // the runner ends with code 1 for it, and says nothing
+    console.error(`!! ${(error as Error).message}`);
+    throw error;
+  }
 }
 
 /** Applies crds/*.yaml and waits until their objects can be made. */

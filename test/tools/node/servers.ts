@@ -157,6 +157,8 @@ const proxyConfig = (folder: string) => ({
   healthzBindAddress: "127.0.0.1:10256",
   metricsBindAddress: "127.0.0.1:10249",
   oomScoreAdj: 0,
+  // a Service has its rules as soon as its pod is ready; the default is up to a second later, when Helm has long gone on
+  iptables: { minSyncPeriod: "0s" },
   // these would be the machine's limits
   conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
 });
