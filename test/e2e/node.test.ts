@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { imageName } from "../tools/image.ts";
 import { nodeName } from "../tools/node/namespaces.ts";
 import type { TestNode } from "../tools/node/node.ts";
-import { apply, awaitObject, get, kubectl, needsNode, restrictedNamespace, sharedNode, until } from "../tools/node/shared.ts";
+import { apply, awaitObject, get, kubectl, listens, needsNode, restrictedNamespace, sharedNode, until } from "../tools/node/shared.ts";
 
 interface Pod {
   metadata: { uid: string; deletionTimestamp?: string };
@@ -128,6 +128,7 @@ describe("the node", needsNode, () => {
     const serve = (what: string, host: string) =>
       `require("node:http").createServer((_, answer) => answer.end("${what}")).listen(8080, "${host}");`;
     const onNode = node.spawn(["node", "--eval", serve("node", node.address)]);
+    await listens(node, 8080);
     const service = { selector: { app: "web" }, ports: [{ port: 80, targetPort: 8080 }] };
     const probe = { httpGet: { path: "/", port: 8080 }, periodSeconds: 1 };
     await apply(node, namespace, [

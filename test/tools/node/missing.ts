@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { imageMissing } from "../image.ts";
 
 const packages = "containerd runc containernetworking-plugins buildah iptables conntrack iproute2 openssl";
@@ -15,7 +15,15 @@ export function nodeMissing(): string | undefined {
   const { status, stderr } = spawnSync("unshare", ["--fork", "--pid", "--mount-proc", "--net", "--mount", "--uts", "true"], {
     encoding: "utf8",
   });
-  return status === 0 ? undefined : `namespaces cannot be made: ${stderr.trim()}`;
+  if (status !== 0) return `namespaces cannot be made: ${stderr.trim()}`;
+  // version 1 has a folder per controller, version 2 only the top one
+  const cgroups = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].find(existsSync);
+  try {
+    accessSync(cgroups!, constants.W_OK);
+  } catch {
+    return "cgroups cannot be made: /sys/fs/cgroup cannot be written";
+  }
+  return undefined;
 }
 
 // for .ci/run

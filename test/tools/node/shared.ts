@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { KubeObject } from "../../../src/kube/client.ts";
 import { until } from "../until.ts";
 import { attachNode, type TestNode } from "./node.ts";
@@ -26,11 +27,21 @@ export async function kubectl(node: TestNode, args: string[], input?: string): P
   return stdout;
 }
 
+/** Resolves when a process of the node listens at the node's address. */
+export async function listens(node: TestNode, port: number): Promise<void> {
+  await until(`a listener on port ${port}`, async () => {
+    const { code } = await node.run(["bash", "-c", `exec 3<>/dev/tcp/${node.address}/${port}`]);
+    return code === 0;
+  });
+}
+
+/** Applies objects, which may not say their namespace. */
 export async function apply(node: TestNode, namespace: string, objects: object[]): Promise<void> {
   const list = { apiVersion: "v1", kind: "List", items: objects };
   await kubectl(node, ["apply", "--namespace", namespace, "--filename", "-"], JSON.stringify(list));
 }
 
+/** @param what as kubectl takes it: `pod/name` */
 export async function get<Kind = KubeObject>(node: TestNode, namespace: string, what: string): Promise<Kind> {
   return JSON.parse(await kubectl(node, ["get", "--namespace", namespace, what, "--output", "json"])) as Kind;
 }
@@ -49,7 +60,10 @@ export async function awaitObject<Kind = KubeObject>(
       what,
       async () => {
         last = await get<Kind>(node, namespace, what);
-        return holds(last) ? last : undefined;
+        if (holds(last)) return last;
+        // kubectl costs 0.1 s of a core, which the pod could use
+        await sleep(150);
+        return undefined;
       },
       ms,
     );
