@@ -1,11 +1,9 @@
 /** Builds the control plane that tests run on, from Go modules, into a cache outside the tree: `npm run cluster:build`.
  *  About 5 minutes on 2 idle cores the first time (9 CPU minutes, 1.8 GB at most); later runs return at once. */
-import { execFileSync, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { homedir } from "node:os";
+import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildInto, cacheFolder, cacheFolders, type GoBuild, goVersion } from "./go.ts";
 
 /** Paths of the programs. */
 export interface Programs {
@@ -41,17 +39,18 @@ const stamps = [
   `${client}.gitMajor=1`,
   `${client}.gitMinor=34`,
 ];
-const steps: { folder: string; args: string[] }[] = [
-  {
-    folder: modules,
-    args: [
-      ...["-trimpath", "-tags", "selinux,notest,grpcnotrace", "-ldflags", `-s -w ${stamps.map((stamp) => `-X ${stamp}`).join(" ")}`],
-      ...Object.values(names)
-        .filter((name) => name.startsWith("kube"))
-        .map((name) => `k8s.io/kubernetes/cmd/${name}`),
-    ],
-  },
-  { folder: join(modules, "etcd"), args: ["-trimpath", "-ldflags", "-s -w", "go.etcd.io/etcd/server/v3"] },
+
+/** How programs of Kubernetes are built. They share most of their packages, which Go compiles once. */
+export const kubernetes = (programs: string[]): GoBuild => ({
+  folder: modules,
+  args: [
+    ...["-trimpath", "-tags", "selinux,notest,grpcnotrace", "-ldflags", `-s -w ${stamps.map((stamp) => `-X ${stamp}`).join(" ")}`],
+    ...programs.map((name) => `k8s.io/kubernetes/cmd/${name}`),
+  ],
+});
+const builds: GoBuild[] = [
+  kubernetes(Object.values(names).filter((name) => name.startsWith("kube"))),
+  { folder: join(modules, "etcd"), args: ["-trimpath", "-ldflags", "-s -w", "go.etcd.io/etcd/server/v3"], name: names.etcd },
 ];
 
 /** Where programs are that can be used now, or why there are none. Builds nothing. */
@@ -61,9 +60,9 @@ export function controlPlane(): Programs | { missing: string } {
     const found = programsIn(assets);
     return found ?? { missing: `KUBEBUILDER_ASSETS is ${assets}, which lacks etcd, kube-apiserver or kubectl` };
   }
-  const go = goVersion();
+  const go = goVersion(modules);
   // without Go its version is unknown: programs that any version built will do
-  const folder = go ? cacheFolder(go) : readdirs(cacheRoot()).find((path) => path.startsWith(cacheFolder("")) && programsIn(path));
+  const folder = go ? cacheFolder("cluster", builds, go) : cacheFolders("cluster", builds).find(programsIn);
   const found = folder && programsIn(folder);
   if (found) return found;
   return { missing: `the control plane is not built${go ? " (npm run cluster:build)" : " and there is no Go to build it"}` };
@@ -77,30 +76,13 @@ export async function buildControlPlane(say: (line: string) => void): Promise<Pr
     say(`control plane: ${there.apiserver} and the programs beside it are there`);
     return there;
   }
-  const go = goVersion();
+  const go = goVersion(modules);
   if (!go || process.env.KUBEBUILDER_ASSETS) throw new Error(there.missing);
-  const folder = cacheFolder(go);
+  const folder = cacheFolder("cluster", builds, go);
   say(
     `control plane: building etcd and Kubernetes ${version} with ${go}: about 5 minutes with empty Go caches, half a minute with full ones`,
   );
-  mkdirSync(cacheRoot(), { recursive: true });
-  const made = mkdtempSync(join(cacheRoot(), "building-"));
-  try {
-    for (const { folder: cwd, args } of steps) {
-      const start = Date.now();
-      await run(["build", "-o", cwd === modules ? `${made}/` : join(made, names.etcd), ...args], cwd);
-      say(`control plane: built in ${cwd.slice(modules.length - "cluster/".length)} in ${((Date.now() - start) / 1000).toFixed(0)} s`);
-    }
-    if (!programsIn(made)) throw new Error("go build made other programs than expected");
-    try {
-      renameSync(made, folder);
-    } catch (error) {
-      // another build was faster; its programs are the same
-      if (!programsIn(folder)) throw error;
-    }
-  } finally {
-    rmSync(made, { recursive: true, force: true });
-  }
+  await buildInto(folder, builds, { whole: (path) => programsIn(path) !== undefined, say: (line) => say(`control plane: ${line}`) });
   say(`control plane: ready in ${folder}`);
   return programsIn(folder)!;
 }
@@ -115,35 +97,6 @@ function programsIn(folder: string): Programs | undefined {
     } catch {}
   }
   return found.etcd && found.apiserver && found.kubectl ? (found as Programs) : undefined;
-}
-
-const cacheRoot = () => join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "fhir-export");
-
-function cacheFolder(go: string): string {
-  const hash = createHash("sha256").update(JSON.stringify([steps.map(({ args }) => args), process.platform, process.arch]));
-  for (const { folder } of steps) for (const name of ["go.mod", "go.sum"]) hash.update(readFileSync(join(folder, name)));
-  return join(cacheRoot(), `cluster-${hash.digest("hex").slice(0, 12)}-${go}`);
-}
-
-function readdirs(root: string): string[] {
-  return existsSync(root) ? readdirSync(root).map((name) => join(root, name)) : [];
-}
-
-/** undefined when there is no Go, or one that cannot take these modules */
-function goVersion(): string | undefined {
-  try {
-    return execFileSync("go", ["env", "GOVERSION"], { cwd: modules, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
-  } catch {
-    return undefined;
-  }
-}
-
-function run(args: string[], cwd: string): Promise<void> {
-  const child = spawn("go", args, { cwd, env: { ...process.env, CGO_ENABLED: "0" }, stdio: ["ignore", "inherit", "inherit"] });
-  return new Promise((resolve, reject) => {
-    child.once("error", reject);
-    child.once("exit", (code, signal) => (code === 0 ? resolve() : reject(new Error(`go ${args[0]} ended with ${signal ?? code}`))));
-  });
 }
 
 if (import.meta.main) {

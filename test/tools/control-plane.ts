@@ -1,5 +1,4 @@
-import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,6 +7,16 @@ import { type RunningProcess, runProcess } from "../../src/standalone/process.ts
 import { freePort } from "./azurite.ts";
 import type { Programs } from "./build.ts";
 import { type Guard, startGuard } from "./guard.ts";
+import {
+  apiserverCommand,
+  type Command,
+  caFileOf,
+  controllersCommand,
+  etcdCommand,
+  schedulerCommand,
+  serverUsers,
+  writePlaneFiles,
+} from "./plane-files.ts";
 
 type Part = "etcd" | "apiserver" | "controllers" | "scheduler";
 
@@ -74,22 +83,20 @@ class Plane implements ControlPlane {
   readonly kubeconfig: string;
   readonly caFile: string;
   readonly users: ControlPlane["users"];
-  readonly tokens: ControlPlane["tokens"];
+  tokens!: ControlPlane["tokens"];
   readonly folder = mkdtempSync(join(tmpdir(), "fhir-export-plane-"));
   readonly #data = existsSync("/dev/shm") ? mkdtempSync("/dev/shm/fhir-export-etcd-") : join(this.folder, "etcd");
   readonly #programs: Programs;
   readonly #withControllers: boolean;
   readonly #guard: Guard = startGuard([this.folder, this.#data]);
-  readonly #commands = new Map<Part, [string, string[]]>();
+  readonly #commands = new Map<Part, Command>();
   readonly #running = new Map<Part, RunningProcess>();
 
   constructor(programs: Programs, withControllers: boolean) {
     this.#programs = programs;
     this.#withControllers = withControllers;
-    const token = () => randomBytes(16).toString("hex");
-    this.tokens = { admin: token(), plain: token(), operator: token(), shim: token() };
     const path = (name: string) => join(this.folder, name);
-    this.caFile = path("pki/apiserver.crt");
+    this.caFile = caFileOf(this.folder);
     this.kubeconfig = path("admin.kubeconfig");
     this.users = { plain: path("plain.kubeconfig"), operator: path("operator.kubeconfig"), shim: path("shim.kubeconfig") };
   }
@@ -97,17 +104,27 @@ class Plane implements ControlPlane {
   async start(): Promise<void> {
     const [etcdPort, peerPort, port] = [await freePort(), await freePort(), await freePort()];
     this.server = `https://127.0.0.1:${port}`;
-    this.#writeFiles();
-    this.#commands.set("etcd", etcd(this.#programs, this.#data, etcdPort, peerPort));
-    this.#commands.set("apiserver", this.#apiserver(etcdPort, port));
+    this.tokens = writePlaneFiles(this.folder, this.server, { ...serverUsers, plain: {}, operator: {}, shim: {} });
+    this.#commands.set("etcd", etcdCommand(this.#programs, this.#data, etcdPort, peerPort));
+    const listen = [
+      "--bind-address=127.0.0.1",
+      "--advertise-address=127.0.0.1",
+      `--secure-port=${port}`,
+      "--endpoint-reconciler-type=none",
+    ];
+    // the pods of a namespace stay on its own test's node: see makeNamespace
+    const admission = ["--enable-admission-plugins=PodNodeSelector"];
+    // no controller makes the default service account
+    if (!this.#withControllers) admission.push("--disable-admission-plugins=ServiceAccount");
+    this.#commands.set("apiserver", apiserverCommand(this.#programs, this.folder, etcdPort, [...listen, ...admission]));
     this.#run("etcd");
     await this.#until("etcd", async () => (await request(`http://127.0.0.1:${etcdPort}/health`)).statusCode === 200);
     this.#run("apiserver");
     if (this.#withControllers) {
       const { controllerManager, scheduler } = this.#programs;
       if (!controllerManager || !scheduler) throw new Error("no kube-controller-manager and kube-scheduler beside the API server");
-      this.#commands.set("controllers", this.#controllers(controllerManager));
-      this.#commands.set("scheduler", [scheduler, [`--config=${join(this.folder, "scheduler.yaml")}`, "--secure-port=0"]]);
+      this.#commands.set("controllers", controllersCommand(controllerManager, this.folder, controllers));
+      this.#commands.set("scheduler", schedulerCommand(scheduler, this.folder));
       // the certificate is made long before the server is ready; both wait for that themselves
       await this.#until("apiserver", async () => existsSync(this.caFile));
       this.#run("controllers");
@@ -190,96 +207,4 @@ class Plane implements ControlPlane {
   #tail(part: Part): string {
     return readFileSync(this.#log(part), "utf8").split("\n").slice(-15).join("\n");
   }
-
-  #writeFiles(): void {
-    const write = (name: string, text: string) => writeFileSync(join(this.folder, name), text, { mode: 0o600 });
-    mkdirSync(join(this.folder, "pki"));
-    const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-    write("sa.key", privateKey.export({ type: "sec1", format: "pem" }) as string);
-    write("sa.pub", publicKey.export({ type: "spki", format: "pem" }) as string);
-    const tokens = { ...this.tokens, controllers: randomBytes(16).toString("hex"), scheduler: randomBytes(16).toString("hex") };
-    const names = { controllers: "system:kube-controller-manager", scheduler: "system:kube-scheduler" };
-    const lines = Object.entries(tokens).map(([user, token], id) => {
-      const name = names[user as keyof typeof names] ?? user;
-      return `${token},${name},${id}${user === "admin" ? ',"system:masters"' : ""}\n`;
-    });
-    write("tokens.csv", lines.join(""));
-    for (const [user, token] of Object.entries(tokens)) {
-      const config = {
-        apiVersion: "v1",
-        kind: "Config",
-        clusters: [{ name: "test", cluster: { server: this.server, "certificate-authority": this.caFile } }],
-        users: [{ name: user, user: { token } }],
-        contexts: [{ name: "test", context: { cluster: "test", user } }],
-        "current-context": "test",
-      };
-      write(`${user}.kubeconfig`, JSON.stringify(config));
-    }
-    const scheduler = {
-      apiVersion: "kubescheduler.config.k8s.io/v1",
-      kind: "KubeSchedulerConfiguration",
-      clientConnection: { kubeconfig: join(this.folder, "scheduler.kubeconfig"), qps: 1000, burst: 2000 },
-      leaderElection: { leaderElect: false },
-      podInitialBackoffSeconds: 1,
-      podMaxBackoffSeconds: 2,
-    };
-    write("scheduler.yaml", JSON.stringify(scheduler));
-  }
-
-  /** Its serving certificate it makes itself, in pki/, with its own CA in the same file. */
-  #apiserver(etcdPort: number, port: number): [string, string[]] {
-    const path = (name: string) => join(this.folder, name);
-    return [
-      this.#programs.apiserver,
-      [
-        `--etcd-servers=http://127.0.0.1:${etcdPort}`,
-        ...["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", `--secure-port=${port}`, `--cert-dir=${path("pki")}`],
-        `--token-auth-file=${path("tokens.csv")}`,
-        "--service-account-issuer=https://kubernetes.default.svc",
-        ...[`--service-account-signing-key-file=${path("sa.key")}`, `--service-account-key-file=${path("sa.pub")}`],
-        // the benchmark range: these addresses exist nowhere
-        "--service-cluster-ip-range=198.18.1.0/24",
-        ...["--authorization-mode=Node,RBAC", "--allow-privileged=true", "--endpoint-reconciler-type=none"],
-        // the pods of a namespace stay on its own test's node: see makeNamespace
-        "--enable-admission-plugins=PodNodeSelector",
-        ...["--profiling=false", "--enable-priority-and-fairness=false"],
-        // no controller makes the default service account
-        ...(this.#withControllers ? [] : ["--disable-admission-plugins=ServiceAccount"]),
-      ],
-    ];
-  }
-
-  #controllers(program: string): [string, string[]] {
-    return [
-      program,
-      [
-        ...[`--kubeconfig=${join(this.folder, "controllers.kubeconfig")}`, "--secure-port=0", "--leader-elect=false", "--profiling=false"],
-        ...[`--service-account-private-key-file=${join(this.folder, "sa.key")}`, `--root-ca-file=${this.caFile}`],
-        "--use-service-account-credentials=true",
-        // the default 20 requests a second would make 1,000 pods take 100 s
-        ...[
-          "--kube-api-qps=1000",
-          // the default, 15 s, is how long the first pod with a claim would wait
-          "--pvclaimbinder-sync-period=1s",
-          "--kube-api-burst=2000",
-          "--concurrent-job-syncs=10",
-        ],
-        `--controllers=${controllers.join(",")}`,
-      ],
-    ];
-  }
-}
-
-function etcd(programs: Programs, data: string, port: number, peerPort: number): [string, string[]] {
-  const [client, peer] = [`http://127.0.0.1:${port}`, `http://127.0.0.1:${peerPort}`];
-  return [
-    programs.etcd,
-    [
-      ...["--name=e", `--data-dir=${data}`, "--unsafe-no-fsync", "--log-level=warn"],
-      // one member needs no patience for elections: 0.3 to 0.9 s sooner
-      ...["--heartbeat-interval=10", "--election-timeout=100"],
-      ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
-      ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`, `--initial-cluster=e=${peer}`],
-    ],
-  ];
 }

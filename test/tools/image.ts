@@ -1,6 +1,7 @@
 /** Builds the image of the Dockerfile with buildah, over base images made here of Debian's libraries and the Node that npm brought: no registry of images is
  *  needed. As root, on Debian or Ubuntu with buildah (`apt-get install buildah`). */
 import { execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import {
   chmodSync,
   cpSync,
@@ -8,6 +9,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   realpathSync,
   rmSync,
   statSync,
@@ -15,7 +17,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { homedir, tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 
 export const imageName = "localhost/fhir-export:test";
 const root = join(import.meta.dirname, "../..");
@@ -79,9 +81,30 @@ function commit(folder: string, name: string, config: string[]): void {
   }
 }
 
+const builtFile = join(cache, "built");
+
+/** What the image is made of. */
+function contents(): string {
+  const hash = createHash("sha256").update(process.version);
+  const files = ["Dockerfile", "LICENSE", "package.json", "package-lock.json", relative(root, import.meta.filename)];
+  for (const folder of ["build", "crds", "src"])
+    for (const name of readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).sort()) files.push(join(folder, name));
+  for (const file of files.filter((file) => statSync(join(root, file)).isFile())) hash.update(file).update(readFileSync(join(root, file)));
+  return hash.digest("hex");
+}
+
+const imageID = () => buildah(["images", "--quiet", "--no-trunc", "--filter", `reference=${imageName}`]).trim();
+
+/** Builds the image, when the one that is there was not built from the same files. */
+export function ensureImage(): void {
+  if (!existsSync(builtFile) || readFileSync(builtFile, "utf8") !== `${contents()} ${imageID()}`) buildImage();
+}
+
 /** The image, built anew from the working tree. @returns its size in bytes */
 export function buildImage(): number {
   mkdirSync(cache, { recursive: true });
+  rmSync(builtFile, { force: true });
+  const from = contents();
   const node = join(root, "node_modules/node/bin/node");
   // what a runtime needs, and nothing else
   commit(rootfs({ "/usr/local/bin/node": node }), "localhost/node:24", [
@@ -114,6 +137,7 @@ export function buildImage(): number {
     ...["--build-arg", "BUILD_IMAGE=localhost/node-build:24", "--build-arg", "RUNTIME_IMAGE=localhost/node:24"],
     ...["--tag", imageName, "--file", "Dockerfile", "."],
   ]);
+  writeFileSync(builtFile, `${from} ${imageID()}`);
   return sizeOf(imageName);
 }
 

@@ -1,40 +1,85 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { isNotFound, KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import { buildControlPlane } from "./build.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
+import { ensureImage, imageName, saveImage } from "./image.ts";
+import { nodeMissing } from "./node/missing.ts";
+import { startNode, type TestNode } from "./node/node.ts";
+import { buildNodePrograms } from "./node/programs.ts";
 
 let plane: ControlPlane | undefined;
+let node: TestNode | undefined;
 
-/** One control plane for the whole run (its start costs as much as many tests), when run.ts says that a file needs it. Test processes get it
- *  by their environment, which they inherit from this one: see namespace.ts. */
+/** One control plane, and one node, for the whole run (their start costs as much as many tests), when run.ts says that a file needs it. Test processes get
+ *  them by their environment, which they inherit from this one: see namespace.ts and node/shared.ts. */
 export async function globalSetup(): Promise<void> {
-  if (process.env.FHIR_EXPORT_TEST_PLANE !== "1" || process.env.FHIR_EXPORT_TEST_TIER === "T0") return;
+  if (process.env.FHIR_EXPORT_TEST_NODE === "1") await share("node", setUpNode);
+  if (process.env.FHIR_EXPORT_TEST_PLANE === "1" && process.env.FHIR_EXPORT_TEST_TIER !== "T0") await share("control plane", setUpPlane);
+}
+
+/** Without it tests are skipped, in CI it is an error. */
+async function share(what: "control plane" | "node", start: () => Promise<void>): Promise<void> {
   try {
-    const programs = await buildControlPlane((line) => {
-      if (!line.endsWith("are there")) console.error(`!! ${line}`);
-    });
-    const start = Date.now();
-    plane = await startControlPlane(programs, { controllers: true });
-    await applyCRDs(plane.kubeconfig);
-    console.error(`control plane ready in ${((Date.now() - start) / 1000).toFixed(1)} s`);
-    process.env.KUBECONFIG = plane.kubeconfig;
-    process.env.FHIR_EXPORT_TEST_USERS = JSON.stringify(plane.users);
-    process.env.FHIR_EXPORT_TEST_KUBECTL = programs.kubectl;
+    await start();
   } catch (error) {
     await globalTeardown();
     if (process.env.CI === "true") throw error;
     const { message } = error as Error;
-    console.error(`!! tests that need a control plane are skipped: ${message}`);
-    process.env.FHIR_EXPORT_TEST_PLANE = message.split("\n")[0]!;
+    console.error(`!! tests that need a ${what} are skipped: ${message}`);
+    process.env[what === "node" ? "FHIR_EXPORT_TEST_NODE" : "FHIR_EXPORT_TEST_PLANE"] = message.split("\n")[0]!;
   }
+}
+
+const say = (line: string) => {
+  if (!/are (there|in)\b/.test(line)) console.error(`!! ${line}`);
+};
+const secondsSince = (start: number) => ((Date.now() - start) / 1000).toFixed(1);
+
+async function setUpPlane(): Promise<void> {
+  const programs = await buildControlPlane(say);
+  const start = Date.now();
+  plane = await startControlPlane(programs, { controllers: true });
+  await applyCRDs(plane.kubeconfig);
+  console.error(`control plane ready in ${secondsSince(start)} s`);
+  process.env.KUBECONFIG = plane.kubeconfig;
+  process.env.FHIR_EXPORT_TEST_USERS = JSON.stringify(plane.users);
+  process.env.FHIR_EXPORT_TEST_KUBECTL = programs.kubectl;
+}
+
+async function setUpNode(): Promise<void> {
+  const missing = nodeMissing();
+  if (missing) throw new Error(missing);
+  const programs = await buildNodePrograms(say);
+  let start = Date.now();
+  ensureImage();
+  console.error(`image there in ${secondsSince(start)} s`);
+  start = Date.now();
+  node = await startNode(programs, process.env.FHIR_EXPORT_TEST_LOGS ? { logs: process.env.FHIR_EXPORT_TEST_LOGS } : {});
+  console.error(`node ready in ${secondsSince(start)} s`);
+  start = Date.now();
+  const file = join(node.files, "image.tar");
+  saveImage(imageName, file);
+  await node.importImage(file);
+  rmSync(file);
+  console.error(`image imported in ${secondsSince(start)} s`);
 }
 
 export async function globalTeardown(): Promise<void> {
   await plane?.stop();
   plane = undefined;
+  const stopped = node;
+  node = undefined;
+  try {
+    await stopped?.stop();
+  } catch (error) {
+    // the runner ends with code 1 for it, and says nothing
+    console.error(`!! ${(error as Error).message}`);
+    throw error;
+  }
 }
 
 /** Applies crds/*.yaml and waits until their objects can be made. */

@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { leftovers, podCgroups, sysctls } from "../tools/node/leftovers.ts";
+import { lives } from "../tools/node/namespaces.ts";
+import { startNode } from "../tools/node/node.ts";
+import { buildNodePrograms } from "../tools/node/programs.ts";
+import { readRecord } from "../tools/node/record.ts";
+import { needsNode, sharedNode, until } from "../tools/node/shared.ts";
+
+/** Processes whose command line, or mounts of this machine's that, name the node's folder. */
+function naming(folder: string): string[] {
+  const commands = readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      } catch {
+        return "";
+      }
+    });
+  // the guard of the process that started it lives as long as that does, which removes the folder
+  return [...commands.filter((line) => !line.includes("\0guard\0")), ...readFileSync("/proc/self/mountinfo", "utf8").split("\n")].filter(
+    (line) => line.includes(folder),
+  );
+}
+
+// the last file of this folder by its name: it ends the node that all share
+describe("the end of a node", needsNode, () => {
+  const programs = () => buildNodePrograms(() => {});
+
+  test("there is one at a time, and a refused start does it no harm", async () => {
+    await assert.rejects(programs().then(startNode), /runs a node; there can be one on a machine/);
+    assert.equal((await sharedNode().run(["kubectl", "get", "--raw", "/readyz"])).stdout, "ok");
+  });
+
+  test("leaves no process, mount, cgroup, file or setting behind", async () => {
+    const node = sharedNode();
+    const record = readRecord()!;
+    const spawned = node.spawn(["sleep", "1000"]);
+    // what looks for things left finds them while it runs
+    const seen = leftovers(record);
+    for (const kind of ["process", "cgroup", "folder"])
+      assert(
+        seen.some((line) => line.startsWith(kind)),
+        kind,
+      );
+    assert(naming(record.folder).length > 5);
+    const start = performance.now();
+    await node.stop();
+    console.log(`!! node: stopped in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+    assert.deepEqual([leftovers(record), naming(record.folder), podCgroups()], [[], [], []]);
+    assert.deepEqual(sysctls(), record.sysctls);
+    assert.equal(spawned.lives(), false);
+    assert.equal(readRecord(), undefined);
+    await assert.rejects(node.run(["true"]), /the node does not run/);
+    await node.stop();
+  });
+
+  test("what a killed run left, the next start ends", async () => {
+    const dev = fileURLToPath(new URL("../tools/node/dev.ts", import.meta.url));
+    const child = spawn(process.execPath, [dev, "--bare"], { stdio: ["ignore", "pipe", "inherit"] });
+    let said = "";
+    child.stdout.on("data", (text) => (said += text));
+    await until("a node", async () => /node is Ready/.test(said) || child.exitCode !== null, 120_000);
+    const killed = readRecord()!;
+    assert.equal(killed.owner.pid, child.pid);
+    // its guard first, which would end the node at once
+    const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ").map(Number);
+    for (const pid of children) if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("\0guard\0")) process.kill(pid, "SIGKILL");
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    assert(lives(killed.holder!));
+
+    const node = await startNode(await programs());
+    try {
+      assert(!lives(killed.holder!) && !existsSync(killed.folder));
+      assert.deepEqual(naming(killed.folder), []);
+      assert.equal((await node.run(["kubectl", "get", "--raw", "/readyz"])).stdout, "ok");
+    } finally {
+      await node.stop();
+    }
+    assert.deepEqual(leftovers(killed), []);
+  });
+});

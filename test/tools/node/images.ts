@@ -1,0 +1,50 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export const pauseImage = "localhost/pause:1";
+
+/** Writes an image of one static program as a file of `docker save`, which containerd takes: one layer and two JSON files need no tool for images. */
+export function writePauseImage(program: string, file: string): void {
+  const folder = mkdtempSync(join(tmpdir(), "fhir-export-pause-"));
+  const tar = (to: string, from: string, names: string[]) =>
+    execFileSync("tar", ["--create", "--file", to, "--directory", from, "--owner=0", "--group=0", "--mode=0755", ...names]);
+  try {
+    mkdirSync(join(folder, "root"));
+    copyFileSync(program, join(folder, "root/pause"));
+    tar(join(folder, "layer.tar"), join(folder, "root"), ["pause"]);
+    const layer = createHash("sha256")
+      .update(readFileSync(join(folder, "layer.tar")))
+      .digest("hex");
+    const config = {
+      architecture: { x64: "amd64" }[process.arch as string] ?? process.arch,
+      os: "linux",
+      config: { Entrypoint: ["/pause"], User: "65535:65535" },
+      rootfs: { type: "layers", diff_ids: [`sha256:${layer}`] },
+    };
+    writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+    writeFileSync(
+      join(folder, "manifest.json"),
+      JSON.stringify([{ Config: "config.json", RepoTags: [pauseImage], Layers: ["layer.tar"] }]),
+    );
+    tar(file, folder, ["manifest.json", "config.json", "layer.tar"]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export const containerdSocket = "/run/containerd.sock";
+
+/** The command, for inside the node, that takes the images of a file of `docker save`. */
+export const importCommand = (file: string): string[] => [
+  "ctr",
+  "--address",
+  containerdSocket,
+  "--namespace",
+  "k8s.io",
+  "images",
+  "import",
+  file,
+];
