@@ -53,14 +53,18 @@ export class KubeExports implements ExportStore {
   }
 
   *list(): Generator<FhirExport> {
-    yield* this.#all();
-    yield* this.#made.values();
+    for (const object of this.#all()) yield this.#asCancelled(object);
+    for (const object of this.#made.values()) yield this.#asCancelled(object);
   }
 
   async get(name: string): Promise<FhirExport | undefined> {
     if (!isOurs(name)) return undefined;
     const object = this.#cached(this.#key(name)) ?? this.#made.get(name) ?? (await this.#read(name));
-    return object && this.#cancelled.has(name) ? { ...object, spec: { ...object.spec, cancel: true } } : object;
+    return object && this.#asCancelled(object);
+  }
+
+  #asCancelled(object: FhirExport): FhirExport {
+    return this.#cancelled.has(object.metadata.name) ? { ...object, spec: { ...object.spec, cancel: true } } : object;
   }
 
   async cancel(name: string): Promise<void> {

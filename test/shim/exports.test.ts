@@ -72,6 +72,10 @@ suite("what this replica wrote counts before the watch shows it", () => {
     await exports.cancel(name);
     exports.seen(`n/${name}`);
     assert.equal((await exports.get(name))?.spec.cancel, true);
+    assert.deepEqual(
+      [...exports.list()].map(({ spec }) => spec.cancel),
+      [true],
+    );
   });
 
   test("what the watch does not know yet is read once more before it is missing", async () => {
