@@ -42,6 +42,11 @@ export function pathOf({ api, plural }: Resource, at: { namespace?: string; name
   return [api, ...parts.map(encodeURIComponent)].join("/");
 }
 
+export interface ClientOptions {
+  /** Called right before anything but a GET is sent; what it throws is what the call rejects with, and nothing is sent. */
+  beforeWrite?: () => void;
+}
+
 export interface CallOptions {
   signal?: AbortSignal;
   /** for the whole call; default 10 s */
@@ -145,26 +150,28 @@ export class KubeClient {
   readonly namespace: string;
   readonly #config: KubeConfig;
   readonly #server: string;
+  readonly #beforeWrite: (() => void) | undefined;
   #credentials: Promise<Credentials> | undefined;
   #freshUntil = 0;
   #current: Credentials | undefined;
 
-  constructor(config: KubeConfig) {
+  constructor(config: KubeConfig, { beforeWrite }: ClientOptions = {}) {
     const cluster = config.getCurrentCluster();
     // what loadFromDefault makes when it found nothing
     if (!cluster || (cluster.name === "cluster" && cluster.server === "http://localhost:8080"))
       throw terminal("Internal", "no cluster: KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod");
     this.#config = config;
+    this.#beforeWrite = beforeWrite;
     this.#server = cluster.server.replace(/\/$/, "");
     this.namespace = config.getContextObject(config.getCurrentContext())?.namespace ?? "default";
   }
 
   /** @param path a kubeconfig; default: KUBECONFIG, then ~/.kube/config, then the pod's service account */
-  static load(path?: string): KubeClient {
+  static load(path?: string, options: ClientOptions = {}): KubeClient {
     const config = new KubeConfig();
     if (path === undefined) config.loadFromDefault();
     else config.loadFromFile(path);
-    return new KubeClient(config);
+    return new KubeClient(config, options);
   }
 
   /** Any call with JSON; the named ones below are made of it. `path` may have a query. PATCH is a merge patch. */
@@ -292,6 +299,7 @@ export class KubeClient {
     const { headers, dispatcher } = await this.#signIn();
     const url = new URL(this.#server + path);
     for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, value);
+    if (method !== "GET") this.#beforeWrite?.();
     const answer = await request(url, {
       method,
       dispatcher,

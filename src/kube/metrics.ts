@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
-/** Metrics under controller-runtime's names, so that its dashboards and alerts fit. */
+/** Metrics under controller-runtime's and client-go's names, so that its dashboards and alerts fit. */
 export function makeMetrics() {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -40,6 +40,12 @@ export function makeMetrics() {
       registers,
     }),
     active: new Gauge({ name: "controller_runtime_active_workers", help: "Reconciliations that run", labelNames: controller, registers }),
+    leader: new Gauge({
+      name: "leader_election_master_status",
+      help: "1 = this process leads, 0 = it stands by",
+      labelNames: ["name"],
+      registers,
+    }),
     depth: new Gauge({ name: "workqueue_depth", help: "Keys that wait", labelNames: ["name", "controller"], registers }),
     retries: new Counter({
       name: "workqueue_retries_total",

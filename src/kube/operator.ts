@@ -5,7 +5,7 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
 import { labels } from "../api/names.ts";
 import { same } from "../api/rules.ts";
-import { makeLogger } from "../log.ts";
+import { type Logger, makeLogger } from "../log.ts";
 import { holdsSlot } from "../operator/admit.ts";
 import { outcomeOf } from "../operator/outcome.ts";
 import { createReconcile } from "../operator/reconcile.ts";
@@ -14,22 +14,28 @@ import { KubeClient, type KubeObject, pathOf, type Resource, resources } from ".
 import { startController } from "./controller.ts";
 import { serveHealth } from "./health.ts";
 import { Informer } from "./informer.ts";
-import { makeMetrics } from "./metrics.ts";
-import { operatorUsage, parseOperatorOptions } from "./options.ts";
+import { LeaderElector } from "./lease.ts";
+import { type Metrics, makeMetrics } from "./metrics.ts";
+import { type OperatorOptions, operatorUsage, parseOperatorOptions } from "./options.ts";
 import { Overlay } from "./overlay.ts";
 import { Owned } from "./owned.ts";
 import { type Cache, KubePort } from "./port.ts";
 import { ProgressPoller } from "./progress.ts";
 import type { Job, Pod } from "./view.ts";
 
-/** The `operator` subcommand: runs until the signal aborts. Several may run by mistake: names are locks, writes are guarded. */
+/** The `operator` subcommand: runs until the signal aborts. With leader election it works only while it leads, and throws when it does no more: the
+ *  kubelet starts it again, as a candidate. Several may work by mistake: names are locks, writes are guarded. */
 export async function runOperator(args: string[], signal: AbortSignal): Promise<void> {
   const options = parseOperatorOptions(args, process.env);
   if (!options) return void console.log(operatorUsage);
   const { settings, namespaces, workers, pollSeconds } = options;
   const log = makeLogger({ part: "operator" });
   const metrics = makeMetrics();
-  const client = KubeClient.load(options.kubeconfig);
+  // a client of its own: those of the controllers write only while it leads
+  const electionClient = options.election && KubeClient.load(options.kubeconfig);
+  const elector = options.election && electionClient ? makeElector(electionClient, options.election, metrics, log) : undefined;
+  const client = KubeClient.load(options.kubeconfig, elector ? { beforeWrite: () => elector.check() } : {});
+  const end = elector ? AbortSignal.any([signal, elector.lost]) : signal;
   const written = new Overlay<FhirExport>();
   const [jobs, pods] = [new Owned<Job>(), new Owned<Pod>()];
   const holding = new Map<string, string>();
@@ -104,22 +110,35 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
 
   const health = await serveHealth(options.listen, () => all.every((one) => one.synced()), metrics.registry);
   log.info({ namespaces: namespaces.length ? namespaces : "all", image: settings.image, port: health.port }, "started");
-  const running = all.map((one) => one.run(signal));
+  const running = all.map((one) => one.run(end));
   try {
     await Promise.all(all.map((one) => one.whenSynced()));
     log.info({ exports: exports.size, jobs: jobCache.size }, "caches are filled");
+    // a process that cannot fill its caches would be a bad leader
+    await elector?.acquire(signal);
+    signal.throwIfAborted();
     for (const queue of queues) queue.start();
-    await every(pollSeconds, signal, () => poller.poll(signal));
+    await every(pollSeconds, end, () => poller.poll(end));
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (!end.aborted) throw error;
   } finally {
     log.info("stopping");
+    // another leads by now or soon: what is on its way is not waited for
+    if (elector?.lost.aborted) await client.close();
     await Promise.all(queues.map((queue) => queue.close()));
+    await elector?.release();
     await Promise.all(running);
     health.close();
     await poller.close();
     await client.close();
+    await electionClient?.close();
   }
+  if (elector?.lost.aborted) throw elector.lost.reason;
+}
+
+function makeElector(client: KubeClient, election: NonNullable<OperatorOptions["election"]>, metrics: Metrics, log: Logger): LeaderElector {
+  const onLeading = (leading: boolean) => metrics.leader.set({ name: election.name }, leading ? 1 : 0);
+  return new LeaderElector(client, { namespace: client.namespace, ...election, onLeading }, log);
 }
 
 /** Ready of a source or target, from its own fields. */

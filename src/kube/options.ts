@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { terminal } from "../failure.ts";
 import { defaultSettings, type Settings } from "../operator/settings.ts";
+import { type LeaseTimes, wrongTimes } from "./election.ts";
 
 export interface OperatorOptions {
   kubeconfig?: string;
@@ -12,6 +13,12 @@ export interface OperatorOptions {
   pollSeconds: number;
   imagePullPolicy?: string;
   imagePullSecrets: string[];
+  /** none = it leads without asking */
+  election?: LeaseTimes & {
+    name: string;
+    /** default: the pod's own */
+    namespace?: string;
+  };
   settings: Settings & { image: string };
 }
 
@@ -32,6 +39,12 @@ const flags = {
   "progress-seconds": text,
   "download-grace-seconds": text,
   "poll-seconds": text,
+  "leader-elect": { type: "boolean" },
+  "lease-name": text,
+  "lease-namespace": text,
+  "lease-seconds": text,
+  "renew-seconds": text,
+  "retry-period-seconds": text,
 } as const;
 
 export const operatorUsage = `fhir-export operator: watches FhirExports and runs them as Jobs
@@ -51,14 +64,22 @@ export const operatorUsage = `fhir-export operator: watches FhirExports and runs
   --poll-seconds N          how often workers are asked for it. Default: 5
   --image-pull-policy POLICY, --image-pull-secret NAME
 
-Each can be given as an environment variable too: FHIR_EXPORT_IMAGE, FHIR_EXPORT_NAMESPACE (with commas) and so on.
+  --leader-elect            of several replicas one works, the others stand by. Without it there must be only one
+  --lease-name NAME         of the Lease that they share. Default: fhir-export-operator
+  --lease-namespace NAME    where it is. Default: the pod's own
+  --lease-seconds N         after so long without a sign of the leader another takes over. Default: 15
+  --renew-seconds N         a leader that could not renew the lease for so long ends. Default: 10
+  --retry-period-seconds N  between two tries to take or renew it. Default: 2
+
+Each can be given as an environment variable too: FHIR_EXPORT_IMAGE, FHIR_EXPORT_NAMESPACE (with commas),
+FHIR_EXPORT_LEADER_ELECT (true or false) and so on.
 `;
 
 /** The operator's options from its flags, then its environment. Undefined = help was asked for. */
 export function parseOperatorOptions(args: string[], env: Record<string, string | undefined>): OperatorOptions | undefined {
   const { values } = parseArgs({ args, options: flags, strict: true });
   if (values.help) return undefined;
-  const one = (name: Exclude<keyof typeof flags, "help" | "namespace" | "image-pull-secret">) =>
+  const one = (name: Exclude<keyof typeof flags, "help" | "namespace" | "image-pull-secret" | "leader-elect">) =>
     values[name] ?? (env[variable(name)] || undefined);
   const many = (name: "namespace" | "image-pull-secret") =>
     values[name] ??
@@ -73,10 +94,24 @@ export function parseOperatorOptions(args: string[], env: Record<string, string 
       throw terminal("Internal", `--${name} must be a whole number of at least ${least}`);
     return Number(value);
   };
+  const yes = (name: "leader-elect"): boolean => {
+    const value = env[variable(name)] || "false";
+    if (values[name] !== undefined) return values[name];
+    if (value !== "true" && value !== "false") throw terminal("Internal", `${variable(name)} must be true or false`);
+    return value === "true";
+  };
+  const times = {
+    leaseSeconds: number("lease-seconds", 15, 1),
+    renewSeconds: number("renew-seconds", 10, 1),
+    retrySeconds: number("retry-period-seconds", 2, 1),
+  };
+  const wrong = wrongTimes(times);
+  if (wrong) throw terminal("Internal", wrong);
   const image = one("image");
   if (!image) throw terminal("Internal", "--image (or FHIR_EXPORT_IMAGE) is missing: the image of the worker pods");
-  const { kubeconfig, policy, maxExports } = {
+  const { kubeconfig, policy, maxExports, leaseNamespace } = {
     kubeconfig: one("kubeconfig"),
+    leaseNamespace: one("lease-namespace"),
     policy: one("image-pull-policy"),
     maxExports: one("max-exports") === undefined ? undefined : number("max-exports", 0, 1),
   };
@@ -88,6 +123,15 @@ export function parseOperatorOptions(args: string[], env: Record<string, string 
     pollSeconds: number("poll-seconds", 5, 1),
     ...(policy ? { imagePullPolicy: policy } : {}),
     imagePullSecrets: many("image-pull-secret"),
+    ...(yes("leader-elect")
+      ? {
+          election: {
+            ...times,
+            name: one("lease-name") ?? "fhir-export-operator",
+            ...(leaseNamespace ? { namespace: leaseNamespace } : {}),
+          },
+        }
+      : {}),
     settings: {
       image,
       shardResources: number("shard-resources", defaultSettings.shardResources, 1),

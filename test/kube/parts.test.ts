@@ -97,8 +97,30 @@ test("operator options: flags before environment, numbers checked", () => {
     [["--image", "i", "--listen", "9"], /--listen must have/],
     [["--image", "i", "--listen", ":99999"], /--listen must have/],
     [["--imaeg", "i"], /--imaeg/],
+    [["--image", "i", "--leader-elect", "--renew-seconds", "15"], /--lease-seconds must be greater than --renew-seconds/],
+    [["--image", "i", "--retry-period-seconds", "9"], /--renew-seconds must be greater than 1.2 times --retry-period-seconds/],
+    [["--image", "i", "--lease-seconds", "0"], /--lease-seconds must be/],
   ];
   for (const [args, message] of wrong) assert.throws(() => parseOperatorOptions(args, {}), message);
+});
+
+test("operator options: leader election is off, by a flag or the environment on", () => {
+  const election = (args: string[], env = {}) => parseOperatorOptions(["--image", "i", ...args], env)?.election;
+  const times = { leaseSeconds: 15, renewSeconds: 10, retrySeconds: 2 };
+  assert.equal(election([]), undefined);
+  assert.equal(election([], { FHIR_EXPORT_LEADER_ELECT: "false" }), undefined);
+  assert.deepEqual(election(["--leader-elect"]), { ...times, name: "fhir-export-operator" });
+  assert.deepEqual(election(["--leader-elect"], { FHIR_EXPORT_LEADER_ELECT: "false" }), { ...times, name: "fhir-export-operator" });
+  const env = {
+    FHIR_EXPORT_LEADER_ELECT: "true",
+    FHIR_EXPORT_LEASE_NAME: "l",
+    FHIR_EXPORT_LEASE_NAMESPACE: "n",
+    FHIR_EXPORT_LEASE_SECONDS: "60",
+    FHIR_EXPORT_RENEW_SECONDS: "40",
+    FHIR_EXPORT_RETRY_PERIOD_SECONDS: "5",
+  };
+  assert.deepEqual(election([], env), { leaseSeconds: 60, renewSeconds: 40, retrySeconds: 5, name: "l", namespace: "n" });
+  assert.throws(() => election([], { FHIR_EXPORT_LEADER_ELECT: "yes" }), /FHIR_EXPORT_LEADER_ELECT must be true or false/);
 });
 
 test("health: ready only when it is; metrics under controller-runtime's names, from zero", async () => {

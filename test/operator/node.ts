@@ -23,6 +23,8 @@ export interface Fate {
   mute?: boolean;
   /** it runs until it is deleted */
   hang?: boolean;
+  /** it runs until then */
+  until?: Promise<void>;
   /** it never starts, for this reason */
   stuck?: { reason: string; message: string };
   /** how long it takes to go once it is deleted */
@@ -103,7 +105,9 @@ export class ScriptedNode {
       podIPs: [{ ip: "198.18.9.9" }],
       containerStatuses: [container({ running: { startedAt: now() } })],
     });
-    if (!known.fate.hang) await this.#end(pod, known.start, known.fate);
+    if (known.fate.hang) return;
+    await known.fate.until;
+    await this.#end(pod, known.start, known.fate);
   }
 
   #meet(pod: Pod) {
