@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const [base, types, seconds] = process.argv.slice(2);
+// as a file, or by node -e, which leaves one argument out
+const [base, types, seconds] = process.argv.slice(-3);
 const deadline = Date.now() + Number(seconds) * 1000;
 const fail = (text) => {
   console.error(text);

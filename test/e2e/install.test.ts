@@ -1,0 +1,328 @@
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { parseAllDocuments } from "yaml";
+import pkg from "../../package.json" with { type: "json" };
+import { find } from "../../src/api/conditions.ts";
+import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
+import type { TestNode } from "../tools/node/node.ts";
+import { apply, awaitObject, get, kubectl, needsNode, sharedNode, until } from "../tools/node/shared.ts";
+import { makeSite, makeVolume, root, runScript, type Site, scriptsOf } from "./site.ts";
+
+const quick = scriptsOf("docs/quick-start.md");
+const install = scriptsOf("docs/install.md");
+const ready = ({ status }: FhirExport) => find(status?.conditions, "Ready");
+const isOver = (object: FhirExport) => ready(object)?.status === "True" || find(object.status?.conditions, "Stalled")?.status === "True";
+const messageOf = (object: FhirExport) => `${ready(object)?.reason} ${ready(object)?.message}`;
+
+interface Pods {
+  items: { metadata: { name: string; uid: string; labels: Record<string, string> }; status: { phase: string } }[];
+}
+
+describe("an installation by Helm on a real node", needsNode, () => {
+  let node: TestNode;
+  let site: Site;
+  const namespace = "fhir-export";
+  const tenant = "tenant";
+  const started = performance.now();
+  /** for people: what took how long */
+  const say = (text: string) => console.log(`!! e2e ${((performance.now() - started) / 1000).toFixed(0)} s: ${text}`);
+
+  before(async () => {
+    if (needsNode.skip) return;
+    node = sharedNode();
+    site = await makeSite(node);
+    const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
+    await kubectl(
+      node,
+      ["create", "--filename", "-"],
+      JSON.stringify({ apiVersion: "v1", kind: "Namespace", metadata: { name: tenant, labels } }),
+    );
+  });
+  after(async () => {
+    await site?.stop();
+  });
+
+  const finished = async (where: string, name: string, ms = 120_000) => {
+    const object = await awaitObject<FhirExport>(node, where, `fhirexport/${name}`, isOver, ms);
+    assert.equal(ready(object)?.status, "True", messageOf(object));
+    return object;
+  };
+  /** files of a finished export in Azurite */
+  const written = async (where: string, name: string) => {
+    const { container = "", prefix = "" } = (await finished(where, name)).status?.output ?? {};
+    return site.filesOf(container, prefix === "" ? "" : `${prefix}/`);
+  };
+  const workers = async (where: string, name: string) => {
+    const pods = await get<Pods>(node, where, "pods");
+    return pods.items.filter(({ metadata, status }) => metadata.labels["fhirexport.dev/export"] === name && status.phase === "Running");
+  };
+  const make = (name: string, spec: Partial<FhirExport["spec"]>): FhirExport => ({
+    apiVersion: "fhirexport.dev/v1alpha1",
+    kind: "FhirExport",
+    metadata: { name },
+    spec: { sourceRef: { name: "hospital" }, targetRef: { name: "azurite" }, ...spec },
+  });
+
+  let patients: Record<string, string>;
+
+  test("the quick start, from the empty cluster to the first file", async () => {
+    const transcript: string[] = [];
+    const run = async (name: string) => {
+      const said = await runScript(node, site, quick.get(name)!);
+      transcript.push(...said.trimEnd().split("\n"));
+      say(`quick start: ${name}`);
+      return said;
+    };
+    await run("quick-start-install");
+    assert.match(await run("quick-start-test"), /deleted; the export works/);
+    assert.match(await run("quick-start-kubectl"), /first +Complete +100/);
+    await run("quick-start-http");
+    for (const line of transcript) console.log(`!! | ${line.slice(0, 300)}`);
+    const [line = ""] = readFileSync(join(site.folder, "Patient.ndjson"), "utf8").split("\n");
+    assert.equal((JSON.parse(line) as { resourceType: string }).resourceType, "Patient");
+    patients = await site.standalone("first", { level: "Patient", types: ["Patient", "Observation"] });
+    assert(Object.keys(patients).length >= 4, Object.keys(patients).join());
+    assert.deepEqual(await written(namespace, "first"), patients);
+    say("the export's files are those of a standalone, byte for byte");
+  });
+
+  test("the operator has no right to read Secrets, worker pods have none at all", async () => {
+    const may = async (verb: string, what: string, who: string) =>
+      (
+        await node.run(["kubectl", "auth", "can-i", verb, what, "--namespace", tenant, "--as", `system:serviceaccount:${namespace}:${who}`])
+      ).stdout.trim();
+    assert.deepEqual(
+      await Promise.all([
+        may("create", "secrets", "fhir-export-operator"),
+        may("get", "secrets", "fhir-export-operator"),
+        may("list", "secrets", "fhir-export-operator"),
+        may("create", "pods", "fhir-export-operator"),
+        may("get", "fhirexports.fhirexport.dev", "fhir-export-shim"),
+        may("get", "secrets", "fhir-export-shim"),
+      ]),
+      ["yes", "no", "no", "no", "no", "no"],
+    );
+  });
+
+  test("the examples, in a tenant's namespace: into Azure and into a volume", async () => {
+    const folder = await makeVolume(node, tenant, "exports");
+    const objects = readdirSync(join(root, "examples"))
+      .filter((name) => /^(source|target-azure-blob|target-volume|export-.*)\.yaml$/.test(name))
+      .flatMap((name) =>
+        parseAllDocuments(readFileSync(join(root, "examples", name), "utf8").replaceAll("127.0.0.1", node.address)).map(
+          (one) => one.toJS() as object,
+        ),
+      );
+    // the claim is of the volume that was made for it
+    for (const object of objects as { kind: string; spec: { storageClassName?: string } }[])
+      if (object.kind === "PersistentVolumeClaim") object.spec.storageClassName = "";
+    await apply(node, tenant, objects);
+    const specs = (objects as FhirExport[]).filter(({ kind }) => kind === "FhirExport");
+    assert.deepEqual(specs.map(({ metadata }) => metadata.name).sort(), ["cohort", "everything", "patients"]);
+    for (const { metadata, spec } of specs) {
+      const { sourceRef: _, targetRef, container: __, parallelism: ___, ...rest } = spec;
+      const { status } = await finished(tenant, metadata.name);
+      assert.equal(find(status?.conditions, "Exact")?.status, "True");
+      const wanted = await site.standalone(metadata.name, rest);
+      const prefix = status!.output!.prefix!;
+      if (targetRef.name === "azurite") assert.deepEqual(await site.filesOf(status!.output!.container!, `${prefix}/`), wanted);
+      else
+        assert.deepEqual(
+          readdirSync(join(folder, "fhir", prefix))
+            .filter((name) => name.endsWith(".ndjson.gz"))
+            .sort(),
+          Object.keys(wanted).sort(),
+        );
+      say(`example ${metadata.name}: ${status!.output!.resources} resources in ${status!.output!.files} files, as a standalone's`);
+    }
+  });
+
+  test("a worker is evicted, the kubelet restarted and the operator's pod deleted in mid-export: the same files", async () => {
+    const slow = { apiVersion: "fhirexport.dev/v1alpha1", kind: "FhirSource", metadata: { name: "slow" }, spec: { baseURL: site.slow } };
+    await apply(node, tenant, [
+      slow,
+      make("disturbed", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"], parallelism: 2 }),
+    ]);
+    const exporting = async () =>
+      (await workers(tenant, "disturbed")).filter(({ metadata }) => metadata.labels["fhirexport.dev/command"] === "export");
+    const [victim] = await until("a worker", async () => ((await exporting()).length > 0 ? exporting() : undefined), 60_000);
+    await awaitObject<FhirExport>(node, tenant, "fhirexport/disturbed", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
+    const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: victim!.metadata.name, namespace: tenant } };
+    await kubectl(
+      node,
+      ["create", "--raw", `/api/v1/namespaces/${tenant}/pods/${victim!.metadata.name}/eviction`, "--filename", "-"],
+      JSON.stringify(eviction),
+    );
+    await until(
+      "another worker in its place",
+      async () => (await exporting()).some(({ metadata }) => metadata.uid !== victim!.metadata.uid),
+      60_000,
+    );
+    await node.restartKubelet();
+    await kubectl(node, ["delete", "pod", "--namespace", namespace, "--selector", "app.kubernetes.io/component=operator"]);
+    assert.equal(
+      isOver(await get<FhirExport>(node, tenant, "fhirexport/disturbed")),
+      false,
+      "it was over too early for this to prove something",
+    );
+    const { status } = await finished(tenant, "disturbed", 240_000);
+    assert.equal(status?.attempt, 1);
+    assert.deepEqual(await written(tenant, "disturbed"), patients);
+    say("evicted worker, restarted kubelet, deleted operator: the same files");
+  });
+
+  test("a cancelled export leaves no file", async () => {
+    await apply(node, tenant, [make("unwanted", { sourceRef: { name: "slow" }, container: "export-unwanted" })]);
+    await awaitObject<FhirExport>(node, tenant, "fhirexport/unwanted", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
+    assert(Object.keys(await site.blobs("export-unwanted")).length > 0);
+    await kubectl(node, ["patch", "fhirexport/unwanted", "--namespace", tenant, "--type", "merge", "--patch", '{"spec":{"cancel":true}}']);
+    const object = await awaitObject<FhirExport>(
+      node,
+      tenant,
+      "fhirexport/unwanted",
+      ({ status }) => find(status?.conditions, "Purged")?.status === "True",
+      120_000,
+    );
+    assert.equal(ready(object)?.reason, "Cancelled");
+    assert.deepEqual(await site.blobs("export-unwanted"), {});
+    assert.deepEqual(await workers(tenant, "unwanted"), []);
+    say("cancelled and purged");
+  });
+
+  const crdVersion = async () =>
+    (await get<{ metadata: { annotations: Record<string, string> } }>(node, namespace, "crd/fhirexports.fhirexport.dev")).metadata
+      .annotations["fhirexport.dev/version"];
+  const removeRelease = () => runScript(node, site, quick.get("quick-start-end")!);
+
+  test("deletionPolicy Delete: the files go with the object", async () => {
+    const { status } = await get<FhirExport>(node, tenant, "fhirexport/cohort");
+    const container = status!.output!.container!;
+    assert(Object.keys(await site.blobs(container)).length > 0);
+    await kubectl(node, ["delete", "fhirexport/cohort", "--namespace", tenant, "--timeout=90s"]);
+    assert.deepEqual(await site.blobs(container), {});
+  });
+
+  test("uninstall leaves exports, files and CRDs; a release of another name goes on with an export that ran", async () => {
+    await apply(node, tenant, [make("orphaned", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] })]);
+    await awaitObject<FhirExport>(node, tenant, "fhirexport/orphaned", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
+    const before = await written(tenant, "disturbed");
+    await removeRelease();
+    await until("all of the release is gone", async () => {
+      const kinds =
+        "all,roles,rolebindings,configmaps,secrets,serviceaccounts,networkpolicies,clusterroles,clusterrolebindings,validatingadmissionpolicies";
+      const named = await kubectl(node, [
+        "get",
+        kinds,
+        "--namespace",
+        namespace,
+        "--selector",
+        "app.kubernetes.io/instance=fhir-export,app.kubernetes.io/component!=test",
+        "--output",
+        "name",
+      ]);
+      return named.trim() === "";
+    });
+    assert.equal(await crdVersion(), pkg.version);
+    assert.deepEqual((await get<{ items: FhirExport[] }>(node, tenant, "fhirexports")).items.map(({ metadata }) => metadata.name).sort(), [
+      "disturbed",
+      "everything",
+      "orphaned",
+      "patients",
+      "unwanted",
+    ]);
+    assert.deepEqual(await written(tenant, "disturbed"), before);
+    say("uninstalled");
+    await runScript(
+      node,
+      site,
+      quick
+        .get("quick-start-install")!
+        .replace(/^kubectl .*$/gm, "")
+        .replace("helm install fhir-export", "helm install another"),
+    );
+    const { status } = await finished(tenant, "orphaned", 240_000);
+    assert.equal(status?.attempt, 1);
+    assert.deepEqual(await written(tenant, "orphaned"), patients);
+    await runScript(node, site, "helm uninstall another --namespace fhir-export --wait");
+    say("another release has ended what was under way");
+  });
+
+  test("an upgrade from chart 0.1.0 while an export runs, and the way back", async () => {
+    await runScript(node, site, install.get("install-remove")!);
+    const older = (quick.get("quick-start-install") ?? "")
+      .replace(/^kubectl .*$/gm, "")
+      .replace("charts/fhir-export ", `${join(root, "test/e2e/fixtures/fhir-export-0.1.0.tgz")} `);
+    await runScript(node, site, older);
+    assert.equal(await crdVersion(), "0.1.0");
+    const objects = [
+      { apiVersion: "fhirexport.dev/v1alpha1", kind: "FhirSource", metadata: { name: "slow" }, spec: { baseURL: site.slow } },
+      {
+        apiVersion: "fhirexport.dev/v1alpha1",
+        kind: "ExportTarget",
+        metadata: { name: "azurite" },
+        spec: { azureBlob: { accountURL: site.accountURL, container: "fhir", auth: { connectionStringRef: { name: "azurite" } } } },
+      },
+      make("upgraded", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] }),
+    ];
+    await apply(node, tenant, objects);
+    await awaitObject<FhirExport>(node, tenant, "fhirexport/upgraded", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
+    await runScript(node, site, install.get("install-upgrade")!);
+    assert.equal(await crdVersion(), pkg.version);
+    assert.equal(
+      isOver(await get<FhirExport>(node, tenant, "fhirexport/upgraded")),
+      false,
+      "it was over too early for this to prove something",
+    );
+    say("upgraded from 0.1.0");
+    await runScript(node, site, "helm rollback fhir-export 1 --namespace fhir-export --wait");
+    assert.equal(await crdVersion(), pkg.version, "a rollback takes no fields away");
+    const { status } = await finished(tenant, "upgraded", 240_000);
+    assert.equal(status?.attempt, 1);
+    assert.deepEqual(await written(tenant, "upgraded"), patients);
+    say("rolled back; the export that ran is whole");
+    await removeRelease();
+  });
+
+  test("two releases side by side by Helm 4, each for its own namespace, without any ClusterRole", async () => {
+    const names = ["team-a", "team-b"];
+    await runScript(node, site, install.get("install-crds")!);
+    for (const name of names)
+      await runScript(
+        node,
+        site,
+        `kubectl create namespace ${name}
+        kubectl label namespace ${name} pod-security.kubernetes.io/enforce=restricted
+        helm install ${name} charts/fhir-export --namespace ${name} --wait --set scope.namespaced=true,operator.replicas=2 \\
+          --set source.baseURL="$FHIR_SERVER" --set target.azureBlob.accountURL="$ACCOUNT_URL" --set target.azureBlob.container=${name} \\
+          --set-file target.secret.connection-string=connection-string.txt`,
+        "helm4",
+      );
+    const cluster = await kubectl(node, ["get", "clusterroles,clusterrolebindings,validatingadmissionpolicies", "--output", "name"]);
+    assert.doesNotMatch(cluster, /fhir-export|team-/);
+    for (const name of names) {
+      assert.match(await runScript(node, site, `helm test ${name} --namespace ${name} --logs`, "helm4"), /deleted; the export works/);
+      await apply(node, name, [
+        make("own", {
+          sourceRef: { name: `${name}-fhir-export` },
+          targetRef: { name: `${name}-fhir-export` },
+          level: "Patient",
+          types: ["Patient", "Observation"],
+        }),
+      ]);
+      assert.deepEqual(await written(name, "own"), patients);
+    }
+    // the leader of two ends without a word: the other takes over
+    const { spec } = await get<{ spec: { holderIdentity: string } }>(node, "team-a", "lease/team-a-fhir-export-operator");
+    await kubectl(node, ["delete", "pod", "--namespace", "team-a", "--grace-period=0", "--force", spec.holderIdentity.replace(/_.*/, "")]);
+    await apply(node, "team-a", [
+      make("after", { sourceRef: { name: "team-a-fhir-export" }, targetRef: { name: "team-a-fhir-export" }, types: ["Patient"] }),
+    ]);
+    await finished("team-a", "after");
+    const taken = await get<{ spec: { holderIdentity: string } }>(node, "team-a", "lease/team-a-fhir-export-operator");
+    assert.notEqual(taken.spec.holderIdentity, spec.holderIdentity);
+    for (const name of names) await runScript(node, site, `helm uninstall ${name} --namespace ${name} --wait`, "helm4");
+    say("two releases by Helm 4, side by side");
+  });
+});
