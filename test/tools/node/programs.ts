@@ -23,6 +23,7 @@ const tools: GoBuild[] = [
   built("helm3", "helm.sh/helm/v3/cmd/helm"),
   built("helm4", "helm.sh/helm/v4/cmd/helm"),
   built("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+  built("kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
 ];
 /** Apart, so that a new version of one costs only its own build. */
 const sets = { node: servers, tools };
@@ -35,7 +36,7 @@ export interface NodePrograms {
   plane: Required<Programs>;
   /** kubelet, kube-proxy, coredns, and pause.tar, the image of the container that holds a pod's namespaces */
   node: string;
-  /** helm3, helm4, kubeconform */
+  /** helm3, helm4, kubeconform, kube-score */
   tools: string;
 }
 

@@ -1,0 +1,275 @@
+import assert from "node:assert/strict";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { parse, parseAllDocuments } from "yaml";
+import type { TestNode } from "../tools/node/node.ts";
+import { kubectl, needsNode, restrictedNamespace, sharedNode } from "../tools/node/shared.ts";
+import { writeSchemas } from "./schemas.ts";
+import { refused, variants } from "./variants.ts";
+
+const root = join(import.meta.dirname, "../..");
+const chart = join(root, "charts/fhir-export");
+const helms = ["helm3", "helm4"] as const;
+/** of APIs that the node's API server does not have */
+const foreign = ["PodMonitor", "HTTPRoute"];
+
+interface Rendered {
+  kind: string;
+  metadata: { name: string; namespace?: string };
+  spec?: { template?: { spec: PodSpec } } & PodSpec;
+  rules?: { apiGroups: string[]; resources: string[]; verbs: string[] }[];
+}
+interface PodSpec {
+  automountServiceAccountToken?: boolean;
+  securityContext?: object;
+  containers?: { image: string; securityContext: { readOnlyRootFilesystem?: boolean }; env?: { name: string }[] }[];
+}
+
+describe("the chart", needsNode, () => {
+  let node: TestNode;
+  let folder: string;
+  let namespace: string;
+  let remove: (() => Promise<unknown>) | undefined;
+  before(async () => {
+    if (needsNode.skip) return;
+    node = sharedNode();
+    folder = join(node.files, "chart");
+    mkdirSync(folder, { recursive: true });
+    ({ name: namespace, remove } = await restrictedNamespace(node));
+    await kubectl(node, ["apply", "--server-side", "--force-conflicts", "--filename", join(root, "crds")]);
+    await kubectl(node, ["wait", "--for=condition=Established", "--timeout=30s", "--filename", join(root, "crds")]);
+    await writeSchemas(node, folder);
+  });
+  after(() => remove?.());
+
+  const valuesFile = (values: object) => {
+    const file = join(folder, "values.json");
+    writeFileSync(file, JSON.stringify(values));
+    return file;
+  };
+  const helm = (program: string, ...args: string[]) => node.run([program, ...args]);
+  async function render(values: object, program: string = helms[0]): Promise<string> {
+    const { stdout, stderr, code } = await helm(
+      program,
+      "template",
+      "release",
+      chart,
+      "--namespace",
+      namespace,
+      "--values",
+      valuesFile(values),
+      "--kube-version",
+      "1.34.2",
+      "--include-crds=false",
+    );
+    assert.equal(code, 0, stderr);
+    return stdout;
+  }
+  const objectsOf = (text: string) =>
+    parseAllDocuments(text)
+      .map((document) => document.toJS() as Rendered | null)
+      .filter((one) => one !== null);
+
+  for (const [name, values] of Object.entries(variants)) {
+    test(`${name}: lint, strictly`, async () => {
+      for (const program of helms) {
+        const { stdout, stderr, code } = await helm(
+          program,
+          "lint",
+          "--strict",
+          chart,
+          "--namespace",
+          namespace,
+          "--values",
+          valuesFile(values),
+          "--kube-version",
+          "1.34.2",
+        );
+        assert.equal(code, 0, stdout + stderr);
+      }
+    });
+
+    test(`${name}: every object is what the API server's schemas say, and it takes them`, async () => {
+      const text = await render(values);
+      // the same by both, but for keys and the order
+      assert.deepEqual(
+        objectsOf(await render(values, helms[1]))
+          .map(({ kind, metadata }) => `${kind} ${metadata.name}`)
+          .sort(),
+        objectsOf(text)
+          .map(({ kind, metadata }) => `${kind} ${metadata.name}`)
+          .sort(),
+      );
+      const check = [
+        "kubeconform",
+        "-strict",
+        "-summary",
+        "-schema-location",
+        `${folder}/schemas/{{.ResourceKind}}-{{.Group}}-{{.ResourceAPIVersion}}.json`,
+        "-skip",
+        foreign.join(","),
+      ];
+      const conform = await node.run(check, { input: text });
+      assert.equal(conform.code, 0, conform.stdout + conform.stderr);
+      const known = objectsOf(text).filter(({ kind }) => !foreign.includes(kind));
+      // namespaces that values name
+      for (const one of known) if (one.metadata.namespace) one.metadata.namespace = namespace;
+      const unique = [...new Map(known.map((one) => [`${one.kind}/${one.metadata.name}`, one])).values()];
+      const dry = await node.run(
+        ["kubectl", "apply", "--server-side", "--dry-run=server", "--validate=strict", "--namespace", namespace, "--filename", "-"],
+        {
+          input: JSON.stringify({ apiVersion: "v1", kind: "List", items: unique }),
+        },
+      );
+      assert.equal(dry.code, 0, dry.stderr);
+      // Pod Security is asked of pods only; of what makes them it warns
+      assert.doesNotMatch(dry.stderr, /would violate PodSecurity/);
+    });
+
+    test(`${name}: kube-score finds nothing critical but what is explained`, async () => {
+      const text = objectsOf(await render(values)).filter(({ kind }) => !foreign.includes(kind));
+      const ignored = Object.keys(scoreExceptions).flatMap((id) => ["--ignore-test", id]);
+      const { stdout, stderr, code } = await node.run(
+        ["kube-score", "score", "--output-format", "ci", "--kubernetes-version", "v1.34", ...ignored, "-"],
+        {
+          input: text.map((one) => JSON.stringify(one)).join("\n---\n"),
+        },
+      );
+      assert.equal(code, 0, stdout + stderr);
+    });
+  }
+
+  for (const [name, values, says] of refused)
+    test(`${name} is refused`, async () => {
+      for (const program of helms) {
+        const { stderr, code } = await helm(
+          program,
+          "template",
+          "release",
+          chart,
+          "--values",
+          valuesFile(values),
+          "--kube-version",
+          "1.34.2",
+        );
+        assert.notEqual(code, 0);
+        assert.match(stderr, says);
+      }
+    });
+
+  test("namespaced: nothing of the cluster's", async () => {
+    const kinds = new Set(objectsOf(await render(variants.namespaced!)).map(({ kind }) => kind));
+    for (const kind of kinds) assert.doesNotMatch(kind, /^(Cluster|Validating|CustomResource|Namespace)/);
+  });
+
+  test("pods: hardened, no secret in the environment, no token where none is needed", async () => {
+    for (const { kind, metadata, spec } of objectsOf(await render(variants["with everything"]!))) {
+      const pod = kind === "Pod" ? spec! : spec?.template?.spec;
+      if (!pod?.containers) continue;
+      assert.equal(typeof pod.automountServiceAccountToken, "boolean", metadata.name);
+      for (const { securityContext, env = [] } of pod.containers) {
+        assert.equal(securityContext.readOnlyRootFilesystem, true);
+        assert.deepEqual(
+          env.filter(({ name }) => /SECRET|TOKEN|PASSWORD|KEY/.test(name)),
+          [],
+        );
+      }
+    }
+  });
+
+  test("rights: no Secret is read, nothing is wild, no pods are made", async () => {
+    for (const { kind, metadata, rules = [] } of objectsOf(await render(variants["with everything"]!)))
+      for (const { apiGroups, resources, verbs } of rules) {
+        const at = `${kind} ${metadata.name}`;
+        assert(![...apiGroups, ...resources, ...verbs].includes("*"), at);
+        if (resources.includes("secrets")) assert.deepEqual(verbs, ["create", "delete"], at);
+        if (resources.includes("pods")) assert.deepEqual(verbs, ["get", "list", "watch"], at);
+      }
+  });
+
+  test("a signing key is made once, and kept over an upgrade", async () => {
+    const { source, target } = variants.usual as { source: object; target: object };
+    const values = valuesFile({
+      source,
+      target,
+      shim: { replicas: 0, config: (variants["existing objects"] as { shim: { config: object } }).shim.config },
+      operator: { replicas: 0 },
+      crds: { upgrade: false },
+    });
+    const key = () =>
+      kubectl(node, ["get", "secret", "keys-fhir-export-signing", "--namespace", namespace, "--output", "jsonpath={.data.signing\\.jwk}"]);
+    const install = await helm("helm3", "install", "keys", chart, "--namespace", namespace, "--values", values);
+    assert.equal(install.code, 0, install.stderr);
+    const before = await key();
+    const { kty, k } = JSON.parse(Buffer.from(before, "base64").toString()) as { kty: string; k: string };
+    assert.deepEqual([kty, Buffer.from(k, "base64url").length], ["oct", 32]);
+    const upgrade = await helm("helm3", "upgrade", "keys", chart, "--namespace", namespace, "--values", values);
+    assert.equal(upgrade.code, 0, upgrade.stderr);
+    assert.equal(await key(), before);
+    await helm("helm3", "uninstall", "keys", "--namespace", namespace);
+  });
+
+  for (const name of readdirSync(join(root, "examples")))
+    test(`examples/${name} is taken`, async () => {
+      const { stderr, code } = await node.run([
+        "kubectl",
+        "apply",
+        "--server-side",
+        "--dry-run=server",
+        "--validate=strict",
+        "--namespace",
+        namespace,
+        "--filename",
+        join(root, "examples", name),
+      ]);
+      assert.equal(code, 0, stderr);
+    });
+
+  test("kubectl explains every field", async () => {
+    interface Schema {
+      type?: string;
+      properties?: Record<string, Schema>;
+      items?: Schema;
+    }
+    const paths: string[] = [];
+    const visit = (schema: Schema, path: string) => {
+      for (const [key, value] of Object.entries(schema.properties ?? {})) {
+        const own = `${path}.${key}`;
+        paths.push(own);
+        visit(value.items ?? value, own);
+      }
+    };
+    for (const name of readdirSync(join(root, "crds"))) {
+      const crd = parse(readFileSync(join(root, "crds", name), "utf8")) as {
+        spec: { names: { singular: string }; versions: { schema: { openAPIV3Schema: Schema } }[] };
+      };
+      const { spec, status } = crd.spec.versions[0]!.schema.openAPIV3Schema.properties!;
+      visit({ properties: { spec: spec!, status: status! } }, crd.spec.names.singular);
+    }
+    assert(paths.length > 150, `${paths.length}`);
+    const script = paths.map((path) => `echo "@ ${path}"; kubectl explain ${path}`).join("\n");
+    const { stdout, code, stderr } = await node.run(["bash", "-ec", script], { timeoutMs: 280_000 });
+    assert.equal(code, 0, stderr);
+    const empty = stdout
+      .split(/^@ /m)
+      .slice(1)
+      .filter((text) => /<empty>/.test(text) || !/DESCRIPTION:\s+\S/.test(text))
+      .map((text) => text.split("\n", 1)[0]);
+    assert.deepEqual(empty, []);
+    console.log(`!! kubectl explain: ${paths.length} fields`);
+  });
+});
+
+/** Checks of kube-score that do not fit, and why. */
+const scoreExceptions = {
+  "container-image-pull-policy": "released tags and digests do not change; Always would need the registry for every worker",
+  "container-resources": "a CPU limit throttles exports without need; memory is limited",
+  "container-ephemeral-storage-request-and-limit": "root is read-only, and the temporary folder has a size limit of its own",
+  "container-security-context-user-group-id": "the pod says it, 65532; the check wants numbers above 10000 in each container",
+  "deployment-replicas": "one operator is enough: Jobs go on without it",
+  "pod-networkpolicy":
+    "they are made by default; the Jobs and the test pod of the chart are none that anybody connects to, and a variant has them switched off",
+  "deployment-has-poddisruptionbudget": "there is one where there are several replicas",
+  "pod-probes": "the HTTP service has them; of the operator it wants different paths for readiness and liveness",
+};
