@@ -73,10 +73,10 @@ describe("two operators, one works", needsPlane, () => {
   });
 
   /** An operator as a pod of this name would run it. */
-  function start(pod: string, path?: string): OperatorProcess {
-    const times = ["--lease-seconds", "6", "--renew-seconds", "4", "--retry-period-seconds", "1"];
+  function start(pod: string, path?: string, env = {}, [leaseSeconds, renewSeconds, retrySeconds] = [6, 4, 1]): OperatorProcess {
+    const times = [`--lease-seconds=${leaseSeconds}`, `--renew-seconds=${renewSeconds}`, `--retry-period-seconds=${retrySeconds}`];
     const one = new OperatorProcess(["--namespace", ns.name, "--image", "image:1", "--lease-namespace", ns.name, ...times], {
-      env: { HOSTNAME: pod, FHIR_EXPORT_LEADER_ELECT: "true" },
+      env: { HOSTNAME: pod, FHIR_EXPORT_LEADER_ELECT: "true", ...env },
       ...(path ? { kubeconfig: path } : {}),
     });
     one.start();
@@ -258,5 +258,36 @@ describe("two operators, one works", needsPlane, () => {
     } finally {
       await operator.close();
     }
+  });
+
+  test("time passes unseen in the middle of a reconciliation: what comes next is not written", async () => {
+    // long before a timer of the election is due
+    const jump = `const now = performance.now.bind(performance); let passed = 0; performance.now = () => now() + passed;
+      process.on("SIGUSR2", () => { passed = 3600000; console.log("an hour passed"); });`;
+    const env = { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(jump)}` };
+    // of those before, who were killed
+    await ns.client.delete(pathOf(resources.leases, { namespace: ns.name, name: lease }));
+    const one = start("one", proxy.kubeconfig, env, [120, 90, 60]);
+    await says(one, "leading");
+    const arrives = Promise.withResolvers<undefined>();
+    let waiting = false;
+    proxy.fault = ({ method, url }) => {
+      if (method !== "POST" || !url.includes("/jobs")) return undefined;
+      waiting = true;
+      return arrives.promise;
+    };
+    await make("late");
+    await until("the leader makes a Job", async () => waiting);
+    process.kill(one.pid, "SIGUSR2");
+    await until("an hour passed", async () => one.output.includes("an hour passed"));
+    const calls = proxy.calls.length;
+    arrives.resolve(undefined);
+    assert.equal(await one.ended(), 75, one.output.slice(-2000));
+    assert.deepEqual(
+      proxy.calls.slice(calls).filter(({ method }) => method !== "GET"),
+      [],
+    );
+    const { status } = await ns.client.get<FhirExport & KubeObject>(pathOf(resources.fhirExports, { namespace: ns.name, name: "late" }));
+    assert.notEqual(find(status?.conditions, "Ready")?.reason, "Complete");
   });
 });

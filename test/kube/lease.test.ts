@@ -19,7 +19,6 @@ describe("leader election on a Lease", needsPlane, () => {
   let ns: Namespace;
   let proxy: APIProxy;
   const closers: (() => Promise<void>)[] = [];
-  const stop = new AbortController();
 
   before(async () => {
     ns = await makeNamespace();
@@ -30,7 +29,6 @@ describe("leader election on a Lease", needsPlane, () => {
     for (const close of closers.splice(0)) await close();
   });
   after(async () => {
-    stop.abort();
     await proxy?.close();
     await ns?.remove();
   });
@@ -40,6 +38,7 @@ describe("leader election on a Lease", needsPlane, () => {
   /** A candidate; `die` ends all it can do, without a word. */
   function candidate(name: string, identity: string, options: Partial<ElectorOptions>, path = kubeconfig()) {
     const client = KubeClient.load(path);
+    const stop = new AbortController();
     const heard: boolean[] = [];
     const elector = new LeaderElector(
       client,
@@ -48,12 +47,21 @@ describe("leader election on a Lease", needsPlane, () => {
     );
     const own = { elector, heard, wins: undefined as number | undefined, die: () => client.close() };
     closers.push(async () => {
+      stop.abort();
       await client.close();
       await elector.release();
     });
-    return Object.assign(own, {
-      run: (signal: AbortSignal = stop.signal) => elector.acquire(signal).then(() => void (own.wins = Date.now())),
-    });
+    const run = (signal = stop.signal): Promise<void> => {
+      const won = elector.acquire(AbortSignal.any([signal, stop.signal])).then(() => void (own.wins = Date.now()));
+      // a test that fails waits for it no more
+      won.catch(() => {});
+      return won;
+    };
+    const lead = () => {
+      run();
+      return until(`${identity} leads`, async () => own.wins);
+    };
+    return Object.assign(own, { run, lead });
   }
   const edit = async (name: string, spec: LeaseSpec) => {
     for (;;) {
@@ -73,7 +81,7 @@ describe("leader election on a Lease", needsPlane, () => {
   test("five want a lease that is not there: one gets it, and goes on renewing", async () => {
     const all = ["a", "b", "c", "d", "e"].map((identity) => candidate("race", identity, {}));
     const stopThese = new AbortController();
-    const runs = all.map((one) => one.run(stopThese.signal).catch(() => {}));
+    const runs = all.map((one) => one.run(stopThese.signal));
     await Promise.race(runs);
     await renewed("race");
     await renewed("race");
@@ -85,7 +93,7 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.ok(spec.acquireTime! < spec.renewTime!, "acquireTime is that of the first write");
     assert.deepEqual(leading[0]!.heard, [false, true]);
     stopThese.abort();
-    await Promise.all(runs);
+    await Promise.allSettled(runs);
     for (const one of all.filter((one) => one !== leading[0])) {
       assert.deepEqual(one.heard, [false]);
       assert.throws(() => one.elector.check(), /does not lead/);
@@ -94,8 +102,8 @@ describe("leader election on a Lease", needsPlane, () => {
 
   test("given back: another takes it at once, long before it would have run out", async () => {
     const [one, two] = [candidate("released", "one", {}), candidate("released", "two", {})];
-    await one.run();
-    void two.run();
+    await one.lead();
+    two.run();
     await renewed("released");
     assert.equal(two.elector.leads(), false);
     await one.elector.release();
@@ -111,8 +119,8 @@ describe("leader election on a Lease", needsPlane, () => {
 
   test("its holder dies: another takes it when it has not changed for its duration, not before", async () => {
     const [one, two] = [candidate("dead", "one", short), candidate("dead", "two", short)];
-    await one.run();
-    void two.run();
+    await one.lead();
+    two.run();
     await renewed("dead");
     await one.die();
     const { spec } = await get("dead");
@@ -132,7 +140,7 @@ describe("leader election on a Lease", needsPlane, () => {
     await ns.client.create<Lease>(pathOf(resources.leases, { namespace: ns.name }), lease);
     const one = candidate("late", "one", short);
     const start = Date.now();
-    await one.run();
+    await one.lead();
     assert.ok(one.wins! - start >= 3000);
     assert.equal((await get("late")).spec.leaseTransitions, 8);
   });
@@ -145,15 +153,15 @@ describe("leader election on a Lease", needsPlane, () => {
       date: () => new Date(Date.now() + hours * 3_600_000),
     });
     const one = candidate("skew", "one", { ...shifted(-5), renewSeconds: 300 });
-    await one.run();
+    await one.lead();
     const others = [candidate("skew", "ahead", shifted(7)), candidate("skew", "behind", shifted(-12))];
     const stopThese = new AbortController();
-    const runs = others.map((other) => other.run(stopThese.signal).catch(() => {}));
+    const runs = others.map((other) => other.run(stopThese.signal));
     // a stall of this machine for longer than the lease would look like a dead holder: counted, not timed
     for (let renewals = 0; renewals < 25; renewals++) await renewed("skew");
     const { spec } = await get("skew");
     stopThese.abort();
-    await Promise.all(runs);
+    await Promise.allSettled(runs);
     assert.deepEqual([spec.holderIdentity, spec.leaseTransitions], ["one", 0]);
     assert.deepEqual(
       others.map(({ heard }) => heard),
@@ -163,7 +171,7 @@ describe("leader election on a Lease", needsPlane, () => {
 
   test("errors and silence of the API server for less than the deadline lose nothing", async () => {
     const one = candidate("shaken", "one", { leaseSeconds: 15, renewSeconds: 12, retrySeconds: 0.1 }, proxy.kubeconfig);
-    await one.run();
+    await one.lead();
     // what hangs longer than a call may take is given up, and another is tried
     for (const [fault, times] of [
       [500, 4],
@@ -193,8 +201,8 @@ describe("leader election on a Lease", needsPlane, () => {
     test(`${fault} beyond the deadline: it is lost, before another may take it`, async () => {
       const name = `lost-${fault}`;
       const [one, two] = [candidate(name, "one", short, proxy.kubeconfig), candidate(name, "two", short)];
-      await one.run();
-      const waiting = two.run();
+      await one.lead();
+      two.run();
       await renewed(name);
       proxy.fault = () => fault;
       await until("it is lost", async () => one.elector.lost.aborted);
@@ -205,7 +213,7 @@ describe("leader election on a Lease", needsPlane, () => {
       assert.match(one.elector.lost.reason.message, /leader election lost: the lease was not renewed in time/);
       assert.throws(() => one.elector.check(), /does not lead/);
       assert.deepEqual(one.heard, [false, true, false]);
-      await waiting;
+      await until("the other leads", async () => two.wins);
       proxy.fault = () => undefined;
       const calls = proxy.calls.length;
       await one.elector.release();
@@ -218,7 +226,7 @@ describe("leader election on a Lease", needsPlane, () => {
       const name = `frozen-${asks}`;
       let skipped = 0;
       const one = candidate(name, "one", { now: () => performance.now() + skipped, retrySeconds: 1 }, proxy.kubeconfig);
-      await one.run();
+      await one.lead();
       one.elector.check();
       const writes = () =>
         proxy.calls.filter(({ method, url }) => method !== "GET" && url.endsWith(`/${name}?fieldValidation=Strict`)).length;
@@ -240,7 +248,7 @@ describe("leader election on a Lease", needsPlane, () => {
   test("an answer that comes after the deadline is none", async () => {
     let skipped = 0;
     const one = candidate("answer", "one", { now: () => performance.now() + skipped }, proxy.kubeconfig);
-    await one.run();
+    await one.lead();
     const held = Promise.withResolvers<undefined>();
     let waiting = false;
     proxy.fault = () => {
@@ -256,7 +264,7 @@ describe("leader election on a Lease", needsPlane, () => {
 
   test("another's name in the lease: lost at once", async () => {
     const one = candidate("robbed", "one", {});
-    await one.run();
+    await one.lead();
     await edit("robbed", { holderIdentity: "thief" });
     await until("it is lost", async () => one.elector.lost.aborted);
     assert.match(one.elector.lost.reason.message, /leader election lost: thief has taken it/);
@@ -265,7 +273,7 @@ describe("leader election on a Lease", needsPlane, () => {
 
   test("a lease that someone labels is still its own; one that someone deletes is made again", async () => {
     const one = candidate("touched", "one", {});
-    await one.run();
+    await one.lead();
     await ns.client.patch(pathTo("touched"), { metadata: { labels: { a: "b" } } });
     await renewed("touched");
     await renewed("touched");
@@ -287,14 +295,14 @@ describe("leader election on a Lease", needsPlane, () => {
       await ns.client.create<Lease>(pathOf(resources.leases, { namespace: ns.name }), lease);
       return 504;
     };
-    await one.run();
+    await one.lead();
     assert.equal((await get("deaf")).spec.leaseTransitions, 0);
   });
 
   test("a name that no Lease can have is said, not tried for ever; waiting ends with its signal", async () => {
     await assert.rejects(candidate("No_Name", "one", {}).run(), { class: "terminal" });
     const holder = candidate("taken", "holder", {});
-    await holder.run();
+    await holder.lead();
     const ending = new AbortController();
     const waiting = candidate("taken", "one", {}).run(ending.signal);
     ending.abort(new Error("SIGTERM"));
@@ -322,7 +330,7 @@ describe("leader election on a Lease", needsPlane, () => {
       proxy.calls.map(({ method }) => method),
       ["GET"],
     );
-    await one.run();
+    await one.lead();
     await client.create(path, object);
   });
 });
