@@ -14,7 +14,7 @@ RUN node build/bundle.ts dist
 RUN npm sbom --sbom-format cyclonedx --sbom-type application --package-lock-only --omit dev > dist/sbom.cdx.json
 
 FROM ${RUNTIME_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="fhir-export" \
       org.opencontainers.image.description="Kubernetes operator that exports FHIR R4 data in bulk from any FHIR server that can search" \
