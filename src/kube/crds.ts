@@ -11,7 +11,7 @@ import { isNotFound, KubeClient, KubeError, type KubeObject, pathOf, resources, 
 
 const usage = `fhir-export crds COMMAND: the CustomResourceDefinitions of this version
 
-  print                     as YAML, for kubectl apply --server-side -f -
+  print                     as YAML, for kubectl apply --server-side --force-conflicts -f -
   apply                     server-side apply; one of a newer version stays as it is
     --kubeconfig FILE       default: KUBECONFIG, ~/.kube/config, the pod's service account
     --timeout-seconds N     for the API server to answer, and to serve them. Default: 60

@@ -140,7 +140,12 @@ describe("an installation by Helm on a real node", needsNode, () => {
   });
 
   test("a worker is evicted, the kubelet restarted and the operator's pod deleted in mid-export: the same files", async () => {
-    const slow = { apiVersion: "fhirexport.dev/v1alpha1", kind: "FhirSource", metadata: { name: "slow" }, spec: { baseURL: site.slow } };
+    const slow = {
+      apiVersion: "fhirexport.dev/v1alpha1",
+      kind: "FhirSource",
+      metadata: { name: "slow" },
+      spec: { baseURL: site.slow, paging: { count: 50 } },
+    };
     await apply(node, tenant, [
       slow,
       make("disturbed", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"], parallelism: 2 }),
@@ -257,14 +262,19 @@ describe("an installation by Helm on a real node", needsNode, () => {
     await runScript(node, site, older);
     assert.equal(await crdVersion(), "0.1.0");
     const objects = [
-      { apiVersion: "fhirexport.dev/v1alpha1", kind: "FhirSource", metadata: { name: "slow" }, spec: { baseURL: site.slow } },
+      {
+        apiVersion: "fhirexport.dev/v1alpha1",
+        kind: "FhirSource",
+        metadata: { name: "slower" },
+        spec: { baseURL: site.slow, paging: { count: 20 }, limits: { maxConcurrentExports: 1, concurrentRequests: 1 } },
+      },
       {
         apiVersion: "fhirexport.dev/v1alpha1",
         kind: "ExportTarget",
         metadata: { name: "azurite" },
         spec: { azureBlob: { accountURL: site.accountURL, container: "fhir", auth: { connectionStringRef: { name: "azurite" } } } },
       },
-      make("upgraded", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] }),
+      make("upgraded", { sourceRef: { name: "slower" }, level: "Patient", types: ["Patient", "Observation"] }),
     ];
     await apply(node, tenant, objects);
     await awaitObject<FhirExport>(node, tenant, "fhirexport/upgraded", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
