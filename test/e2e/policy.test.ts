@@ -109,46 +109,56 @@ describe("the admission policies of the chart", needsNode, () => {
       `a Secret that one may not read (${kind})`,
       "writer",
       () => source({ [kind]: { secretRef } }),
-      /you may not get the Secret own/,
+      /whoever names a Secret must be allowed to get it: own/,
     ]),
     [
       "… (oauth2)",
       "writer",
       () => source({ oauth2: { tokenURL: "https://a.example", clientID: "c", secretRef } }),
-      /you may not get the Secret own/,
+      /whoever names a Secret must be allowed to get it: own/,
     ],
-    ["… (smart)", "writer", () => source({ smart: { clientID: "c", secretRef } }), /you may not get the Secret own/],
+    ["… (smart)", "writer", () => source({ smart: { clientID: "c", secretRef } }), /whoever names a Secret must be allowed to get it: own/],
     [
       "… (a client certificate)",
       "writer",
       () => source({ none: {} }, { tls: { clientCertificateRef: secretRef } }),
-      /you may not get the Secret own/,
+      /whoever names a Secret must be allowed to get it: own/,
     ],
     [
       "… (a CA in a Secret)",
       "writer",
       () => source({ none: {} }, { tls: { caRef: { kind: "Secret", ...secretRef } } }),
-      /you may not get the Secret own/,
+      /whoever names a Secret must be allowed to get it: own/,
     ],
     ["a CA in a ConfigMap", "writer", () => source({ none: {} }, { tls: { caRef: secretRef } })],
-    ["… (SAS)", "writer", () => target({ sasRef: secretRef }), /you may not get the Secret own/],
-    ["… (connection string)", "writer", () => target({ connectionStringRef: secretRef }), /you may not get the Secret own/],
+    ["… (SAS)", "writer", () => target({ sasRef: secretRef }), /whoever names a Secret must be allowed to get it: own/],
+    [
+      "… (connection string)",
+      "writer",
+      () => target({ connectionStringRef: secretRef }),
+      /whoever names a Secret must be allowed to get it: own/,
+    ],
     [
       "a ServiceAccount that one may not impersonate (source)",
       "writer",
       () => source({ workloadIdentity: { serviceAccountName: "identity", scope: "s" } }),
-      /you may not impersonate the ServiceAccount identity/,
+      /whoever names a ServiceAccount must be allowed to impersonate it: identity/,
     ],
     [
       "… (target)",
       "writer",
       () => target({ workloadIdentity: { serviceAccountName: "identity" } }),
-      /you may not impersonate the ServiceAccount identity/,
+      /whoever names a ServiceAccount must be allowed to impersonate it: identity/,
     ],
     ["one's own Secret (source)", "owner", () => source({ bearer: { secretRef } })],
     ["one's own Secret (target)", "owner", () => target({ sasRef: secretRef })],
     ["one's own ServiceAccount", "owner", () => target({ workloadIdentity: { serviceAccountName: "identity" } })],
-    ["another one's Secret", "owner", () => source({ bearer: { secretRef: { name: "other" } } }), /you may not get the Secret other/],
+    [
+      "another one's Secret",
+      "owner",
+      () => source({ bearer: { secretRef: { name: "other" } } }),
+      /whoever names a Secret must be allowed to get it: other/,
+    ],
     ["an export from and to what one may use", "exporter", () => run("allowed")],
     ["an export from what one may not use", "exporter", () => run("forbidden"), /you may not use the FhirSource forbidden/],
     [
@@ -186,6 +196,6 @@ describe("the admission policies of the chart", needsNode, () => {
       ]);
     assert.equal((await patch({ metadata: { labels: { a: "b" } } })).code, 0);
     const said = await patch({ spec: { baseURL: "https://mine.example" } });
-    assert.match(said.stderr, /you may not get the Secret own/);
+    assert.match(said.stderr, /whoever names a Secret must be allowed to get it: own/);
   });
 });

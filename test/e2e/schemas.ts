@@ -24,7 +24,7 @@ export async function writeSchemas(node: TestNode, folder: string): Promise<void
   for (const [name, { "x-kubernetes-group-version-kind": kinds = [] }] of Object.entries(definitions))
     for (const { group, version, kind } of kinds)
       writeFileSync(
-        join(schemas, `${kind.toLowerCase()}-${group}-${version}.json`),
+        join(schemas, `${kind.toLowerCase()}-${group || version}-${version}.json`),
         JSON.stringify({ $ref: `all.json#/definitions/${name}` }),
       );
 }
