@@ -4,12 +4,15 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { leftovers, podCgroups, sysctls } from "../tools/node/leftovers.ts";
+import { leftovers, sysctls } from "../tools/node/leftovers.ts";
 import { lives } from "../tools/node/namespaces.ts";
 import { startNode } from "../tools/node/node.ts";
 import { buildNodePrograms } from "../tools/node/programs.ts";
 import { readRecord } from "../tools/node/record.ts";
 import { needsNode, sharedNode, until } from "../tools/node/shared.ts";
+
+/** the shared one is given up, so another run on this machine may have taken its place */
+const patienceMs = 200_000;
 
 /** Processes whose command line, or mounts of this machine's that, name the node's folder. */
 function naming(folder: string): string[] {
@@ -33,7 +36,7 @@ describe("the end of a node", needsNode, () => {
   const programs = () => buildNodePrograms(() => {});
 
   test("there is one at a time, and a refused start does it no harm", async () => {
-    await assert.rejects(programs().then(startNode), /runs a node; there can be one on a machine/);
+    await assert.rejects(startNode(await programs()), /runs a node; there can be one on a machine/);
     assert.equal((await sharedNode().run(["kubectl", "get", "--raw", "/readyz"])).stdout, "ok");
   });
 
@@ -52,10 +55,10 @@ describe("the end of a node", needsNode, () => {
     const start = performance.now();
     await node.stop();
     console.log(`!! node: stopped in ${((performance.now() - start) / 1000).toFixed(1)} s`);
-    assert.deepEqual([leftovers(record), naming(record.folder), podCgroups()], [[], [], []]);
+    assert.deepEqual([leftovers(record), naming(record.folder)], [[], []]);
     assert.deepEqual(sysctls(), record.sysctls);
     assert.equal(spawned.lives(), false);
-    assert.equal(readRecord(), undefined);
+    assert.notEqual(readRecord()?.folder, record.folder);
     await assert.rejects(node.run(["true"]), /the node does not run/);
     await node.stop();
   });
@@ -65,7 +68,7 @@ describe("the end of a node", needsNode, () => {
     const child = spawn(process.execPath, [dev, "--bare"], { stdio: ["ignore", "pipe", "inherit"] });
     let said = "";
     child.stdout.on("data", (text) => (said += text));
-    await until("a node", async () => /node is Ready/.test(said) || child.exitCode !== null, 120_000);
+    await until("a node", async () => /node is Ready/.test(said) || child.exitCode !== null, patienceMs);
     const killed = readRecord()!;
     assert.equal(killed.owner.pid, child.pid);
     // its guard first, which would end the node at once
@@ -75,7 +78,7 @@ describe("the end of a node", needsNode, () => {
     await once(child, "exit");
     assert(lives(killed.holder!));
 
-    const node = await startNode(await programs());
+    const node = await startNode(await programs(), { patienceMs });
     try {
       assert(!lives(killed.holder!) && !existsSync(killed.folder));
       assert.deepEqual(naming(killed.folder), []);

@@ -58,7 +58,10 @@ async function setUpNode(): Promise<void> {
   ensureImage();
   console.error(`image there in ${secondsSince(start)} s`);
   start = Date.now();
-  node = await startNode(programs, process.env.FHIR_EXPORT_TEST_LOGS ? { logs: process.env.FHIR_EXPORT_TEST_LOGS } : {});
+  // another run on this machine may take some minutes
+  const patienceMs = 600_000;
+  const logs = process.env.FHIR_EXPORT_TEST_LOGS;
+  node = await startNode(programs, { patienceMs, ...(logs ? { logs } : {}) });
   console.error(`node ready in ${secondsSince(start)} s`);
   start = Date.now();
   const file = join(node.files, "image.tar");

@@ -8,7 +8,7 @@ import { buildNodePrograms } from "./programs.ts";
 const missing = nodeMissing();
 if (missing) throw new Error(missing);
 const programs = await buildNodePrograms(console.log);
-const node = await startNode(programs);
+const node = await startNode(programs, { patienceMs: 200_000 });
 const stop = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
 // nothing of the node's keeps this process here
 const stay = setInterval(() => {}, 3_600_000);

@@ -37,14 +37,8 @@ export function writePauseImage(program: string, file: string): void {
 
 export const containerdSocket = "/run/containerd.sock";
 
-/** The command, for inside the node, that takes the images of a file of `docker save`. */
-export const importCommand = (file: string): string[] => [
-  "ctr",
-  "--address",
-  containerdSocket,
-  "--namespace",
-  "k8s.io",
-  "images",
-  "import",
-  file,
-];
+const ctr = ["ctr", "--address", containerdSocket, "--namespace", "k8s.io"];
+
+/** Commands for inside the node: one that succeeds when containerd answers, and one that takes the images of a file of `docker save`. */
+export const versionCommand: string[] = [...ctr, "version"];
+export const importCommand = (file: string): string[] => [...ctr, "images", "import", file];

@@ -1,12 +1,12 @@
 /** A node of Kubernetes, real in all its parts, on this machine: control plane, containerd, kubelet, kube-proxy and CoreDNS in namespaces of their own, which
  *  no packet leaves. As root, on Debian or Ubuntu. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Guard, startGuard } from "../guard.ts";
 import { caFileOf } from "../plane-files.ts";
 import { until } from "../until.ts";
-import { importCommand } from "./images.ts";
+import { importCommand, versionCommand } from "./images.ts";
 import { endNode, leftovers, podsRun, sysctls } from "./leftovers.ts";
 import { inside, lives, nodeAddress, nodeHost, nodeName, type Process, processOf, setUp, startHolder } from "./namespaces.ts";
 import { endGroup, type Output, type RunOptions, runInside, startInside } from "./processes.ts";
@@ -53,16 +53,27 @@ export interface TestNode {
 
 /** Starts the node, the only one on this machine. It ends with this process.
  *  @param options.logs a folder for logs, which stays; default: one that goes with the node
+ *  @param options.patienceMs how long to wait while another one runs; default: not at all
  *  @throws Error when another one runs */
-export async function startNode(programs: NodePrograms, options: { logs?: string } = {}): Promise<TestNode> {
-  const record = await alone(async () => {
+export async function startNode(programs: NodePrograms, options: { logs?: string; patienceMs?: number } = {}): Promise<TestNode> {
+  const claim = async () => {
     await endStale();
-    const folder = mkdtempSync(join(tmpdir(), "fhir-export-node-"));
+    // whatever TMPDIR is: the node has a /var and a /run of its own
+    const folder = mkdtempSync("/tmp/fhir-export-real-node-");
     const logs = options.logs ?? join(folder, "logs");
     const made: NodeRecord = { owner: processOf(process.pid)!, folder, logs, sysctls: sysctls() };
     writeRecord(made);
     return made;
-  });
+  };
+  let record: NodeRecord | undefined;
+  for (const deadline = Date.now() + (options.patienceMs ?? 0); !record; ) {
+    try {
+      record = await alone(claim);
+    } catch (error) {
+      if (!(error instanceof Busy) || Date.now() > deadline) throw error;
+      await sleep(1000);
+    }
+  }
   const node = new RunningNode(record, programs);
   try {
     await node.start();
@@ -81,10 +92,13 @@ export function attachNode(): TestNode {
   return new RunningNode(record, JSON.parse(readFileSync(join(record.folder, "programs.json"), "utf8")));
 }
 
+/** Another node runs. */
+class Busy extends Error {}
+
 /** Ends what a killed run left. */
 async function endStale(): Promise<void> {
   const record = readRecord();
-  if (record && lives(record.owner)) throw new Error(`process ${record.owner.pid} runs a node; there can be one on a machine`);
+  if (record && lives(record.owner)) throw new Busy(`process ${record.owner.pid} runs a node; there can be one on a machine`);
   if (record) await endNode(record);
   removeRecord();
   if (podsRun()) throw new Error("pods of another kubelet run on this machine");
@@ -101,6 +115,7 @@ class RunningNode implements TestNode {
   #record: NodeRecord;
   /** of the process that started it */
   #guard: Guard | undefined;
+  readonly #servers = new Map<Server, Process>();
   #spawned = 0;
 
   constructor(record: NodeRecord, programs: NodePrograms) {
@@ -124,21 +139,24 @@ class RunningNode implements TestNode {
     writeServerFiles(folder);
     this.#start("containerd");
     this.#start("etcd");
-    await until("etcd", () => this.#succeeds(["bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${etcdPort}`]));
+    await this.#until("etcd", ["bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${etcdPort}`]);
     this.#start("apiserver");
-    const images = until("containerd", () => this.#succeeds(["ctr", "--address", "/run/containerd.sock", "version"])).then(() =>
-      this.importImage(join(this.#programs.node, "pause.tar")),
-    );
-    // the certificate is made long before the server is ready; what needs the server waits for it itself
-    await until("the API server's certificate", async () => existsSync(this.caFile));
-    for (const server of ["controllers", "scheduler"] as const) this.#start(server);
-    await until("the API server", () => this.#succeeds(["kubectl", "get", "--raw", "/readyz"]), 60_000);
-    await images;
+    await Promise.all([this.#startPlane(), this.#startContainers()]);
     for (const server of ["kubelet", "proxy", "dns"] as const) this.#start(server);
-    const ready = ["kubectl", "wait", "--for=condition=Ready", `node/${nodeName}`, "--timeout=5s"];
-    await until("the node is Ready", () => this.#succeeds(ready), 120_000);
-    const resolve = `dns.promises.resolve4("kubernetes.default.svc.cluster.local")`;
-    await until("DNS", () => this.#succeeds(["node", "--eval", resolve]), 60_000);
+    await this.#until("Ready", ["kubectl", "wait", "--for=condition=Ready", `node/${nodeName}`, "--timeout=5s"]);
+    await this.#until("DNS", ["node", "--eval", `dns.promises.resolve4("kubernetes.default.svc.cluster.local")`]);
+  }
+
+  async #startPlane(): Promise<void> {
+    // the certificate is made long before the server is ready; both wait for that themselves
+    await this.#until("the API server's certificate", ["test", "-e", this.caFile]);
+    for (const server of ["controllers", "scheduler"] as const) this.#start(server);
+    await this.#until("the API server", ["kubectl", "get", "--raw", "/readyz"]);
+  }
+
+  async #startContainers(): Promise<void> {
+    await this.#until("containerd", versionCommand);
+    await this.importImage(join(this.#programs.node, "pause.tar"));
   }
 
   get shell(): string[] {
@@ -165,28 +183,25 @@ class RunningNode implements TestNode {
   async restartKubelet(): Promise<void> {
     await endGroup(JSON.parse(readFileSync(this.#path("kubelet.process"), "utf8")) as Process, 5000);
     this.#start("kubelet");
-    const healthy = ["kubectl", "get", "--raw", `/api/v1/nodes/${nodeName}/proxy/healthz`];
-    await until("the kubelet answers again", () => this.#succeeds(healthy), 60_000);
+    await this.#until("the kubelet", ["kubectl", "get", "--raw", `/api/v1/nodes/${nodeName}/proxy/healthz`]);
   }
 
   async stop(): Promise<void> {
-    await alone(async () => {
+    const left = await alone(async () => {
       const now = readRecord();
       // another process was faster
-      if (now?.folder !== this.#record.folder) return;
+      if (now?.folder !== this.#record.folder) return [];
       await endNode(this.#record);
       removeRecord();
+      return leftovers(this.#record);
     });
     this.#guard?.close();
-    const left = leftovers(this.#record);
     if (left.length) throw new Error(`left of the node:\n${left.join("\n")}`);
   }
 
   /** The ends of the logs, for the message when it does not start. */
   tails(): string {
-    const names = ["apiserver", "containerd", "controllers", "dns", "etcd", "kubelet", "proxy", "scheduler"];
-    return names
-      .filter((name) => existsSync(this.#log(name)))
+    return [...this.#servers.keys()]
       .map((name) => `${name}:\n${readFileSync(this.#log(name), "utf8").split("\n").slice(-6).join("\n")}`)
       .join("\n");
   }
@@ -200,6 +215,8 @@ class RunningNode implements TestNode {
   #start(server: Server): void {
     const [program, args] = serverCommands(this.#programs, this.#record.folder)[server];
     const started = startInside(this.#pid(), [program, ...args], this.#environment(), this.#log(server), this.#record.folder);
+    this.#servers.set(server, started);
+    // for the process that restarts it
     writeFileSync(this.#path(`${server}.process`), JSON.stringify(started));
   }
 
@@ -209,8 +226,16 @@ class RunningNode implements TestNode {
     return holder.pid;
   }
 
-  async #succeeds(command: string[]): Promise<boolean> {
-    return (await this.run(command, { timeoutMs: 20_000 })).code === 0;
+  /** Polls until a command succeeds on the node, and no longer than the servers that this process has started live. */
+  async #until(what: string, command: string[]): Promise<void> {
+    await until(
+      what,
+      async () => {
+        for (const [server, started] of this.#servers) if (!lives(started)) throw new Error(`${server} ended`);
+        return (await this.run(command, { timeoutMs: 20_000 })).code === 0;
+      },
+      60_000,
+    );
   }
 
   #environment(): { [name: string]: string } {
