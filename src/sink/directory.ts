@@ -189,9 +189,8 @@ async function parts(folder: string, path: string): Promise<string[]> {
 
 /** Writes a new file with all of `bytes`, or none: false when there is one already. */
 async function linkNew(file: string, bytes: Uint8Array): Promise<boolean> {
-  await mkdir(dirname(file), { recursive: true });
   const draft = join(dirname(file), `.${randomBytes(8).toString("hex")}.draft`);
-  const handle = await open(draft, "wx", 0o640);
+  const handle = await openNew(draft);
   try {
     await writeAll(handle, bytes, 0);
     await handle.sync();
@@ -200,10 +199,23 @@ async function linkNew(file: string, bytes: Uint8Array): Promise<boolean> {
   }
   try {
     const linked = await link(draft, file).then(() => true, absentOrThere);
-    if (linked) await syncFolder(dirname(file));
+    // unless the object is removed already, and its folder with it
+    if (linked) await syncFolder(dirname(file)).catch(absent(undefined));
     return linked;
   } finally {
     await rm(draft, { force: true });
+  }
+}
+
+/** With its folder, which may go as often as one that removes objects finds it empty. */
+async function openNew(file: string): Promise<FileHandle> {
+  for (let tries = 1; ; tries++) {
+    await mkdir(dirname(file), { recursive: true });
+    try {
+      return await open(file, "wx", 0o640);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || tries === 100) throw error;
+    }
   }
 }
 
