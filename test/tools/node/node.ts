@@ -38,7 +38,7 @@ export interface TestNode {
   logs: string;
   /** the command line of a shell on it, for people */
   shell: string[];
-  /** Runs a program on the node to its end; kubectl, helm3, helm4, kubeconform and node are in its PATH. What it is told by its exit code is the caller's. */
+  /** Runs a program on the node to its end; kubectl, helm3, helm4, kubeconform, kube-score and node are in its PATH. What it is told by its exit code is the caller's. */
   run(command: string[], options?: RunOptions): Promise<Output>;
   /** Starts a program on the node. */
   spawn(command: string[], options?: { name?: string; env?: RunOptions["env"]; cwd?: string }): Spawned;
