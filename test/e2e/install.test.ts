@@ -12,6 +12,7 @@ import { makeSite, makeVolume, root, runScript, type Site, scriptsOf } from "./s
 
 const quick = scriptsOf("docs/quick-start.md");
 const install = scriptsOf("docs/install.md");
+const look = scriptsOf("docs/troubleshooting.md");
 const ready = ({ status }: FhirExport) => find(status?.conditions, "Ready");
 const isOver = (object: FhirExport) => ready(object)?.status === "True" || find(object.status?.conditions, "Stalled")?.status === "True";
 const messageOf = (object: FhirExport) => `${ready(object)?.reason} ${ready(object)?.message}`;
@@ -137,6 +138,32 @@ describe("an installation by Helm on a real node", needsNode, () => {
         );
       say(`example ${metadata.name}: ${status!.output!.resources} resources in ${status!.output!.files} files, as a standalone's`);
     }
+  });
+
+  test("how to look at an export, as docs/troubleshooting.md has it", async () => {
+    const said = await runScript(node, site, look.get("look")!.replaceAll(/^kubectl /gm, `kubectl --namespace ${tenant} `));
+    assert.match(said, /everything +Complete +100/);
+    assert.match(said, /job.batch\/everything-[0-9a-f]{8}-export-1/);
+    assert.match(said, /^\[pod\/everything-.*"command":"seal"/m);
+  });
+
+  test("each script of the docs that needs a cluster is run here", () => {
+    const names = ["docs", "."].flatMap((folder) =>
+      readdirSync(join(root, folder))
+        .filter((name) => name.endsWith(".md"))
+        .flatMap((name) => [...scriptsOf(join(folder, name)).keys()]),
+    );
+    assert.deepEqual(names.sort(), [...quick.keys(), ...install.keys(), ...look.keys()].sort());
+    assert.deepEqual([...quick.keys(), ...install.keys()].sort(), [
+      "install-crds",
+      "install-remove",
+      "install-upgrade",
+      "quick-start-end",
+      "quick-start-http",
+      "quick-start-install",
+      "quick-start-kubectl",
+      "quick-start-test",
+    ]);
   });
 
   test("a worker is evicted, the kubelet restarted and the operator's pod deleted in mid-export: the same files", async () => {

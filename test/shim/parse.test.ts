@@ -373,9 +373,10 @@ suite("whatever comes", () => {
   test("nothing throws, and what is refused quotes no value", () => {
     check(
       property(pairs, string(), oneof(string(), constantFrom("respond-async, handling=lenient")), (all, accept, prefer) => {
-        const marked = all.map(([name, value]): [string, string] => [name, `SECRET${value}`]);
+        // no name of a type, which is told
+        const marked = all.map(([name, value]): [string, string] => [name, `s3cret${value}`]);
         const parsed = parse({ level: "Patient", accept, prefer, query: query(...marked) });
-        assert.doesNotMatch(JSON.stringify("issues" in parsed ? parsed.issues : parsed.warnings), /SECRET/);
+        assert.doesNotMatch(JSON.stringify("issues" in parsed ? parsed.issues : parsed.warnings), /s3cret/);
       }),
     );
     check(property(string(), string(), (type, body) => void parse({ method: "POST", contentType: type, body: Buffer.from(body) })));
