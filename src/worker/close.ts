@@ -190,13 +190,12 @@ async function readAgain(
       if (isNew(print)) fresh.add(print);
       return true;
     });
-    if (fresh.size === 0) return shown.count;
-    await eachParallel(windows, ({ result }) =>
+    await eachParallel(fresh.size > 0 ? windows : [], ({ result }) =>
       eachFingerprint(work.store, result === window.result ? [] : result.fingerprints, (print) => {
-        if (fresh.has(print)) moved.add(print);
+        if (fresh.delete(print)) moved.add(print);
       }),
     );
-    if (moved.size >= fresh.size) return shown.count;
+    if (fresh.size === 0) return shown.count;
   }
   await read((print) => {
     if (!isNew(print)) return true;

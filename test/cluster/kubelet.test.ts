@@ -239,6 +239,8 @@ describe("process kubelet", () => {
     const waiting = await until(
       "the missing Secret named",
       async () => (await pod("mounts")).status?.containerStatuses?.[0]?.state.waiting?.message,
+      // the claim is bound by a controller that looks again every 15 s, when an event of the volume comes before one of the claim
+      120_000,
     );
     assert.match(waiting, /secrets\/task: 404/);
     const made = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "ca" }, data: { "ca.crt": "CERT" } };
