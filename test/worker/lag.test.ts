@@ -196,4 +196,48 @@ describe("a search index that lags more than settleSeconds", () => {
       await source.close();
     }
   });
+
+  test("a resource that two readings of a window have skipped, while others have moved into it, is found by the third", async () => {
+    const timeOf = (line: Buffer) => (JSON.parse(line.toString()) as { meta: { lastUpdated: string } }).meta.lastUpdated;
+    const byTime = (source: Source) =>
+      [...source.dump("Observation")].sort(([a, left], [b, right]) => (`${timeOf(left)} ${a}` < `${timeOf(right)} ${b}` ? -1 : 1));
+    const { source, versions, run, packages } = await begin({ paging: "offset" }, "System", (versions, source) => {
+      for (const one of byTime(source).slice(0, 25)) versions.update(one);
+    });
+    try {
+      const { shards } = JSON.parse((await (await run.place.open()).read("_work/plan.json"))!.bytes.toString()) as Plan;
+      const { from } = shards.filter(({ type }) => type === "Observation").at(-1)!;
+      const rows = byTime(source).filter(([, line]) => timeOf(line) >= from! && Date.parse(timeOf(line)) < Date.now() - 3_600_000);
+      assert(rows.length > 210, `${rows.length}`);
+      // deletions are seen at once, the updates not yet
+      source.set({ paging: "offset", lag: 0 });
+      let phase = "export";
+      source.onRequest(({ url }) => {
+        const { pathname, searchParams } = new URL(url, source.baseURL);
+        if (!pathname.endsWith("/Observation") || !searchParams.getAll("_lastUpdated").includes(`ge${from}`)) return;
+        const offset = searchParams.get("_offset");
+        // row 200 is the last of the page before now, and row 0 of a page that was read
+        if (phase === "export" && offset === "200") {
+          phase = "exported";
+          versions.delete(rows[0]![0]);
+        }
+        if (phase === "seal" && offset === "100") {
+          phase = "read again";
+          for (const [key] of rows.slice(1, 101)) versions.delete(key);
+        }
+      });
+      for (let index = 0; index < packages; index++) assert.equal((await run.run("export", index)).code, 0);
+      assert.equal(phase, "exported");
+      source.catchUp();
+      phase = "seal";
+      const { lines, doubled, end, told } = await finish(source, run, 0);
+      assert.equal(phase, "read again");
+      const wanted = expected({ dump: () => versions.at(end) }, { types });
+      assert.deepEqual(doubled, []);
+      assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
+      assert.match(told, /25 resources of Observation are older than transactionTime/);
+    } finally {
+      await source.close();
+    }
+  });
 });
