@@ -1,8 +1,16 @@
 import { readFileSync } from "node:fs";
+import { connect as connectPlainly, isIP } from "node:net";
 import { join } from "node:path";
-import { createSecureContext, getCACertificates, type SecureContextOptions } from "node:tls";
+import {
+  connect as connectSecurely,
+  createSecureContext,
+  getCACertificates,
+  type SecureContext,
+  type SecureContextOptions,
+} from "node:tls";
 import { buildConnector } from "undici";
 import { terminal } from "../failure.ts";
+import { connectMs, type OpenSocket } from "./connection.ts";
 
 interface Files {
   ca: string | undefined;
@@ -10,28 +18,69 @@ interface Files {
   key: string | undefined;
 }
 
-// HTTP/2 would put all chains on one connection (reference: operators B.7)
-const options = { timeout: 10_000, allowH2: false };
+/** A connection that a firewall has forgotten is noticed by then, not by the next request. */
+const probeMs = 60_000;
 
-/** Connects with the CA and the client certificate that the files below `source/` hold at that moment, so that rotated ones count for new
- *  connections. Without files: the well-known CAs and no client certificate.
+/** Opens sockets to `origin` with the CA and the client certificate that the files below `source/` hold at that moment, so that rotated ones count for new
+ *  connections. Without files: the well-known CAs and no client certificate. */
+export function socketOpener(folder: string, origin: URL): OpenSocket {
+  const isSecure = origin.protocol === "https:";
+  const host = origin.hostname.replace(/^\[|\]$/g, "");
+  const where = { host, port: Number(origin.port) || (isSecure ? 443 : 80) };
+  const files = sourceFiles(folder);
+  let known: Files | undefined;
+  let secureContext: SecureContext | undefined;
+  // a server that knows us spares both the costly part of the handshake
+  let session: Buffer | undefined;
+  const secure: OpenSocket = (onread) => {
+    const now = files();
+    if (now !== known) {
+      secureContext = createSecureContext(secureOptions(now, false));
+      [known, session] = [now, undefined];
+    }
+    const options = {
+      ...where,
+      onread,
+      secureContext: secureContext!,
+      ALPNProtocols: ["http/1.1"],
+      // an address is no name to ask for (RFC 6066 section 3); the certificate is held against the host then
+      servername: isIP(host) ? "" : host,
+      ...(session && { session }),
+    };
+    return connectSecurely(options).on("session", (given) => {
+      if (now === known) session = given;
+    });
+  };
+  return (onread) => (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, probeMs);
+}
+
+/** The same for undici.
  *  @param both true: the well-known CAs are trusted besides `ca.crt`, as a token endpoint may be a public one */
 export function connector(folder: string, both = false): buildConnector.connector {
-  let files: Files | undefined;
+  // HTTP/2 would put all requests on one connection (reference: operators B.7)
+  const options = { timeout: connectMs, allowH2: false };
+  const files = sourceFiles(folder);
+  let known: Files | undefined;
   let connect = buildConnector(options);
   return (where, callback) => {
     try {
-      const now = where.protocol === "https:" ? load(folder, files) : files;
-      if (now !== files) {
+      const now = where.protocol === "https:" ? files() : known;
+      if (now && now !== known) {
         // a new connector also forgets the TLS sessions of the old files
-        connect = buildConnector({ ...options, ...secureOptions(now!, both) });
-        files = now;
+        connect = buildConnector({ ...options, ...secureOptions(now, both) });
+        known = now;
       }
     } catch (error) {
       return callback(error as Error, null);
     }
     connect(where, callback);
   };
+}
+
+/** @returns what reads the files; it answers the same object as long as nothing has changed */
+function sourceFiles(folder: string): () => Files {
+  let known: Files | undefined;
+  return () => (known = load(folder, known));
 }
 
 function secureOptions({ ca, cert, key }: Files, both: boolean): SecureContextOptions {
