@@ -72,7 +72,6 @@ export class Connection {
     this.#parser = new AnswerParser(this.#taker);
     this.#inBody = false;
     this.#keptUntil = 0;
-    if (this.#isUsed) this.#socket.ref();
     if (this.#isOpen) this.#send();
     else this.#within(this.#times.connect, "CONNECT_TIMEOUT");
   }
@@ -164,6 +163,7 @@ export class Connection {
       this.#isUsed = true;
       this.#keptUntil = performance.now() + ms;
       this.#timer = setTimeout(() => this.destroy(), ms).unref();
+      // while there is a request its timer keeps the process alive
       this.#socket.unref();
     }
     asker?.done();

@@ -94,7 +94,6 @@ class Exchange implements Asker {
   readonly #promise = Promise.withResolvers<Head>();
   readonly #from = performance.now();
   #head: Head | undefined;
-  #isRepeated = false;
   connection: Connection | undefined;
 
   /** @param ended is told when it needs no connection any more, or, `again`, another one at once */
@@ -137,8 +136,7 @@ class Exchange implements Asker {
   }
 
   failed(error: Error, unheard: boolean): void {
-    if (unheard && !this.#isRepeated) {
-      this.#isRepeated = true;
+    if (unheard) {
       this.#ended(this, true);
       return;
     }

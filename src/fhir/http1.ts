@@ -112,7 +112,6 @@ export class AnswerParser {
         break;
       case "size":
         this.#left = sizeOf(line);
-        this.#bytes = 0;
         this.#step = this.#left === 0 ? "trailer" : "counted";
         break;
       case "chunkEnd":

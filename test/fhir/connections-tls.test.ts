@@ -106,13 +106,23 @@ describe("over TLS", () => {
   });
 
   test("files that are broken fail the request, and not the one after them", async () => {
-    await using server = await serveWire(ok, { tls });
-    const { folder, write } = secrets({ "ca.crt": "SECRET" });
+    let answer = () => {};
+    await using server = await serveWire((socket) => void (answer = () => socket.end(whole("ok"))), { tls });
+    const { folder, write } = secrets(ca);
     const { get } = clientOf(server, { max: 1 }, folder);
     const failure = { class: "terminal", reason: "SourceUnauthorized" };
-    await Promise.all([0, 1].map(() => assert.rejects(get(), failure)));
+    const first = get();
+    const waiting = [get(), get()].map((one) => assert.rejects(one, failure));
+    await until("the first request", async () => server.asked.length === 1);
+    write({ "ca.crt": "SECRET" });
+    server.sockets[0]!.destroy();
+    await assert.rejects(first, { code: "CONNECTION_CLOSED" });
+    await Promise.all(waiting);
     write(ca);
-    assert.equal(await get(), "ok");
+    const last = get();
+    await until("the last request", async () => server.asked.length === 2);
+    answer();
+    assert.equal(await last, "ok");
   });
 
   test("a body larger than a record", async () => {

@@ -220,6 +220,14 @@ describe("a kept connection that the server has closed", () => {
     assert.equal(server.asked.length, 2);
   });
 
+  test("it says nothing: that is an error in time, of which no more is sent", async () => {
+    await using server = await serveWire((socket, { number }) => void (number === 0 && socket.write(whole("ok"))));
+    const { get } = clientOf(server, { head: 100 });
+    await get();
+    assert.equal(await codeOf(get()), "HEADERS_TIMEOUT");
+    assert.equal(server.asked.length, 2);
+  });
+
   test("all that are kept: each request has one that works", async () => {
     await using server = await serveWire((socket, { number }) => void (number === 0 ? socket.write(whole("ok")) : socket.end()));
     const { get } = clientOf(server, { max: 3 });

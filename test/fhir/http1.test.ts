@@ -131,9 +131,11 @@ describe("answers, however they are cut", () => {
     const chunks: Buffer[] = [];
     const parser = new AnswerParser({ head: () => {}, body: (chunk) => chunks.push(chunk) });
     const whole = bytes(ok("Transfer-Encoding: chunked\r\n", "2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"));
-    parser.write(whole);
+    const own = Buffer.allocUnsafeSlow(whole.length);
+    whole.copy(own);
+    parser.write(own);
     assert.deepEqual(chunks.map(String), ["ab", "cde"]);
-    for (const chunk of chunks) assert.equal(chunk.buffer, whole.buffer);
+    for (const chunk of chunks) assert.equal(chunk.buffer, own.buffer);
   });
 
   test("that no byte has come is known", () => {
@@ -149,12 +151,12 @@ describe("headers", () => {
 
   test("names in lower case, values without what is around them", () => {
     const value = 'application/fhir+json; charset="utf-8"';
-    assert.deepEqual(headersOf(`Content-TYPE: \t ${value} \t\r\nX-Empty:\r\nX-None: \t \r\nX-Colon:a:b\r\nX-Latin: \xe9\r\n`), {
+    assert.deepEqual(headersOf(`Content-TYPE: \t ${value} \t\r\nX-Empty:\r\nX-None: \t \r\nX-Colon:a:b\r\nX-Latin: \xa0\xe9\xa0\r\n`), {
       "content-type": value,
       "x-empty": "",
       "x-none": "",
       "x-colon": "a:b",
-      "x-latin": "\xe9",
+      "x-latin": "\xa0\xe9\xa0",
       "content-length": "0",
     });
   });
