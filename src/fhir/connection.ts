@@ -26,7 +26,6 @@ export interface Asker extends AnswerTaker {
   failed(error: Error, unheard: boolean): void;
 }
 
-export const connectMs = 10_000;
 /** What one read takes at most: more does not come faster, and would not stay in the processor's cache until it is copied to where it belongs. */
 const readBytes = 65_536;
 /** how a connection ends that the server closes as a request comes */

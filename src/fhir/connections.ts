@@ -1,7 +1,8 @@
 import { FailureError } from "../failure.ts";
-import { type Asker, Connection, connectMs, type OpenSocket, type Times } from "./connection.ts";
+import { type Asker, Connection, type OpenSocket, type Times } from "./connection.ts";
 import { BrokenAnswer, type Head, type Headers, type Receiver, type Request, TransportError } from "./http.ts";
 import { renderRequest } from "./http1.ts";
+import { connectMs } from "./tls.ts";
 
 export interface ConnectionsOptions extends Partial<Times> {
   /** connections at a time; more requests wait */

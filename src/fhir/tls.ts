@@ -8,17 +8,19 @@ import {
   type SecureContext,
   type SecureContextOptions,
 } from "node:tls";
-import { buildConnector } from "undici";
 import { terminal } from "../failure.ts";
-import { connectMs, type OpenSocket } from "./connection.ts";
+import type { OpenSocket } from "./connection.ts";
 
-interface Files {
+/** PEM of the Secrets that a FhirSource names for TLS. */
+export interface TlsFiles {
   ca: string | undefined;
   cert: string | undefined;
   key: string | undefined;
 }
 
-/** A connection that a firewall has forgotten is noticed by then, not by the next request. */
+/** Milliseconds for a connection: name, TCP and TLS. */
+export const connectMs = 10_000;
+/** An answer may take minutes, in which only probes tell a firewall that the connection is in use, and us that the server is there. */
 const probeMs = 60_000;
 
 /** Opens sockets to `origin` with the CA and the client certificate that the files below `source/` hold at that moment, so that rotated ones count for new
@@ -27,8 +29,8 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
   const isSecure = origin.protocol === "https:";
   const host = origin.hostname.replace(/^\[|\]$/g, "");
   const where = { host, port: Number(origin.port) || (isSecure ? 443 : 80) };
-  const files = sourceFiles(folder);
-  let known: Files | undefined;
+  const files = tlsFiles(folder);
+  let known: TlsFiles | undefined;
   let secureContext: SecureContext | undefined;
   // a server that knows us spares both the costly part of the handshake
   let session: Buffer | undefined;
@@ -54,36 +56,16 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
   return (onread) => (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, probeMs);
 }
 
-/** The same for undici.
- *  @param both true: the well-known CAs are trusted besides `ca.crt`, as a token endpoint may be a public one */
-export function connector(folder: string, both = false): buildConnector.connector {
-  // HTTP/2 would put all requests on one connection (reference: operators B.7)
-  const options = { timeout: connectMs, allowH2: false };
-  const files = sourceFiles(folder);
-  let known: Files | undefined;
-  let connect = buildConnector(options);
-  return (where, callback) => {
-    try {
-      const now = where.protocol === "https:" ? files() : known;
-      if (now && now !== known) {
-        // a new connector also forgets the TLS sessions of the old files
-        connect = buildConnector({ ...options, ...secureOptions(now, both) });
-        known = now;
-      }
-    } catch (error) {
-      return callback(error as Error, null);
-    }
-    connect(where, callback);
-  };
-}
-
-/** @returns what reads the files; it answers the same object as long as nothing has changed */
-function sourceFiles(folder: string): () => Files {
-  let known: Files | undefined;
+/** Reads the files as they are at that moment: the same object as long as nothing has changed.
+ *  @throws terminal SourceUnauthorized, naming the key that is wrong */
+export function tlsFiles(folder: string): () => TlsFiles {
+  let known: TlsFiles | undefined;
   return () => (known = load(folder, known));
 }
 
-function secureOptions({ ca, cert, key }: Files, both: boolean): SecureContextOptions {
+/** What a connection needs of them.
+ *  @param both true: the well-known CAs are trusted besides `ca.crt`, as a token endpoint may be a public one */
+export function secureOptions({ ca, cert, key }: TlsFiles, both: boolean): SecureContextOptions {
   return {
     ...(ca !== undefined && { ca: both ? [ca, ...getCACertificates("default")] : ca }),
     ...(cert !== undefined && key !== undefined && { cert, key }),
@@ -91,7 +73,7 @@ function secureOptions({ ca, cert, key }: Files, both: boolean): SecureContextOp
 }
 
 /** @returns `known` when nothing has changed @throws terminal SourceUnauthorized, naming the key that is wrong */
-function load(folder: string, known: Files | undefined): Files {
+function load(folder: string, known: TlsFiles | undefined): TlsFiles {
   const read = (name: string) => {
     try {
       return readFileSync(join(folder, "source", name), "utf8");
@@ -99,7 +81,7 @@ function load(folder: string, known: Files | undefined): Files {
       return undefined;
     }
   };
-  const once = (): Files => {
+  const once = (): TlsFiles => {
     const files = { ca: read("ca.crt"), cert: read("tls.crt"), key: read("tls.key") };
     if (known && files.ca === known.ca && files.cert === known.cert && files.key === known.key) return known;
     check(files);
@@ -113,7 +95,7 @@ function load(folder: string, known: Files | undefined): Files {
   }
 }
 
-function check({ ca, cert, key }: Files): void {
+function check({ ca, cert, key }: TlsFiles): void {
   const demand = (holds: boolean, what: string) => {
     if (!holds) throw terminal("SourceUnauthorized", what);
   };
