@@ -9,7 +9,9 @@ import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import { BlobServiceClient } from "@azure/storage-blob";
 import { Agent, request } from "undici";
-import { Collector, exchange, type Receiver } from "../src/fhir/http.ts";
+import { Connections } from "../src/fhir/connections.ts";
+import { Collector, type Receiver } from "../src/fhir/http.ts";
+import { socketOpener } from "../src/fhir/tls.ts";
 
 export interface Job {
   /** first pages of all searches */
@@ -18,7 +20,7 @@ export interface Job {
   blockBytes: number;
   digest: boolean;
   gzip: boolean;
-  /** receives as the worker does, below undici.request */
+  /** receives as the worker does, not by undici.request */
   exchange: boolean;
   /** of the sink */
   connectionString: string;
@@ -32,6 +34,7 @@ interface Page {
 
 const job = JSON.parse(process.env.BENCH_JOB!) as Job;
 const source = new Agent({ allowH2: false, connections: job.chains });
+const own = new Connections(socketOpener(import.meta.dirname, new URL(job.searches[0]!)), { max: job.chains });
 const up = new Agent({ allowH2: false });
 const never = new AbortController().signal;
 const largestPage = 4 << 20;
@@ -81,7 +84,7 @@ class Blocks {
 
 const headers = { accept: "application/fhir+json" };
 const get = async (link: string, into: Receiver) => {
-  if (job.exchange) return void (await exchange(source, { url: new URL(link), method: "GET", headers }, into, [never]));
+  if (job.exchange) return void (await own.exchange({ url: new URL(link), method: "GET", headers }, into, [never]));
   const { body } = await request(link, { dispatcher: source, headers });
   into.start({});
   await new Promise((resolve, reject) =>
@@ -168,4 +171,5 @@ const peers = { raw, careful, naive };
 const peer = peers[process.argv[2] as keyof typeof peers];
 const searches = job.searches.values();
 await Promise.all(Array.from({ length: job.chains }, (_, chain) => peer(searches, chain)));
+own.close();
 await Promise.all([source.close(), up.close()]);

@@ -3,8 +3,6 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
-import { clientSecretToken, TokenClient } from "./oauth2.ts";
-import { smartToken } from "./smart.ts";
 import { TokenHolder } from "./token.ts";
 
 /** How requests to the source are signed in. */
@@ -47,9 +45,15 @@ export function credentials(source: Task["source"], folder: string, signal: Abor
       return fixed(async () => `Bearer ${checkToken(await secret("token"), 'key "token" in the Secret of the FhirSource\'s auth.bearer')}`);
     case "oauth2":
     case "smart": {
-      const client = new TokenClient(source, folder, signal);
-      const fetch = auth.kind === "smart" ? smartToken(client, auth, secret) : clientSecretToken(client, auth, secret);
-      return new TokenHolder(fetch, () => client.close());
+      let opened: ReturnType<typeof tokensOf> | undefined;
+      return new TokenHolder(
+        async () => (await (opened ??= tokensOf(source, folder, signal, secret))).fetch(),
+        async () =>
+          opened?.then(
+            ({ close }) => close(),
+            () => {},
+          ),
+      );
     }
     case "workloadIdentity":
       return new TokenHolder(async () => {
@@ -58,6 +62,14 @@ export function credentials(source: Task["source"], folder: string, signal: Abor
         return identityToken("source", auth.scope ?? "", { abortSignal: signal }, auth.clientID);
       });
   }
+}
+
+/** undici and jose take 40 MiB, and most sources do not need them. */
+async function tokensOf(source: Task["source"], folder: string, signal: AbortSignal, secret: ReadSecret) {
+  const { clientSecretToken, TokenClient } = await import("./oauth2.ts");
+  const client = new TokenClient(source, folder, signal);
+  const token = source.auth.kind === "smart" ? (await import("./smart.ts")).smartToken : clientSecretToken;
+  return { fetch: token(client, source.auth, secret), close: () => client.close() };
 }
 
 /** What is in the files: after a rotation a 401 means that the old one was sent. */

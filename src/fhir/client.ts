@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
-import { Agent } from "undici";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
 import { type Credentials, credentials } from "./auth.ts";
-import { BrokenAnswer, Collector, exchange, type Head, type Headers, type Receiver } from "./http.ts";
+import { Connections } from "./connections.ts";
+import { BrokenAnswer, Collector, type Head, type Headers, type Receiver } from "./http.ts";
 import { type Outcome, Pace } from "./pace.ts";
-import { connector, tlsHint } from "./tls.ts";
+import { socketOpener, tlsHint } from "./tls.ts";
 
 export interface Answer {
   status: number;
@@ -43,8 +43,6 @@ const maxRenewals = 4;
 const keptLinks = 256;
 const firstDelayMs = 250;
 const maxDelayMs = 20_000;
-// HAPI needed 216 s for one awkward search (reference: real servers); what takes longer is not going to answer
-const answerTimeoutMs = 300_000;
 
 /** The FHIR server as the exporter sees it: GET with the page-level retry, the share of its limits and the error classes of DESIGN sections 5 and 7. */
 export class SourceClient {
@@ -52,7 +50,7 @@ export class SourceClient {
   readonly #source: Task["source"];
   readonly #signal: AbortSignal;
   readonly #credentials: Credentials;
-  readonly #agent: Agent;
+  readonly #connections: Connections;
   readonly #pace: Pace;
   #posts = true;
   readonly #resolved = new Map<string, URL>();
@@ -70,13 +68,7 @@ export class SourceClient {
         return () => clearTimeout(timer);
       },
     });
-    this.#agent = new Agent({
-      connections: Math.max(1, source.share.requests),
-      allowH2: false,
-      headersTimeout: answerTimeoutMs,
-      bodyTimeout: answerTimeoutMs,
-      connect: connector(folder),
-    });
+    this.#connections = new Connections(socketOpener(folder, this.base), { max: Math.max(1, source.share.requests) });
   }
 
   /** milliseconds that requests have waited because the source asked for it, or is slow, or for the requests per second */
@@ -184,8 +176,7 @@ export class SourceClient {
     const done = await this.#pace.turn(...signals);
     let outcome: Outcome = { status: 0 };
     try {
-      const head = await exchange(
-        this.#agent,
+      const head = await this.#connections.exchange(
         {
           url: post?.url ?? url,
           method: post ? "POST" : "GET",
@@ -262,7 +253,8 @@ export class SourceClient {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#agent.destroy(), this.#credentials.close()]);
+    this.#connections.close();
+    await this.#credentials.close();
   }
 }
 

@@ -1,7 +1,12 @@
-import type { Dispatcher } from "undici";
-import { FailureError } from "../failure.ts";
-
 export type Headers = Record<string, string | string[] | undefined>;
+
+export interface Request {
+  url: URL;
+  method: "GET" | "POST";
+  /** besides host, connection and content-length */
+  headers: Record<string, string>;
+  body?: string | undefined;
+}
 
 /** Takes the body of one answer, chunk by chunk as it comes: nothing is buffered, and a chunk is the socket's again afterwards. */
 export interface Receiver {
@@ -9,9 +14,6 @@ export interface Receiver {
   start(headers: Headers): void;
   write(chunk: Buffer): void;
 }
-
-/** The answer began and broke off. */
-export class BrokenAnswer extends Error {}
 
 export interface Head {
   status: number;
@@ -22,64 +24,38 @@ export interface Head {
   first: number | undefined;
 }
 
-/** One request and its answer, without redirects, retries or a stream in between (undici.request costs a third more per page).
- *  @param signals any of them ends it (AbortSignal.any is costly: 50 us a page, most of them later, in the garbage collector)
- *  @throws what undici says, or the signal's reason; what `into` throws ends the answer */
-export function exchange(
-  agent: Dispatcher,
-  { url, method, headers, body }: { url: URL; method: "GET" | "POST"; headers: Record<string, string>; body?: string | undefined },
-  into: Receiver,
-  signals: readonly AbortSignal[],
-): Promise<Head> {
-  for (const signal of signals) signal.throwIfAborted();
-  return new Promise((resolve, reject) => {
-    let head: Head | undefined;
-    let leave = () => {};
-    const from = performance.now();
-    const settle = (end: () => void) => {
-      leave();
-      end();
-    };
-    const isAborted = () => signals.some(({ aborted }) => aborted);
-    agent.dispatch(
-      { origin: url.origin, path: url.pathname + url.search, method, headers, ...(body !== undefined && { body }) },
-      {
-        onRequestStart(controller) {
-          const abort = () => controller.abort(signals.find(({ aborted }) => aborted)!.reason as Error);
-          leave();
-          leave = () => {
-            for (const signal of signals) signal.removeEventListener("abort", abort);
-          };
-          for (const signal of signals) signal.addEventListener("abort", abort);
-          if (isAborted()) abort();
-        },
-        onResponseStart(controller, status, headers) {
-          // 103 and the like announce the answer
-          if (status < 200) return;
-          head = { status, headers, first: undefined, ms: performance.now() - from };
-          attempt(controller, () => into.start(headers));
-        },
-        onResponseData(controller, chunk) {
-          if (head!.first === undefined) head!.first = chunk[0];
-          attempt(controller, () => into.write(chunk));
-        },
-        onResponseEnd: () => settle(() => resolve(head!)),
-        onResponseError: (_, error) => settle(() => reject(head && !isAborted() ? brokenBy(error) : error)),
-      },
-    );
-  });
-}
+/** What may be wrong with a connection, or with an answer as HTTP/1.1. */
+const faults = {
+  CONNECT_TIMEOUT: "no connection in time",
+  HEADERS_TIMEOUT: "no answer in time",
+  BODY_TIMEOUT: "no more of the answer in time",
+  CONNECTION_CLOSED: "the connection ended before the answer did",
+  CLIENT_CLOSED: "the client was closed",
+  HTTP_REQUEST: "a header or path that no request can have",
+  HTTP_STATUS_LINE: "the answer does not begin as HTTP/1.1 does",
+  HTTP_LINE_END: "a line does not end with CR LF, or holds a CR",
+  HTTP_CHARACTER: "a line holds a control character",
+  HTTP_HEADER: "a header without a name that is one",
+  HTTP_FOLDED_HEADER: "a header of several lines",
+  HTTP_HEAD_TOO_LARGE: "the headers are too long",
+  HTTP_CONTENT_LENGTH: "a Content-Length that is no length, or several",
+  HTTP_TRANSFER_ENCODING: "a Transfer-Encoding other than chunked, or with a Content-Length",
+  HTTP_CHUNK_SIZE: "a chunk's size that is none",
+  HTTP_CHUNK_END: "a chunk longer than its size",
+} as const;
 
-// what the receiver throws is said as it is
-const brokenBy = (error: Error) => (error instanceof FailureError ? error : new BrokenAnswer("the answer broke off", { cause: error }));
-
-function attempt(controller: Dispatcher.DispatchController, run: () => void): void {
-  try {
-    run();
-  } catch (error) {
-    controller.abort(error as Error);
+/** An answer that did not come, or not as HTTP/1.1. Holds nothing of the answer: that may be patient data. */
+export class TransportError extends Error {
+  override readonly name = "TransportError";
+  readonly code: keyof typeof faults;
+  constructor(code: keyof typeof faults) {
+    super(faults[code]);
+    this.code = code;
   }
 }
+
+/** The answer began and broke off. */
+export class BrokenAnswer extends Error {}
 
 /** Keeps a body as one Buffer. */
 export class Collector implements Receiver {
@@ -99,7 +75,7 @@ export class Collector implements Receiver {
   write(chunk: Buffer): void {
     this.#length += chunk.length;
     if (this.#length > this.#max) throw this.#tooLong();
-    this.#chunks.push(chunk);
+    this.#chunks.push(Buffer.from(chunk));
   }
   get bytes(): Buffer {
     return this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks, this.#length);

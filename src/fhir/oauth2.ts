@@ -2,7 +2,8 @@ import { Agent, request } from "undici";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient } from "../failure.ts";
 import { checkToken, type ReadSecret } from "./auth.ts";
-import { connector, tlsHint } from "./tls.ts";
+import { connector } from "./connector.ts";
+import { tlsHint } from "./tls.ts";
 import type { Token } from "./token.ts";
 
 const maxAnswerBytes = 256 * 1024;
@@ -41,7 +42,7 @@ export class TokenClient {
       allowH2: false,
       headersTimeout: timeoutMs,
       bodyTimeout: timeoutMs,
-      connect: connector(folder, true),
+      connect: connector(folder),
     });
   }
 

@@ -1,40 +1,71 @@
 import { readFileSync } from "node:fs";
+import { connect as connectPlainly, isIP } from "node:net";
 import { join } from "node:path";
-import { createSecureContext, getCACertificates, type SecureContextOptions } from "node:tls";
-import { buildConnector } from "undici";
+import {
+  connect as connectSecurely,
+  createSecureContext,
+  getCACertificates,
+  type SecureContext,
+  type SecureContextOptions,
+} from "node:tls";
 import { terminal } from "../failure.ts";
+import type { OpenSocket } from "./connection.ts";
 
-interface Files {
+/** PEM of the Secrets that a FhirSource names for TLS. */
+export interface TlsFiles {
   ca: string | undefined;
   cert: string | undefined;
   key: string | undefined;
 }
 
-// HTTP/2 would put all chains on one connection (reference: operators B.7)
-const options = { timeout: 10_000, allowH2: false };
+/** Milliseconds for a connection: name, TCP and TLS. */
+export const connectMs = 10_000;
+/** An answer may take minutes, in which only probes tell a firewall that the connection is in use, and us that the server is there. */
+const probeMs = 60_000;
 
-/** Connects with the CA and the client certificate that the files below `source/` hold at that moment, so that rotated ones count for new
- *  connections. Without files: the well-known CAs and no client certificate.
- *  @param both true: the well-known CAs are trusted besides `ca.crt`, as a token endpoint may be a public one */
-export function connector(folder: string, both = false): buildConnector.connector {
-  let files: Files | undefined;
-  let connect = buildConnector(options);
-  return (where, callback) => {
-    try {
-      const now = where.protocol === "https:" ? load(folder, files) : files;
-      if (now !== files) {
-        // a new connector also forgets the TLS sessions of the old files
-        connect = buildConnector({ ...options, ...secureOptions(now!, both) });
-        files = now;
-      }
-    } catch (error) {
-      return callback(error as Error, null);
+/** Opens sockets to `origin` with the CA and the client certificate that the files below `source/` hold at that moment, so that rotated ones count for new
+ *  connections. Without files: the well-known CAs and no client certificate. */
+export function socketOpener(folder: string, origin: URL): OpenSocket {
+  const isSecure = origin.protocol === "https:";
+  const host = origin.hostname.replace(/^\[|\]$/g, "");
+  const where = { host, port: Number(origin.port) || (isSecure ? 443 : 80) };
+  const files = tlsFiles(folder);
+  let known: TlsFiles | undefined;
+  let secureContext: SecureContext | undefined;
+  // a server that knows us spares both the costly part of the handshake
+  let session: Buffer | undefined;
+  const secure: OpenSocket = (onread) => {
+    const now = files();
+    if (now !== known) {
+      secureContext = createSecureContext(secureOptions(now, false));
+      [known, session] = [now, undefined];
     }
-    connect(where, callback);
+    const options = {
+      ...where,
+      onread,
+      secureContext: secureContext!,
+      ALPNProtocols: ["http/1.1"],
+      // an address is no name to ask for (RFC 6066 section 3); the certificate is held against the host then
+      servername: isIP(host) ? "" : host,
+      ...(session && { session }),
+    };
+    return connectSecurely(options).on("session", (given) => {
+      if (now === known) session = given;
+    });
   };
+  return (onread) => (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, probeMs);
 }
 
-function secureOptions({ ca, cert, key }: Files, both: boolean): SecureContextOptions {
+/** Reads the files as they are at that moment: the same object as long as nothing has changed.
+ *  @throws terminal SourceUnauthorized, naming the key that is wrong */
+export function tlsFiles(folder: string): () => TlsFiles {
+  let known: TlsFiles | undefined;
+  return () => (known = load(folder, known));
+}
+
+/** What a connection needs of them.
+ *  @param both true: the well-known CAs are trusted besides `ca.crt`, as a token endpoint may be a public one */
+export function secureOptions({ ca, cert, key }: TlsFiles, both: boolean): SecureContextOptions {
   return {
     ...(ca !== undefined && { ca: both ? [ca, ...getCACertificates("default")] : ca }),
     ...(cert !== undefined && key !== undefined && { cert, key }),
@@ -42,7 +73,7 @@ function secureOptions({ ca, cert, key }: Files, both: boolean): SecureContextOp
 }
 
 /** @returns `known` when nothing has changed @throws terminal SourceUnauthorized, naming the key that is wrong */
-function load(folder: string, known: Files | undefined): Files {
+function load(folder: string, known: TlsFiles | undefined): TlsFiles {
   const read = (name: string) => {
     try {
       return readFileSync(join(folder, "source", name), "utf8");
@@ -50,7 +81,7 @@ function load(folder: string, known: Files | undefined): Files {
       return undefined;
     }
   };
-  const once = (): Files => {
+  const once = (): TlsFiles => {
     const files = { ca: read("ca.crt"), cert: read("tls.crt"), key: read("tls.key") };
     if (known && files.ca === known.ca && files.cert === known.cert && files.key === known.key) return known;
     check(files);
@@ -64,7 +95,7 @@ function load(folder: string, known: Files | undefined): Files {
   }
 }
 
-function check({ ca, cert, key }: Files): void {
+function check({ ca, cert, key }: TlsFiles): void {
   const demand = (holds: boolean, what: string) => {
     if (!holds) throw terminal("SourceUnauthorized", what);
   };

@@ -225,7 +225,7 @@ class SlotBody implements Receiver {
     if (this.length + chunk.length > size) {
       this.#spilled = true;
       this.#spill.start();
-      this.#spill.write(Buffer.from(this.#memory.subarray(at, at + this.length)));
+      this.#spill.write(this.#memory.subarray(at, at + this.length));
       this.#spill.write(chunk);
       return;
     }

@@ -164,7 +164,7 @@ for (const [code, hint] of [
   ["CERT_HAS_EXPIRED", /caRef/],
   ["ERR_TLS_CERT_ALTNAME_INVALID", /caRef/],
   ["ECONNRESET", undefined],
-  ["UND_ERR_SOCKET", undefined],
+  ["CONNECTION_CLOSED", undefined],
 ] as const)
   test(`${code} leads to ${hint?.source ?? "the network"}`, () =>
     hint ? assert.match(tlsHint(code) ?? "", hint) : assert.equal(tlsHint(code), undefined));

@@ -37,6 +37,9 @@ suite("the bundle", () => {
     const found = packagesOf("src/worker/main.ts");
     assert(found.has("pino") && found.size > 3, [...found].join());
     for (const name of ["@kubernetes/client-node", "fastify", "prom-client"]) assert(!found.has(name), name);
+    // pages come by node:net; undici is for tokens and Azure storage, jose for SMART
+    for (const entry of ["src/worker/main.ts", "src/worker/export.ts"])
+      for (const name of ["undici", "jose", "@azure/storage-blob"]) assert(!packagesOf(entry).has(name), `${entry}: ${name}`);
   });
 
   test("the operator loads no storage SDK, the program by itself nothing at all", () => {

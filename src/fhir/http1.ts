@@ -1,0 +1,235 @@
+import { type Headers, type Request, TransportError } from "./http.ts";
+
+/** What an AnswerParser finds, in this order. */
+export interface AnswerTaker {
+  head(status: number, headers: Headers): void;
+  /** a part of the body, never empty: a view of what was written to the parser, good until this call returns */
+  body(chunk: Buffer): void;
+}
+
+/** Bytes of an answer's head, of the line of a chunk's size, and of trailers. Node's own server and most proxies stop at less. */
+const maxHeadBytes = 65_536;
+
+/** Reads one answer to a GET or POST by RFC 9112, fed with the bytes as they come, cut anywhere. Nothing is guessed: where client and server could disagree
+ *  about where an answer ends (a length that is said twice, line ends without CR, a folded header, …) the connection cannot be trusted with the next one, so
+ *  it is an error. Interim answers (1xx) and trailers are skipped.
+ *
+ *  All methods throw TransportError, and pass on what the taker throws; the parser is of no use afterwards. */
+export class AnswerParser {
+  readonly #taker: AnswerTaker;
+  #step: "status" | "header" | "size" | "counted" | "chunkEnd" | "trailer" | "rest" | "done" = "status";
+  /** a line that has begun */
+  #line = "";
+  /** bytes of the head, of a chunk's line or of the trailers so far */
+  #bytes = 0;
+  #minor = 1;
+  #status = 0;
+  #headers: Headers = Object.create(null) as Headers;
+  /** bytes of the body, or of its chunk, that are missing */
+  #left = 0;
+  #isChunked = false;
+  #begun = false;
+  #keptMs = 0;
+
+  constructor(taker: AnswerTaker) {
+    this.#taker = taker;
+  }
+
+  /** any byte has come, be it of an interim answer */
+  get begun(): boolean {
+    return this.#begun;
+  }
+  get done(): boolean {
+    return this.#step === "done";
+  }
+  /** Milliseconds that the connection may be used again for, once the answer is done: 0 = not at all, Infinity = the server names no limit. Of a limit that it
+   *  names (`Keep-Alive: timeout=`) the last second is left, as a request may be under way while the server hangs up. */
+  get keptMs(): number {
+    return this.#keptMs;
+  }
+
+  write(chunk: Buffer): void {
+    if (chunk.length > 0) this.#begun = true;
+    for (let at = 0; at < chunk.length; )
+      switch (this.#step) {
+        case "counted": {
+          const length = Math.min(this.#left, chunk.length - at);
+          this.#left -= length;
+          if (this.#left === 0) this.#step = this.#isChunked ? "chunkEnd" : "done";
+          this.#taker.body(chunk.subarray(at, (at += length)));
+          break;
+        }
+        case "rest":
+          this.#taker.body(chunk.subarray(at));
+          return;
+        case "done":
+          // what nobody asked for is not the next answer
+          this.#keptMs = 0;
+          return;
+        default:
+          at = this.#readLine(chunk, at);
+      }
+  }
+
+  /** The connection has ended. @throws TransportError CONNECTION_CLOSED unless that is the end of the answer, too */
+  finish(): void {
+    this.#keptMs = 0;
+    if (this.#step === "rest") this.#step = "done";
+    if (this.#step !== "done") throw new TransportError("CONNECTION_CLOSED");
+  }
+
+  /** @returns where the next line begins */
+  #readLine(chunk: Buffer, at: number): number {
+    const end = chunk.indexOf(0x0a, at);
+    const next = end < 0 ? chunk.length : end + 1;
+    this.#bytes += next - at;
+    if (this.#bytes > maxHeadBytes) throw new TransportError("HTTP_HEAD_TOO_LARGE");
+    this.#line += chunk.toString("latin1", at, next);
+    if (end < 0) return next;
+    const line = this.#line;
+    this.#line = "";
+    if (!line.endsWith("\r\n")) throw new TransportError("HTTP_LINE_END");
+    this.#take(line.slice(0, -2));
+    return next;
+  }
+
+  #take(line: string): void {
+    // a CR that ends no line, NUL and what else no field has (RFC 9110 section 5.5)
+    if (control.test(line)) throw new TransportError(line.includes("\r") ? "HTTP_LINE_END" : "HTTP_CHARACTER");
+    switch (this.#step) {
+      case "status": {
+        // without a reason many leave out the space before it, too
+        const found = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: |$)/.exec(line);
+        if (!found) throw new TransportError("HTTP_STATUS_LINE");
+        this.#minor = Number(found[1]);
+        this.#status = Number(found[2]);
+        this.#step = "header";
+        break;
+      }
+      case "header":
+        if (line === "") this.#endHead();
+        else addField(this.#headers, line);
+        break;
+      case "size":
+        this.#left = sizeOf(line);
+        this.#step = this.#left === 0 ? "trailer" : "counted";
+        break;
+      case "chunkEnd":
+        if (line !== "") throw new TransportError("HTTP_CHUNK_END");
+        this.#bytes = 0;
+        this.#step = "size";
+        break;
+      default:
+        if (line === "") this.#step = "done";
+        else addField(Object.create(null) as Headers, line);
+    }
+  }
+
+  #endHead(): void {
+    const headers = this.#headers;
+    // nobody has asked for another protocol
+    if (this.#status === 101) throw new TransportError("HTTP_STATUS_LINE");
+    if (this.#status < 200) {
+      // its bytes count on, or there could be no end of them
+      this.#headers = Object.create(null) as Headers;
+      this.#step = "status";
+      return;
+    }
+    const length = lengthOf(headers);
+    this.#isChunked = isChunked(headers, this.#minor, length);
+    this.#bytes = 0;
+    this.#left = length ?? 0;
+    if (this.#status === 204 || this.#status === 304) this.#step = "done";
+    else if (this.#isChunked) this.#step = "size";
+    else if (length === undefined) this.#step = "rest";
+    else this.#step = length === 0 ? "done" : "counted";
+    if (this.#step !== "rest") this.#keptMs = keptMs(headers, this.#minor);
+    this.#taker.head(this.#status, headers);
+  }
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const control = /[\0-\x08\x0a-\x1f\x7f]/;
+const fieldValue = /^[\t\x20-\x7e\x80-\xff]*$/;
+const fieldName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+/** A request as it is sent. What it is made of is looked at once more: a CR or LF in it would be a second request.
+ *  @returns text in Latin-1, or bytes if there is a body
+ *  @throws TransportError HTTP_REQUEST */
+export function renderRequest({ url, method, headers, body }: Request): string | Buffer {
+  const fields = Object.entries(headers).map(([name, value]) => {
+    if (!fieldName.test(name) || !fieldValue.test(value)) throw new TransportError("HTTP_REQUEST");
+    return `${name}: ${value}\r\n`;
+  });
+  const path = url.pathname + url.search;
+  if (!/^[!-~]+$/.test(path)) throw new TransportError("HTTP_REQUEST");
+  // servers of HTTP/1.0 close what does not ask to be kept
+  const head = `${method} ${path} HTTP/1.1\r\nhost: ${url.host}\r\nconnection: keep-alive\r\n${fields.join("")}`;
+  if (body === undefined) return `${head}\r\n`;
+  const bytes = Buffer.from(body);
+  return Buffer.concat([Buffer.from(`${head}content-length: ${bytes.length}\r\n\r\n`, "latin1"), bytes]);
+}
+
+/** Adds a line `name: value`; of one name several become an array, as undici has them. */
+function addField(headers: Headers, line: string): void {
+  if (line[0] === " " || line[0] === "\t") throw new TransportError("HTTP_FOLDED_HEADER");
+  const colon = line.indexOf(":");
+  const name = line.slice(0, Math.max(0, colon));
+  if (!fieldName.test(name)) throw new TransportError("HTTP_HEADER");
+  const key = name.toLowerCase();
+  const value = trimmed(line, colon + 1);
+  const before = headers[key];
+  if (before === undefined) headers[key] = value;
+  else if (typeof before === "string") headers[key] = [before, value];
+  else before.push(value);
+}
+
+/** Without spaces and tabs around it: trim() takes others, too, and a regular expression takes time quadratic in them. */
+function trimmed(line: string, from: number): string {
+  const isSpace = (at: number) => line[at] === " " || line[at] === "\t";
+  let to = line.length;
+  while (from < to && isSpace(from)) from++;
+  while (from < to && isSpace(to - 1)) to--;
+  return line.slice(from, to);
+}
+
+const itemsOf = (value: string | string[] | undefined): string[] =>
+  value === undefined
+    ? []
+    : String(value)
+        .split(",")
+        .map((item) => trimmed(item, 0));
+
+/** Content-Length, the same one said several times taken for one (RFC 9110 section 8.6). */
+function lengthOf(headers: Headers): number | undefined {
+  const said = headers["content-length"];
+  if (said === undefined) return undefined;
+  const [first, ...others] = itemsOf(said);
+  const length = Number(first);
+  if (!/^\d+$/.test(first!) || length > Number.MAX_SAFE_INTEGER || others.some((other) => other !== first))
+    throw new TransportError("HTTP_CONTENT_LENGTH");
+  headers["content-length"] = first;
+  return length;
+}
+
+/** RFC 9112 section 6.1: no coding that we did not ask for, none of HTTP/1.0, and no length beside it. */
+function isChunked({ "transfer-encoding": coding }: Headers, minor: number, length: number | undefined): boolean {
+  if (coding === undefined) return false;
+  if (length !== undefined || minor === 0 || String(coding).toLowerCase() !== "chunked") throw new TransportError("HTTP_TRANSFER_ENCODING");
+  return true;
+}
+
+/** The size in the line before a chunk; extensions behind it are ignored. */
+function sizeOf(line: string): number {
+  const digits = /^[0-9A-Fa-f]+(?=;|$)/.exec(line)?.[0];
+  const size = digits === undefined ? Number.NaN : Number.parseInt(digits, 16);
+  if (!(size <= Number.MAX_SAFE_INTEGER)) throw new TransportError("HTTP_CHUNK_SIZE");
+  return size;
+}
+
+function keptMs({ connection, "keep-alive": hint }: Headers, minor: number): number {
+  const said = itemsOf(connection).map((item) => item.toLowerCase());
+  if (said.includes("close") || (minor === 0 && !said.includes("keep-alive"))) return 0;
+  const seconds = /(?:^|[,;\s])timeout=(\d{1,9})/i.exec(String(hint ?? ""))?.[1];
+  return seconds === undefined ? Number.POSITIVE_INFINITY : Math.max(0, Number(seconds) * 1000 - 1000);
+}
