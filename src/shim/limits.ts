@@ -25,7 +25,8 @@ export class Pace {
     const known = this.#buckets.get(key);
     const tokens = known ? Math.min(burst, known.tokens + Math.max(0, now - known.at) * perMs) : burst;
     this.#buckets.delete(key);
-    this.#buckets.set(key, { tokens: Math.max(0, tokens - 1), at: now });
+    // a refusal costs nothing: or who asks faster than the rate would never be let in again
+    this.#buckets.set(key, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now });
     if (this.#buckets.size > most) this.#buckets.delete(this.#buckets.keys().next().value!);
     return tokens >= 1 ? 0 : Math.max(1, Math.ceil((1 - tokens) / perMs / 1000));
   }

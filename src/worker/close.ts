@@ -1,47 +1,34 @@
 import type { Cohort, Plan, Shard, ShardResult } from "../contracts.ts";
-import { OwnMemory } from "../scan/own.ts";
 import { eachFingerprint, ShownResources, wordsOf } from "../sink/fingerprints.ts";
 import { resultPath, shardId } from "../sink/layout.ts";
-import { oneLine } from "../sink/lines.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { writerOptions } from "./export.ts";
-import {
-  lateMs,
-  lookAtLate,
-  lookAtMoves,
-  lookAtTail,
-  newestVersion,
-  type Tail,
-  type Touched,
-  type Version,
-  versionBefore,
-} from "./history.ts";
-import { readShard } from "./pages.ts";
+import { lateMs, lookAtMoves, lookAtTail, type Tail } from "./history.ts";
+import { type Asides, readShard } from "./pages.ts";
 import { eachParallel } from "./parallel.ts";
-import { Rows } from "./reader.ts";
 import { countShard } from "./searches.ts";
-import { endOf, isWithin, type Select, selector } from "./select.ts";
+import { isWithin, type Select, selector } from "./select.ts";
+import { writeTail } from "./tail.ts";
 import type { Work } from "./task.ts";
 
 /** What is still open after so many looks at a source that stands still is told instead: it counts what it does not show. */
 const rounds = 8;
 /** While it is written to, a look is good when no row leaves between the count and its showing, which is luck: it is worth more of them. */
 const busyRounds = 40;
-const settle = "Raise settleSeconds of the FhirSource above the time that its index lags.";
-/** each may be 50 versions of a resource in memory */
-const versionsAtATime = 64;
-const bundleStart = Buffer.from('{"resourceType":"Bundle","entry":[{"resource":');
-const bundleEnd = Buffer.from("}]}");
 
-interface Window {
+/** A shard at the closing of its type. */
+export interface Window {
   shard: Shard;
   result: ShardResult;
   /** found missing by this closing */
   extra: Set<string>;
   /** shown here now, and exported from another window, as they were before */
   moved: Set<string>;
-  /** a reading has shown all that were counted before it; or nothing new, where what is found by several searches is counted as often */
+  /** a reading has shown all that were counted before it; or nothing new, where what is found by several searches is counted as often, or nothing is
+   *  counted */
   proven: boolean;
+  /** readings in a row that have shown nothing new */
+  silent: number;
 }
 
 /** Closes the windows of a type and reads its tail (DESIGN section 7): what came out is every resource as of transactionTime, also where the
@@ -70,13 +57,15 @@ export async function closeType(
         extra: new Set(),
         moved: new Set(),
         proven: false,
+        silent: 0,
       }),
     );
     const { open, tail } = await closeWindows(work, plan, windows, writer, cohort);
     const doubts = [
-      ...open.map(
-        ({ shard: { id } }) =>
-          `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
+      ...open.map(({ shard: { id, expected } }) =>
+        expected === undefined
+          ? `The source, which does not count the resources of shard ${id}, shows other ones of ${type} each time; some may be missing.`
+          : `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
       ),
       ...(await writeTail(work, plan, whole, windows, tail, writer, cohort)),
     ];
@@ -86,7 +75,8 @@ export async function closeType(
   }
 }
 
-/** Reads windows again until the source counts no more in any than is known of it and was not touched since. @returns those that stay open */
+/** Reads windows again until the source counts no more in any than is known of it and was not touched since; where it does not count, until its
+ *  readings agree. @returns those that stay open */
 async function closeWindows(
   work: Work,
   plan: Plan,
@@ -95,25 +85,29 @@ async function closeWindows(
   cohort: Cohort | undefined,
 ): Promise<{ open: Window[]; tail: Tail }> {
   const foreign = new Set<string>();
+  const newer = newerThan(plan);
   const { type } = windows[0]!.shard;
   const moves = work.task.source.history && plan.source.typeHistory ? await lookAtMoves(work, plan, type) : new Map<string, number>();
   let touched = 0;
   let quiet = 0;
   for (let round = 1; ; round++) {
-    const counts = await eachParallel(windows, async ({ shard, proven }) =>
-      proven ? 0 : ((await countShard(work.source, plan, shard, cohort)) ?? 0),
-    );
+    const counts = await eachParallel(windows, async ({ shard, proven }) => (proven ? 0 : countShard(work.source, plan, shard, cohort)));
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
     const tail = await lookAtTail(work, plan, type);
+    if (!tail.history && !plan.source.windows) for (const [print, one] of newer.touched) tail.touched.set(print, one);
+    // a row that leaves makes pages by offset skip another one. Deletions are seen in histories only.
+    const silences = tail.touched.size + moves.size > 0 ? 2 : tail.history ? 0 : 1;
     const isOpen = await eachParallel(windows, async (window, index) => {
       const { result, extra, moved, proven } = window;
       if (proven) return false;
       if (result.foreign && round === 1) return true;
-      const more = counts[index]! - (result.seen + extra.size + moved.size);
+      const count = counts[index];
+      if (count === undefined) return window.silent < silences;
+      const more = count - (result.seen + extra.size + moved.size);
       // so many may have left it at most
       const most = more + tail.touched.size + moves.size;
-      return more > 0 || (most > 0 && counts[index]! > 0 && more + (await countGone(work, window, tail.touched, moves)) > 0);
+      return more > 0 || (most > 0 && count > 0 && more + (await countGone(work, window, tail.touched, moves)) > 0);
     });
     const open = windows.filter((_, index) => isOpen[index]);
     if (tail.touched.size === touched) quiet++;
@@ -128,8 +122,12 @@ async function closeWindows(
       const before = extra.size;
       // an index that lags still counts here what was touched; right before the reading, as any row may leave in between
       const count = await countShard(work.source, plan, window.shard, cohort);
-      const shown = await readAgain(work, plan, windows, window, writer, cohort, foreign);
-      window.proven = shown === count || (window.shard.members !== undefined && extra.size === before);
+      const shown = await readAgain(work, plan, windows, window, writer, cohort, {
+        foreign: (print) => void foreign.add(print),
+        outside: newer.note,
+      });
+      window.silent = extra.size === before ? window.silent + 1 : 0;
+      window.proven = count === undefined ? window.silent >= silences : shown === count || (!!window.shard.members && window.silent > 0);
     }
   }
 }
@@ -157,6 +155,20 @@ async function countGone(
   return gone;
 }
 
+/** Keeps what readings show that was written to since transactionTime: a source without histories and windows tells of it nowhere else. */
+function newerThan({ transactionTime }: Plan): { touched: Tail["touched"]; note: NonNullable<Asides["outside"]> } {
+  const touched: Tail["touched"] = new Map();
+  const end = Date.parse(transactionTime) + 1;
+  return {
+    touched,
+    note(print, table, row) {
+      if (Date.parse(table.lastUpdated(row) ?? "") < end) return;
+      const versionId = table.versionId(row);
+      touched.set(print, { id: table.id(row), deleted: false, isNew: versionId === "1", versionId });
+    },
+  };
+}
+
 /** Reads a window again and writes what is new of it. @returns how many it has shown */
 async function readAgain(
   work: Work,
@@ -165,7 +177,7 @@ async function readAgain(
   window: Window,
   writer: ShardWriter,
   cohort: Cohort | undefined,
-  foreign: Set<string>,
+  asides: Omit<Asides, "known">,
 ): Promise<number> {
   const { shard, result, extra, moved } = window;
   const known = new ShownResources(work.store, shard.id);
@@ -180,7 +192,7 @@ async function readAgain(
         shown.add(wordsOf(print), 0);
         return show(print);
       },
-      foreign: (print) => void foreign.add(print),
+      ...asides,
     });
   };
   if (Date.parse(shard.till) > Date.parse(plan.transactionTime) - lateMs) {
@@ -261,89 +273,4 @@ function again(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined)
       return typeof verdict === "object" ? "skip" : verdict;
     },
   };
-}
-
-/** Writes what existed at transactionTime, was touched since and is not there yet. @returns doubts */
-async function writeTail(
-  work: Work,
-  plan: Plan,
-  whole: Shard,
-  windows: Window[],
-  tail: Tail,
-  writer: ShardWriter,
-  cohort: Cohort | undefined,
-): Promise<string[]> {
-  const { type, filters, from, till } = whole;
-  // whether it matched a filter then cannot be asked any more
-  const late = tail.history && !filters ? await lookAtLate(work, plan, windows[0]!.shard, cohort) : new Map<string, Touched>();
-  const missing = new Map([...late, ...tail.touched]);
-  const shown = new Set<string>();
-  const twice = new Set<string>();
-  const find = (print: string) => {
-    missing.delete(print);
-    if (!late.has(print)) return;
-    if (shown.has(print)) twice.add(print);
-    shown.add(print);
-  };
-  await eachParallel(missing.size > 0 ? windows : [], async ({ result, extra }) => {
-    await eachFingerprint(work.store, result.fingerprints, find);
-    extra.forEach(find);
-  });
-  let [untold, newer, now] = [0, 0, 0];
-  // without history what is there is newer than transactionTime, and known to be
-  const end = tail.history ? endOf(plan, work.task) : "9999-12-31T23:59:59.999Z";
-  const select = selector(work, plan, whole, cohort, end);
-  const own = new OwnMemory();
-  const read = ({ bytes, entry }: Version) => {
-    const page = Buffer.concat([bundleStart, bytes.subarray(entry.start, entry.end), bundleEnd]);
-    const { table } = own.read(page, { type, till: end, key: plan.key, members: select.members });
-    return { table, verdict: select.any(table, 0) };
-  };
-  const put = async ({ table, verdict }: ReturnType<typeof read>, print: string) => {
-    if (typeof verdict === "object") return writer.error(verdict.outcome);
-    writer.show(wordsOf(print), 0);
-    if (verdict === "line") await writer.lines(select.cut ? oneLine(select.cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
-    else writer.pass();
-  };
-  const versionOf = ({ id, isNew }: Touched): Promise<Version | "none" | undefined> | "none" =>
-    isNew ? "none" : tail.history ? versionBefore(work.source, type, id, tail.since) : newestVersion(work.source, type, id);
-  writer.begin("tail");
-  const all = [...missing];
-  for (let start = 0; start < all.length; start += versionsAtATime) {
-    const some = all.slice(start, start + versionsAtATime);
-    const versions = await eachParallel(some, async ([, touched]) => versionOf(touched));
-    for (const [index, [print]] of some.entries()) {
-      const version = versions[index];
-      if (version === "none") continue;
-      const at = version === undefined ? Number.NaN : Date.parse(version.entry.lastUpdated ?? "");
-      if (tail.history && ((from !== undefined && at < Date.parse(from)) || at >= Date.parse(till))) continue;
-      const found = version && read(version);
-      if (!found || (filters && found.verdict === "line")) untold++;
-      else if (!filters) {
-        if (!tail.history) now++;
-        if (!tail.history && found.verdict === "line") newer++;
-        await put(found, print);
-      }
-    }
-  }
-  const doubts: string[] = [];
-  const moved = windows.reduce((sum, window) => sum + window.moved.size, 0);
-  if (moved > 0)
-    doubts.push(
-      `${moved} resources of ${type} are older than transactionTime: searches showed their last update only while the export ran. ${settle}`,
-    );
-  if (twice.size > 0)
-    doubts.push(
-      `${twice.size} resources of ${type} come twice, before and after an update that searches showed only while the export ran. ${settle}`,
-    );
-  if (untold > 0)
-    doubts.push(`${untold} resources of ${type} were written to while the export ran, and how they were at transactionTime cannot be had.`);
-  if (newer > 0)
-    doubts.push(`${newer} resources of ${type} are newer than transactionTime: the source has no history to read the version before from.`);
-  // deletions are seen only by history; without it, by what is missing of the plan's counts. "At least": what is newer may have been made since.
-  const expected = windows.reduce((sum, { shard }) => sum + (shard.members ? 0 : (shard.expected ?? 0)), 0);
-  const known = windows.reduce((sum, { result, extra }) => sum + result.seen + extra.size, 0) + now + untold;
-  if (!tail.history && known < expected)
-    doubts.push(`At least ${expected - known} resources of ${type} went while the export ran, before they were read.`);
-  return doubts;
 }

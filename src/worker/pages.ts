@@ -1,6 +1,7 @@
 import type { Cohort, Plan, Shard } from "../contracts.ts";
 import { terminal, waiting } from "../failure.ts";
 import { PageFailure } from "../fhir/client.ts";
+import type { PageTable } from "../scan/table.ts";
 import { oneLine } from "../sink/lines.ts";
 import type { ShardWriter } from "../sink/writer.ts";
 import { readAround } from "./around.ts";
@@ -32,6 +33,8 @@ export interface Asides {
   known?: (print: string) => boolean;
   /** those that another shard writes */
   foreign?: (print: string) => void;
+  /** those that are not of the shard's window; they are newer, or older */
+  outside?: (print: string, table: PageTable, row: number) => void;
 }
 
 /** How reading a shard, or one search of it, ended. */
@@ -153,7 +156,7 @@ async function writeRows(
   { table, lines, words, prints }: PageView,
   writer: ShardWriter,
   select: Select,
-  { known, foreign }: Asides,
+  { known, foreign, outside: aside }: Asides,
 ): Promise<{ shown: number; outside: number }> {
   const { count } = table;
   let run = writer.position.taken;
@@ -185,8 +188,10 @@ async function writeRows(
       else if (verdict === "foreign") {
         writer.foreign();
         foreign?.(printAt(words, at));
-      } else if (!fresh) writer.skip();
-      else if (verdict === "pass") writer.pass();
+      } else if (!fresh) {
+        if (verdict === "outside") aside?.(printAt(words, at), table, row);
+        writer.skip();
+      } else if (verdict === "pass") writer.pass();
       else await writer.lines(oneLine(select.cut!(table.resource(row))), 0, 1);
     }
     from = to;

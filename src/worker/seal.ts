@@ -94,10 +94,8 @@ async function makeManifest(
   };
 }
 
-/** Types whose windows can be counted, or of which it can be told what was written since. */
 async function closeAll(work: Work, plan: Plan, results: ShardResult[]): Promise<ShardResult[]> {
-  const { windows, typeHistory } = plan.source;
-  const types = windows || (typeHistory && work.task.source.history) ? [...new Set(plan.shards.map(({ type }) => type))] : [];
+  const types = [...new Set(plan.shards.map(({ type }) => type))];
   const byShard = new Map(results.map((result) => [result.shard, result]));
   const cohort = types.length > 0 ? await readCohort(work) : undefined;
   return eachParallel(types, (type) => closeType(work, plan, type, byShard, cohort));

@@ -26,6 +26,9 @@ export function boundsOf({ since, until }: Task["export"], end: number, { second
   };
 }
 
+/** times that a type is cut anew when its counts have changed meanwhile */
+const recuts = 3;
+
 /** Cuts a type into shards.
  *  @param batches where it is searched by members of the cohort, so many at a time */
 export async function cutType(
@@ -91,7 +94,10 @@ export async function cutType(
   if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
   if (total === undefined) return uncounted();
   if (!(await addsUp(count, bounds.till))) return withoutWindows();
-  const cut = await cutWindows(bounds, total, max, counted, () => count(bounds.from, bounds.till));
+  const recount = () => count(bounds.from, bounds.till);
+  let cut = await cutWindows(bounds, total, max, counted, recount);
+  // an index that lags moves what was written before transactionTime into windows that were counted; it has caught up sooner or later
+  for (let tries = 0; !cut && tries < recuts; tries++) cut = await cutWindows(bounds, (await recount()) ?? total, max, count, recount);
   if (!cut) return withoutWindows();
   const shards = cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected));
   // two windows cost little

@@ -21,13 +21,18 @@ export async function addsUp(count: Count, till: number): Promise<boolean> {
   const [below, above, all] = [await count(undefined, till), await count(till, undefined), await count(undefined, undefined)];
   if (below !== undefined && above !== undefined && below + above === all) return true;
   // or it is being written to: a resource may be counted on both sides, and none may be counted on neither but those that are made or deleted just now
-  for (let tries = 0; tries < 3; tries++) {
-    const before = { all: await count(undefined, undefined), above: await count(till, undefined) };
-    const sides = { below: await count(undefined, till), above: await count(till, undefined) };
-    const after = await count(undefined, undefined);
-    if ([before.all, before.above, sides.below, sides.above, after].includes(undefined)) return false;
-    const sum = sides.below! + sides.above!;
-    if (sum >= Math.min(before.all!, after!) && sum <= Math.max(before.all!, after!) + sides.above! - before.above!) return true;
+  for (let tries = 0; tries < 5; tries++) {
+    // the whole is counted often, as it may grow and shrink meanwhile
+    const wholes = [await count(undefined, undefined)];
+    const before = await count(till, undefined);
+    wholes.push(await count(undefined, undefined));
+    const low = await count(undefined, till);
+    wholes.push(await count(undefined, undefined));
+    const high = await count(till, undefined);
+    wholes.push(await count(undefined, undefined));
+    if (before === undefined || low === undefined || high === undefined || !wholes.every((whole) => whole !== undefined)) return false;
+    const sum = low + high;
+    if (sum >= Math.min(...wholes) && sum <= Math.max(...wholes) + high - before) return true;
   }
   return false;
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -25,6 +26,11 @@ interface PodSpec {
   securityContext?: object;
   containers?: { image: string; securityContext: { readOnlyRootFilesystem?: boolean }; env?: { name: string }[] }[];
 }
+
+// its modules are on no registry that tests may use (golang.stackrox.io); where it is installed, it is asked
+const hasLinter = spawnSync("kube-linter", ["version"]).status === 0;
+if (!hasLinter) console.log("!! SKIPPED: kube-linter over the chart, as it is not installed");
+const noLinter = { skip: !hasLinter && "kube-linter is not installed" };
 
 describe("the chart", needsNode, () => {
   let node: TestNode;
@@ -139,6 +145,15 @@ describe("the chart", needsNode, () => {
         },
       );
       assert.equal(code, 0, stdout + stderr);
+    });
+
+    test(`${name}: kube-linter finds nothing but what is explained`, noLinter, async () => {
+      const excluded = (linterExceptions[name] ?? []).flatMap(({ check }) => ["--exclude", check]);
+      const { stdout, stderr, status } = spawnSync("kube-linter", ["lint", ...excluded, "-"], {
+        input: await render(values),
+        encoding: "utf8",
+      });
+      assert.equal(status, 0, stdout + stderr);
     });
   }
 
@@ -262,6 +277,12 @@ describe("the chart", needsNode, () => {
     console.log(`!! kubectl explain: ${paths.length} fields`);
   });
 });
+
+/** Checks of kube-linter that do not fit a variant, and why. */
+const linterExceptions: Record<string, { check: string; why: string }[]> = {
+  "with everything": [{ check: "no-anti-affinity", why: "the user's own affinity stands in place of the chart's" }],
+  "existing objects": [{ check: "non-existent-service-account", why: "it is the user's, and exists already" }],
+};
 
 /** Checks of kube-score that do not fit, and why. */
 const scoreExceptions = {

@@ -13,6 +13,14 @@ suite("Pace", () => {
     assert.equal(pace.wait("a", 60, 2001), 0);
   });
 
+  test("whoever comes much faster than the rate is let in as often as the rate says", () => {
+    const pace = new Pace();
+    let admitted = 0;
+    for (let now = 0; now < 10_000; now += 20) if (pace.wait("a", 1200, now) === 0) admitted++;
+    // 30 at once, and 20 in each of ten seconds
+    assert.ok(admitted >= 228 && admitted <= 230, String(admitted));
+  });
+
   test("one key's haste is not another's", () => {
     const pace = new Pace();
     for (let n = 0; n < 20; n++) pace.wait("a", 60, 0);

@@ -160,6 +160,40 @@ describe("a search index that lags more than settleSeconds", () => {
         });
       }
 
+  test("new resources become searchable while windows are cut: they are cut all the same, and counted", async () => {
+    const source = await startSource({ behaviour: { lag: never } });
+    try {
+      const versions = new Versions(source);
+      let cuts = 0;
+      source.onRequest(({ url }) => {
+        const bounds = new URL(url, source.baseURL).searchParams.getAll("_lastUpdated");
+        if (url.includes("/Observation?") && url.includes("_summary=count") && bounds.length === 2 && ++cuts === 3) source.catchUp();
+      });
+      // so that there is a window of them
+      update(versions, source);
+      source.catchUp();
+      create(versions, source);
+      const run = new Export(await place("directory"), source.baseURL, { export: { types }, plan: { shardResources: 600 } });
+      // they are older than transactionTime
+      await sleep(1000);
+      assert.equal((await run.run("plan")).code, 0);
+      assert(cuts > 3);
+      const { shards } = JSON.parse((await (await run.place.open()).read("_work/plan.json"))!.bytes.toString()) as Plan;
+      const cut = shards.filter(({ type }) => type === "Observation");
+      assert(cut.length > 3, `${cut.length}`);
+      assert.deepEqual(
+        cut.map(({ windows, expected }) => [windows, expected !== undefined]),
+        cut.map(() => [undefined, true]),
+      );
+      assert.equal(
+        cut.reduce((sum, { expected }) => sum + expected!, 0),
+        source.dump("Observation").size,
+      );
+    } finally {
+      await source.close();
+    }
+  });
+
   test("updates become searchable after the packages have run: each resource once, and it is told that some are older", async () => {
     for (const behaviour of [{}, noHistory]) {
       const { source, versions, run, packages } = await begin(behaviour, "System", update);

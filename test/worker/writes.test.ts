@@ -1,70 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Plan, Task } from "../../src/contracts.ts";
-import { readAll, storage } from "../sink/stores.ts";
 import { expected } from "../sources/expected.ts";
 import type { Behaviour } from "../sources/faults.ts";
-import { random } from "../sources/random.ts";
-import { type Source, startSource } from "../sources/server.ts";
-import { Export, linesOf } from "./harness.ts";
+import { whileWritten } from "./written.ts";
 
-const { place } = storage();
-
-/** Creates, updates and deletes at every request of the export, `most` in all. @returns how many there were */
-function write(
-  source: Source,
-  types: string[],
-  most: number,
-  kinds = ["create", "update", "update", "delete"],
-): { counts: Record<string, number>; stop(): void } {
-  const { pick } = random(7);
-  const counts: Record<string, number> = { create: 0, update: 0, delete: 0 };
-  let made = 0;
-  const stop = source.onRequest(() => {
-    for (let n = 0; n < 3 && made < most; n++, made++) {
-      const kind = pick(kinds);
-      const type = pick(types);
-      const [key, line] = pick([...source.dump(type)]);
-      if (kind === "delete") source.delete(type, key.slice(type.length + 1));
-      else if (kind === "update") source.put(line.toString());
-      else source.put(line.toString().replace(`"${key.slice(type.length + 1)}"`, `"new-${made}"`));
-      counts[kind]!++;
-    }
-  });
-  return { counts, stop };
-}
-
-async function exportWhileWritten(
-  behaviour: Behaviour,
-  parameters: Partial<Task["export"]>,
-  change: Partial<Task["source"]> = {},
-  kinds?: string[],
-  prepare?: (source: Source) => Promise<void>,
-) {
-  const source = await startSource({ behaviour });
-  try {
-    await prepare?.(source);
-    const where = await place("directory");
-    const run = new Export(where, source.baseURL, { export: parameters, source: { count: 40, ...change }, plan: { shardResources: 300 } });
-    const planned = await run.run("plan");
-    assert.equal(planned.code, 0);
-    // nothing was written since transactionTime yet: this is the state to be exported
-    const then = source.dump();
-    const writes = write(source, parameters.types!, 240, kinds);
-    for (let index = 0; index < planned.report.packages!; index++) assert.equal((await run.run("export", index)).code, 0);
-    const { code, report } = await run.run("seal");
-    writes.stop();
-    assert.equal(code, 0, report.error?.message);
-    const store = await where.open();
-    const { manifest, lines, doubled } = await linesOf(store);
-    const told = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))).join("");
-    const { shards } = JSON.parse((await store.read("_work/plan.json"))!.bytes.toString()) as Plan;
-    return { then, report, lines, doubled, told, shards, counts: writes.counts, baseURL: source.baseURL };
-  } finally {
-    await source.close();
-  }
-}
-
+const exportWhileWritten = whileWritten();
 const types = ["Patient", "Observation", "Encounter"];
 
 describe("as of transactionTime, from a source that is written to while it is read", () => {
@@ -101,11 +41,11 @@ describe("as of transactionTime, from a source that is written to while it is re
     const { then, report, lines, counts } = await exportWhileWritten(
       { staleVersionCount: true },
       { types },
-      {},
-      undefined,
-      async (source) => {
-        // another client has looked at each of them a moment ago
-        for (const key of source.dump().keys()) await (await fetch(`${source.baseURL}/${key}/_history`)).text();
+      {
+        async prepare(source) {
+          // another client has looked at each of them a moment ago
+          for (const key of source.dump().keys()) await (await fetch(`${source.baseURL}/${key}/_history`)).text();
+        },
       },
     );
     assert(counts.update! > 50);
@@ -142,7 +82,7 @@ describe("as of transactionTime, from a source that is written to while it is re
       const { then, report, lines, doubled, told } = await exportWhileWritten(
         { paging, noTypeHistory: true, noInstanceHistory: true },
         { types },
-        { history: false },
+        { change: { history: false } },
       );
       const wanted = expected({ dump: () => then }, { types });
       assert.deepEqual(doubled, []);
@@ -160,7 +100,11 @@ describe("as of transactionTime, from a source that is written to while it is re
     });
 
   test("only new resources: exact also without history", async () => {
-    const { then, report, lines } = await exportWhileWritten({ paging: "offset" }, { types }, { history: false }, ["create"]);
+    const { then, report, lines } = await exportWhileWritten(
+      { paging: "offset" },
+      { types },
+      { change: { history: false }, kinds: ["create"] },
+    );
     assert.deepEqual([...lines.keys()].sort(), [...expected({ dump: () => then }, { types }).keys()].sort());
     assert.equal(report.exact, true);
   });
