@@ -13,8 +13,8 @@ export interface ConnectionsOptions extends Partial<Times> {
 const usualTimes: Times = { connect: connectMs, head: 300_000, body: 300_000, idle: 4000 };
 
 /** Keep-alive connections to one server, for GET and for POST that changes nothing: a request whose old connection turns out to be closed by the server is
- *  sent again. Bodies go from the socket to a Receiver without a stream in between: half of a page's time was undici's.
- *  Answers in HTTP/1.1 by node:net; no redirects, no retries, no content codings. */
+ *  sent again. Bodies go from the socket to a Receiver with neither a stream nor a buffer of their own in between; undici's dispatcher takes 1.7 times the CPU.
+ *  HTTP/1.1 only; no redirects, no retries, no content codings. */
 export class Connections {
   readonly #open: OpenSocket;
   readonly #max: number;
