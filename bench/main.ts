@@ -87,7 +87,7 @@ say(
 if (wants("peers")) await checkPeers({ ...base, types: mix(6000), shardResources: 1500 });
 
 if (wants("plain")) {
-  await using lab = await Lab.open({ ...base, types: mix(450_000) });
+  await using lab = await Lab.open({ ...base, types: mix(600_000) });
   say(`\nplain HTTP\n${head}`);
   const bare = { digest: false };
   const fast = await interleave(
@@ -106,7 +106,7 @@ if (wants("plain")) {
       naive: () => lab.peer("naive"),
       naiveBare: () => lab.peer("naive", bare),
     },
-    2,
+    3,
   );
   show("worker", fast.worker);
   show("raw copy", fast.raw);

@@ -48,6 +48,8 @@ class Blocks {
   #sent: Promise<unknown> = Promise.resolve();
   #number = 0;
   readonly #hash = createHash("sha256");
+  /** of what is compressed: the worker names both */
+  readonly #contentHash = createHash("sha256");
   readonly #name: string;
 
   constructor(name: string) {
@@ -62,7 +64,11 @@ class Blocks {
     let block = this.#slab.subarray(0, this.used);
     if (job.gzip) {
       const members: Buffer[] = [];
-      for (let at = 0; at < block.length; at += member) members.push(gzipSync(block.subarray(at, at + member), { level: 1 }));
+      for (let at = 0; at < block.length; at += member) {
+        const content = block.subarray(at, at + member);
+        members.push(gzipSync(content, { level: 1 }));
+        if (job.digest) this.#contentHash.update(content);
+      }
       block = Buffer.concat(members);
     }
     if (job.digest) this.#hash.update(block);

@@ -3,7 +3,7 @@ import { eachFingerprint, ShownResources, wordsOf } from "../sink/fingerprints.t
 import { resultPath, shardId } from "../sink/layout.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { writerOptions } from "./export.ts";
-import { lateMs, lookAtMoves, lookAtTail, type Tail } from "./history.ts";
+import { type Late, lateMs, lookAtLate, lookAtTail, type Tail } from "./history.ts";
 import { type Asides, readShard } from "./pages.ts";
 import { eachParallel } from "./parallel.ts";
 import { countShard } from "./searches.ts";
@@ -60,14 +60,14 @@ export async function closeType(
         silent: 0,
       }),
     );
-    const { open, tail } = await closeWindows(work, plan, windows, writer, cohort);
+    const { open, tail, late } = await closeWindows(work, plan, windows, writer, cohort);
     const doubts = [
       ...open.map(({ shard: { id, expected } }) =>
         expected === undefined
           ? `The source, which does not count the resources of shard ${id}, shows other ones of ${type} each time; some may be missing.`
           : `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
       ),
-      ...(await writeTail(work, plan, whole, windows, tail, writer, cohort)),
+      ...(await writeTail(work, plan, whole, windows, tail, late, writer, cohort)),
     ];
     return await writer.finish(doubts);
   } finally {
@@ -83,18 +83,21 @@ async function closeWindows(
   windows: Window[],
   writer: ShardWriter,
   cohort: Cohort | undefined,
-): Promise<{ open: Window[]; tail: Tail }> {
+): Promise<{ open: Window[]; tail: Tail; late: Late["there"] }> {
   const foreign = new Set<string>();
   const newer = newerThan(plan);
   const { type } = windows[0]!.shard;
-  const moves = work.task.source.history && plan.source.typeHistory ? await lookAtMoves(work, plan, type) : new Map<string, number>();
+  let late: Late | undefined;
   let touched = 0;
   let quiet = 0;
   for (let round = 1; ; round++) {
     const counts = await eachParallel(windows, async ({ shard, proven }) => (proven ? 0 : countShard(work.source, plan, shard, cohort)));
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
-    const tail = await lookAtTail(work, plan, type);
+    const first = late ? undefined : await lookAtLate(work, plan, windows[0]!.shard, cohort);
+    const tail = first?.tail ?? (await lookAtTail(work, plan, type));
+    late ??= first!.late;
+    const { moves, there } = late;
     if (!tail.history && !plan.source.windows) for (const [print, one] of newer.touched) tail.touched.set(print, one);
     // a row that leaves makes pages by offset skip another one. Deletions are seen in histories only.
     const silences = tail.touched.size + moves.size > 0 ? 2 : tail.history ? 0 : 1;
@@ -114,7 +117,7 @@ async function closeWindows(
     touched = tail.touched.size;
     if (open.length === 0 || quiet >= rounds || round >= busyRounds) {
       await writeForeign(work, plan, windows, foreign, writer, cohort);
-      return { open, tail };
+      return { open, tail, late: there };
     }
     work.log.info({ type, windows: open.length, round }, "the source has moved rows; reading windows again");
     for (const window of open) {
@@ -133,7 +136,7 @@ async function closeWindows(
 }
 
 /** How many of what is known of a window may have left it: what was touched, and what was written shortly before transactionTime to where it is not this window's.
- *  @param moves of lookAtMoves */
+ *  @param moves of lookAtLate */
 async function countGone(
   { store }: Work,
   { shard, result, extra, moved }: Window,

@@ -32,6 +32,15 @@ export interface Tail {
   since: string;
 }
 
+/** What was written shortly before transactionTime, or since, by fingerprint; nothing without history. */
+export interface Late {
+  /** The time of its newest version in milliseconds, NaN for a deletion. An index that lags shows such a row where it was before until it catches up, and then
+   *  it leaves that window, although nothing has touched it since. */
+  moves: Map<string, number>;
+  /** what of it is there. Where the type is searched by members of the cohort: only what is, or may be, theirs */
+  there: Map<string, Touched>;
+}
+
 interface HistoryEntry {
   fullUrl?: string;
   resource?: Record<string, unknown> & { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
@@ -45,68 +54,76 @@ interface HistoryBundle {
 
 const refused = [400, 403, 404, 405, 410, 501];
 
+/** What is stamped less than this before transactionTime may be searchable only after it, by an index that lags more than settleSeconds. */
+export const lateMs = 60_000;
+
+const sinceOf = (plan: Plan): string => new Date(Date.parse(plan.transactionTime) + 1).toISOString();
+
 /** Looks at what was written to a type since the plan's transactionTime: by `Type/_history` where the source has it, else by search. */
 export async function lookAtTail({ source, task }: Work, plan: Plan, type: string): Promise<Tail> {
-  const since = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
-  const touched: Tail["touched"] = new Map();
-  const fingerprint = fingerprinter(plan.key);
-  const note = (id: string, deleted: boolean, versionId?: string) => {
-    const print = fingerprint(id);
-    // newest first: what stands there already is newer
-    let newest = touched.get(print);
-    if (!newest) touched.set(print, (newest = { id, deleted, isNew: false, versionId }));
-    newest.isNew = versionId === "1" && !deleted;
-  };
-  const history = task.source.history && plan.source.typeHistory && (await readHistory(source, type, since, plan.source.count, note));
+  const since = sinceOf(plan);
+  const { touched, note } = touchedBy(plan);
+  const history = hasHistory(task, plan) && (await readHistory(source, type, since, plan.source.count, note));
   if (!history && plan.source.windows) await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
   return { touched, history, since };
 }
 
-/** What is stamped less than this before transactionTime may be searchable only after it, by an index that lags more than settleSeconds. */
-export const lateMs = 60_000;
-
-/** What was written to a type shortly before transactionTime, or since, and is there, as its history tells, by fingerprint. Where the type is searched by
- *  members of the cohort: only what is, or may be, theirs. */
+/** The first look at a type: at its tail, and at what was written shortly before. All of it is in one history. */
 export async function lookAtLate(
-  { source }: Work,
+  work: Work,
   plan: Plan,
   { type, members }: Shard,
   cohort: Cohort | undefined,
-): Promise<Map<string, Touched>> {
-  const late = new Map<string, Touched>();
-  const others = new Set<string>();
+): Promise<{ tail: Tail; late: Late }> {
+  const { source, task } = work;
+  const late: Late = { moves: new Map(), there: new Map() };
+  if (!hasHistory(task, plan)) return { tail: await lookAtTail(work, plan, type), late };
+  const since = sinceOf(plan);
+  const from = Date.parse(since);
+  const { touched, note } = touchedBy(plan);
   const fingerprint = fingerprinter(plan.key);
   const { places } = membersIn(cohort ?? { v: 1, uid: "", patients: [], groups: [] });
-  const isTheirs = (resource: Record<string, unknown>) =>
+  const isTheirs = (resource: Resource) =>
     [...patientsOf(resource, source.base)].some((id) => places.has(id)) || isUnclear(resource, source.base);
-  const since = new Date(Date.parse(plan.transactionTime) + 1 - lateMs).toISOString();
-  await readHistory(source, type, since, plan.source.count, (id, deleted, _, resource) => {
-    const print = fingerprint(id);
-    if (late.has(print) || others.has(print)) return;
-    if (members && resource && !isTheirs(resource)) others.add(print);
-    else late.set(print, { id, deleted, isNew: false });
-  });
-  for (const [print, { deleted }] of late) if (deleted) late.delete(print);
-  return late;
-}
-
-/** What was written to a type shortly before transactionTime, or since, by fingerprint: the time of its newest version in milliseconds, NaN for a deletion. An index
- *  that lags shows such a row where it was before until it catches up, and then it leaves that window, although nothing has touched it since. */
-export async function lookAtMoves({ source }: Work, plan: Plan, type: string): Promise<Map<string, number>> {
-  const moves = new Map<string, number>();
-  const fingerprint = fingerprinter(plan.key);
-  const since = new Date(Date.parse(plan.transactionTime) + 1 - lateMs).toISOString();
-  await readHistory(source, type, since, plan.source.count, (id, deleted, _, resource) => {
+  let isUntimed = false;
+  const history = await readHistory(source, type, new Date(from - lateMs).toISOString(), plan.source.count, (id, deleted, version) => {
+    const { resource, at } = version;
+    if (Number.isNaN(at)) isUntimed = true;
+    else if (at >= from) note(id, deleted, version);
     const print = fingerprint(id);
     // newest first
-    if (moves.has(print)) return;
-    const { lastUpdated } = (resource?.meta ?? {}) as { lastUpdated?: string };
-    moves.set(print, deleted ? Number.NaN : Date.parse(lastUpdated ?? ""));
+    if (late.moves.has(print)) return;
+    late.moves.set(print, deleted ? Number.NaN : at);
+    if (!deleted && !(members && resource && !isTheirs(resource))) late.there.set(print, { id, deleted, isNew: false });
   });
-  return moves;
+  // a deletion without a time (HAPI) may be on either side: that is asked
+  return { tail: history && !isUntimed ? { touched, history, since } : await lookAtTail(work, plan, type), late };
 }
 
-type Note = (id: string, deleted: boolean, versionId?: string, resource?: Record<string, unknown>) => void;
+const hasHistory = ({ source: { history } }: Work["task"], { source: { typeHistory } }: Plan): boolean => history && typeHistory;
+
+function touchedBy({ key }: Plan): { touched: Tail["touched"]; note: Note } {
+  const touched: Tail["touched"] = new Map();
+  const fingerprint = fingerprinter(key);
+  return {
+    touched,
+    note(id, deleted, { versionId }) {
+      const print = fingerprint(id);
+      // newest first: what stands there already is newer
+      let newest = touched.get(print);
+      if (!newest) touched.set(print, (newest = { id, deleted, isNew: false, versionId }));
+      newest.isNew = versionId === "1" && !deleted;
+    },
+  };
+}
+
+type Resource = NonNullable<HistoryEntry["resource"]>;
+/** @param version `at`: milliseconds, NaN where it says none */
+type Note = (
+  id: string,
+  deleted: boolean,
+  version: { versionId?: string | undefined; resource?: Resource | undefined; at: number },
+) => void;
 
 /** @returns false where the source has no history of the type */
 async function readHistory(source: SourceClient, type: string, since: string, count: number, note: Note): Promise<boolean> {
@@ -118,10 +135,11 @@ async function readHistory(source: SourceClient, type: string, since: string, co
       accept: refused,
     });
     if (!bundle) return false;
-    for (const { fullUrl, resource, request } of bundle.entry ?? []) {
+    for (const { fullUrl, resource, request, response } of bundle.entry ?? []) {
       const id = resource?.id ?? idIn(request?.url) ?? idIn(fullUrl);
-      if (id === undefined || Date.parse(resource?.meta?.lastUpdated ?? "") < from) continue;
-      note(id, resource === undefined || request?.method === "DELETE", resource?.meta?.versionId, resource);
+      const at = Date.parse(resource?.meta?.lastUpdated ?? response?.lastModified ?? "");
+      if (id === undefined || at < from) continue;
+      note(id, resource === undefined || request?.method === "DELETE", { versionId: resource?.meta?.versionId, resource, at });
     }
     const next: string | undefined = bundle.link?.find(({ relation }) => relation === "next")?.url;
     link = next === undefined ? undefined : source.resolve(next).href;
@@ -137,7 +155,7 @@ async function readTouched(source: SourceClient, first: string, type: string, no
     for (const { type: found, id, start, end } of page.entries) {
       if (found !== type) continue;
       const { meta } = JSON.parse(bytes.toString("utf8", start, end)) as { meta?: { versionId?: string } };
-      note(id, false, meta?.versionId);
+      note(id, false, { versionId: meta?.versionId, at: Number.NaN });
     }
     link = page.next === undefined ? undefined : source.resolve(page.next).href;
   }

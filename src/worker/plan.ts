@@ -155,6 +155,7 @@ async function probe(work: Work, planning: Planning): Promise<void> {
     sort,
     ...(batch !== undefined && { batch }),
     empty: types.filter((_, index) => held[index] === 0),
+    held: Object.fromEntries(types.flatMap((type, index) => (held[index] === undefined ? [] : [[type, held[index]]]))),
     max: shardSize(total, task.plan, task.source.share.requests),
   };
 }

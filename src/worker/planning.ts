@@ -13,6 +13,8 @@ export interface Probed extends Windows {
   batch?: number;
   /** types that have nothing */
   empty: string[];
+  /** resources of the types, as far as they are counted */
+  held?: Record<string, number>;
   /** resources of a shard */
   max: number;
 }

@@ -36,7 +36,7 @@ export async function cutType(
   planning: Planning,
   type: string,
   bounds: Bounds,
-  { windows, counts, sort, max }: Probed,
+  { windows, counts, sort, held = {}, max }: Probed,
   batches?: { cohort: Cohort; size: number },
 ): Promise<Shard[]> {
   const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
@@ -93,7 +93,8 @@ export async function cutType(
   // none in the window, but some outside of it: what was in it a moment ago is found when it is closed
   if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
   if (total === undefined) return uncounted();
-  if (!(await addsUp(count, bounds.till))) return withoutWindows();
+  const all = filters.length === 0 && bounds.from === undefined ? held[type] : undefined;
+  if (!(await addsUp(count, bounds.till, all === undefined ? undefined : { all, below: total }))) return withoutWindows();
   const recount = () => count(bounds.from, bounds.till);
   let cut = await cutWindows(bounds, total, max, counted, recount);
   // an index that lags moves what was written before transactionTime into windows that were counted; it has caught up sooner or later

@@ -4,7 +4,7 @@ import { eachFingerprint, wordsOf } from "../sink/fingerprints.ts";
 import { oneLine } from "../sink/lines.ts";
 import type { ShardWriter } from "../sink/writer.ts";
 import type { Window } from "./close.ts";
-import { lookAtLate, newestVersion, type Tail, type Touched, type Version, versionBefore } from "./history.ts";
+import { type Late, newestVersion, type Tail, type Touched, type Version, versionBefore } from "./history.ts";
 import { eachParallel } from "./parallel.ts";
 import { Rows } from "./reader.ts";
 import { countShard } from "./searches.ts";
@@ -19,6 +19,7 @@ const bundleEnd = Buffer.from("}]}");
 
 /** Writes what of a type existed at transactionTime, was touched since and is not there yet (DESIGN section 7).
  *  @param whole all of the type
+ *  @param there what was written shortly before it, and is there (Late)
  *  @returns doubts, each a sentence for an OperationOutcome */
 export async function writeTail(
   work: Work,
@@ -26,12 +27,13 @@ export async function writeTail(
   whole: Shard,
   windows: readonly Window[],
   tail: Tail,
+  there: Late["there"],
   writer: ShardWriter,
   cohort: Cohort | undefined,
 ): Promise<string[]> {
   const { type, filters, from, till } = whole;
   // whether it matched a filter then cannot be asked any more
-  const late = tail.history && !filters ? await lookAtLate(work, plan, windows[0]!.shard, cohort) : new Map<string, Touched>();
+  const late = filters ? new Map<string, Touched>() : there;
   const missing = new Map([...late, ...tail.touched]);
   const shown = new Set<string>();
   const twice = new Set<string>();

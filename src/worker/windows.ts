@@ -16,8 +16,11 @@ const gridBits = 41;
 export type Count = (from: number | undefined, till: number | undefined) => Promise<number | undefined>;
 
 /** Resources without lastUpdated are in no window: then the whole is more than its parts. Counts that are estimates do not add up, either.
- *  @param till what is written to now is stamped later, and moves from below it to above */
-export async function addsUp(count: Count, till: number): Promise<boolean> {
+ *  @param till what is written to now is stamped later, and moves from below it to above
+ *  @param known what was counted a moment ago: the whole, and then what is below */
+export async function addsUp(count: Count, till: number, known?: { all: number; below: number }): Promise<boolean> {
+  // nothing is written to: then it does not matter when each was counted
+  if (known && known.below === known.all && (await count(till, undefined)) === 0) return true;
   const [below, above, all] = [await count(undefined, till), await count(till, undefined), await count(undefined, undefined)];
   if (below !== undefined && above !== undefined && below + above === all) return true;
   // or it is being written to: a resource may be counted on both sides, and none may be counted on neither but those that are made or deleted just now

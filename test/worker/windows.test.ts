@@ -104,6 +104,22 @@ describe("counts of a source that is written to", () => {
       let asked = 0;
       assert.equal(await addsUp(async (from, to) => count(asked++, from, to), till), sum);
     });
+
+  for (const [name, known, above, asks, sum] of [
+    ["what is known does", { all: 100, below: 100 }, 0, 1, true],
+    ["something is written to", { all: 100, below: 99 }, 1, 3, true],
+    ["it does by chance, and some have no time", { all: 101, below: 100 }, 1, 3, false],
+  ] as const)
+    test(`do both sides make the whole? ${name}: ${asks} counts are enough`, async () => {
+      let asked = 0;
+      const all = sum ? 100 : 102;
+      const count = async (from: number | undefined, to: number | undefined) => {
+        asked++;
+        return from !== undefined ? above : to !== undefined ? 100 - above : all;
+      };
+      assert.equal(await addsUp(count, till, known), sum);
+      if (sum) assert.equal(asked, asks);
+    });
 });
 
 describe("are windows too slow?", () => {
