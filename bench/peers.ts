@@ -1,5 +1,5 @@
 /** What the worker is compared with: `node bench/peers.ts NAME`, with its job as JSON in BENCH_JOB. Each does the same duties: the same searches over as many
- *  chains, each resource once, lines in blocks of the same size, a SHA-256 of what is stored (unless `digest` is false). They are written as one would
+ *  chains, each resource once, lines in blocks of the same size, a SHA-256 of what is stored, with gzip another of its content (unless `digest` is false). They are written as one would
  *  write them with care for the task, and keep no checkpoints.
  *
  *  raw      the pages as they are: undici.request, its data into a slab, PUT from there. Nothing is looked at but the next link.

@@ -96,8 +96,10 @@ export async function lookAtLate(
     late.moves.set(print, deleted ? Number.NaN : at);
     if (!deleted && !(members && resource && !isTheirs(resource))) late.there.set(print, { id, deleted, isNew: false });
   });
+  // what was seen of a history that broke off is no ground for anything
+  if (!history) return { tail: await lookAtTail(work, plan, type), late: { moves: new Map(), there: new Map() } };
   // a deletion without a time (HAPI) may be on either side: that is asked
-  return { tail: history && !isUntimed ? { touched, history, since } : await lookAtTail(work, plan, type), late };
+  return { tail: isUntimed ? await lookAtTail(work, plan, type) : { touched, history, since }, late };
 }
 
 const hasHistory = ({ source: { history } }: Work["task"], { source: { typeHistory } }: Plan): boolean => history && typeHistory;
