@@ -33,6 +33,7 @@ const child = spawn(
     // two cores: more files at once only make time-outs likelier
     `--test-concurrency=${tier ? 1 : 2}`,
     "--test-timeout=300000",
+    "--import=./test/tools/watchdog.ts",
     ...files,
   ],
   {
