@@ -144,7 +144,7 @@ export class Lab implements AsyncDisposable {
   }
   get #workerEnvironment(): Record<string, string> {
     return {
-      NODE_OPTIONS: workerNodeOptions,
+      NODE_OPTIONS: `${workerNodeOptions} ${process.env.LAB_OPTIONS ?? ""}`,
       FHIR_EXPORT_TASK: join(this.#folder, "task.json"),
       FHIR_EXPORT_UID: "bench",
       FHIR_EXPORT_TERMINATION: join(this.#folder, "termination"),

@@ -2,7 +2,8 @@ import { KubeConfig } from "@kubernetes/client-node";
 import { Agent, type Dispatcher, ProxyAgent, request } from "undici";
 import pkg from "../../package.json" with { type: "json" };
 import type { ObjectMeta } from "../api/meta.ts";
-import { FailureError, terminal, transient, waiting } from "../failure.ts";
+import { terminal } from "../failure.ts";
+import { KubeError, nameOf, parseStatus, type Status, unreachable } from "./error.ts";
 
 /** What every object has; all else passes through as JSON, also fields that no type here knows. Times stay strings. */
 export interface KubeObject {
@@ -84,64 +85,6 @@ export interface DeleteOptions extends CallOptions {
   resourceVersion?: string;
   propagationPolicy?: "Background" | "Foreground" | "Orphan";
   gracePeriodSeconds?: number;
-}
-
-interface Status {
-  reason?: string;
-  message?: string;
-  code?: number;
-  details?: { retryAfterSeconds?: number; causes?: { reason?: string; field?: string; message?: string }[] };
-}
-
-/** A refusal of the API server, or that it could not be reached (status 0). The message can be shown and logged: method, path without
- *  query, status and reason. What the server said may quote an object's values (patients, filters) and is in `detail` and `causes`, which a
- *  logger does not see. */
-export class KubeError extends Error {
-  override readonly name = "KubeError";
-  /** HTTP status; 0 when there was no answer */
-  readonly status: number;
-  /** Kubernetes' word, e.g. `AlreadyExists`; `Timeout` or `Unreachable` when there was no answer */
-  readonly reason: string;
-  readonly retryAfterSeconds: number | undefined;
-  readonly #status: Status;
-
-  constructor(call: string, status: number, said: Status, retryAfterSeconds?: number, cause?: unknown) {
-    const reason = said.reason || (status === 0 ? "Unreachable" : `HTTP${status}`);
-    const fields = [...new Set((said.details?.causes ?? []).flatMap(({ field }) => (field ? [field] : [])))].slice(0, 5);
-    super(`${call}: ${status || "no answer"} ${reason}${fields.length ? ` (${fields.join(", ")})` : ""}`, { cause });
-    this.status = status;
-    this.reason = reason;
-    this.retryAfterSeconds = retryAfterSeconds ?? said.details?.retryAfterSeconds;
-    this.#status = said;
-  }
-  /** the server's own words */
-  get detail(): string {
-    return this.#status.message ?? this.message;
-  }
-  get causes(): { reason?: string; field?: string; message?: string }[] {
-    return this.#status.details?.causes ?? [];
-  }
-}
-
-const isKube = (error: unknown, status: number, reason?: string): error is KubeError =>
-  error instanceof KubeError && error.status === status && (reason === undefined || error.reason === reason);
-export const isNotFound = (error: unknown) => isKube(error, 404);
-/** the version that a watch or a list page starts from is gone: list again */
-export const isGone = (error: unknown) => isKube(error, 410);
-export const isConflict = (error: unknown) => isKube(error, 409, "Conflict");
-export const isAlreadyExists = (error: unknown) => isKube(error, 409, "AlreadyExists");
-
-/** What an error of the API means for the work at hand (the one place that decides). */
-export function toKubeFailure(error: unknown): FailureError {
-  if (error instanceof FailureError) return error;
-  if (!(error instanceof KubeError))
-    return transient("Internal", `unexpected ${error instanceof Error ? error.name : typeof error}`, error);
-  const { status, reason, message } = error;
-  // 401 and 403: credentials, RBAC, a quota, an admission policy, a terminating namespace; each is mended outside of us
-  if (status === 401 || status === 403) return waiting("Internal", message, error);
-  // TooManyRequests, Timeout (408, 504) and ServerTimeout come and go; 404, 409 and 410 say that our picture of the world is old
-  if ([0, 404, 408, 409, 410, 429].includes(status) || status >= 500) return transient("Internal", message, error);
-  return terminal("Internal", reason === "Invalid" ? message : `${message}: the API server does not take this`, error);
 }
 
 /** One connection pool and one set of credentials for all calls: client-node itself would open a new connection, and keep it, per call. */
@@ -376,31 +319,6 @@ function makeDispatcher(config: KubeConfig, tls: Record<string, unknown>): Dispa
   if (proxy?.startsWith("socks")) throw terminal("Internal", "a kubeconfig with a SOCKS proxy is not supported; an HTTP proxy is");
   if (proxy) return new ProxyAgent({ ...options, uri: proxy, requestTls: tls });
   return new Agent({ ...options, connect: { ...tls, timeout: 5000, keepAlive: true, keepAliveInitialDelay: 30_000 } });
-}
-
-/** A call as it may be shown; selectors are in the query. */
-const nameOf = (method: string, path: string) => `${method} ${path.replace(/\?.*/, "")}`;
-
-/** An error without an answer as a KubeError; an abort by the caller's own signal stays what it is. */
-function unreachable(call: string, error: unknown, signal: AbortSignal | undefined): unknown {
-  if (error instanceof KubeError || error instanceof FailureError || signal?.aborted) return error;
-  const { name, code } = error as NodeJS.ErrnoException;
-  return new KubeError(
-    call,
-    0,
-    { reason: name === "TimeoutError" ? "Timeout" : "Unreachable", message: typeof code === "string" ? code : name },
-    undefined,
-    error,
-  );
-}
-
-function parseStatus(text: string): Status {
-  try {
-    const parsed: Status = JSON.parse(text);
-    return typeof parsed === "object" && parsed !== null ? parsed : {};
-  } catch {
-    return { message: text.slice(0, 500) };
-  }
 }
 
 async function* lines(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "../log.ts";
-import { toKubeFailure } from "./client.ts";
+import { toKubeFailure } from "./error.ts";
 import { type Metrics, startAtZero } from "./metrics.ts";
 import { Queue } from "./queue.ts";
 

@@ -7,7 +7,8 @@ import type { Condition } from "../api/meta.ts";
 import { group } from "../api/names.ts";
 import { terminal, waiting } from "../failure.ts";
 import { type Logger, makeLogger } from "../log.ts";
-import { isNotFound, KubeClient, KubeError, type KubeObject, pathOf, resources, toKubeFailure } from "./client.ts";
+import { KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
+import { isNotFound, KubeError, toKubeFailure } from "./error.ts";
 
 const usage = `fhir-export crds COMMAND: the CustomResourceDefinitions of this version
 

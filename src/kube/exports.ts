@@ -2,7 +2,8 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { apiVersion } from "../api/names.ts";
 import { terminal } from "../failure.ts";
 import type { ExportStore } from "../shim/store.ts";
-import { isAlreadyExists, isNotFound, type KubeClient, KubeError, pathOf, resources, toKubeFailure } from "./client.ts";
+import { type KubeClient, pathOf, resources } from "./client.ts";
+import { isAlreadyExists, isNotFound, KubeError, toKubeFailure } from "./error.ts";
 
 /** the shim's own names (src/shim/routes.ts): no other name is worth a call */
 const isOurs = (name: string) => /^export-[a-z2-7]{26}$/.test(name);

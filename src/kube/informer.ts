@@ -1,4 +1,5 @@
-import { isGone, type KubeClient, KubeError, type KubeObject } from "./client.ts";
+import type { KubeClient, KubeObject } from "./client.ts";
+import { isGone, KubeError } from "./error.ts";
 
 export interface InformerOptions {
   /** of a collection: one namespace's or, without a namespace in it, the whole cluster's */

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { transient } from "../failure.ts";
 import type { Logger } from "../log.ts";
-import { isAlreadyExists, isConflict, isNotFound, type KubeClient, type KubeObject, pathOf, resources, toKubeFailure } from "./client.ts";
+import { type KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
 import {
   candidateWait,
   held,
@@ -17,6 +17,7 @@ import {
   observe,
   released,
 } from "./election.ts";
+import { isAlreadyExists, isConflict, isNotFound, toKubeFailure } from "./error.ts";
 
 const late = "the lease was not renewed in time";
 

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Replay } from "../shim/auth/replay.ts";
-import { isAlreadyExists, isNotFound, type KubeClient, type KubeObject, pathOf, resources, toKubeFailure } from "./client.ts";
+import { type KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
+import { isAlreadyExists, isNotFound, toKubeFailure } from "./error.ts";
 
 interface Lease extends KubeObject {
   spec?: { renewTime?: string; leaseDurationSeconds?: number };

@@ -3,7 +3,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { isNotFound, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { isNotFound } from "../../src/kube/error.ts";
 import { type Kubelet, startKubelet } from "../tools/kubelet.ts";
 import { kubeconfig, makeClaim, makeNamespace, type Namespace, needsPlane, until } from "../tools/namespace.ts";
 

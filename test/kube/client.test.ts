@@ -8,17 +8,8 @@ import { after, before, describe, test } from "node:test";
 import { inspect } from "node:util";
 import { KubeConfig } from "@kubernetes/client-node";
 import { terminal } from "../../src/failure.ts";
-import {
-  isAlreadyExists,
-  isConflict,
-  isNotFound,
-  KubeClient,
-  KubeError,
-  type KubeObject,
-  pathOf,
-  resources,
-  toKubeFailure,
-} from "../../src/kube/client.ts";
+import { KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { isAlreadyExists, isConflict, isNotFound, KubeError, toKubeFailure } from "../../src/kube/error.ts";
 import { makeNamespace, type Namespace, needsPlane, planeUsers } from "../tools/namespace.ts";
 
 interface ConfigMap extends KubeObject {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isConflict, KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import { type LeaseSpec, microTime } from "../../src/kube/election.ts";
+import { isConflict } from "../../src/kube/error.ts";
 import { type ElectorOptions, LeaderElector } from "../../src/kube/lease.ts";
 import { makeLogger } from "../../src/log.ts";
 import { type APIProxy, startAPIProxy } from "../tools/api-proxy.ts";

@@ -3,7 +3,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { labels } from "../../src/api/names.ts";
 import type { Command, Report } from "../../src/contracts.ts";
-import { isConflict, isNotFound, type KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { type KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { isConflict, isNotFound } from "../../src/kube/error.ts";
 import { Informer } from "../../src/kube/informer.ts";
 import { indexOf, type Pod } from "../../src/kube/view.ts";
 import { results } from "./fake.ts";

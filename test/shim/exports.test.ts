@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import { FailureError } from "../../src/failure.ts";
-import { type KubeClient, KubeError } from "../../src/kube/client.ts";
+import type { KubeClient } from "../../src/kube/client.ts";
+import { KubeError } from "../../src/kube/error.ts";
 import { KubeExports } from "../../src/kube/exports.ts";
 
 const name = `export-${"a".repeat(26)}`;

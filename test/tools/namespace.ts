@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { isNotFound, KubeClient, pathOf, resources } from "../../src/kube/client.ts";
+import { KubeClient, pathOf, resources } from "../../src/kube/client.ts";
+import { isNotFound } from "../../src/kube/error.ts";
 import type { ControlPlane } from "./control-plane.ts";
 import { until } from "./until.ts";
 

@@ -1,7 +1,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
-import { isNotFound, type KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { type KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { isNotFound } from "../../src/kube/error.ts";
 import type { Exit, RunningProcess } from "../../src/standalone/process.ts";
 
 /** The parts of a pod that the process kubelet acts on. */
