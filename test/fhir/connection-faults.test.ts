@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FailureError, terminal } from "../../src/failure.ts";
 import { BrokenAnswer, type Head, type Receiver, TransportError } from "../../src/fhir/http.ts";
+import { resetSocket } from "../tools/reset.ts";
 import { until } from "../tools/until.ts";
 import { clientOf, codeOf, inParts, serveWire, whole } from "./wire.ts";
 
@@ -17,7 +18,7 @@ describe("no answer, or half of one", () => {
     ["half a head", (socket) => socket.end(begun.slice(0, 20)), "CONNECTION_CLOSED"],
     ["only a head", (socket) => socket.end(begun), "broken CONNECTION_CLOSED"],
     ["half a body", (socket) => socket.end(`${begun}he`), "broken CONNECTION_CLOSED"],
-    ["half a body, then a reset", (socket) => inParts(socket, `${begun}he`).then(() => socket.resetAndDestroy()), "broken ECONNRESET"],
+    ["half a body, then a reset", (socket) => inParts(socket, `${begun}he`).then(() => resetSocket(socket)), "broken ECONNRESET"],
     [
       "no last chunk",
       (socket) => socket.end("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"),

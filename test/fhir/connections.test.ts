@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { resetSocket } from "../tools/reset.ts";
 import { until } from "../tools/until.ts";
 import { clientOf, codeOf, collector, inParts, serveWire, whole } from "./wire.ts";
 
@@ -184,7 +185,7 @@ describe("a kept connection that the server has closed", () => {
 
   for (const [name, end] of [
     ["closes", (socket: Socket) => void socket.end()],
-    ["resets", (socket: Socket) => void socket.resetAndDestroy()],
+    ["resets", (socket: Socket) => void resetSocket(socket)],
   ] as const)
     for (const form of [undefined, "_id=1"])
       test(`it ${name} as a ${form ? "POST" : "GET"} comes, which is sent again, before what waits`, async () => {

@@ -11,6 +11,7 @@ import { ensureImage, imageName, saveImage } from "./image.ts";
 import { nodeMissing } from "./node/missing.ts";
 import { startNode, type TestNode } from "./node/node.ts";
 import { buildNodePrograms } from "./node/programs.ts";
+import { watchTestProcesses } from "./watchdog.ts";
 
 let plane: ControlPlane | undefined;
 let node: TestNode | undefined;
@@ -18,6 +19,7 @@ let node: TestNode | undefined;
 /** One control plane, and one node, for the whole run (their start costs as much as many tests), when run.ts says that a file needs it. Test processes get
  *  them by their environment, which they inherit from this one: see namespace.ts and node/shared.ts. */
 export async function globalSetup(): Promise<void> {
+  watchTestProcesses();
   if (process.env.FHIR_EXPORT_TEST_NODE === "1") await share("node", setUpNode);
   if (process.env.FHIR_EXPORT_TEST_PLANE === "1" && process.env.FHIR_EXPORT_TEST_TIER !== "T0") await share("control plane", setUpPlane);
 }

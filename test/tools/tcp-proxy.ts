@@ -1,4 +1,5 @@
 import { connect, createServer, type Socket } from "node:net";
+import { resetSocket } from "./reset.ts";
 
 /** A TCP proxy in front of a port of this machine, to cut, refuse or stall connections. */
 export interface TCPProxy {
@@ -36,7 +37,7 @@ export async function startTCPProxy(target: number): Promise<TCPProxy> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const cut = () => {
     for (const [near, far] of pairs) {
-      near.resetAndDestroy();
+      resetSocket(near);
       far.destroy();
     }
   };

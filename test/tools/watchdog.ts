@@ -1,18 +1,20 @@
-/** Loaded into each test process (run.ts): the runner's timeouts end tests, not what is left when they are over - a hook, a connection, a child
- *  process - and one file that never ends takes the whole run with it. */
+/** Ends test files that never end. The runner's timeouts end tests, not what is left when they are over (a hook, a connection, a child process), and one file
+ *  that never ends takes the whole run with it. */
+import { readdirSync, readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 
 /** four times what the longest file takes on a slow machine */
 const limitMs = Number(process.env.FHIR_EXPORT_TEST_LIMIT_MS ?? 1_200_000);
+/** for what node does after a process has nothing left to do */
+const graceMs = 10_000;
 const file = process.argv[1] ?? "";
 
-if (isMainThread && file.endsWith(".test.ts")) {
-  const end = () => {
+// loaded into each test process (run.ts), which can tell best what keeps it
+if (isMainThread && process.env.NODE_TEST_CONTEXT && file.endsWith(".test.ts"))
+  setTimeout(() => {
     console.error(`!! ${file} has not ended after ${limitMs / 1000} s; what keeps it: ${describeHandles()}`);
     process.exit(1);
-  };
-  setTimeout(end, limitMs).unref();
-}
+  }, limitMs).unref();
 
 /** Sockets by their ports, processes by their commands. */
 function describeHandles(): string {
@@ -24,4 +26,33 @@ function describeHandles(): string {
     return `${handle.constructor.name}${of && ` ${of}`}`;
   });
   return [...handles, ...process.getActiveResourcesInfo()].join(", ");
+}
+
+/** In the runner's process: ends those of its children that do not do it themselves, e.g. in an endless loop. */
+export function watchTestProcesses(): void {
+  const seen = new Map<string, number>();
+  setInterval(() => {
+    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+      const of = testOf(pid);
+      if (of === undefined) continue;
+      const since = seen.get(pid) ?? performance.now();
+      seen.set(pid, since);
+      if (performance.now() - since < limitMs + graceMs) continue;
+      console.error(`!! ${of} does not end even by itself: killed`);
+      process.kill(Number(pid), "SIGKILL");
+    }
+  }, graceMs / 10).unref();
+}
+
+/** The file that a child of this process tests. */
+function testOf(pid: string): string | undefined {
+  try {
+    const [, parent] = /\) \S (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, "latin1")) ?? [];
+    if (Number(parent) !== process.pid) return undefined;
+    const last = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").at(-2);
+    return last?.endsWith(".test.ts") ? last : undefined;
+  } catch {
+    // it is gone
+    return undefined;
+  }
 }
