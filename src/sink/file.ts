@@ -40,10 +40,10 @@ export class OutputFile {
     return this.#staged;
   }
 
-  /** What goes into the next segment of gzip. */
+  /** What goes into the next block, before gzip; in pieces, the last of them before the block is staged. */
   content(bytes: Uint8Array): void {
-    this.part.crc = addToCRC(this.part.crc!, bytes);
-    this.#contentHash?.update(bytes);
+    if (this.#gzip) this.part.crc = addToCRC(this.part.crc!, bytes);
+    (this.#gzip ? this.#contentHash : this.#hash)?.update(bytes);
   }
 
   /** Sends the next block. @param nonce 8 hex digits of the writer */
@@ -51,7 +51,8 @@ export class OutputFile {
     const id = `${nonce}-${String(sequence).padStart(5, "0")}-${String(this.#staged++).padStart(5, "0")}`;
     const all = this.#gzip && this.#staged === 1 ? [gzipHeader, ...stored] : stored;
     const bytes = all.length === 1 ? all[0]! : Buffer.concat(all);
-    this.#hash?.update(bytes);
+    // without gzip `content` has seen it
+    if (this.#gzip) this.#hash?.update(bytes);
     await this.#writer.stage(id, bytes);
     this.part.blocks.push([id, bytes.length]);
     this.part.bytes += bytes.length;

@@ -21,6 +21,8 @@ export const oneLine = (line: Uint8Array): Lines => ({
 
 /** compressed by itself, so that a successor can go on behind it (gzip.ts) */
 const segmentBytes = 1 << 20;
+/** Digests are made while lines are still in the processor's cache, a page or so at a time: a block's worth at once keeps the source waiting. */
+const digestBytes = 1 << 16;
 
 /** What goes into storage at a time. `release` when it has arrived. */
 export interface Block {
@@ -35,9 +37,11 @@ export class LineBuffer {
   readonly #slabs: Slabs;
   readonly #blockBytes: number;
   readonly #gzip: boolean;
-  readonly #compressed: (content: Uint8Array) => void;
+  readonly #content: (bytes: Uint8Array) => void;
   #slab: Slab | undefined;
   #used = 0;
+  /** of #used, what #content has seen */
+  #seen = 0;
   #segments: Buffer[] = [];
   #segmentBytes = 0;
   /** bytes that the last `add` took */
@@ -45,12 +49,12 @@ export class LineBuffer {
   /** why it took no more: the slab is full (`segment`: and may be compressed), the limit is reached, a line is larger than any slab, or none is free */
   stop: "block" | "segment" | "limit" | "large" | "slab" | undefined;
 
-  /** @param compressed sees what is compressed, for its digest */
-  constructor(slabs: Slabs, blockBytes: number, gzip: boolean, compressed: (content: Uint8Array) => void) {
+  /** @param content sees all that is taken, before gzip and before it is in a block, for the digest */
+  constructor(slabs: Slabs, blockBytes: number, gzip: boolean, content: (bytes: Uint8Array) => void) {
     this.#slabs = slabs;
     this.#blockBytes = blockBytes;
     this.#gzip = gzip;
-    this.#compressed = compressed;
+    this.#content = content;
   }
 
   /** bytes that wait, as they will be stored where that is known */
@@ -102,25 +106,27 @@ export class LineBuffer {
   /** Compresses what has gathered, if it is a segment's worth. @param all whatever there is */
   compress(all: boolean): void {
     if (!this.#gzip || this.#used === 0 || (!all && this.#used < segmentBytes)) return;
-    this.#addSegment(this.#slabs.memory.subarray(this.#slab!.at, this.#slab!.at + this.#used));
-    this.#used = 0;
+    this.#show();
+    this.#addSegment(this.#bytes(0));
+    this.#used = this.#seen = 0;
   }
 
   /** What waits, as a block; nothing waits then. */
   take(): Block | undefined {
     this.compress(true);
+    this.#show();
     const slab = this.#slab;
     const block = this.#gzip
       ? { stored: this.#segments, bytes: this.#segmentBytes, release: () => {} }
       : {
-          stored: slab ? [this.#slabs.memory.subarray(slab.at, slab.at + this.#used)] : [],
+          stored: slab ? [this.#bytes(0)] : [],
           bytes: this.#used,
           release: () => slab && this.#slabs.give(slab),
         };
     if (block.bytes === 0) return undefined;
     if (!this.#gzip) this.#slab = undefined;
     this.#segments = [];
-    this.#segmentBytes = this.#used = 0;
+    this.#segmentBytes = this.#used = this.#seen = 0;
     return block;
   }
 
@@ -129,6 +135,7 @@ export class LineBuffer {
     const line = Buffer.allocUnsafe(lines.room(index, index + 1));
     const length = lines.emit(index, index + 1, line, 0);
     const content = line.subarray(0, length);
+    this.#content(content);
     if (!this.#gzip) return { block: { stored: [content], bytes: length, release: () => {} }, length };
     this.#addSegment(content);
     return { block: this.take()!, length };
@@ -139,7 +146,7 @@ export class LineBuffer {
     if (this.#slab) this.#slabs.give(this.#slab);
     this.#slab = undefined;
     this.#segments = [];
-    this.#segmentBytes = this.#used = 0;
+    this.#segmentBytes = this.#used = this.#seen = 0;
   }
 
   #emit(lines: Lines, from: number, to: number): number {
@@ -150,10 +157,22 @@ export class LineBuffer {
   #take(length: number): void {
     this.#used += length;
     this.added += length;
+    if (this.#used - this.#seen >= digestBytes) this.#show();
+  }
+
+  /** what waits in the slab, from `from` on */
+  #bytes(from: number): Buffer {
+    const { at } = this.#slab!;
+    return this.#slabs.memory.subarray(at + from, at + this.#used);
+  }
+
+  #show(): void {
+    if (this.#seen === this.#used) return;
+    this.#content(this.#bytes(this.#seen));
+    this.#seen = this.#used;
   }
 
   #addSegment(content: Uint8Array): void {
-    this.#compressed(content);
     const made = segment(content);
     this.#segments.push(made);
     this.#segmentBytes += made.length;
