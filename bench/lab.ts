@@ -144,7 +144,7 @@ export class Lab implements AsyncDisposable {
   }
   get #workerEnvironment(): Record<string, string> {
     return {
-      NODE_OPTIONS: `${workerNodeOptions} ${process.env.LAB_OPTIONS ?? ""}`,
+      NODE_OPTIONS: workerNodeOptions,
       FHIR_EXPORT_TASK: join(this.#folder, "task.json"),
       FHIR_EXPORT_UID: "bench",
       FHIR_EXPORT_TERMINATION: join(this.#folder, "termination"),
@@ -157,8 +157,9 @@ export class Lab implements AsyncDisposable {
   }
 
   /** Our worker's export command. */
-  async worker(): Promise<Measured> {
-    const measured = await this.#measure([...nodeFlags, await this.#worker(), "worker", "export"], this.#workerEnvironment);
+  async worker({ digest = true } = {}): Promise<Measured> {
+    const before = digest ? [] : [`--import=${join(here, "no-digest.ts")}`];
+    const measured = await this.#measure([...nodeFlags, ...before, await this.#worker(), "worker", "export"], this.#workerEnvironment);
     const report = JSON.parse(readFileSync(join(this.#folder, "termination"), "utf8")) as { totals: { resources: number } };
     if (report.totals.resources !== this.resources) throw new Error(`${report.totals.resources} of ${this.resources} resources`);
     return measured;

@@ -95,6 +95,7 @@ class Exchange implements Asker {
   readonly #promise = Promise.withResolvers<Head>();
   readonly #from = performance.now();
   #head: Head | undefined;
+  #place: Uint8Array | undefined;
   connection: Connection | undefined;
 
   /** @param ended is told when it needs no connection any more, or, `again`, another one at once */
@@ -128,6 +129,15 @@ class Exchange implements Asker {
   body(chunk: Buffer): void {
     this.#head!.first ??= chunk[0];
     this.#into.write(chunk);
+  }
+
+  place(most: number): Uint8Array | undefined {
+    return (this.#place = this.#into.place?.(most));
+  }
+
+  placed(length: number): void {
+    this.#head!.first ??= this.#place![0];
+    this.#into.placed!(length);
   }
 
   done(): void {

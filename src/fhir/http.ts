@@ -13,6 +13,10 @@ export interface Receiver {
   /** an answer begins, perhaps after one that was cut short */
   start(headers: Headers): void;
   write(chunk: Buffer): void;
+  /** Where up to `most` next bytes of the body may be put at once; undefined: they come by `write`. It must stay until they have come or the answer is over. */
+  place?(most: number): Uint8Array | undefined;
+  /** So many bytes, at least one, are in the place that was named last. */
+  placed?(length: number): void;
 }
 
 export interface Head {

@@ -48,14 +48,24 @@ export class AnswerParser {
     return this.#keptMs;
   }
 
+  /** Bytes that come next and are all of the body (or of its chunk): they need not be written, see `pass`. */
+  get expected(): number {
+    return this.#step === "counted" ? this.#left : 0;
+  }
+
+  /** So many of the expected bytes have come, and are where they belong. */
+  pass(length: number): void {
+    this.#left -= length;
+    if (this.#left === 0) this.#step = this.#isChunked ? "chunkEnd" : "done";
+  }
+
   write(chunk: Buffer): void {
     if (chunk.length > 0) this.#begun = true;
     for (let at = 0; at < chunk.length; )
       switch (this.#step) {
         case "counted": {
           const length = Math.min(this.#left, chunk.length - at);
-          this.#left -= length;
-          if (this.#left === 0) this.#step = this.#isChunked ? "chunkEnd" : "done";
+          this.pass(length);
           this.#taker.body(chunk.subarray(at, (at += length)));
           break;
         }

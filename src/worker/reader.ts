@@ -230,7 +230,21 @@ class SlotBody implements Receiver {
       return;
     }
     this.#memory.set(chunk, at + this.length);
-    this.length += chunk.length;
+    this.placed(chunk.length);
+  }
+
+  place(most: number): Uint8Array | undefined {
+    const { at, size } = this.#slot;
+    // what is too large is not the slot's at all
+    if (this.#spilled || this.length + most > size) return undefined;
+    const from = at + this.length;
+    // the next link is looked for as soon as it may be there
+    return this.#memory.subarray(from, from + (this.#looked ? most : Math.min(most, headBytes)));
+  }
+
+  placed(length: number): void {
+    const { at } = this.#slot;
+    this.length += length;
     if (!this.#looked && this.length >= headBytes) {
       this.#looked = true;
       const next = earlyNext(this.#memory.subarray(at, at + headBytes));

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import dns from "node:dns";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
@@ -8,7 +9,7 @@ import { after, describe, test } from "node:test";
 import type { TLSSocket } from "node:tls";
 import { until } from "../tools/until.ts";
 import { makeAuthority } from "./certificates.ts";
-import { clientOf, codeOf, serveWire, type Wire, whole } from "./wire.ts";
+import { clientOf, codeOf, PlacedBody, serveWire, type Wire, whole } from "./wire.ts";
 
 const authority = makeAuthority();
 const another = makeAuthority("another authority");
@@ -40,6 +41,24 @@ describe("over TLS", () => {
     const { get } = clientOf(server, {}, secrets(ca).folder);
     assert.deepEqual([await get(), await get(), server.connections], ["ok", "ok", 1]);
     assert.deepEqual([socketOf(server, 0).alpnProtocol, socketOf(server, 0).servername], ["http/1.1", false]);
+  });
+
+  test("a body is put where its receiver wants it", async () => {
+    const bytes = randomBytes(700_000);
+    await using server = await serveWire(
+      (socket) => {
+        socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${bytes.length}\r\n\r\n`);
+        socket.write(bytes);
+      },
+      { tls },
+    );
+    const { ask } = clientOf(server, {}, secrets(ca).folder);
+    for (const most of [Number.POSITIVE_INFINITY, 1000]) {
+      const into = new PlacedBody(bytes.length, most);
+      await ask(into);
+      assert(into.bytes.equals(bytes) && into.came.placed > 500_000);
+    }
+    assert.equal(server.connections, 1);
   });
 
   test("by name, which is asked for", async () => {

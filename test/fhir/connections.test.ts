@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { resetSocket } from "../tools/reset.ts";
 import { until } from "../tools/until.ts";
-import { clientOf, codeOf, collector, inParts, serveWire, whole } from "./wire.ts";
+import { clientOf, codeOf, collector, inParts, PlacedBody, serveWire, whole } from "./wire.ts";
 
 describe("an answer", () => {
   test("in parts: head and body as they are, with the time and the first byte", async () => {
@@ -49,6 +49,72 @@ describe("an answer", () => {
       assert(into.bytes.equals(bytes));
     }
     assert.equal(server.connections, 1);
+  });
+
+  for (const most of [Number.POSITIVE_INFINITY, 100_000, 7])
+    test(`is put where its receiver wants it, ${most} bytes at most at a time`, async () => {
+      const bytes = randomBytes(700_000);
+      const head = `HTTP/1.1 200 OK\r\nContent-Length: ${bytes.length}\r\n\r\n`;
+      const parts = [
+        [head, bytes],
+        [head + bytes.toString("latin1", 0, 100), bytes.subarray(100)],
+        [head, bytes.subarray(0, 1), bytes.subarray(1)],
+      ];
+      await using server = await serveWire((socket, { number }) => inParts(socket, ...parts[number]!));
+      const { ask, get } = clientOf(server, { max: 1 });
+      for (const _ of parts) {
+        const into = new PlacedBody(bytes.length, most);
+        const { first } = await ask(into);
+        assert(into.bytes.equals(bytes));
+        assert.equal(first, bytes[0]);
+        // the last 64 KiB are read like anything else
+        assert(into.came.placed >= bytes.length - 2 * 65_536, JSON.stringify(into.came));
+      }
+      parts.push([whole("and on")]);
+      assert.deepEqual([await get(), server.connections], ["and on", 1]);
+    });
+
+  test("that has no place comes by write: what is short, small chunks, and what does not fit any more", async () => {
+    const bytes = randomBytes(200_000);
+    const chunked = (size: number) =>
+      Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => {
+        const part = bytes.subarray(i * size, (i + 1) * size);
+        return `${part.length.toString(16)}\r\n${part.toString("latin1")}\r\n`;
+      }).join("");
+    const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    await using server = await serveWire((socket, { number }) =>
+      number < 2 ? socket.write(`${head}${chunked([8000, 100_000][number]!)}0\r\n\r\n`, "latin1") : socket.write(whole("short")),
+    );
+    const { ask } = clientOf(server, { max: 1 });
+    const came = [];
+    for (const body of [bytes, bytes, Buffer.from("short")]) {
+      const into = new PlacedBody(body.length);
+      await ask(into);
+      assert(into.bytes.equals(body));
+      came.push(into.came.placed > 0);
+    }
+    assert.deepEqual([came, server.connections], [[false, true, false], 1]);
+  });
+
+  test("that is not wanted any more is put nowhere", async () => {
+    const bytes = Buffer.alloc(1_000_000, "x");
+    let go = () => {};
+    await using server = await serveWire((socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${bytes.length}\r\n\r\n`);
+      socket.write(bytes.subarray(0, 300_000));
+      go = () => void socket.write(bytes.subarray(300_000));
+    });
+    const { ask } = clientOf(server);
+    const into = new PlacedBody(bytes.length);
+    const stop = new AbortController();
+    const asked = ask(into, [stop.signal]);
+    await until("the first part", async () => into.length === 300_000);
+    go();
+    stop.abort(new Error("not wanted"));
+    into.memory.fill("!");
+    await assert.rejects(asked, { message: "not wanted" });
+    await until("the connection's end", async () => server.open === 0);
+    assert(into.memory.every((byte) => byte === 0x21));
   });
 
   test("without a body has no first byte; a POST has its form", async () => {

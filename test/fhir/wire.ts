@@ -90,6 +90,42 @@ const signal = new AbortController().signal;
 export const whole = (body: string) => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 export const collector = () => new Collector(1 << 30, () => new Error("too long"));
 
+/** Has a body put into its memory, in places of at most `most` bytes, while there is room for all that is named. */
+export class PlacedBody implements Receiver {
+  readonly memory: Buffer;
+  readonly #most: number;
+  length = 0;
+  /** how much came in which way */
+  readonly came = { placed: 0, written: 0 };
+  #place = 0;
+
+  constructor(size: number, most = Number.POSITIVE_INFINITY) {
+    this.memory = Buffer.alloc(size);
+    this.#most = most;
+  }
+  start(): void {
+    this.length = 0;
+  }
+  write(chunk: Buffer): void {
+    this.memory.set(chunk, this.length);
+    this.length += chunk.length;
+    this.came.written += chunk.length;
+  }
+  place(most: number): Uint8Array | undefined {
+    if (this.length + most > this.memory.length) return undefined;
+    this.#place = Math.min(most, this.#most);
+    return this.memory.subarray(this.length, this.length + this.#place);
+  }
+  placed(length: number): void {
+    assert(length > 0 && length <= this.#place);
+    this.length += length;
+    this.came.placed += length;
+  }
+  get bytes(): Buffer {
+    return this.memory.subarray(0, this.length);
+  }
+}
+
 /** A client of a server; `folder` has the files of its TLS. */
 export function clientOf({ url }: Pick<Wire, "url">, options: Partial<ConnectionsOptions> = {}, folder = "/nonexistent") {
   const connections = new Connections(socketOpener(folder, url), { max: 4, ...options });
