@@ -140,6 +140,8 @@ if (wants("plain")) {
     8,
     `${without(slow.naiveBare)}; the raw copy itself: ${ratioOf(fast.raw, slow.naive).toFixed(2)}`,
   );
+  results.workerVsCarefulParseBare = round(ratioOf(fast.workerBare, slow.carefulBare));
+  results.workerVsNaiveBare = round(ratioOf(fast.workerBare, slow.naiveBare));
   results.rssMiB4Chains = round(Math.max(...fast.worker.map(({ rssMiB }) => rssMiB)), 0);
   say(`  rssMiB4Chains: ${results.rssMiB4Chains} (bar 256)`);
   results.resourcesPerSecond = round(median(fast.worker.map((run) => run.resources / run.seconds)), 0);

@@ -84,10 +84,14 @@ export async function exportThrough(
 const cache = mkdtempSync(join(tmpdir(), "fhir-export-cache-"));
 process.on("exit", () => rmSync(cache, { recursive: true }));
 
-/** One command as a process of its own. @returns the process, and its exit code, undefined when a signal ended it */
-export async function start(of: Export, [command, index]: Step): Promise<{ child: ChildProcess; code: Promise<number | undefined> }> {
+/** One command as a process of its own. @param more of its environment @returns the process, and its exit code, undefined when a signal ended it */
+export async function start(
+  of: Export,
+  [command, index]: Step,
+  more: Record<string, string> = {},
+): Promise<{ child: ChildProcess; code: Promise<number | undefined> }> {
   const child = spawn(process.execPath, ["bin/fhir-export.mjs", "worker", command], {
-    env: { ...process.env, NODE_COMPILE_CACHE: cache, ...(await of.environment(index)) },
+    env: { ...process.env, NODE_COMPILE_CACHE: cache, ...(await of.environment(index)), ...more },
     stdio: "ignore",
   });
   const code = once(child, "exit").then(([exit]) => (exit as number | null) ?? undefined);
