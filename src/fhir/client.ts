@@ -4,7 +4,7 @@ import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
 import { type Credentials, credentials } from "./auth.ts";
 import { Connections } from "./connections.ts";
-import { BrokenAnswer, Collector, type Head, type Headers, type Receiver } from "./http.ts";
+import { BrokenAnswer, Collector, type Head, type Headers, type Receiver, type Request } from "./http.ts";
 import { type Outcome, Pace } from "./pace.ts";
 import { socketOpener, tlsHint } from "./tls.ts";
 
@@ -40,6 +40,14 @@ const maxURL = 2000;
 /** what servers say that do not take searches by POST */
 const notPosted = [404, 405, 415, 501];
 const maxRenewals = 4;
+const usualHeaders: Request["headers"] = {
+  accept: "application/fhir+json",
+  // some servers reuse the result of an equal search for a minute (HAPI)
+  "cache-control": "no-cache",
+  // or an unknown parameter is dropped without a word
+  prefer: "handling=strict",
+  "user-agent": "fhir-export",
+};
 const keptLinks = 256;
 const firstDelayMs = 250;
 const maxDelayMs = 20_000;
@@ -53,6 +61,7 @@ export class SourceClient {
   readonly #connections: Connections;
   readonly #pace: Pace;
   #posts = true;
+  #headers: Request["headers"] = usualHeaders;
   readonly #resolved = new Map<string, URL>();
 
   constructor(source: Task["source"], folder: string, signal: AbortSignal) {
@@ -180,16 +189,7 @@ export class SourceClient {
         {
           url: post?.url ?? url,
           method: post ? "POST" : "GET",
-          headers: {
-            accept: "application/fhir+json",
-            // some servers reuse the result of an equal search for a minute (HAPI)
-            "cache-control": "no-cache",
-            // or an unknown parameter is dropped without a word
-            prefer: "handling=strict",
-            "user-agent": "fhir-export",
-            ...(post && { "content-type": "application/x-www-form-urlencoded" }),
-            ...(authorization && { authorization }),
-          },
+          headers: this.#headersFor(authorization, post !== undefined),
           body: post?.form,
         },
         into,
@@ -209,6 +209,11 @@ export class SourceClient {
     } finally {
       done(outcome);
     }
+  }
+
+  #headersFor(authorization: string | undefined, isForm: boolean): Request["headers"] {
+    if (this.#headers.authorization !== authorization) this.#headers = { ...usualHeaders, ...(authorization && { authorization }) };
+    return isForm ? { ...this.#headers, "content-type": "application/x-www-form-urlencoded" } : this.#headers;
   }
 
   /** A search of a type whose URL is long, as the POST that means the same (FHIR http, section 3.1.0.9 "search"). */
@@ -232,8 +237,9 @@ export class SourceClient {
 
   #judge(answer: Head, url: URL, accept: number[]): Head {
     const { status } = answer;
+    const isPage = /html/i.test(String(answer.headers["content-type"] ?? "")) || answer.first === 0x3c;
+    if (accept.includes(status) || (status < 300 && !isPage)) return answer;
     const at = this.#show(url);
-    if (accept.includes(status)) return answer;
     if (status === 408 || status === 429 || status >= 500)
       throw transient("SourceUnreachable", `the source answers ${status} at ${at}`, answer);
     if (status === 401 || status === 403)
@@ -246,10 +252,8 @@ export class SourceClient {
         "SourceNotFHIR",
         `the source redirects (${status} at ${at}); name the final address in spec.baseURL of the FhirSource`,
       );
-    if (/html/i.test(String(answer.headers["content-type"] ?? "")) || answer.first === 0x3c)
-      throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
-    if (status >= 400) throw terminal("SourceNotFHIR", `the source answers ${status} at ${at}`);
-    return answer;
+    if (isPage) throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
+    throw terminal("SourceNotFHIR", `the source answers ${status} at ${at}`);
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,5 @@
 import { FailureError } from "../failure.ts";
+import { onAbort } from "./aborts.ts";
 import { type Asker, Connection, type OpenSocket, type Times } from "./connection.ts";
 import { BrokenAnswer, type Head, type Headers, type Receiver, type Request, TransportError } from "./http.ts";
 import { renderRequest } from "./http1.ts";
@@ -92,6 +93,7 @@ class Exchange implements Asker {
   readonly #into: Receiver;
   readonly #signals: readonly AbortSignal[];
   readonly #ended: (exchange: Exchange, again: boolean) => void;
+  readonly #unlisten: (() => void)[];
   readonly #promise = Promise.withResolvers<Head>();
   readonly #from = performance.now();
   #head: Head | undefined;
@@ -109,7 +111,7 @@ class Exchange implements Asker {
     this.#into = into;
     this.#signals = signals;
     this.#ended = ended;
-    for (const signal of signals) signal.addEventListener("abort", this.#abort);
+    this.#unlisten = signals.map((signal) => onAbort(signal, () => this.#abort()));
   }
 
   get answer(): Promise<Head> {
@@ -158,14 +160,14 @@ class Exchange implements Asker {
     this.#ended(this, false);
   }
 
-  readonly #abort = () => {
+  #abort(): void {
     this.#leave();
     this.#promise.reject(this.#signals.find(({ aborted }) => aborted)!.reason);
     if (this.connection) this.connection.destroy();
     else this.#ended(this, false);
-  };
+  }
 
   #leave(): void {
-    for (const signal of this.#signals) signal.removeEventListener("abort", this.#abort);
+    for (const end of this.#unlisten) end();
   }
 }

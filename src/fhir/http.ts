@@ -3,8 +3,8 @@ export type Headers = Record<string, string | string[] | undefined>;
 export interface Request {
   url: URL;
   method: "GET" | "POST";
-  /** besides host, connection and content-length */
-  headers: Record<string, string>;
+  /** besides host, connection and content-length; the object must not change any more */
+  headers: Readonly<Record<string, string>>;
   body?: string | undefined;
 }
 

@@ -9,6 +9,7 @@ export interface AnswerTaker {
 
 /** Bytes of an answer's head, of the line of a chunk's size, and of trailers. Node's own server and most proxies stop at less. */
 const maxHeadBytes = 65_536;
+const headEnd = Buffer.from("\r\n\r\n");
 
 /** Reads one answer to a GET or POST by RFC 9112, fed with the bytes as they come, cut anywhere. Nothing is guessed: where client and server could disagree
  *  about where an answer ends (a length that is said twice, line ends without CR, a folded header, …) the connection cannot be trusted with the next one, so
@@ -76,6 +77,9 @@ export class AnswerParser {
           // what nobody asked for is not the next answer
           this.#keptMs = 0;
           return;
+        case "status":
+          at = this.#readHead(chunk, at);
+          break;
         default:
           at = this.#readLine(chunk, at);
       }
@@ -86,6 +90,23 @@ export class AnswerParser {
     this.#keptMs = 0;
     if (this.#step === "rest") this.#step = "done";
     if (this.#step !== "done") throw new TransportError("CONNECTION_CLOSED");
+  }
+
+  /** A head that lies in one chunk, as most do, at once; else its first line. @returns where the next line, or the body, begins */
+  #readHead(chunk: Buffer, at: number): number {
+    const end = this.#line === "" ? chunk.indexOf(headEnd, at) : -1;
+    if (end < 0) return this.#readLine(chunk, at);
+    const next = end + headEnd.length;
+    this.#bytes += next - at;
+    if (this.#bytes > maxHeadBytes) throw new TransportError("HTTP_HEAD_TOO_LARGE");
+    const head = chunk.toString("latin1", at, end + 2);
+    for (let from = 0; from < head.length; ) {
+      const to = head.indexOf("\r\n", from);
+      this.#take(head.slice(from, to));
+      from = to + 2;
+    }
+    this.#take("");
+    return next;
   }
 
   /** @returns where the next line begins */
@@ -105,7 +126,7 @@ export class AnswerParser {
 
   #take(line: string): void {
     // a CR that ends no line, NUL and what else no field has (RFC 9110 section 5.5)
-    if (control.test(line)) throw new TransportError(line.includes("\r") ? "HTTP_LINE_END" : "HTTP_CHARACTER");
+    if (control.test(line)) throw new TransportError(/[\r\n]/.test(line) ? "HTTP_LINE_END" : "HTTP_CHARACTER");
     switch (this.#step) {
       case "status": {
         // without a reason many leave out the space before it, too
@@ -167,17 +188,29 @@ const fieldName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
  *  @returns text in Latin-1, or bytes if there is a body
  *  @throws TransportError HTTP_REQUEST */
 export function renderRequest({ url, method, headers, body }: Request): string | Buffer {
+  const fields = fieldsOf(headers);
+  const path = url.pathname + url.search;
+  if (!/^[!-~]+$/.test(path)) throw new TransportError("HTTP_REQUEST");
+  // servers of HTTP/1.0 close what does not ask to be kept
+  const head = `${method} ${path} HTTP/1.1\r\nhost: ${url.host}\r\nconnection: keep-alive\r\n${fields}`;
+  if (body === undefined) return `${head}\r\n`;
+  const bytes = Buffer.from(body);
+  return Buffer.concat([Buffer.from(`${head}content-length: ${bytes.length}\r\n\r\n`, "latin1"), bytes]);
+}
+
+/** of requests that differ in their URLs alone */
+const rendered = new WeakMap<Request["headers"], string>();
+
+function fieldsOf(headers: Request["headers"]): string {
+  const known = rendered.get(headers);
+  if (known !== undefined) return known;
   const fields = Object.entries(headers).map(([name, value]) => {
     if (!fieldName.test(name) || !fieldValue.test(value)) throw new TransportError("HTTP_REQUEST");
     return `${name}: ${value}\r\n`;
   });
-  const path = url.pathname + url.search;
-  if (!/^[!-~]+$/.test(path)) throw new TransportError("HTTP_REQUEST");
-  // servers of HTTP/1.0 close what does not ask to be kept
-  const head = `${method} ${path} HTTP/1.1\r\nhost: ${url.host}\r\nconnection: keep-alive\r\n${fields.join("")}`;
-  if (body === undefined) return `${head}\r\n`;
-  const bytes = Buffer.from(body);
-  return Buffer.concat([Buffer.from(`${head}content-length: ${bytes.length}\r\n\r\n`, "latin1"), bytes]);
+  const all = fields.join("");
+  rendered.set(headers, all);
+  return all;
 }
 
 /** Adds a line `name: value`; of one name several become an array, as undici has them. */

@@ -1,3 +1,5 @@
+import { onAbort } from "./aborts.ts";
+
 /** How an answer went, for what comes after it. */
 export interface Outcome {
   /** 0: no answer */
@@ -88,13 +90,13 @@ export class Pace {
         reject(signals.find(({ aborted }) => aborted)!.reason as Error);
       };
       const forget = () => {
-        for (const signal of signals) signal.removeEventListener("abort", leave);
+        for (const end of ends) end();
       };
       waiting.go = () => {
         forget();
         resolve();
       };
-      for (const signal of signals) signal.addEventListener("abort", leave);
+      const ends = signals.map((signal) => onAbort(signal, leave));
       this.#queue.push(waiting);
       this.#admit();
     });

@@ -1,32 +1,31 @@
 import { ScanError } from "./page.ts";
 import { readLinks } from "./plain.ts";
-import { Walker } from "./walker.ts";
+import { stop, Walker } from "./walker.ts";
 
 /** The next link of a search page, from its first bytes, cut anywhere: known when `link` stands before `entry`, as FHIR orders them, and is whole. undefined:
  *  not known yet, or there is none. It is a guess, since what follows is not seen (`link` may stand twice): what the whole page says counts. */
 export function earlyNext(head: Uint8Array): string | undefined {
   const walker = new Walker(head);
   if (head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf) walker.at = 3;
+  let isRead = false;
   const links: { next: string | undefined; self: string | undefined } = { next: undefined, self: undefined };
   try {
     walker.space();
     walker.members((key) => {
       if (key === "link") {
         readLinks(walker, links);
-        throw found;
+        isRead = true;
+        return stop;
       }
-      if (key === "entry" || (key === "resourceType" && walker.text() !== "Bundle")) throw found;
+      if (key === "entry" || (key === "resourceType" && walker.text() !== "Bundle")) return stop;
       if (key !== "resourceType") walker.value(2);
+      return undefined;
     });
   } catch (error) {
-    if (error === found) return links.next;
     if (!(error instanceof ScanError)) throw error;
   }
-  return undefined;
+  return isRead ? links.next : undefined;
 }
-
-/** ends the walk: nothing that follows is looked at */
-const found = new Error("found");
 
 /** The target of the first link of relation `next` in an HTTP `Link` header, as sent (RFC 8288). undefined: there is none, or the header is not as the RFC has it.
  *  @param value several headers count as one list */

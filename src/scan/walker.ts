@@ -9,6 +9,9 @@ const backslash = 0x5c;
 export const isSpace = (byte: number) => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 const isDigit = (byte: number) => byte >= 0x30 && byte <= 0x39;
 
+/** What a callback answers when no more is to be read. */
+export const stop = Symbol("stop");
+
 /** A cursor over JSON bytes; each method reads one thing, checks its grammar and leaves the cursor behind it. */
 export class Walker {
   at = 0;
@@ -32,8 +35,8 @@ export class Walker {
     this.spaces += this.at - from;
   }
 
-  /** An object; `onMember` must read the member's value. */
-  members(onMember: (key: string) => void): void {
+  /** An object; `onMember` must read the member's value, or answer `stop`: the cursor stays where it is then. */
+  members(onMember: (key: string) => unknown): void {
     this.#expect(0x7b);
     this.space();
     if (this.peek() === 0x7d) {
@@ -46,7 +49,7 @@ export class Walker {
       this.space();
       this.#expect(0x3a);
       this.space();
-      onMember(key);
+      if (onMember(key) === stop) return;
       this.space();
       if (this.#closes(0x7d)) return;
       this.space();

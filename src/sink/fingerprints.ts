@@ -5,6 +5,8 @@ import type { Store } from "./store.ts";
 
 export const fingerprintBytes = 16;
 const wordsPer = fingerprintBytes / 4;
+const leastExpected = 1024;
+const mostExpected = 131_072;
 
 /** Stands for a resource's id in the working files, which are no place for ids: 16 bytes of a keyed hash (SipHash-2-4-128), here as a latin1 string.
  *  128 bits: no two of 10^12 ids are likely to meet.
@@ -31,17 +33,21 @@ export class ShownResources {
   readonly #store: Store;
   readonly #shard: string;
   /** in their order */
-  #words = new Uint32Array(wordsPer * 1024);
+  #words: Uint32Array<ArrayBuffer>;
   #count = 0;
   /** open addressing, two words each: a part of the fingerprint, and 1 + its place in the order; 0 = free. The part spares a look into the order, which is
    *  rarely in the caches */
-  #index = new Uint32Array(2 * 4096);
+  #index: Uint32Array<ArrayBuffer>;
   #segments: string[] = [];
   #stored = 0;
 
-  constructor(store: Store, shard: string) {
+  /** @param expected there is room for so many at once, up to a usual shard's; for more it grows */
+  constructor(store: Store, shard: string, expected = 0) {
     this.#store = store;
     this.#shard = shard;
+    const room = 2 ** Math.ceil(Math.log2(Math.min(mostExpected, Math.max(leastExpected, expected))));
+    this.#words = new Uint32Array(wordsPer * room);
+    this.#index = new Uint32Array(4 * room);
   }
 
   get count(): number {

@@ -12,7 +12,8 @@ export interface ShardWriterOptions {
   store: Store;
   slabs: Slabs;
   uid: string;
-  shard: { id: string; type: string };
+  /** `expected` resources, as far as that is known */
+  shard: { id: string; type: string; expected?: number };
   gzip: boolean;
   /** uncompressed bytes */
   maxFileBytes: number;
@@ -100,7 +101,7 @@ export class ShardWriter {
   private constructor(options: ShardWriterOptions) {
     this.#options = options;
     this.#claim = new Claim(options.store, options.uid, options.shard.id);
-    this.#prints = new ShownResources(options.store, options.shard.id);
+    this.#prints = new ShownResources(options.store, options.shard.id, options.shard.expected);
     this.#nonce = options.nonce();
     this.#buffer = new LineBuffer(options.slabs, options.blockBytes, options.gzip, (bytes) => this.#file?.content(bytes));
     this.#stagedAt = this.#checkpointedAt = options.now();
