@@ -17,3 +17,6 @@ export function onAbort(signal: AbortSignal, call: () => void): () => void {
   own.add(call);
   return () => void own.delete(call);
 }
+
+/** How many are to be called, for tests. */
+export const listening = (signal: AbortSignal): number => listeners.get(signal)?.size ?? 0;

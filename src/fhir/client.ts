@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
+import { type Address, addresses } from "./address.ts";
 import { type Credentials, credentials } from "./auth.ts";
 import { Connections } from "./connections.ts";
 import { BrokenAnswer, Collector, type Head, type Headers, type Receiver, type Request } from "./http.ts";
@@ -62,12 +63,14 @@ export class SourceClient {
   readonly #pace: Pace;
   #posts = true;
   #headers: Request["headers"] = usualHeaders;
-  readonly #resolved = new Map<string, URL>();
+  readonly #addressOf: (link: string) => Address;
+  readonly #resolved = new Map<string, Address>();
 
   constructor(source: Task["source"], folder: string, signal: AbortSignal) {
     this.#source = source;
     this.#signal = signal;
     this.base = new URL(source.baseURL.replace(/\/*$/, "/"));
+    this.#addressOf = addresses(this.base);
     this.#credentials = credentials(source, folder, signal);
     this.#pace = new Pace({
       ...source.share,
@@ -87,24 +90,14 @@ export class SourceClient {
 
   /** Resolves a link of the source. A page may not send us (and our credentials) elsewhere.
    *  @throws terminal SourceInconsistent */
-  resolve(link: string): URL {
+  resolve(link: string): Address {
     const known = this.#resolved.get(link);
     if (known) return known;
-    const url = this.#resolve(link);
+    const url = this.#addressOf(link);
     // a link is looked at when it is seen early, when its page is there, and when it is asked for
     if (this.#resolved.size >= keptLinks) this.#resolved.clear();
     this.#resolved.set(link, url);
     this.#resolved.set(url.href, url);
-    return url;
-  }
-
-  #resolve(link: string): URL {
-    const url = new URL(link, this.base);
-    if (url.origin !== this.base.origin || !`${url.pathname}/`.startsWith(this.base.pathname))
-      throw terminal(
-        "SourceInconsistent",
-        `the source's next link leads to ${showURL(url.origin)}, away from spec.baseURL of the FhirSource (${showURL(this.base)})`,
-      );
     return url;
   }
 
@@ -153,7 +146,7 @@ export class SourceClient {
     }
   }
 
-  async #once(url: URL, into: Receiver, signals: readonly AbortSignal[], paged: boolean): Promise<Head> {
+  async #once(url: Address, into: Receiver, signals: readonly AbortSignal[], paged: boolean): Promise<Head> {
     for (let renewals = 0; ; renewals++) {
       const sent = await this.#credentials.header();
       const head = await this.#send(url, sent, into, signals, paged);
@@ -164,7 +157,13 @@ export class SourceClient {
     }
   }
 
-  async #send(url: URL, authorization: string | undefined, into: Receiver, signals: readonly AbortSignal[], paged: boolean): Promise<Head> {
+  async #send(
+    url: Address,
+    authorization: string | undefined,
+    into: Receiver,
+    signals: readonly AbortSignal[],
+    paged: boolean,
+  ): Promise<Head> {
     const post = this.#asPost(url);
     const head = await this.#exchange(url, post, authorization, into, signals, paged);
     // where searches cannot be posted, most servers still read a long URL
@@ -175,8 +174,8 @@ export class SourceClient {
 
   /** @param paged its latency can be compared with that of others */
   async #exchange(
-    url: URL,
-    post: { url: URL; form: string } | undefined,
+    url: Address,
+    post: { url: Address; form: string } | undefined,
     authorization: string | undefined,
     into: Receiver,
     signals: readonly AbortSignal[],
@@ -217,7 +216,7 @@ export class SourceClient {
   }
 
   /** A search of a type whose URL is long, as the POST that means the same (FHIR http, section 3.1.0.9 "search"). */
-  #asPost(url: URL): { url: URL; form: string } | undefined {
+  #asPost(url: Address): { url: Address; form: string } | undefined {
     if (!this.#posts || url.href.length <= maxURL || url.search === "") return undefined;
     if (!/^[A-Z][A-Za-z]+$/.test(url.pathname.slice(this.base.pathname.length))) return undefined;
     return { url: new URL(`${url.origin}${url.pathname}/_search`), form: url.search.slice(1) };
@@ -225,7 +224,7 @@ export class SourceClient {
 
   /** A request's URL as it may be shown: of its path what names no resource. Ids of patients and Groups are as sensitive as data, and a server's own next
    *  links may hold anything. */
-  #show(url: URL): string {
+  #show(url: Address): string {
     const [type = "", next, last] = url.pathname.slice(this.base.pathname.length).split("/");
     const known = (part: string | undefined, otherwise: string) =>
       part === undefined ? [] : [/^_(history|search)$/.test(part) ? part : otherwise];
@@ -235,7 +234,7 @@ export class SourceClient {
     return showURL(this.base) + (url.pathname === this.base.pathname ? "" : parts.join("/"));
   }
 
-  #judge(answer: Head, url: URL, accept: number[]): Head {
+  #judge(answer: Head, url: Address, accept: number[]): Head {
     const { status } = answer;
     const isPage = /html/i.test(String(answer.headers["content-type"] ?? "")) || answer.first === 0x3c;
     if (accept.includes(status) || (status < 300 && !isPage)) return answer;

@@ -1,7 +1,9 @@
+import type { Address } from "./address.ts";
+
 export type Headers = Record<string, string | string[] | undefined>;
 
 export interface Request {
-  url: URL;
+  url: Address;
   method: "GET" | "POST";
   /** besides host, connection and content-length; the object must not change any more */
   headers: Readonly<Record<string, string>>;

@@ -125,6 +125,11 @@ export class AnswerParser {
   }
 
   #take(line: string): void {
+    const known = this.#step === "header" ? seenFields.get(line) : undefined;
+    if (known) {
+      putField(this.#headers, known);
+      return;
+    }
     // a CR that ends no line, NUL and what else no field has (RFC 9110 section 5.5)
     if (control.test(line)) throw new TransportError(/[\r\n]/.test(line) ? "HTTP_LINE_END" : "HTTP_CHARACTER");
     switch (this.#step) {
@@ -139,7 +144,12 @@ export class AnswerParser {
       }
       case "header":
         if (line === "") this.#endHead();
-        else addField(this.#headers, line);
+        else {
+          const field = fieldOf(line);
+          putField(this.#headers, field);
+          if (seenFields.size === maxSeenFields) seenFields.clear();
+          seenFields.set(line, field);
+        }
         break;
       case "size":
         this.#left = sizeOf(line);
@@ -152,7 +162,7 @@ export class AnswerParser {
         break;
       default:
         if (line === "") this.#step = "done";
-        else addField(Object.create(null) as Headers, line);
+        else fieldOf(line);
     }
   }
 
@@ -213,14 +223,25 @@ function fieldsOf(headers: Request["headers"]): string {
   return all;
 }
 
-/** Adds a line `name: value`; of one name several become an array, as undici has them. */
-function addField(headers: Headers, line: string): void {
+interface Field {
+  key: string;
+  value: string;
+}
+/** Lines of headers and what they mean: a server says the same with each page. */
+const seenFields = new Map<string, Field>();
+const maxSeenFields = 64;
+
+/** What a line `name: value` means. */
+function fieldOf(line: string): Field {
   if (line[0] === " " || line[0] === "\t") throw new TransportError("HTTP_FOLDED_HEADER");
   const colon = line.indexOf(":");
   const name = line.slice(0, Math.max(0, colon));
   if (!fieldName.test(name)) throw new TransportError("HTTP_HEADER");
-  const key = name.toLowerCase();
-  const value = trimmed(line, colon + 1);
+  return { key: name.toLowerCase(), value: trimmed(line, colon + 1) };
+}
+
+/** Of one name several become an array, as undici has them. */
+function putField(headers: Headers, { key, value }: Field): void {
   const before = headers[key];
   if (before === undefined) headers[key] = value;
   else if (typeof before === "string") headers[key] = [before, value];

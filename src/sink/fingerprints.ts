@@ -40,6 +40,8 @@ export class ShownResources {
   #index: Uint32Array<ArrayBuffer>;
   #segments: string[] = [];
   #stored = 0;
+  /** of no use but that what is read for it is not left out */
+  touched = 0;
 
   /** @param expected there is room for so many at once, up to a usual shard's; for more it grows */
   constructor(store: Store, shard: string, expected = 0) {
@@ -80,6 +82,7 @@ export class ShownResources {
   /** Adds the `count` fingerprints that lie one after the other from `at` on, up to the first that was there.
    *  @returns how many were added */
   addRun(words: Uint32Array, at: number, count: number): number {
+    this.#touch(words, at, count);
     let added = 0;
     while (added < count && this.add(words, at + added * wordsPer)) added++;
     return added;
@@ -128,6 +131,15 @@ export class ShownResources {
       const from = (found - 1) * wordsPer;
       if (known[from] === words[at] && known[from + 2] === words[at + 2] && known[from + 3] === words[at + 3]) return place;
     }
+  }
+
+  /** The places lie anywhere in an index that is larger than most caches. Asked for together they come together, not one after the other. */
+  #touch(words: Uint32Array, at: number, count: number): void {
+    const index = this.#index;
+    const mask = index.length - 2;
+    let all = 0;
+    for (let i = 0; i < count; i++) all ^= index[(words[at + i * wordsPer]! << 1) & mask]!;
+    this.touched = all;
   }
 
   #grow(): void {

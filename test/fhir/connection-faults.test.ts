@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FailureError, terminal } from "../../src/failure.ts";
+import { listening } from "../../src/fhir/aborts.ts";
 import { BrokenAnswer, type Head, type Receiver, TransportError } from "../../src/fhir/http.ts";
 import { resetSocket } from "../tools/reset.ts";
 import { until } from "../tools/until.ts";
@@ -184,7 +185,8 @@ describe("a request that is aborted", () => {
         return get([signal, own.signal]);
       }),
     );
-    assert.equal(getEventListeners(signal, "abort").length, 0);
+    assert.equal(getEventListeners(signal, "abort").length, 1);
+    assert.equal(listening(signal), 0);
   });
 });
 
