@@ -28,5 +28,5 @@ ENV PATH=/nodejs/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /app
 USER 65532:65532
 # the flag: src/contracts.ts, nodeFlags
-ENTRYPOINT ["node", "--initial-heap-size=64", "lib/bundle/main.mjs"]
+ENTRYPOINT ["node", "--initial-heap-size=48", "lib/bundle/main.mjs"]
 CMD ["--help"]

@@ -67,9 +67,9 @@ export interface Task {
  *  for a tenth of a worker's time and 15 MiB. It is read at the start of a process only. */
 export const workerNodeOptions = "--max-semi-space-size=1";
 
-/** V8 begins with a small heap and collects all of it some forty times, a fifth of a worker's first seconds, before it has learnt better; a heap of 64 MB at the
+/** V8 begins with a small heap and collects all of it some forty times, a fifth of a worker's first seconds, before it has learnt better; a heap of 48 MB at the
  *  start ends that for no more memory than is used anyhow. node takes it as an argument only: it stands in the image's ENTRYPOINT. */
-export const nodeFlags: readonly string[] = ["--initial-heap-size=64"];
+export const nodeFlags: readonly string[] = ["--initial-heap-size=48"];
 
 /** plan.json: written once (If-None-Match: *); another uid in it is the terminal error ForeignOutput. */
 export interface Plan {

@@ -27,17 +27,27 @@ export async function eachFingerprint(store: Store, segments: readonly string[],
   }
 }
 
+type Words = Uint32Array<ArrayBuffer>;
+interface Spare {
+  words: Words;
+  /** free throughout */
+  index: Words;
+}
+/** Of shards that are done, for those that come: 4 MB each, which the garbage collector would leave lying about (10 MiB of a worker's RSS). */
+const spare: Spare[] = [];
+const mostSpare = 16;
+
 /** What a shard has shown so far, in that order: 16 bytes each and 8 to 16 of index, in typed arrays (a Set of strings takes about 100). Goes into
  *  segments, each of which is in storage before a checkpoint names it. */
 export class ShownResources {
   readonly #store: Store;
   readonly #shard: string;
   /** in their order */
-  #words: Uint32Array<ArrayBuffer>;
+  #words: Words;
   #count = 0;
   /** open addressing, two words each: a part of the fingerprint, and 1 + its place in the order; 0 = free. The part spares a look into the order, which is
    *  rarely in the caches */
-  #index: Uint32Array<ArrayBuffer>;
+  #index: Words;
   #segments: string[] = [];
   #stored = 0;
   /** of no use but that what is read for it is not left out */
@@ -48,8 +58,21 @@ export class ShownResources {
     this.#store = store;
     this.#shard = shard;
     const room = 2 ** Math.ceil(Math.log2(Math.min(mostExpected, Math.max(leastExpected, expected))));
-    this.#words = new Uint32Array(wordsPer * room);
-    this.#index = new Uint32Array(4 * room);
+    const kept = spare.findIndex(({ words }) => words.length === wordsPer * room);
+    if (kept < 0) {
+      this.#words = new Uint32Array(wordsPer * room);
+      this.#index = new Uint32Array(4 * room);
+    } else [{ words: this.#words, index: this.#index }] = spare.splice(kept, 1) as [Spare];
+  }
+
+  /** Leaves its arrays to another; nothing was shown then. */
+  close(): void {
+    this.clear();
+    const [words, index] = [this.#words, this.#index];
+    const isUsual = index.length === words.length && words.length >= leastExpected * wordsPer && words.length <= mostExpected * wordsPer;
+    if (isUsual && spare.length < mostSpare) spare.push({ words, index });
+    this.#words = new Uint32Array(wordsPer);
+    this.#index = new Uint32Array(4);
   }
 
   get count(): number {

@@ -255,6 +255,7 @@ export class ShardWriter {
   /** Gives back the memory it holds. Needed once, whatever happened; what was not finished is for a successor. */
   close(): void {
     this.#buffer.close();
+    this.#prints.close();
   }
 
   /** Takes what fits; @returns behind the last */
