@@ -33,10 +33,12 @@ function show(name: string, runs: Measured[]): void {
   say(`${name.padEnd(22)}${figures.map((figure) => figure.padStart(14)).join("")}`);
 }
 
-/** Round by round where there are as many, as what slows one round slows all of its runs; else of the medians. */
+const rate = ({ pageBytes, seconds }: Measured) => pageBytes / seconds;
+
+/** How many times theirs our rate is: round by round where there are as many, as what slows one round slows all of its runs; else of the medians. */
 function ratioOf(ours: Measured[], theirs: Measured[]): number {
-  if (ours.length === theirs.length) return median(ours.map((run, i) => theirs[i]!.seconds / run.seconds));
-  return median(theirs.map(({ seconds }) => seconds)) / median(ours.map(({ seconds }) => seconds));
+  if (ours.length === theirs.length) return median(ours.map((run, i) => rate(run) / rate(theirs[i]!)));
+  return median(ours.map(rate)) / median(theirs.map(rate));
 }
 
 function ratio(key: string, ours: Measured[], theirs: Measured[], bar: number, note = ""): void {
@@ -87,28 +89,28 @@ say(
 if (wants("peers")) await checkPeers({ ...base, types: mix(6000), shardResources: 1500 });
 
 if (wants("plain")) {
-  await using lab = await Lab.open({ ...base, types: mix(600_000) });
-  say(`\nplain HTTP\n${head}`);
+  // long enough for each that its first second, in which V8 learns what is worth compiling, does not decide
+  await using lab = await Lab.open({ ...base, types: mix(2_400_000), shardResources: 100_000 });
+  await using slowLab = await Lab.open({ ...base, types: mix(600_000) });
+  say(`\nplain HTTP; 4 GB, of them 1 GB for those that parse\n${head}`);
   const bare = { digest: false };
-  const fast = await interleave(
+  const { careful, naive, ...fast } = await interleave(
     {
       worker: () => lab.worker(),
-      workerBare: () => lab.worker(bare),
+      careful: () => slowLab.peer("careful"),
       raw: () => lab.peer("raw"),
+      naive: () => slowLab.peer("naive"),
+      workerBare: () => lab.worker(bare),
       rawBare: () => lab.peer("raw", bare),
       rawExchange: () => lab.peer("raw", { exchange: true }),
     },
-    rounds,
+    Math.min(rounds, 3),
   );
-  const slow = await interleave(
-    {
-      careful: () => lab.peer("careful"),
-      carefulBare: () => lab.peer("careful", bare),
-      naive: () => lab.peer("naive"),
-      naiveBare: () => lab.peer("naive", bare),
-    },
-    3,
-  );
+  const slow = {
+    careful,
+    naive,
+    ...(await interleave({ carefulBare: () => slowLab.peer("careful", bare), naiveBare: () => slowLab.peer("naive", bare) }, 1)),
+  };
   show("worker", fast.worker);
   show("  without digest", fast.workerBare);
   show("raw copy", fast.raw);
@@ -202,8 +204,7 @@ if (wants("chains")) {
   const one = await single.worker();
   show("1 chain", [one]);
   show("16 chains", many);
-  const rate = ({ resources, seconds }: Measured) => resources / seconds;
-  results.chains16Vs1 = round(median(many.map(rate)) / rate(one));
+  results.chains16Vs1 = round(ratioOf(many, [one]));
   say(`  chains16Vs1: ${results.chains16Vs1.toFixed(2)} (bar 14)`);
 }
 

@@ -209,7 +209,7 @@ export class ShardWriter {
   async finish(doubts: string[] = []): Promise<ShardResult> {
     const { uid, shard } = this.#options;
     await this.#closeFile();
-    this.close();
+    this.#buffer.close();
     this.#at = this.#snapshot();
     await this.#storePrints();
     const result: ShardResult = {
