@@ -253,11 +253,12 @@ export class Lab implements AsyncDisposable {
 
 const onCore = (core: number, command: string[]) => (cores ? ["taskset", "-c", String(core), ...command] : command);
 
-/** zlib's own rate for gzip of level 1, MB/s of content, on the core where the others are measured. */
-export function bareGzip(lines: Buffer, rounds: number): number {
+/** MB/s of lines of the methods of gzip.ts, by round, on the core where the others are measured. */
+export function gzipRates(lines: Buffer): Record<"output" | "digests" | "zlib", number[]> {
   const file = join(folder, "lines");
   writeFileSync(file, lines);
-  const code = `const z=require("zlib"),b=require("fs").readFileSync(process.argv[1]);const f=performance.now();let n=0;for(let r=0;r<${rounds};r++)for(let at=0;at<b.length;at+=1<<20){z.gzipSync(b.subarray(at,at+(1<<20)),{level:1});n+=Math.min(1<<20,b.length-at)}console.log(n/1000/(performance.now()-f))`;
-  const [program, ...args] = onCore(1, [process.execPath, "-e", code, file]);
-  return Number(spawnSync(program!, args).stdout.toString());
+  const [program, ...args] = onCore(1, [process.execPath, ...nodeFlags, join(here, "gzip.ts"), file]);
+  const { stdout, stderr } = spawnSync(program!, args, { encoding: "utf8" });
+  if (!stdout) throw new Error(stderr);
+  return JSON.parse(stdout) as Record<"output" | "digests" | "zlib", number[]>;
 }
