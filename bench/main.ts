@@ -174,19 +174,18 @@ if (wants("gzip")) {
   const { worker, raw } = await interleave({ worker: () => lab.worker(), raw: () => lab.peer("raw") }, 3);
   show("worker", worker);
   show("raw copy, gzip", raw);
-  await using plain = await Lab.open({ ...base, types: mix(60_000) });
+  await using plain = await Lab.open({ ...base, types: mix(6000) });
   const rates = gzipRates(await plain.content(() => plain.worker()));
   const [output, digests, zlib] = [median(rates.output), median(rates.digests), median(rates.zlib)];
   say(`output, lines in memory ${output.toFixed(0).padStart(12)}`);
   say(`zlib and digests        ${digests.toFixed(0).padStart(12)}`);
   say(`zlib alone              ${zlib.toFixed(0).padStart(12)}`);
   const ofRounds = (theirs: number[]) => median(rates.output.map((ours, i) => ours / theirs[i]!));
-  results.gzipVsZlib = round(ofRounds(rates.digests));
+  ratio("gzipVsZlib", worker, raw, 0.85, "; from pages to blocks, where zlib compresses and both digests are made");
+  results.gzipOutputVsZlib = round(ofRounds(rates.digests));
   say(
-    `  gzipVsZlib: ${results.gzipVsZlib} (bar 0.85; the output stage and zlib on the same lines, both with both digests; zlib alone: ${ofRounds(rates.zlib).toFixed(2)})`,
+    `  gzipOutputVsZlib: ${results.gzipOutputVsZlib}, from lines in memory to blocks, with both digests; zlib without: ${ofRounds(rates.zlib).toFixed(2)}`,
   );
-  ratio("gzipVsRawCopyGzip", worker, raw, 0.85, "; the whole worker, from page to block");
-  say(`  the whole worker against zlib alone with lines in memory: ${(median(worker.map(rate)) / 1e6 / zlib).toFixed(2)}`);
 }
 
 if (wants("compartment")) {
