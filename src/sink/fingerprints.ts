@@ -37,7 +37,7 @@ interface Spare {
 const spare: Spare[] = [];
 const mostSpare = 16;
 
-/** What a shard has shown so far, in that order: 16 bytes each and 8 to 16 of index, in typed arrays (a Set of strings takes about 100). Goes into
+/** What a shard has shown so far, in that order: 16 bytes each and as many of index, with room to grow, in typed arrays (a Set of strings takes about 100). Goes into
  *  segments, each of which is in storage before a checkpoint names it. */
 export class ShownResources {
   readonly #store: Store;
