@@ -236,8 +236,8 @@ export class SourceClient {
 
   #judge(answer: Head, url: Address, accept: number[]): Head {
     const { status } = answer;
-    const isPage = /html/i.test(String(answer.headers["content-type"] ?? "")) || answer.first === 0x3c;
-    if (accept.includes(status) || (status < 300 && !isPage)) return answer;
+    const isWebPage = /html/i.test(String(answer.headers["content-type"] ?? "")) || answer.first === 0x3c;
+    if (accept.includes(status) || (status < 300 && !isWebPage)) return answer;
     const at = this.#show(url);
     if (status === 408 || status === 429 || status >= 500)
       throw transient("SourceUnreachable", `the source answers ${status} at ${at}`, answer);
@@ -251,7 +251,7 @@ export class SourceClient {
         "SourceNotFHIR",
         `the source redirects (${status} at ${at}); name the final address in spec.baseURL of the FhirSource`,
       );
-    if (isPage) throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
+    if (isWebPage) throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
     throw terminal("SourceNotFHIR", `the source answers ${status} at ${at}`);
   }
 

@@ -198,7 +198,7 @@ const fieldName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
  *  @returns text in Latin-1, or bytes if there is a body
  *  @throws TransportError HTTP_REQUEST */
 export function renderRequest({ url, method, headers, body }: Request): string | Buffer {
-  const fields = fieldsOf(headers);
+  const fields = renderFields(headers);
   const path = url.pathname + url.search;
   if (!/^[!-~]+$/.test(path)) throw new TransportError("HTTP_REQUEST");
   // servers of HTTP/1.0 close what does not ask to be kept
@@ -208,10 +208,10 @@ export function renderRequest({ url, method, headers, body }: Request): string |
   return Buffer.concat([Buffer.from(`${head}content-length: ${bytes.length}\r\n\r\n`, "latin1"), bytes]);
 }
 
-/** of requests that differ in their URLs alone */
+/** Headers as they are sent: requests differ in their URLs alone. */
 const rendered = new WeakMap<Request["headers"], string>();
 
-function fieldsOf(headers: Request["headers"]): string {
+function renderFields(headers: Request["headers"]): string {
   const known = rendered.get(headers);
   if (known !== undefined) return known;
   const fields = Object.entries(headers).map(([name, value]) => {

@@ -6,6 +6,7 @@ import type { Store } from "./store.ts";
 export const fingerprintBytes = 16;
 const wordsPer = fingerprintBytes / 4;
 const leastExpected = 1024;
+/** a shard is of about 100,000 (DESIGN section 7) */
 const mostExpected = 131_072;
 
 /** Stands for a resource's id in the working files, which are no place for ids: 16 bytes of a keyed hash (SipHash-2-4-128), here as a latin1 string.
