@@ -6,7 +6,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { bundle } from "../build/bundle.ts";
 import { nodeFlags, type Plan, type Task, workerNodeOptions } from "../src/contracts.ts";
-import { shardSearches } from "../src/worker/searches.ts";
+import { shardSearches } from "../src/worker/read/searches.ts";
 import { makeAuthority } from "../test/fhir/certificates.ts";
 import { freePort } from "../test/tools/azurite.ts";
 import type { Job } from "./peers.ts";

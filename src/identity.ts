@@ -1,7 +1,7 @@
 import { access } from "node:fs/promises";
 import { type GetTokenOptions, WorkloadIdentityCredential, type WorkloadIdentityCredentialOptions } from "@azure/identity";
 import { terminal, transient, waiting } from "./failure.ts";
-import type { Token } from "./fhir/token.ts";
+import type { Token } from "./fhir/auth/holder.ts";
 
 const sides = {
   source: { field: "spec.auth.workloadIdentity of the FhirSource", refused: "SourceUnauthorized", away: "SourceUnreachable" },

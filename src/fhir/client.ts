@@ -3,7 +3,7 @@ import { gunzipSync } from "node:zlib";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
 import { type Address, addresses } from "./address.ts";
-import { type Credentials, credentials } from "./auth.ts";
+import { type Credentials, credentials } from "./auth/open.ts";
 import { Connections } from "./connections.ts";
 import { BrokenAnswer, Collector, type Head, type Headers, type Receiver, type Request } from "./http.ts";
 import { type Outcome, Pace } from "./pace.ts";

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "../log.ts";
+import { Queue } from "../operator/queue.ts";
 import { toKubeFailure } from "./error.ts";
 import { type Metrics, startAtZero } from "./metrics.ts";
-import { Queue } from "./queue.ts";
 
 /** What was found wrong for good is looked at again so often, in case it was mended unseen. */
 const terminalSeconds = 600;

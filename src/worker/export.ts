@@ -4,14 +4,14 @@ import { FailureError, transient } from "../failure.ts";
 import { countMatches } from "../fhir/reads.ts";
 import { resultPath } from "../sink/layout.ts";
 import { ShardWriter, type ShardWriterOptions } from "../sink/writer.ts";
-import { readCohort } from "./cohort.ts";
-import { blockBytesOf, maxFileBytesOf } from "./memory.ts";
-import { readShard } from "./pages.ts";
-import { readPlan } from "./plan.ts";
+import { blockBytesOf, maxFileBytesOf } from "./page-memory.ts";
+import { readCohort } from "./plan/group.ts";
+import { readPlan } from "./plan/plan.ts";
 import { add, type Counts, zero } from "./progress.ts";
-import { countShard, isWindowed } from "./searches.ts";
-import { selector } from "./select.ts";
-import type { Outcome, Work } from "./task.ts";
+import { countShard, isWindowed } from "./read/searches.ts";
+import { readShard } from "./read/shard.ts";
+import { selector } from "./read/verdict.ts";
+import type { Outcome, Work } from "./work.ts";
 
 /** Runs the shards of one package. Done when every shard has its result in storage. */
 export async function exportPackage(work: Work): Promise<Outcome> {

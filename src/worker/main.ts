@@ -3,7 +3,7 @@ import { type Command, exitCode, type Failure, type Report } from "../contracts.
 import { toFailure } from "../failure.ts";
 import { makeLogger } from "../log.ts";
 import { ProgressBoard, serveProgress } from "./progress.ts";
-import { commands, openWork, readTask } from "./task.ts";
+import { commands, openWork, readTask } from "./work.ts";
 
 /** More than this Kubernetes cuts (4,096 bytes for a pod), and then it would be no JSON. */
 const maxReportBytes = 3500;

@@ -4,8 +4,8 @@ import { transient } from "../failure.ts";
 import { checkpointPath, planPath, resultPath } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
 import { eachParallel } from "./parallel.ts";
-import { readPlan } from "./plan.ts";
-import type { Outcome, Work } from "./task.ts";
+import { readPlan } from "./plan/plan.ts";
+import type { Outcome, Work } from "./work.ts";
 
 /** a request that a frozen writer had under way when the fence went up has ended by then */
 const requestTimeoutSeconds = 30;

@@ -10,7 +10,7 @@ import { type Manifest, type ManifestItem, renderSums } from "../sink/manifest.t
 import type { Store } from "../sink/store.ts";
 import { Doubles } from "./ids.ts";
 import { add, zero } from "./progress.ts";
-import type { Outcome, Work } from "./task.ts";
+import type { Outcome, Work } from "./work.ts";
 
 /** what ids may take while those that come twice are looked for: one look for types of up to 5.8 million resources */
 const idBytes = 64 << 20;

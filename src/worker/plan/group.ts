@@ -1,0 +1,96 @@
+import type { Cohort } from "../../contracts.ts";
+import { terminal, transient } from "../../failure.ts";
+import type { SourceClient } from "../../fhir/client.ts";
+import { patientId, referredId } from "../../fhir/compartment.ts";
+import { cohortPath } from "../../sink/layout.ts";
+import { versionBefore } from "../seal/touched.ts";
+import type { Work } from "../work.ts";
+
+interface Group {
+  resourceType?: string;
+  meta?: { lastUpdated?: string };
+  characteristic?: unknown[];
+  member?: { entity?: { reference?: string }; inactive?: boolean; period?: { start?: string; end?: string } }[];
+}
+
+/** What the plan has resolved; undefined where everybody is in the export. */
+export async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
+  const { level, patients } = task.export;
+  if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
+  const found = await store.read(cohortPath);
+  if (!found) throw transient("Internal", "there is no cohort beside plan.json");
+  return JSON.parse(found.bytes.toString()) as Cohort;
+}
+
+/** Resolves a Group to its patients as of `at` (milliseconds): direct members and those of nested Groups, without inactive ones and those whose
+ *  period does not hold `at`. Characteristics are not evaluated.
+ *  @returns with what the user should know
+ *  @throws terminal UnknownGroup */
+export async function resolveGroup(
+  source: SourceClient,
+  groupId: string,
+  at: number,
+): Promise<Omit<Cohort, "v" | "uid"> & { notices: string[] }> {
+  const notices = new Set<string>();
+  const patients = new Set<string>();
+  const groups = new Set<string>([groupId]);
+  for (const id of groups) {
+    let group = await readGroup(source, id);
+    if (group && Date.parse(group.meta?.lastUpdated ?? "") >= at) {
+      const before = await versionBefore(source, "Group", id, new Date(at).toISOString());
+      // one that was made a moment ago, and is asked for now, is meant
+      if (before === undefined || before === "none")
+        notices.add("The Group, or one nested in it, is newer than transactionTime: its members are those that it has now.");
+      else group = parse(before.bytes.subarray(before.entry.start, before.entry.end));
+    }
+    if (!group) {
+      if (id === groupId) throw terminal("UnknownGroup", "spec.groupId: the source has no such Group");
+      notices.add("A Group that is nested in the export's Group does not exist in the source; whoever was its member is not exported.");
+      groups.delete(id);
+      continue;
+    }
+    if (group.characteristic?.length)
+      notices.add(
+        "The Group, or one nested in it, has characteristics, which are not evaluated: who is in the export follows from its members alone.",
+      );
+    for (const { entity, inactive, period } of group.member ?? []) {
+      if (inactive === true || !holds(period, at)) continue;
+      const patient = patientId(entity?.reference, source.base);
+      if (patient) patients.add(patient);
+      const nested = referredId("Group", entity?.reference, source.base);
+      // a Set grows under its own iteration and takes each id once: loops end by themselves
+      if (nested) groups.add(nested);
+    }
+  }
+  return { patients: [...patients].sort(), groups: [...groups].sort(), notices: [...notices] };
+}
+
+function readGroup(source: SourceClient, id: string): Promise<Group | undefined> {
+  return source.get(
+    `Group/${encodeURIComponent(id)}`,
+    ({ status, body }) => {
+      if (status >= 400) return undefined;
+      const group = parse(body);
+      if (group.resourceType !== "Group") throw terminal("WrongResource", "the source answers a read of a Group with another resource");
+      return group;
+    },
+    { accept: [404, 410] },
+  );
+}
+
+const parse = (bytes: Buffer) => JSON.parse(bytes.toString()) as Group;
+
+/** `start` inclusive, `end` inclusive to its precision: a date ends with its day. */
+function holds(period: { start?: string; end?: string } | undefined, at: number): boolean {
+  const start = period?.start === undefined ? undefined : Date.parse(period.start);
+  const end = period?.end === undefined ? undefined : endOf(period.end);
+  return !(start !== undefined && start > at) && !(end !== undefined && end < at);
+}
+
+function endOf(date: string): number {
+  const [year, month, day] = date.split("-").map(Number);
+  if (/^\d{4}$/.test(date)) return Date.UTC(year! + 1, 0) - 1;
+  if (/^\d{4}-\d{2}$/.test(date)) return Date.UTC(year!, month!) - 1;
+  if (/^\d{4}-\d{2}-\d{2}$/.test(date)) return Date.UTC(year!, month! - 1, day! + 1) - 1;
+  return Date.parse(date);
+}

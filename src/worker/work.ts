@@ -1,0 +1,60 @@
+import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { Command, Report, Task } from "../contracts.ts";
+import { terminal } from "../failure.ts";
+import { SourceClient } from "../fhir/client.ts";
+import type { Logger } from "../log.ts";
+import { openStore } from "../sink/open.ts";
+import type { Store } from "../sink/store.ts";
+import { blockBytesOf, PageMemory } from "./page-memory.ts";
+import type { ProgressBoard } from "./progress.ts";
+
+/** What a command of the worker works with. */
+export interface Work {
+  task: Task;
+  store: Store;
+  source: SourceClient;
+  /** for pages and blocks; made when it is first asked for */
+  memory: () => PageMemory;
+  /** completion index: which package of the plan */
+  index: number;
+  board: ProgressBoard;
+  log: Logger;
+  signal: AbortSignal;
+}
+
+export type Outcome = Omit<Report, "v" | "uid" | "command" | "error">;
+export type WorkerCommand = (work: Work) => Promise<Outcome>;
+
+/** Reads the Task that the environment names (contracts.ts).
+ *  @throws terminal TaskVersion, Internal */
+export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; folder: string }> {
+  const path = env.FHIR_EXPORT_TASK;
+  if (!path) throw terminal("Internal", "FHIR_EXPORT_TASK is not set; it must name the task file");
+  let task: Task;
+  try {
+    task = JSON.parse(await readFile(path, "utf8")) as Task;
+  } catch (error) {
+    throw terminal("Internal", "the task file cannot be read", error);
+  }
+  if (task.v !== 1)
+    throw terminal("TaskVersion", `the task has version ${task.v}, this worker reads 1; use the image of the operator's release`);
+  if (env.FHIR_EXPORT_UID !== task.uid) throw terminal("Internal", "the task is of another export than FHIR_EXPORT_UID says");
+  return { task, folder: dirname(path) };
+}
+
+export async function openWork(rest: Omit<Work, "store" | "source" | "memory">, folder: string): Promise<Work & AsyncDisposable> {
+  const store = await openStore(rest.task.target, folder);
+  const source = new SourceClient(rest.task.source, folder, rest.signal);
+  let pages: PageMemory | undefined;
+  const memory = () => (pages ??= new PageMemory(Math.max(1, rest.task.source.share.requests), blockBytesOf(rest.task)));
+  return { ...rest, store, source, memory, [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])) };
+}
+
+export const commands: Partial<Record<Command, () => Promise<WorkerCommand>>> = {
+  plan: async () => (await import("./inline.ts")).planAndSmallExport,
+  export: async () => (await import("./export.ts")).exportPackage,
+  seal: async () => (await import("./seal/seal.ts")).seal,
+  purge: async () => (await import("./purge.ts")).purge,
+  verify: async () => (await import("./verify.ts")).verify,
+};

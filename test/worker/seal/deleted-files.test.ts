@@ -1,0 +1,200 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { gunzipSync } from "node:zlib";
+import type { Task } from "../../../src/contracts.ts";
+import type { Manifest } from "../../../src/sink/manifest.ts";
+import type { Store } from "../../../src/sink/store.ts";
+import { storage } from "../../sink/stores.ts";
+import { expected, patientsOf } from "../../sources/expected.ts";
+import type { Behaviour } from "../../sources/faults.ts";
+import { type Source, startSource } from "../../sources/server.ts";
+import { Export, linesOf } from "../harness.ts";
+
+const { kinds, place } = storage();
+const minute = 60_000;
+
+/** What a client of the Bulk Data IG reads of them: `Type/id`, from transaction Bundles. */
+async function deletedIn(store: Store): Promise<string[]> {
+  const manifest = JSON.parse((await store.read("manifest.json"))!.bytes.toString()) as Manifest;
+  const found: string[] = [];
+  for (const { path, type, count } of manifest.deleted) {
+    assert.equal(type, "Bundle");
+    const { bytes } = (await store.read(path))!;
+    const lines = (path.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString().split("\n").slice(0, -1);
+    assert.equal(lines.length, count);
+    for (const line of lines) {
+      const bundle = JSON.parse(line) as { resourceType: string; type: string; entry: { request: { method: string; url: string } }[] };
+      assert.deepEqual([bundle.resourceType, bundle.type], ["Bundle", "transaction"]);
+      for (const { request } of bundle.entry) {
+        assert.equal(request.method, "DELETE");
+        found.push(request.url);
+      }
+    }
+  }
+  return found.sort();
+}
+
+for (const kind of kinds)
+  describe(`what was deleted since, into ${kind}`, () => {
+    let source: Source;
+    let shift = 0;
+    let since: string;
+    /** `Type/id` -> patients in whose compartment it was, of what is gone in [since, T) for good */
+    const gone = new Map<string, string[]>();
+    let later: string[];
+    before(async () => {
+      source = await startSource({ now: () => Date.now() + shift });
+      const of = (type: string, from: number, count: number) => [...source.dump(type)].slice(from, from + count);
+      const remove = (resources: [string, Buffer][]) => {
+        for (const [key] of resources) {
+          const [type = "", id = ""] = key.split("/");
+          assert(source.delete(type, id));
+        }
+        return resources;
+      };
+      shift = -60 * minute;
+      remove([...of("Observation", 0, 5), ...of("Patient", 3, 1), ...of("Encounter", 0, 3)]);
+      since = new Date(Date.now() - 30 * minute).toISOString();
+      shift = -20 * minute;
+      const ward = JSON.parse(source.get("Group", "ward")!).member.map((it: { entity: { reference: string } }) => it.entity.reference);
+      const member: [string, Buffer] = [ward[0], source.dump("Patient").get(ward[0])!];
+      const removed = remove([
+        ...of("Observation", 0, 40),
+        ...of("Patient", 20, 2),
+        member,
+        ...of("Encounter", 5, 10),
+        ...of("Location", 0, 1),
+      ]);
+      // a type of which nothing is left
+      removed.push(...remove([...source.dump("Provenance")]));
+      for (const [key, line] of removed) gone.set(key, patientsOf(JSON.parse(line.toString()), source.baseURL));
+      // back again: with its id, as another version
+      for (const [key, line] of removed.slice(0, 4)) {
+        source.put(line.toString());
+        gone.delete(key);
+      }
+      // written to, but there
+      for (const [, line] of of("Observation", 100, 10)) source.put(line.toString());
+      shift = 0;
+      later = of("Observation", 60, 5).map(([key]) => key);
+    });
+    after(() => source.close());
+
+    async function run(change: Partial<Task["export"]>, behaviour: Behaviour = {}, hasSince = true) {
+      source.set({ noTypeHistory: false, noInstanceHistory: false, ...behaviour });
+      const where = await place(kind);
+      const exported = new Export(where, source.baseURL, { export: { ...(hasSince && { since }), ...change } });
+      const planned = await exported.run("plan");
+      assert.equal(planned.code, 0, planned.report.error?.message);
+      const then = source.dump();
+      for (let index = 0; index < planned.report.packages!; index++) assert.equal((await exported.run("export", index)).code, 0);
+      const sealed = await exported.run("seal");
+      assert.deepEqual([sealed.code, sealed.report.error, sealed.report.exact], [0, undefined, true]);
+      assert.equal((await exported.run("verify")).code, 0);
+      const store = await where.open();
+      const { lines, manifest } = await linesOf(store);
+      const told = manifest.error.length > 0 ? (await store.read(manifest.error[0]!.path))!.bytes.toString() : "";
+      return { exported, store, then, lines, manifest, deleted: await deletedIn(store), told };
+    }
+    const goneOf = (is: (key: string, patients: string[]) => boolean) =>
+      [...gone]
+        .filter((entry) => is(...entry))
+        .map(([key]) => key)
+        .sort();
+
+    test("system level, also of types of which nothing is left", async () => {
+      const { deleted, lines, then, told } = await run({});
+      assert.deepEqual(
+        deleted,
+        goneOf(() => true),
+      );
+      assert(deleted.some((key) => key.startsWith("Provenance/")) && deleted.length > 50);
+      assert.deepEqual([...lines.keys()].sort(), [...expected({ dump: () => then }, { since }).keys()].sort());
+      assert.equal(told, "");
+    });
+
+    test("all patients", async () => {
+      const { deleted } = await run({ level: "Patient" });
+      assert.deepEqual(
+        deleted,
+        goneOf((_, patients) => patients.length > 0),
+      );
+    });
+
+    test("a Group: a member that is gone, and nobody else's", async () => {
+      const ward: string[] = JSON.parse(source.get("Group", "ward")!).member.map(({ entity }: { entity: { reference: string } }) =>
+        entity.reference.slice(8),
+      );
+      const { deleted } = await run({ level: "Group", groupId: "ward" });
+      assert.deepEqual(
+        deleted,
+        goneOf((_, patients) => patients.some((id) => ward.includes(id))),
+      );
+      assert(deleted.length > 3 && deleted.length < goneOf((_, patients) => patients.length > 0).length, `${deleted.length}`);
+    });
+
+    test("types and filters: a filter cannot be asked of what is gone, and that is told", async () => {
+      const { deleted, told } = await run({ types: ["Observation", "Encounter"], typeFilters: ["Observation?status=final"] });
+      assert.deepEqual(
+        deleted,
+        goneOf((key) => /^(Observation|Encounter)\//.test(key)),
+      );
+      assert.match(told, /All deletions of Observation are listed/);
+      assert.doesNotMatch(told, /Encounter/);
+    });
+
+    test("gzip", async () => {
+      const { deleted, manifest } = await run({ gzip: true, types: ["Observation"] });
+      assert.deepEqual(
+        deleted,
+        goneOf((key) => key.startsWith("Observation/")),
+      );
+      assert(manifest.deleted.every(({ path, contentSha256 }) => path === "deleted/Observation-0001-1.ndjson.gz" && contentSha256));
+    });
+
+    test("without history none is told, and that is said", async () => {
+      const { deleted, told } = await run({ types: ["Observation"] }, { noTypeHistory: true });
+      assert.deepEqual(deleted, []);
+      assert.match(told, /Deletions of Observation cannot be told/);
+    });
+
+    test("a history whose next links go in a circle ends the export", async () => {
+      const exported = new Export(await place(kind), source.baseURL, { export: { since, types: ["Location"] } });
+      source.set({ noTypeHistory: false });
+      for (let left = (await exported.run("plan")).report.packages! - 1; left >= 0; left--) await exported.run("export", left);
+      for (const [, line] of [...source.dump("Location")].slice(0, 2)) source.put(line.toString());
+      source.set({ maxCount: 1 });
+      // of the tail, and of the deletions
+      for (const match of ["Location/_history", `Location/_history?_since=${encodeURIComponent(since)}`]) {
+        source.inject({ kind: "repeatNext", match, times: "always" });
+        const { code, report } = await exported.run("seal");
+        source.clearFaults();
+        assert.deepEqual([code, report.error?.reason], [64, "SourceInconsistent"]);
+        assert.match(report.error!.message, /next link repeats/);
+      }
+      source.set({ maxCount: 250 });
+    });
+
+    test("without since nothing of it", async () => {
+      const { manifest, told } = await run({ types: ["Observation"] }, {}, false);
+      assert.deepEqual([manifest.deleted, told], [[], ""]);
+    });
+
+    test("what was deleted after transactionTime is there, and not listed; what a killed seal has left counts", async () => {
+      const where = await place(kind);
+      const exported = new Export(where, source.baseURL, { export: { since, types: ["Observation", "Encounter"] } });
+      const planned = await exported.run("plan");
+      for (let index = 0; index < planned.report.packages!; index++) assert.equal((await exported.run("export", index)).code, 0);
+      for (const key of later) source.delete("Observation", key.slice("Observation/".length));
+      const store = await where.open();
+      const line = `${JSON.stringify({ resourceType: "Bundle", type: "transaction", entry: [] })}\n`;
+      await store.create("deleted/Encounter-0001-1.ndjson", Buffer.from(line));
+      const sealed = await exported.run("seal");
+      assert.deepEqual([sealed.code, sealed.report.exact], [0, true]);
+      assert.deepEqual(
+        await deletedIn(store),
+        goneOf((key) => key.startsWith("Observation/")),
+      );
+      assert.equal((await exported.run("verify")).code, 0);
+    });
+  });
