@@ -44,7 +44,8 @@ function sink(kept?: Uint8Array[]): Store {
   };
   return {
     read: async (path: string) => small.get(path),
-    stream: async (path: string) => (small.has(path) ? { ...small.get(path)!, body: Readable.from([]), size: 1 } : undefined),
+    stream: async (path: string) =>
+      small.has(path) ? { ...small.get(path)!, body: Readable.from([]), size: 1 } : undefined,
     create: put,
     replace: put,
     remove: async (path: string) => void small.delete(path),

@@ -76,7 +76,10 @@ async function oneChain(hapi: Hapi): Promise<number> {
 /** HAPI's own $export: kick-off, polls, and the download of all files. */
 async function itsOwn(hapi: Hapi): Promise<number> {
   const headers = { accept: "application/fhir+json", prefer: "respond-async" };
-  const kickOff = await fetch(`${hapi.baseURL}/$export?_outputFormat=application%2Ffhir%2Bndjson&_type=${types.join(",")}`, { headers });
+  const kickOff = await fetch(
+    `${hapi.baseURL}/$export?_outputFormat=application%2Ffhir%2Bndjson&_type=${types.join(",")}`,
+    { headers },
+  );
   assert.equal(kickOff.status, 202, await kickOff.text());
   const status = kickOff.headers.get("content-location")!;
   let resources = 0;
@@ -127,7 +130,9 @@ try {
   runs["its own $export"].push(await measure(hapi, () => itsOwn(hapi)));
   const median = (list: number[]) => list.toSorted((a, b) => a - b)[list.length >> 1]!;
   const seconds = (name: keyof typeof runs) => median(runs[name].map((run) => run.seconds));
-  say(`${"".padEnd(18)}${["seconds", "resources/s", "server CPU ms/resource"].map((head) => head.padStart(24)).join("")}`);
+  say(
+    `${"".padEnd(18)}${["seconds", "resources/s", "server CPU ms/resource"].map((head) => head.padStart(24)).join("")}`,
+  );
   for (const [name, list] of Object.entries(runs)) {
     for (const { resources } of list) assert.equal(resources, sample.length, name);
     const took = seconds(name as keyof typeof runs);
@@ -141,7 +146,9 @@ try {
     hapiVsItsOwnExport: Number((seconds("its own $export") / seconds("our export")).toFixed(1)),
     hapiVsOneChain: Number((seconds("one chain") / seconds("our export")).toFixed(2)),
   };
-  say(`  against its own $export: ${results.hapiVsItsOwnExport} (bar 8); against one chain: ${results.hapiVsOneChain} (bar 1.5)`);
+  say(
+    `  against its own $export: ${results.hapiVsItsOwnExport} (bar 8); against one chain: ${results.hapiVsOneChain} (bar 1.5)`,
+  );
   if (values.json) console.log(JSON.stringify(results));
 } finally {
   await hapi.close();

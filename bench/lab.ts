@@ -82,7 +82,14 @@ export class Lab implements AsyncDisposable {
     const [sourcePort, sinkPort] = [await freePort(), await freePort()];
     this.#source = `${scheme}://127.0.0.1:${sourcePort}`;
     this.#sink = `${scheme}://127.0.0.1:${sinkPort}`;
-    const source: SourceOptions = { port: sourcePort, types, count, pretty: pretty ?? false, delay: delay ?? 0, ...(own && { tls: own }) };
+    const source: SourceOptions = {
+      port: sourcePort,
+      types,
+      count,
+      pretty: pretty ?? false,
+      delay: delay ?? 0,
+      ...(own && { tls: own }),
+    };
     const sink: SinkOptions = { port: sinkPort, ...(own && { tls: own }) };
     await Promise.all([
       this.#serve("source.ts", { BENCH_SOURCE: JSON.stringify(source) }),
@@ -159,9 +166,15 @@ export class Lab implements AsyncDisposable {
   /** Our worker's export command. */
   async worker({ digest = true } = {}): Promise<Measured> {
     const before = digest ? [] : [`--import=${join(here, "no-digest.ts")}`];
-    const measured = await this.#measure([...nodeFlags, ...before, await this.#worker(), "worker", "export"], this.#workerEnvironment);
-    const report = JSON.parse(readFileSync(join(this.#folder, "termination"), "utf8")) as { totals: { resources: number } };
-    if (report.totals.resources !== this.resources) throw new Error(`${report.totals.resources} of ${this.resources} resources`);
+    const measured = await this.#measure(
+      [...nodeFlags, ...before, await this.#worker(), "worker", "export"],
+      this.#workerEnvironment,
+    );
+    const report = JSON.parse(readFileSync(join(this.#folder, "termination"), "utf8")) as {
+      totals: { resources: number };
+    };
+    if (report.totals.resources !== this.resources)
+      throw new Error(`${report.totals.resources} of ${this.resources} resources`);
     return measured;
   }
 
@@ -181,7 +194,10 @@ export class Lab implements AsyncDisposable {
       connectionString: this.#connectionString,
       sink: this.#sink,
     };
-    return this.#measure([...nodeFlags, join(here, "peers.ts"), name], { NODE_OPTIONS: workerNodeOptions, BENCH_JOB: JSON.stringify(job) });
+    return this.#measure([...nodeFlags, join(here, "peers.ts"), name], {
+      NODE_OPTIONS: workerNodeOptions,
+      BENCH_JOB: JSON.stringify(job),
+    });
   }
 
   /** All that the last run stored. */

@@ -7,7 +7,12 @@ import { gzipRates, Lab, type LabOptions, type Measured, pinned } from "./lab.ts
 import { benchScan } from "./scan.ts";
 
 const { values } = parseArgs({
-  options: { json: { type: "boolean" }, long: { type: "boolean" }, only: { type: "string" }, rounds: { type: "string" } },
+  options: {
+    json: { type: "boolean" },
+    long: { type: "boolean" },
+    only: { type: "string" },
+    rounds: { type: "string" },
+  },
 });
 const say = (line: string) => (values.json ? console.error(line) : console.log(line));
 const rounds = Number(values.rounds ?? 5);
@@ -19,7 +24,11 @@ const results: Record<string, number> = {};
 const started = performance.now();
 
 /** resources as they are in a mix: of five one Patient, three Observations, one Encounter */
-const mix = (resources: number) => ({ Patient: resources / 5, Observation: (resources * 3) / 5, Encounter: resources / 5 });
+const mix = (resources: number) => ({
+  Patient: resources / 5,
+  Observation: (resources * 3) / 5,
+  Encounter: resources / 5,
+});
 
 const head = `${"".padEnd(22)}${["MB/s", "resources/s", "CPU s/GB", "RSS MiB"].map((name) => name.padStart(14)).join("")}`;
 function show(name: string, runs: Measured[]): void {
@@ -48,9 +57,16 @@ function ratio(key: string, ours: Measured[], theirs: Measured[], bar: number, n
 }
 
 /** Runs all of `methods` in turn, `times` times. */
-async function interleave<K extends string>(methods: Record<K, () => Promise<Measured>>, times: number): Promise<Record<K, Measured[]>> {
-  const runs = Object.fromEntries(Object.keys(methods).map((name) => [name, [] as Measured[]])) as Record<K, Measured[]>;
-  for (let i = 0; i < times; i++) for (const name of Object.keys(methods) as K[]) runs[name].push(await methods[name]());
+async function interleave<K extends string>(
+  methods: Record<K, () => Promise<Measured>>,
+  times: number,
+): Promise<Record<K, Measured[]>> {
+  const runs = Object.fromEntries(Object.keys(methods).map((name) => [name, [] as Measured[]])) as Record<
+    K,
+    Measured[]
+  >;
+  for (let i = 0; i < times; i++)
+    for (const name of Object.keys(methods) as K[]) runs[name].push(await methods[name]());
   return runs;
 }
 
@@ -69,7 +85,8 @@ async function checkPeers(options: LabOptions): Promise<void> {
   await using lab = await Lab.open(options);
   const ours = digestOf(await lab.content(() => lab.worker()));
   assert.equal(ours.resources, lab.resources);
-  for (const peer of ["careful", "naive"] as const) assert.deepEqual(digestOf(await lab.content(() => lab.peer(peer))), ours, peer);
+  for (const peer of ["careful", "naive"] as const)
+    assert.deepEqual(digestOf(await lab.content(() => lab.peer(peer))), ours, peer);
   const pages = (await lab.content(() => lab.peer("raw"))).toString();
   assert.equal(pages.split('"search":{"mode":"match"}').length - 1, lab.resources);
   say(`the peers write the same ${ours.resources} resources as the worker`);
@@ -109,7 +126,10 @@ if (wants("plain")) {
   const slow = {
     careful,
     naive,
-    ...(await interleave({ carefulBare: () => slowLab.peer("careful", bare), naiveBare: () => slowLab.peer("naive", bare) }, 1)),
+    ...(await interleave(
+      { carefulBare: () => slowLab.peer("careful", bare), naiveBare: () => slowLab.peer("naive", bare) },
+      1,
+    )),
   };
   show("worker", fast.worker);
   show("  without digest", fast.workerBare);
@@ -162,7 +182,10 @@ if (wants("pretty")) {
   await using lab = await Lab.open({ ...base, types: mix(1_200_000), shardResources: 100_000, pretty: true });
   await using slowLab = await Lab.open({ ...base, types: mix(300_000), pretty: true });
   say(`\npretty pages; 3 GB, of them 0.7 GB for the one that parses\n${head}`);
-  const { worker, careful } = await interleave({ worker: () => lab.worker(), careful: () => slowLab.peer("careful") }, 3);
+  const { worker, careful } = await interleave(
+    { worker: () => lab.worker(), careful: () => slowLab.peer("careful") },
+    3,
+  );
   show("worker", worker);
   show("careful JSON.parse", careful);
   ratio("workerVsCarefulParsePretty", worker, careful, 5.5);
@@ -202,7 +225,13 @@ if (wants("compartment")) {
 if (wants("chains")) {
   // as many pages for each chain, so that both run equally long: what is compared is how much they do in it
   const each = 16_000;
-  const options = (chains: number) => ({ count: 100, chains, types: { Observation: each * chains }, shardResources: each, delay: 50 });
+  const options = (chains: number) => ({
+    count: 100,
+    chains,
+    types: { Observation: each * chains },
+    shardResources: each,
+    delay: 50,
+  });
   say(`\npages that take 50 ms\n${head}`);
   const many: Measured[] = [];
   await using sixteen = await Lab.open(options(16));

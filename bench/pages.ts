@@ -18,7 +18,11 @@ const base = "https://fhir.example.org/r4";
 function page(resources: number, first: number, make: (n: number) => Json): BenchPage {
   const entries = Array.from({ length: resources }, (_, i) => {
     const resource = make(first + i) as { resourceType: string; id: string };
-    return { fullUrl: `${base}/${resource.resourceType}/${resource.id}`, resource, search: { mode: "match" } } satisfies Json;
+    return {
+      fullUrl: `${base}/${resource.resourceType}/${resource.id}`,
+      resource,
+      search: { mode: "match" },
+    } satisfies Json;
   });
   const text = write({
     resourceType: "Bundle",
@@ -26,7 +30,10 @@ function page(resources: number, first: number, make: (n: number) => Json): Benc
     type: "searchset",
     link: [
       { relation: "self", url: `${base}/Observation?_count=${resources}&_sort=_lastUpdated` },
-      { relation: "next", url: `${base}?_getpages=${uuid(first, 1)}&_getpagesoffset=${first + resources}&_count=${resources}` },
+      {
+        relation: "next",
+        url: `${base}?_getpages=${uuid(first, 1)}&_getpagesoffset=${first + resources}&_count=${resources}`,
+      },
     ],
     entry: entries,
   });
@@ -50,7 +57,10 @@ function uuid(n: number, salt: number): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20)}`;
 }
 const instant = (n: number, salt: number) => new Date(1.4e12 + (hash(n, salt) % 3e8) * 1000 + (n % 1000)).toISOString();
-const coding = (system: string, code: string, display: string): Json => ({ coding: [{ system, code, display }], text: display });
+const coding = (system: string, code: string, display: string): Json => ({
+  coding: [{ system, code, display }],
+  text: display,
+});
 const meta = (n: number, profile: string): Json => ({
   versionId: String(1 + (n % 3)),
   lastUpdated: instant(n, 1),
@@ -89,13 +99,21 @@ function patient(n: number): Json {
       race("ethnicity", "2186-5", "Not Hispanic or Latino"),
       { url: "http://hl7.org/fhir/StructureDefinition/patient-mothersMaidenName", valueString: `${given} ${family}` },
       { url: "http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex", valueCode: "F" },
-      { url: "http://synthetichealth.github.io/synthea/disability-adjusted-life-years", valueDecimal: raw(`${n % 50}.${hash(n, 7)}0`) },
+      {
+        url: "http://synthetichealth.github.io/synthea/disability-adjusted-life-years",
+        valueDecimal: raw(`${n % 50}.${hash(n, 7)}0`),
+      },
       { url: "http://synthetichealth.github.io/synthea/quality-adjusted-life-years", valueDecimal: raw(`${n % 70}.0`) },
     ],
     identifier: [
       { system: "https://github.com/synthetichealth/synthea", value: uuid(n, 5) },
       identifier("MR", "Medical Record Number", "http://hospital.smarthealthit.org", uuid(n, 5)),
-      identifier("SS", "Social Security Number", "http://hl7.org/fhir/sid/us-ssn", `999-${n % 90}-${hash(n, 8) % 9000}`),
+      identifier(
+        "SS",
+        "Social Security Number",
+        "http://hl7.org/fhir/sid/us-ssn",
+        `999-${n % 90}-${hash(n, 8) % 9000}`,
+      ),
       identifier("DL", "Driver's license number", "urn:oid:2.16.840.1.113883.4.3.25", `S999${hash(n, 9) % 90000}`),
     ],
     name: [
@@ -179,7 +197,9 @@ function encounter(n: number): Json {
       },
     ],
     period,
-    location: [{ location: { reference: `Location/${uuid(n % 20, 28)}`, display: "EXAMPLE MEDICAL CENTER OF BOSTON" } }],
+    location: [
+      { location: { reference: `Location/${uuid(n % 20, 28)}`, display: "EXAMPLE MEDICAL CENTER OF BOSTON" } },
+    ],
     serviceProvider: { reference: `Organization/${uuid(n % 20, 29)}`, display: "EXAMPLE MEDICAL CENTER OF BOSTON" },
   };
 }

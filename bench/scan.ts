@@ -139,7 +139,9 @@ export function benchScan(print: (line: string) => void = () => {}, rounds = 9, 
       const strings = rates["and id strings"]! / rates["parse + stringify"]!;
       ratios[`${name}, ${spelling}`] = ratio;
       const columns = Object.values(rates).map((mb) => mb.toFixed(0).padStart(20));
-      print(`${`${name}, ${spelling}`.padEnd(28)}${columns.join("")}${ratio.toFixed(1).padStart(8)}${strings.toFixed(1).padStart(14)}`);
+      print(
+        `${`${name}, ${spelling}`.padEnd(28)}${columns.join("")}${ratio.toFixed(1).padStart(8)}${strings.toFixed(1).padStart(14)}`,
+      );
     }
   return { scannerVsParseCompact: ratios["mix of 300, compact"]!, scannerVsParsePretty: ratios["mix of 300, pretty"]! };
 }
@@ -149,7 +151,9 @@ export function benchScan(print: (line: string) => void = () => {}, rounds = 9, 
  *  @param print takes the table line by line */
 export function benchRows(print: (line: string) => void, rounds = 41): void {
   const base = new URL("https://fhir.example.org/r4/");
-  const cohort = new PatientSet(Array.from({ length: 5000 }, (_, n) => `${String(n).padStart(8, "0")}-0000-4000-a000-000000000000`));
+  const cohort = new PatientSet(
+    Array.from({ length: 5000 }, (_, n) => `${String(n).padStart(8, "0")}-0000-4000-a000-000000000000`),
+  );
   const expected = (type: string, members: string[]): Expected => ({
     type,
     till: "2100-01-01T00:00:00.000Z",

@@ -17,6 +17,8 @@ const served = {
 };
 const { app } = await openShim(client, served, config, stop.signal, makeLogger({}, "warn"));
 // the least that a poll could be: the same status, headers and size, and nothing looked up
-app.get("/constant", async (_request, reply) => reply.code(202).headers({ "x-progress": "0% waiting", "retry-after": "1" }).send());
+app.get("/constant", async (_request, reply) =>
+  reply.code(202).headers({ "x-progress": "0% waiting", "retry-after": "1" }).send(),
+);
 await app.listen({ host: "127.0.0.1", port: Number(port) });
 console.log("ready");

@@ -14,7 +14,9 @@ import { buildControlPlane } from "../test/tools/build.ts";
 import { startControlPlane } from "../test/tools/control-plane.ts";
 import { applyCRDs } from "../test/tools/setup.ts";
 
-const { values } = parseArgs({ options: { json: { type: "boolean" }, seconds: { type: "string" }, rounds: { type: "string" } } });
+const { values } = parseArgs({
+  options: { json: { type: "boolean" }, seconds: { type: "string" }, rounds: { type: "string" } },
+});
 const say = (line: string) => (values.json ? console.error(line) : console.log(line));
 const seconds = Number(values.seconds ?? 3);
 const rounds = Number(values.rounds ?? 5);
@@ -94,7 +96,10 @@ try {
         level: "System",
         types: ["Patient", "Observation"],
         since: "2026-01-01T00:00:00.000Z",
-        origin: { client: "anonymous", request: `http://127.0.0.1:${port}/$export?_type=Patient,Observation&_since=2026-01-01T00:00:00Z` },
+        origin: {
+          client: "anonymous",
+          request: `http://127.0.0.1:${port}/$export?_type=Patient,Observation&_since=2026-01-01T00:00:00Z`,
+        },
       },
     } as never);
   const methods = { constant: () => get("/constant", 202), poll, create, kickOff };
@@ -106,7 +111,9 @@ try {
   await pool.close();
   await client.close();
 
-  say(`\n${callers} callers at once, ${rounds} rounds of ${seconds} s${"".padEnd(8)}per second      p50 ms      p99 ms`);
+  say(
+    `\n${callers} callers at once, ${rounds} rounds of ${seconds} s${"".padEnd(8)}per second      p50 ms      p99 ms`,
+  );
   for (const [name, all] of Object.entries(runs)) {
     const of = (figure: (run: Load) => number) => median(all.map(figure));
     say(
@@ -119,7 +126,8 @@ try {
         .padStart(12)}`,
     );
   }
-  const ratio = (ours: Load[], theirs: Load[]) => Number(median(ours.map((run, i) => run.perSecond / theirs[i]!.perSecond)).toFixed(2));
+  const ratio = (ours: Load[], theirs: Load[]) =>
+    Number(median(ours.map((run, i) => run.perSecond / theirs[i]!.perSecond)).toFixed(2));
   const p99 = (name: keyof typeof runs) => Number(median(runs[name].map((run) => run.p99)).toFixed(2));
   const results = {
     pollVsConstant: ratio(runs.poll, runs.constant),
@@ -129,7 +137,9 @@ try {
     pollP99Ms: p99("poll"),
     kickOffP99Ms: p99("kickOff"),
   };
-  say(`  pollVsConstant: ${results.pollVsConstant} (bar 0.5)\n  kickoffVsApiCreate: ${results.kickoffVsApiCreate} (bar 0.8)`);
+  say(
+    `  pollVsConstant: ${results.pollVsConstant} (bar 0.5)\n  kickoffVsApiCreate: ${results.kickoffVsApiCreate} (bar 0.8)`,
+  );
   if (values.json) console.log(JSON.stringify(results));
 } finally {
   server?.kill();

@@ -47,13 +47,15 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
     }
     if (request.method === "PUT") {
       if (url.searchParams.get("restype") === "container" || comp === "blocklist") return send(201, { etag });
-      if (request.headers["if-none-match"] === "*" && there) return send(409, { "x-ms-error-code": "BlobAlreadyExists" });
+      if (request.headers["if-none-match"] === "*" && there)
+        return send(409, { "x-ms-error-code": "BlobAlreadyExists" });
       if (request.headers["if-match"] && request.headers["if-match"] !== there?.etag)
         return send(412, { "x-ms-error-code": "ConditionNotMet" });
       blobs.set(path, { etag, bytes: Buffer.concat(chunks) });
       return send(201, { etag });
     }
-    if (request.method === "GET" && there) return send(200, { etag: there.etag, "content-length": there.bytes.length }, there.bytes);
+    if (request.method === "GET" && there)
+      return send(200, { etag: there.etag, "content-length": there.bytes.length }, there.bytes);
     if (request.method === "DELETE" && there) return send(202);
     send(404, { "x-ms-error-code": "BlobNotFound" });
   });

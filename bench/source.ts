@@ -66,14 +66,19 @@ function makeTemplate(type: string): Template {
 
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const url = new URL(request.url!, origin);
-  const json = (value: unknown) => response.writeHead(200, { "content-type": "application/fhir+json" }).end(JSON.stringify(value));
+  const json = (value: unknown) =>
+    response.writeHead(200, { "content-type": "application/fhir+json" }).end(JSON.stringify(value));
   if (url.pathname === "/stats") return void json(stats);
   if (url.pathname === "/reset") return void json(Object.assign(stats, { first: 0, pages: 0, bytes: 0 }));
   const type = url.pathname.slice("/fhir/".length);
   if (type === "metadata")
     return void json({
       resourceType: "CapabilityStatement",
-      rest: [{ resource: Object.keys(options.types).map((name) => ({ type: name, interaction: [{ code: "search-type" }] })) }],
+      rest: [
+        {
+          resource: Object.keys(options.types).map((name) => ({ type: name, interaction: [{ code: "search-type" }] })),
+        },
+      ],
     });
   const total = options.types[type];
   if (total === undefined) return void response.writeHead(404).end();
@@ -89,7 +94,11 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   if (options.delay) await new Promise((resolve) => setTimeout(resolve, options.delay));
   stats.first ||= performance.timeOrigin + performance.now();
   const offset = Number(searchParams.get("_offset") ?? 0);
-  const count = Math.min(options.count, Number(searchParams.get("_count") ?? options.count), Math.max(0, held - offset));
+  const count = Math.min(
+    options.count,
+    Number(searchParams.get("_count") ?? options.count),
+    Math.max(0, held - offset),
+  );
   const self = `${origin}${request.url}`;
   searchParams.set("_offset", String(offset + count));
   const links = [

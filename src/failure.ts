@@ -15,7 +15,8 @@ export class FailureError extends Error implements Failure {
 
 export const terminal = (reason: FailureReason, message: string, cause?: unknown) =>
   new FailureError("terminal", reason, message, { cause });
-export const waiting = (reason: FailureReason, message: string, cause?: unknown) => new FailureError("waiting", reason, message, { cause });
+export const waiting = (reason: FailureReason, message: string, cause?: unknown) =>
+  new FailureError("waiting", reason, message, { cause });
 export const transient = (reason: FailureReason, message: string, cause?: unknown) =>
   new FailureError("transient", reason, message, { cause });
 

@@ -1,11 +1,23 @@
 import { access } from "node:fs/promises";
-import { type GetTokenOptions, WorkloadIdentityCredential, type WorkloadIdentityCredentialOptions } from "@azure/identity";
+import {
+  type GetTokenOptions,
+  WorkloadIdentityCredential,
+  type WorkloadIdentityCredentialOptions,
+} from "@azure/identity";
 import { terminal, transient, waiting } from "./failure.ts";
 import type { Token } from "./fhir/auth/holder.ts";
 
 const sides = {
-  source: { field: "spec.auth.workloadIdentity of the FhirSource", refused: "SourceUnauthorized", away: "SourceUnreachable" },
-  target: { field: "spec.azureBlob.auth.workloadIdentity of the ExportTarget", refused: "TargetUnauthorized", away: "TargetUnreachable" },
+  source: {
+    field: "spec.auth.workloadIdentity of the FhirSource",
+    refused: "SourceUnauthorized",
+    away: "SourceUnreachable",
+  },
+  target: {
+    field: "spec.azureBlob.auth.workloadIdentity of the ExportTarget",
+    refused: "TargetUnauthorized",
+    away: "TargetUnreachable",
+  },
 } as const;
 
 /** An access token of Microsoft Entra for the pod's own ServiceAccount. The library keeps tokens, also such as were revoked, so each call makes
@@ -36,13 +48,19 @@ export async function identityToken(
     // never the library's text or the error as cause: they quote Entra's answer, which may repeat what was sent
     const { status, code } = last;
     if (status === undefined && code === undefined)
-      throw terminal(refused, `${field}: AZURE_TENANT_ID or AZURE_AUTHORITY_HOST, as the pod was given them, make no sense`);
+      throw terminal(
+        refused,
+        `${field}: AZURE_TENANT_ID or AZURE_AUTHORITY_HOST, as the pod was given them, make no sense`,
+      );
     if (status === undefined || status === 408 || status === 429 || status >= 500) {
       const text = `Microsoft Entra, where the token of ${field} comes from, does not answer (${status ?? code}); check AZURE_AUTHORITY_HOST and the network`;
       throw side === "source" ? transient(away, text) : waiting(away, text);
     }
     if (status < 400)
-      throw terminal(refused, `${field}: AZURE_AUTHORITY_HOST is no authority of Microsoft Entra: it answers ${status} without a token`);
+      throw terminal(
+        refused,
+        `${field}: AZURE_AUTHORITY_HOST is no authority of Microsoft Entra: it answers ${status} without a token`,
+      );
     throw terminal(
       refused,
       `${field}: Microsoft Entra refuses the pod's ServiceAccount (${code ?? status}); check the federated credential (issuer, namespace and name of the ServiceAccount), the client id, the tenant and the scope`,

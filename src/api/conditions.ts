@@ -44,9 +44,11 @@ export function setCondition(
 export const dropConditions = (conditions: readonly Condition[] | undefined, ...types: ConditionType[]): Condition[] =>
   (conditions ?? []).filter(({ type }) => !(types as string[]).includes(type));
 
-export const find = (conditions: readonly Condition[] | undefined, type: ConditionType) => conditions?.find((one) => one.type === type);
+export const find = (conditions: readonly Condition[] | undefined, type: ConditionType) =>
+  conditions?.find((one) => one.type === type);
 
-export const isTrue = (conditions: readonly Condition[] | undefined, type: ConditionType) => find(conditions, type)?.status === "True";
+export const isTrue = (conditions: readonly Condition[] | undefined, type: ConditionType) =>
+  find(conditions, type)?.status === "True";
 
 /** Kubernetes keeps these instants in whole seconds; more digits would make every comparison with what was stored fail. */
 export const toSeconds = (instant: Date) => instant.toISOString().replace(/\.\d+Z$/, "Z");

@@ -33,7 +33,8 @@ export const shortUID = (uid: string) => uid.replaceAll("-", "").slice(0, 8).toL
 const stem = (metadata: ObjectMeta) => `${metadata.name.slice(0, 30)}-${shortUID(metadata.uid ?? "")}`;
 
 /** Name of the Job (or process) that runs a command of one attempt; the name is the lock against a second one. */
-export const runName = (metadata: ObjectMeta, command: Command, attempt: number) => `${stem(metadata)}-${command}-${attempt}`;
+export const runName = (metadata: ObjectMeta, command: Command, attempt: number) =>
+  `${stem(metadata)}-${command}-${attempt}`;
 
 /** Name of the Secret that holds the Task of one attempt. */
 export const taskName = (metadata: ObjectMeta, attempt: number) => `${stem(metadata)}-task-${attempt}`;
@@ -47,7 +48,8 @@ export const runLabels = (metadata: ObjectMeta, command: Command, attempt: numbe
 });
 
 /** Azure's rule for a container that one may create: 3 to 63 lower-case letters, digits and single hyphens, a letter or digit at both ends. */
-export const isContainerName = (name: string) => name.length >= 3 && name.length <= 63 && /^[a-z0-9](-?[a-z0-9])*$/.test(name);
+export const isContainerName = (name: string) =>
+  name.length >= 3 && name.length <= 63 && /^[a-z0-9](-?[a-z0-9])*$/.test(name);
 
 /** Whether `name` matches one of `patterns`, in which `*` stands for any characters. */
 export function matchesContainer(name: string, patterns: readonly string[]): boolean {
@@ -85,4 +87,5 @@ export function outputOf(
   return { container, folder: prefix ? `${prefix}/${own}` : own };
 }
 
-export const keyOf = (metadata: Pick<FhirExport["metadata"], "name" | "namespace">) => `${metadata.namespace ?? ""}/${metadata.name}`;
+export const keyOf = (metadata: Pick<FhirExport["metadata"], "name" | "namespace">) =>
+  `${metadata.namespace ?? ""}/${metadata.name}`;

@@ -6,7 +6,8 @@ import { allowedContainers, isContainerName, matchesContainer } from "./names.ts
 /** The three spellings of NDJSON. */
 export const outputFormats = ["application/fhir+ndjson", "application/ndjson", "ndjson"] as const;
 export type OutputFormat = (typeof outputFormats)[number];
-export const isOutputFormat = (value: string): value is OutputFormat => (outputFormats as readonly string[]).includes(value);
+export const isOutputFormat = (value: string): value is OutputFormat =>
+  (outputFormats as readonly string[]).includes(value);
 
 /** The form of a FHIR type name; whether the source knows the type is seen when it is asked. */
 export const isTypeName = (value: string) => value.length <= 64 && /^[A-Z][A-Za-z]+$/.test(value);
@@ -15,7 +16,8 @@ export const isTypeName = (value: string) => value.length <= 64 && /^[A-Z][A-Za-
 export const isID = (value: string) => /^[A-Za-z0-9.-]{1,64}$/.test(value);
 
 /** `element` or `Type.element`, top level only. */
-export const isElementName = (value: string) => value.length <= 128 && /^([A-Z][A-Za-z]+[.])?[a-z][A-Za-z]*$/.test(value);
+export const isElementName = (value: string) =>
+  value.length <= 128 && /^([A-Z][A-Za-z]+[.])?[a-z][A-Za-z]*$/.test(value);
 
 /** The values of a comma list, trimmed, without empty and repeated ones. */
 export const splitList = (value: string): string[] => [
@@ -99,5 +101,7 @@ export function checkContainer(name: string, target: ExportTarget["spec"]): stri
   if (!isContainerName(name))
     return "the container's name must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit";
   const patterns = allowedContainers(target);
-  return matchesContainer(name, patterns) ? undefined : `the target allows only these containers: ${patterns.join(", ") || "none"}`;
+  return matchesContainer(name, patterns)
+    ? undefined
+    : `the target allows only these containers: ${patterns.join(", ") || "none"}`;
 }

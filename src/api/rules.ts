@@ -81,7 +81,8 @@ export const exportRules: Rule<FhirExport>[] = [
   },
   {
     path: "spec",
-    message: "container must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit",
+    message:
+      "container must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit",
     holds: ({ spec }) => spec.container === undefined || container.test(spec.container),
   },
   {
@@ -92,7 +93,8 @@ export const exportRules: Rule<FhirExport>[] = [
   {
     path: "spec",
     message: "retry can only grow",
-    holds: ({ spec }, old) => old?.spec.retry === undefined || (spec.retry !== undefined && spec.retry >= old.spec.retry),
+    holds: ({ spec }, old) =>
+      old?.spec.retry === undefined || (spec.retry !== undefined && spec.retry >= old.spec.retry),
   },
   ...immutable.map(
     (field): Rule<FhirExport> => ({
@@ -114,7 +116,8 @@ export const exportRules: Rule<FhirExport>[] = [
 export const sourceRules: Rule<FhirSource>[] = [
   {
     path: "spec",
-    message: "baseURL must be an http or https URL without user, query and fragment, for example https://fhir.example.org/r4",
+    message:
+      "baseURL must be an http or https URL without user, query and fragment, for example https://fhir.example.org/r4",
     holds: ({ spec }) => baseURL.test(spec.baseURL),
   },
   {
@@ -122,12 +125,15 @@ export const sourceRules: Rule<FhirSource>[] = [
     message: "auth must have exactly one of none, basic, bearer, oauth2, smart and workloadIdentity",
     holds: ({ spec: { auth } }) =>
       !auth ||
-      [auth.none, auth.basic, auth.bearer, auth.oauth2, auth.smart, auth.workloadIdentity].filter((one) => one !== undefined).length === 1,
+      [auth.none, auth.basic, auth.bearer, auth.oauth2, auth.smart, auth.workloadIdentity].filter(
+        (one) => one !== undefined,
+      ).length === 1,
   },
   {
     path: "spec.auth",
     message: "tokenURL must be an http or https URL without user and fragment",
-    holds: ({ spec: { auth } }) => [auth?.oauth2?.tokenURL, auth?.smart?.tokenURL].every((url) => url === undefined || tokenURL.test(url)),
+    holds: ({ spec: { auth } }) =>
+      [auth?.oauth2?.tokenURL, auth?.smart?.tokenURL].every((url) => url === undefined || tokenURL.test(url)),
   },
   {
     path: "spec.limits",
@@ -149,18 +155,21 @@ export const targetRules: Rule<ExportTarget>[] = [
   },
   {
     path: "spec.azureBlob",
-    message: "accountURL must be an http or https URL without user, query and fragment, for example https://account.blob.core.windows.net",
+    message:
+      "accountURL must be an http or https URL without user, query and fragment, for example https://account.blob.core.windows.net",
     holds: ({ spec: { azureBlob } }) => !azureBlob || baseURL.test(azureBlob.accountURL),
   },
   {
     path: "spec.azureBlob",
-    message: "container must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit",
+    message:
+      "container must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit",
     holds: ({ spec: { azureBlob } }) => azureBlob?.container === undefined || container.test(azureBlob.container),
   },
   {
     path: "spec.azureBlob",
     message: "prefix must be a relative folder without empty, . and .. parts, for example fhir/exports",
-    holds: ({ spec: { azureBlob } }) => azureBlob?.prefix?.split("/").every((part) => !["", ".", ".."].includes(part)) ?? true,
+    holds: ({ spec: { azureBlob } }) =>
+      azureBlob?.prefix?.split("/").every((part) => !["", ".", ".."].includes(part)) ?? true,
   },
   {
     path: "spec.azureBlob",
@@ -202,7 +211,14 @@ function within(quantity: string | undefined, least: number, most: number): bool
 /** Deep equality of JSON values, whatever the order of members. */
 export function same(a: unknown, b: unknown): boolean {
   if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null || Array.isArray(a) !== Array.isArray(b)) return false;
+  if (
+    typeof a !== "object" ||
+    typeof b !== "object" ||
+    a === null ||
+    b === null ||
+    Array.isArray(a) !== Array.isArray(b)
+  )
+    return false;
   const [one, two] = [a as Record<string, unknown>, b as Record<string, unknown>];
   const keys = (object: Record<string, unknown>) => Object.keys(object).filter((key) => object[key] !== undefined);
   return keys(one).length === keys(two).length && keys(one).every((key) => same(one[key], two[key]));

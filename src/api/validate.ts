@@ -19,19 +19,23 @@ export function createValidator(crds: readonly Crd[]): (object: unknown, old?: u
   const ajv = new Ajv({ useDefaults: true, allErrors: true, strict: false });
   (addFormats as unknown as (ajv: Ajv) => void)(ajv);
   const schemas = new Map<string, ValidateFunction>();
-  for (const { spec } of crds) schemas.set(spec.names.kind, ajv.compile(toSchema(spec.versions[0]!.schema.openAPIV3Schema, true)));
+  for (const { spec } of crds)
+    schemas.set(spec.names.kind, ajv.compile(toSchema(spec.versions[0]!.schema.openAPIV3Schema, true)));
   return (object, old) => {
     const { kind } = object as { kind: string };
     const validate = schemas.get(kind);
     if (!validate) return [`kind ${kind} is unknown`];
     if (!validate(object)) return (validate.errors ?? []).map(toText);
-    return rules[kind]!.filter((rule) => !rule.holds(object as never, old as never)).map((rule) => `${rule.path}: ${rule.message}`);
+    return rules[kind]!.filter((rule) => !rule.holds(object as never, old as never)).map(
+      (rule) => `${rule.path}: ${rule.message}`,
+    );
   };
 }
 
 /** Kubernetes' dialect as what ajv knows: unknown fields are errors but in metadata (which the API server checks itself) and where said. */
 function toSchema(schema: Schema, root = false): Schema {
-  if (schema["x-kubernetes-int-or-string"]) return { type: ["integer", "string"], ...(schema.pattern ? { pattern: schema.pattern } : {}) };
+  if (schema["x-kubernetes-int-or-string"])
+    return { type: ["integer", "string"], ...(schema.pattern ? { pattern: schema.pattern } : {}) };
   const made: Schema = Object.fromEntries(
     Object.entries(schema).filter(([key]) => !key.startsWith("x-kubernetes-") && key !== "description"),
   );
@@ -47,13 +51,18 @@ function toSchema(schema: Schema, root = false): Schema {
   }
   if (items) made.items = toSchema(items as Schema);
   if (additionalProperties) made.additionalProperties = toSchema(additionalProperties as Schema);
-  else if (schema.type === "object" && !schema["x-kubernetes-preserve-unknown-fields"]) made.additionalProperties = false;
+  else if (schema.type === "object" && !schema["x-kubernetes-preserve-unknown-fields"])
+    made.additionalProperties = false;
   return made;
 }
 
 function toText({ instancePath, message, params }: ErrorObject): string {
   const path = instancePath.slice(1).replaceAll("/", ".");
   const extra =
-    "additionalProperty" in params ? `: ${params.additionalProperty}` : "allowedValues" in params ? `: ${params.allowedValues}` : "";
+    "additionalProperty" in params
+      ? `: ${params.additionalProperty}`
+      : "allowedValues" in params
+        ? `: ${params.allowedValues}`
+        : "";
   return `${path || "object"} ${message ?? "is wrong"}${extra}`;
 }

@@ -130,7 +130,9 @@ export class SourceClient {
     let others = 0;
     for (let attempt = 0; ; attempt++) {
       try {
-        return read(this.#judge(await this.#once(url, into, signals, options.tries !== undefined), url, options.accept ?? []));
+        return read(
+          this.#judge(await this.#once(url, into, signals, options.tries !== undefined), url, options.accept ?? []),
+        );
       } catch (error) {
         for (const signal of signals) signal.throwIfAborted();
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
@@ -140,7 +142,9 @@ export class SourceClient {
         else if (attempt - others + 1 >= (options.tries ?? Number.POSITIVE_INFINITY)) throw new PageFailure(error);
         const delay = asked ?? Math.random() * Math.min(maxDelayMs, firstDelayMs * 2 ** attempt);
         if (Date.now() + delay > until)
-          throw options.tries && mayBeThePage(error) ? new PageFailure(error) : waiting(error.reason, error.message, error);
+          throw options.tries && mayBeThePage(error)
+            ? new PageFailure(error)
+            : waiting(error.reason, error.message, error);
         await sleep(delay, undefined, { signal: AbortSignal.any(signals) });
       }
     }
@@ -199,7 +203,8 @@ export class SourceClient {
     } catch (error) {
       if (error instanceof FailureError || signals.some(({ aborted }) => aborted)) throw error;
       const { cause } = error as Error;
-      const code = ((error instanceof BrokenAnswer ? cause : error) as NodeJS.ErrnoException).code ?? (error as Error).name;
+      const code =
+        ((error instanceof BrokenAnswer ? cause : error) as NodeJS.ErrnoException).code ?? (error as Error).name;
       throw transient(
         "SourceUnreachable",
         `the source at ${showURL(this.base)} does not answer (${code}); check ${tlsHint(code) ?? "spec.baseURL of the FhirSource and the network"}`,
@@ -211,7 +216,8 @@ export class SourceClient {
   }
 
   #headersFor(authorization: string | undefined, isForm: boolean): Request["headers"] {
-    if (this.#headers.authorization !== authorization) this.#headers = { ...usualHeaders, ...(authorization && { authorization }) };
+    if (this.#headers.authorization !== authorization)
+      this.#headers = { ...usualHeaders, ...(authorization && { authorization }) };
     return isForm ? { ...this.#headers, "content-type": "application/x-www-form-urlencoded" } : this.#headers;
   }
 
@@ -251,7 +257,8 @@ export class SourceClient {
         "SourceNotFHIR",
         `the source redirects (${status} at ${at}); name the final address in spec.baseURL of the FhirSource`,
       );
-    if (isWebPage) throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
+    if (isWebPage)
+      throw terminal("SourceNotFHIR", `${at} answers a web page, not FHIR JSON; check spec.baseURL of the FhirSource`);
     throw terminal("SourceNotFHIR", `the source answers ${status} at ${at}`);
   }
 
@@ -283,5 +290,6 @@ function retryAfterMs({ headers }: Pick<Head, "headers">): number | undefined {
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
-const hasHeaders = (cause: unknown): cause is Pick<Head, "headers"> => typeof (cause as Head | undefined)?.headers === "object";
+const hasHeaders = (cause: unknown): cause is Pick<Head, "headers"> =>
+  typeof (cause as Head | undefined)?.headers === "object";
 const isHead = (cause: unknown): cause is Head => typeof (cause as Head | undefined)?.status === "number";

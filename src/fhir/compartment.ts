@@ -15,7 +15,8 @@ export function patientsOf(resource: Record<string, unknown>, base: URL): Set<st
   const type = String(resource.resourceType);
   const ids = new Set<string>();
   if (type === "Patient" && typeof resource.id === "string") ids.add(resource.id);
-  for (const parameter of Object.keys(compartment[type] ?? {})) for (const id of patientsBy(resource, parameter, base)) ids.add(id);
+  for (const parameter of Object.keys(compartment[type] ?? {}))
+    for (const id of patientsBy(resource, parameter, base)) ids.add(id);
   return ids;
 }
 
@@ -26,7 +27,9 @@ export function parametersOf(type: string): string[] {
   return parameters
     .filter(
       ([, elements], at) =>
-        !parameters.some(([, other], index) => index !== at && covers(other, elements) && (index < at || !covers(elements, other))),
+        !parameters.some(
+          ([, other], index) => index !== at && covers(other, elements) && (index < at || !covers(elements, other)),
+        ),
     )
     .map(([name]) => name);
 }
@@ -61,8 +64,13 @@ export function patientsIn(table: PageTable, row: number, type: string, base: UR
 
 /** Whether `patientsIn` has any of `patients`, or any at all: stops at the first.
  *  @throws ScanError likewise */
-export const isInCompartment = (table: PageTable, row: number, type: string, base: URL, patients?: PatientSet): boolean =>
-  find(table, row, type, base, patients, undefined);
+export const isInCompartment = (
+  table: PageTable,
+  row: number,
+  type: string,
+  base: URL,
+  patients?: PatientSet,
+): boolean => find(table, row, type, base, patients, undefined);
 
 /** Adds the patients to `ids`; else looks for one of `patients`. */
 function find(
@@ -180,7 +188,8 @@ export const patientId = (reference: unknown, base: URL): string | undefined => 
 export function referredId(type: string, reference: unknown, base: URL): string | undefined {
   if (typeof reference !== "string") return undefined;
   const relative = reference.startsWith(base.href) ? reference.slice(base.href.length) : reference;
-  const [, found, id] = /^([A-Z][A-Za-z]+)\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[A-Za-z0-9\-.]{1,64})?$/.exec(relative) ?? [];
+  const [, found, id] =
+    /^([A-Z][A-Za-z]+)\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[A-Za-z0-9\-.]{1,64})?$/.exec(relative) ?? [];
   return found === type ? id : undefined;
 }
 

@@ -12,10 +12,14 @@ const choiceElements: Record<string, Record<string, string[]>> = choices;
  *  @param elements as in the Bulk Data IG's `_elements`: `name` of all types, or `Type.name`; of the resource's own level only
  *  @returns with what is mandatory, `id` and `meta` (the IG: "SHOULD always include mandatory elements"); `value` stands for `valueQuantity` and the like */
 export function wantedElements(type: string, elements: readonly string[]): ReadonlySet<string> | undefined {
-  const own = elements.map((element) => element.split(".")).filter(([first, second]) => second === undefined || first === type);
+  const own = elements
+    .map((element) => element.split("."))
+    .filter(([first, second]) => second === undefined || first === type);
   if (own.length === 0) return undefined;
   return new Set(
-    ["id", "meta", ...(mandatoryElements[type] ?? []), ...own.map((parts) => parts.at(-1)!)].map((name) => name.replace(/\[x\]$/, "")),
+    ["id", "meta", ...(mandatoryElements[type] ?? []), ...own.map((parts) => parts.at(-1)!)].map((name) =>
+      name.replace(/\[x\]$/, ""),
+    ),
   );
 }
 
@@ -102,7 +106,8 @@ function tag(bytes: Buffer, from: number, to: number, out: Buffer, at: number): 
     put(`${Object.keys(meta).length > 0 ? "," : ""}"tag":[${subsetted}]}`);
     return at;
   }
-  if (meta.tag.some((coding: { code?: unknown } | null) => coding?.code === "SUBSETTED")) return copy(bytes, from, to, out, at);
+  if (meta.tag.some((coding: { code?: unknown } | null) => coding?.code === "SUBSETTED"))
+    return copy(bytes, from, to, out, at);
   const list = spanOf(bytes, from, "tag");
   at = copy(bytes, from, list - 1, out, at);
   put(`${meta.tag.length > 0 ? "," : ""}${subsetted}`);

@@ -279,7 +279,8 @@ function lengthOf(headers: Headers): number | undefined {
 /** RFC 9112 section 6.1: no coding that we did not ask for, none of HTTP/1.0, and no length beside it. */
 function isChunked({ "transfer-encoding": coding }: Headers, minor: number, length: number | undefined): boolean {
   if (coding === undefined) return false;
-  if (length !== undefined || minor === 0 || String(coding).toLowerCase() !== "chunked") throw new TransportError("HTTP_TRANSFER_ENCODING");
+  if (length !== undefined || minor === 0 || String(coding).toLowerCase() !== "chunked")
+    throw new TransportError("HTTP_TRANSFER_ENCODING");
   return true;
 }
 

@@ -4,7 +4,8 @@ import { terminal } from "../failure.ts";
 export function onceEach(type: string): (link: string) => void {
   const visited = new Set<string>();
   return (link) => {
-    if (visited.has(link)) throw terminal("SourceInconsistent", `the source's next link repeats in a search or history of ${type}`);
+    if (visited.has(link))
+      throw terminal("SourceInconsistent", `the source's next link repeats in a search or history of ${type}`);
     visited.add(link);
   };
 }

@@ -83,7 +83,11 @@ export class Pace {
 
   #wait(signals: AbortSignal[]): Promise<void> {
     return new Promise<void>((resolve, reject) => {
-      const waiting: Waiting = { go: resolve, since: this.#options.now(), throttled: this.#inFlight < this.#options.requests };
+      const waiting: Waiting = {
+        go: resolve,
+        since: this.#options.now(),
+        throttled: this.#inFlight < this.#options.requests,
+      };
       const leave = () => {
         this.#queue.splice(this.#queue.indexOf(waiting), 1);
         forget();

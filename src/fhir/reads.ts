@@ -17,7 +17,12 @@ export interface ReadPage {
  *  @param tries GetOptions.tries
  *  @throws terminal SourceNotFHIR when it is JSON but no Bundle; a page cut short is read again */
 export function readPage(client: SourceClient, link: string): Promise<ReadPage>;
-export function readPage(client: SourceClient, link: string, accept: number[], tries?: number): Promise<ReadPage | { status: number }>;
+export function readPage(
+  client: SourceClient,
+  link: string,
+  accept: number[],
+  tries?: number,
+): Promise<ReadPage | { status: number }>;
 export function readPage(
   client: SourceClient,
   link: string,
@@ -26,7 +31,8 @@ export function readPage(
 ): Promise<ReadPage | { status: number }> {
   return client.get(
     link,
-    (answer) => (answer.status >= 400 ? { status: answer.status } : { bytes: answer.body, page: scan(answer), ms: answer.ms }),
+    (answer) =>
+      answer.status >= 400 ? { status: answer.status } : { bytes: answer.body, page: scan(answer), ms: answer.ms },
     { accept, ...(tries !== undefined && { tries }) },
   );
 }
@@ -70,13 +76,19 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
       try {
         statement = JSON.parse(answer.body.toString());
       } catch (error) {
-        throw transient("SourceNotFHIR", "the source's /metadata is not JSON; check spec.baseURL of the FhirSource", error);
+        throw transient(
+          "SourceNotFHIR",
+          "the source's /metadata is not JSON; check spec.baseURL of the FhirSource",
+          error,
+        );
       }
       if (statement?.resourceType !== "CapabilityStatement") throw notFHIR("/metadata is no CapabilityStatement");
       const resources = (statement.rest ?? []).flatMap((rest) => rest.resource ?? []);
       return {
         types: typesWith(statement, "search-type"),
-        parameters: new Map(resources.map(({ type, searchParam = [] }) => [type, new Set(searchParam.map(({ name }) => name))])),
+        parameters: new Map(
+          resources.map(({ type, searchParam = [] }) => [type, new Set(searchParam.map(({ name }) => name))]),
+        ),
         typeHistory: typesWith(statement, "history-type").size > 0,
         instanceHistory: typesWith(statement, "history-instance").size > 0,
       };

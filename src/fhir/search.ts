@@ -57,7 +57,8 @@ export function ignoredParameters(filter: string, selfLink: string | undefined):
 }
 
 // commas, colons, bars and the like mean something in FHIR and need no encoding in a query; & = + # and % do
-const encode = (text: string) => encodeURIComponent(text).replace(/%(2C|3A|7C|2F|24)/gi, (hex) => decodeURIComponent(hex));
+const encode = (text: string) =>
+  encodeURIComponent(text).replace(/%(2C|3A|7C|2F|24)/gi, (hex) => decodeURIComponent(hex));
 
 function decode(text: string): string {
   try {

@@ -53,7 +53,8 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
       if (now === known) session = given;
     });
   };
-  return (onread) => (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, probeMs);
+  return (onread) =>
+    (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, probeMs);
 }
 
 /** Reads the files as they are at that moment: the same object as long as nothing has changed.
@@ -100,7 +101,10 @@ function check({ ca, cert, key }: TlsFiles): void {
     if (!holds) throw terminal("SourceUnauthorized", what);
   };
   if (ca !== undefined)
-    demand(ca.includes("-----BEGIN CERT") && fits({ ca }), 'key "ca.crt" of spec.tls.caRef of the FhirSource holds no certificates in PEM');
+    demand(
+      ca.includes("-----BEGIN CERT") && fits({ ca }),
+      'key "ca.crt" of spec.tls.caRef of the FhirSource holds no certificates in PEM',
+    );
   if (cert === undefined && key === undefined) return;
   const secret = "in the Secret of spec.tls.clientCertificateRef of the FhirSource";
   if (cert === undefined || key === undefined)

@@ -37,7 +37,10 @@ export const resources = {
 } as const satisfies Record<string, Resource>;
 
 /** The REST path of a collection (all namespaces when none is given), an object, or its subresource. */
-export function pathOf({ api, plural }: Resource, at: { namespace?: string; name?: string; subresource?: string } = {}): string {
+export function pathOf(
+  { api, plural }: Resource,
+  at: { namespace?: string; name?: string; subresource?: string } = {},
+): string {
   const parts = [...(at.namespace === undefined ? [] : ["namespaces", at.namespace]), plural];
   if (at.name !== undefined) parts.push(at.name, ...(at.subresource === undefined ? [] : [at.subresource]));
   return [api, ...parts.map(encodeURIComponent)].join("/");
@@ -102,7 +105,10 @@ export class KubeClient {
     const cluster = config.getCurrentCluster();
     // what loadFromDefault makes when it found nothing
     if (!cluster || (cluster.name === "cluster" && cluster.server === "http://localhost:8080"))
-      throw terminal("Internal", "no cluster: KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod");
+      throw terminal(
+        "Internal",
+        "no cluster: KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod",
+      );
     this.#config = config;
     this.#beforeWrite = beforeWrite;
     this.#server = cluster.server.replace(/\/$/, "");
@@ -133,9 +139,14 @@ export class KubeClient {
     const items: Kind[] = [];
     for (let next: string | undefined; ; ) {
       const query = { labelSelector, fieldSelector, limit: String(limit), continue: next };
-      const page: { items?: Kind[]; metadata: { resourceVersion: string; continue?: string } } = await this.#json("GET", path, call, {
-        query,
-      });
+      const page: { items?: Kind[]; metadata: { resourceVersion: string; continue?: string } } = await this.#json(
+        "GET",
+        path,
+        call,
+        {
+          query,
+        },
+      );
       for (const item of page.items ?? []) items.push(item);
       next = page.metadata.continue || undefined;
       // later pages are of the same version as the first
@@ -144,7 +155,11 @@ export class KubeClient {
   }
 
   /** @param path of the collection */
-  create<Kind extends KubeObject>(path: string, object: Kind, options: CallOptions & { dryRun?: boolean } = {}): Promise<Kind> {
+  create<Kind extends KubeObject>(
+    path: string,
+    object: Kind,
+    options: CallOptions & { dryRun?: boolean } = {},
+  ): Promise<Kind> {
     const { dryRun, ...call } = options;
     // an unknown field is our mistake; the server would drop it without a word
     const query = { fieldValidation: "Strict", dryRun: dryRun ? "All" : undefined };
@@ -163,7 +178,12 @@ export class KubeClient {
   }
 
   /** Server-side apply: the fields of `object` become those of `manager`, those it no longer names are removed. */
-  apply<Kind extends KubeObject>(path: string, object: Kind, manager: string, options: CallOptions = {}): Promise<Kind> {
+  apply<Kind extends KubeObject>(
+    path: string,
+    object: Kind,
+    manager: string,
+    options: CallOptions = {},
+  ): Promise<Kind> {
     const query = { fieldManager: manager, force: "true", fieldValidation: "Strict" };
     return this.#json("PATCH", path, options, { query, body: object, type: "application/apply-patch+yaml" });
   }
@@ -195,7 +215,9 @@ export class KubeClient {
     const timer = setTimeout(() => connecting.abort(new DOMException("deadline", "TimeoutError")), 10_000);
     const both = signal ? AbortSignal.any([signal, connecting.signal]) : connecting.signal;
     try {
-      const { body } = await this.#send("GET", path, both, { query: { ...query, timeoutSeconds: String(timeoutSeconds) } });
+      const { body } = await this.#send("GET", path, both, {
+        query: { ...query, timeoutSeconds: String(timeoutSeconds) },
+      });
       clearTimeout(timer);
       for await (const line of lines(body)) {
         const event = JSON.parse(line) as WatchEvent<Kind> | { type: "ERROR"; object: Status };
@@ -214,7 +236,12 @@ export class KubeClient {
     await this.#current?.dispatcher.destroy();
   }
 
-  async #json<Answer>(method: Method, path: string, call: CallOptions, { query, body, type }: Sent = {}): Promise<Answer> {
+  async #json<Answer>(
+    method: Method,
+    path: string,
+    call: CallOptions,
+    { query, body, type }: Sent = {},
+  ): Promise<Answer> {
     return this.#within(method, path, call, async (signal) => {
       const answer = await this.#send(method, path, signal, {
         ...(query && { query }),
@@ -238,7 +265,12 @@ export class KubeClient {
     }
   }
 
-  async #send(method: Method, path: string, signal: AbortSignal, { query, body, type }: Sent): Promise<Dispatcher.ResponseData> {
+  async #send(
+    method: Method,
+    path: string,
+    signal: AbortSignal,
+    { query, body, type }: Sent,
+  ): Promise<Dispatcher.ResponseData> {
     const { headers, dispatcher } = await this.#signIn();
     const url = new URL(this.#server + path);
     for (const [name, value] of Object.entries(query ?? {})) if (value !== undefined) url.searchParams.set(name, value);
@@ -259,7 +291,12 @@ export class KubeClient {
     if (answer.statusCode === 401) this.#credentials = undefined;
     const text = await answer.body.text();
     const retryAfter = Number(answer.headers["retry-after"]);
-    throw new KubeError(nameOf(method, path), answer.statusCode, parseStatus(text), Number.isFinite(retryAfter) ? retryAfter : undefined);
+    throw new KubeError(
+      nameOf(method, path),
+      answer.statusCode,
+      parseStatus(text),
+      Number.isFinite(retryAfter) ? retryAfter : undefined,
+    );
   }
 
   /** Asked again every 30 s (client-node reads a token file once a minute): a renewed token, certificate or CA is taken up. */
@@ -316,7 +353,8 @@ function makeDispatcher(config: KubeConfig, tls: Record<string, unknown>): Dispa
     bodyTimeout: 0,
   };
   const proxy = config.getCurrentCluster()?.proxyUrl;
-  if (proxy?.startsWith("socks")) throw terminal("Internal", "a kubeconfig with a SOCKS proxy is not supported; an HTTP proxy is");
+  if (proxy?.startsWith("socks"))
+    throw terminal("Internal", "a kubeconfig with a SOCKS proxy is not supported; an HTTP proxy is");
   if (proxy) return new ProxyAgent({ ...options, uri: proxy, requestTls: tls });
   return new Agent({ ...options, connect: { ...tls, timeout: 5000, keepAlive: true, keepAliveInitialDelay: 30_000 } });
 }

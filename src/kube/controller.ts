@@ -25,7 +25,10 @@ export function startController(
       metrics.active.inc({ controller: name });
       try {
         const again = await reconcile(key, own);
-        metrics.reconciles.inc({ controller: name, result: again.requeueAfter === undefined ? "success" : "requeue_after" });
+        metrics.reconciles.inc({
+          controller: name,
+          result: again.requeueAfter === undefined ? "success" : "requeue_after",
+        });
         own.debug({ requeueAfter: again.requeueAfter }, "reconciled");
         return again;
       } catch (error) {

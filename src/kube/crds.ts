@@ -69,7 +69,9 @@ export async function applyCRD(client: KubeClient, crd: CRD, signal: AbortSignal
   if (isNewer(theirs, ours)) return log.warn({ crd: name, ours, theirs }, "the cluster's is newer; it stays as it is");
   await patiently(signal, () => client.apply(path, crd, "fhir-export-crds", { signal }));
   const isServed = async () =>
-    (await readCRD(client, path, signal))?.status?.conditions?.some(({ type, status }) => type === "Established" && status === "True");
+    (await readCRD(client, path, signal))?.status?.conditions?.some(
+      ({ type, status }) => type === "Established" && status === "True",
+    );
   while (!(await patiently(signal, isServed))) await sleep(200, undefined, { signal }).catch(() => {});
   log.info({ crd: name, version: ours, before: theirs }, "applied");
 }
@@ -80,7 +82,8 @@ const versionOf = (crd: CRD | undefined) => crd?.metadata.annotations?.[versionA
 export function isNewer(one: string | undefined, other: string | undefined): boolean {
   const [left, right] = [partsOf(one), partsOf(other)];
   if (!left || !right) return left !== undefined && right === undefined;
-  for (const [index, part] of left.numbers.entries()) if (part !== right.numbers[index]) return part > right.numbers[index]!;
+  for (const [index, part] of left.numbers.entries())
+    if (part !== right.numbers[index]) return part > right.numbers[index]!;
   if (left.pre === right.pre) return false;
   // 1.0.0 comes after 1.0.0-rc.1
   if (left.pre === "" || right.pre === "") return left.pre === "";

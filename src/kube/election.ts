@@ -56,7 +56,8 @@ export function mayTake({ spec, at }: Observed, identity: string, leaseSeconds: 
 }
 
 /** Whether the lease is in the name of someone else. */
-export const isAnothers = ({ holderIdentity }: LeaseSpec, identity: string): boolean => !!holderIdentity && holderIdentity !== identity;
+export const isAnothers = ({ holderIdentity }: LeaseSpec, identity: string): boolean =>
+  !!holderIdentity && holderIdentity !== identity;
 
 /** The spec that takes a lease, or renews it when it is the candidate's own already: then its acquireTime stays and no transition is counted.
  *  @param spec undefined = there is no lease
@@ -87,7 +88,8 @@ export function leadsFor(renewed: number, renewSeconds: number, now: number): nu
 
 /** Milliseconds between two tries of a candidate: the period and up to 1.2 times as much again, so that candidates do not try all at once.
  *  @param random 0 to 1 */
-export const candidateWait = (retrySeconds: number, random: number): number => retrySeconds * 1000 * (1 + jitterFactor * random);
+export const candidateWait = (retrySeconds: number, random: number): number =>
+  retrySeconds * 1000 * (1 + jitterFactor * random);
 
 /** MicroTime of the API, which refuses another number of digits. */
 export const microTime = (date: Date): string => date.toISOString().replace("Z", "000Z");

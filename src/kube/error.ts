@@ -22,7 +22,10 @@ export class KubeError extends Error {
 
   constructor(call: string, status: number, said: Status, retryAfterSeconds?: number, cause?: unknown) {
     const reason = said.reason || (status === 0 ? "Unreachable" : `HTTP${status}`);
-    const fields = [...new Set((said.details?.causes ?? []).flatMap(({ field }) => (field ? [field] : [])))].slice(0, 5);
+    const fields = [...new Set((said.details?.causes ?? []).flatMap(({ field }) => (field ? [field] : [])))].slice(
+      0,
+      5,
+    );
     super(`${call}: ${status || "no answer"} ${reason}${fields.length ? ` (${fields.join(", ")})` : ""}`, { cause });
     this.status = status;
     this.reason = reason;

@@ -21,7 +21,12 @@ export class KubeExports implements ExportStore {
 
   /** @param cached the informer's copy, by `namespace/name`
    *  @param all the informer's copies */
-  constructor(client: KubeClient, namespace: string, cached: (key: string) => FhirExport | undefined, all: () => Iterable<FhirExport>) {
+  constructor(
+    client: KubeClient,
+    namespace: string,
+    cached: (key: string) => FhirExport | undefined,
+    all: () => Iterable<FhirExport>,
+  ) {
     this.#client = client;
     this.#namespace = namespace;
     this.#cached = cached;
@@ -37,7 +42,12 @@ export class KubeExports implements ExportStore {
   }
 
   async create({ metadata, spec }: Parameters<ExportStore["create"]>[0]): Promise<FhirExport | undefined> {
-    const object: FhirExport = { apiVersion, kind: "FhirExport", metadata: { ...metadata, namespace: this.#namespace }, spec };
+    const object: FhirExport = {
+      apiVersion,
+      kind: "FhirExport",
+      metadata: { ...metadata, namespace: this.#namespace },
+      spec,
+    };
     try {
       const made = await this.#client.create(pathOf(resources.fhirExports, { namespace: this.#namespace }), object);
       if (!this.#cached(this.#key(metadata.name))) this.#made.set(metadata.name, made);
@@ -47,7 +57,11 @@ export class KubeExports implements ExportStore {
       // the fields only: the server's words quote values, and this goes into the log, too
       if (error instanceof KubeError && error.reason === "Invalid") {
         const fields = [...new Set(error.causes.flatMap(({ field }) => field ?? []))];
-        throw terminal("UnsupportedParameter", `the export is not valid${fields.length ? `: ${fields.join(", ")}` : ""}`, error);
+        throw terminal(
+          "UnsupportedParameter",
+          `the export is not valid${fields.length ? `: ${fields.join(", ")}` : ""}`,
+          error,
+        );
       }
       throw toKubeFailure(error);
     }
@@ -70,7 +84,9 @@ export class KubeExports implements ExportStore {
 
   async cancel(name: string): Promise<void> {
     try {
-      await this.#client.patch(pathOf(resources.fhirExports, { namespace: this.#namespace, name }), { spec: { cancel: true } });
+      await this.#client.patch(pathOf(resources.fhirExports, { namespace: this.#namespace, name }), {
+        spec: { cancel: true },
+      });
       if (this.#cached(this.#key(name))?.spec.cancel !== true) this.#cancelled.add(name);
     } catch (error) {
       if (!isNotFound(error)) throw toKubeFailure(error);

@@ -11,7 +11,9 @@ export async function serveHealth(
     const path = request.url?.split("?", 1)[0];
     if (path === "/healthz") return void response.end("ok\n");
     if (path === "/readyz")
-      return void response.writeHead(ready() ? 200 : 503).end(ready() ? "ok\n" : "not ready: caches are not filled yet\n");
+      return void response
+        .writeHead(ready() ? 200 : 503)
+        .end(ready() ? "ok\n" : "not ready: caches are not filled yet\n");
     if (path !== "/metrics") return void response.writeHead(404).end();
     registry.metrics().then(
       (text) => response.setHeader("content-type", registry.contentType).end(text),

@@ -85,7 +85,8 @@ export class Informer<Kind extends KubeObject> {
     while (!signal.aborted) {
       const start = this.#now();
       try {
-        if (this.#version === undefined || start - this.#listedAt >= (this.#options.relistMs ?? relistMs)) await this.#list(signal);
+        if (this.#version === undefined || start - this.#listedAt >= (this.#options.relistMs ?? relistMs))
+          await this.#list(signal);
         await this.#watch(signal);
       } catch (error) {
         if (signal.aborted) break;
@@ -95,7 +96,10 @@ export class Informer<Kind extends KubeObject> {
       }
       failures = this.#now() - start >= healthyMs ? 0 : failures + 1;
       if (failures >= doubtAfter) this.#version = undefined;
-      await (this.#options.sleep ?? pause)(this.#random() * Math.min(lastBackoffMs, firstBackoffMs * 2 ** Math.min(failures, 10)), signal);
+      await (this.#options.sleep ?? pause)(
+        this.#random() * Math.min(lastBackoffMs, firstBackoffMs * 2 ** Math.min(failures, 10)),
+        signal,
+      );
     }
     if (!this.#isSynced) this.#synced.reject(signal.reason);
   }
@@ -117,7 +121,8 @@ export class Informer<Kind extends KubeObject> {
       gone.delete(key);
       const before = this.#objects.get(key)?.metadata;
       // versions may only be compared for being equal
-      if (before && before.uid === object.metadata.uid && before.resourceVersion === object.metadata.resourceVersion) continue;
+      if (before && before.uid === object.metadata.uid && before.resourceVersion === object.metadata.resourceVersion)
+        continue;
       this.#objects.set(key, strip(object));
       changed.push(key);
     }
@@ -162,7 +167,8 @@ export class Informer<Kind extends KubeObject> {
   }
 }
 
-const keyOf = ({ metadata: { namespace, name } }: KubeObject) => (namespace === undefined ? name : `${namespace}/${name}`);
+const keyOf = ({ metadata: { namespace, name } }: KubeObject) =>
+  namespace === undefined ? name : `${namespace}/${name}`;
 
 /** Who wrote which field is a third of many an object, and nobody here reads it. */
 function strip<Kind extends KubeObject>(object: Kind): Kind {

@@ -55,7 +55,10 @@ export function makeJob(object: FhirExport, run: FhirExportRun, spec: RunSpec, s
         ],
       },
       ...(indexed ? { completionMode: "Indexed", backoffLimitPerIndex: 6, maxFailedIndexes: 0 } : { backoffLimit: 0 }),
-      template: { metadata: { labels: { ...labels, ...identityLabel(run) } }, spec: podSpec(object, run, spec, settings) },
+      template: {
+        metadata: { labels: { ...labels, ...identityLabel(run) } },
+        spec: podSpec(object, run, spec, settings),
+      },
     },
   };
 }
@@ -81,7 +84,9 @@ function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings
     // one page and its block; a worker stops at the next line end
     terminationGracePeriodSeconds: 30,
     ...(run.serviceAccountName ? { serviceAccountName: run.serviceAccountName } : {}),
-    ...(settings.imagePullSecrets?.length ? { imagePullSecrets: settings.imagePullSecrets.map((name) => ({ name })) } : {}),
+    ...(settings.imagePullSecrets?.length
+      ? { imagePullSecrets: settings.imagePullSecrets.map((name) => ({ name })) }
+      : {}),
     ...(nodeSelector ? { nodeSelector } : {}),
     ...(tolerations ? { tolerations } : {}),
     ...(affinity ? { affinity } : {}),
@@ -146,7 +151,9 @@ function projected(object: FhirExport, run: FhirExportRun) {
   return [
     secret(taskName(object.metadata, run.attempt), [{ key: "task.json", path: "task.json" }]),
     ...(sourceSecret ? [secret(sourceSecret, files("source", sourceFiles[sourceAuth] ?? []))] : []),
-    ...(sourceCA ? [sourceCA.kind === "Secret" ? secret(sourceCA.name, ca) : { configMap: { name: sourceCA.name, items: ca } }] : []),
+    ...(sourceCA
+      ? [sourceCA.kind === "Secret" ? secret(sourceCA.name, ca) : { configMap: { name: sourceCA.name, items: ca } }]
+      : []),
     ...(sourceCertificate ? [secret(sourceCertificate, files("source", ["tls.crt", "tls.key"]))] : []),
     ...(targetSecret ? [secret(targetSecret, files("target", targetFiles[targetAuth] ?? []))] : []),
   ];

@@ -112,7 +112,11 @@ export class LeaderElector {
     try {
       const lease = await this.#client.get<Lease>(this.#path(), this.#call());
       if (lease.spec?.holderIdentity !== this.identity) return;
-      await this.#client.replace<Lease>(this.#path(), { ...lease, spec: released(lease.spec, this.#time()) }, this.#call());
+      await this.#client.replace<Lease>(
+        this.#path(),
+        { ...lease, spec: released(lease.spec, this.#time()) },
+        this.#call(),
+      );
       this.#log.info("gave the lease back");
     } catch (error) {
       this.#log.warn({ error: String(error) }, "the lease could not be given back; it runs out");
@@ -204,7 +208,10 @@ export class LeaderElector {
     clearTimeout(this.#deadline);
     if (this.#lost.signal.aborted) return;
     this.#options.onLeading?.(false);
-    this.#log.error({ sinceRenewedSeconds: Math.round((this.#now() - (this.#renewed ?? 0)) / 100) / 10 }, `leader election lost: ${why}`);
+    this.#log.error(
+      { sinceRenewedSeconds: Math.round((this.#now() - (this.#renewed ?? 0)) / 100) / 10 },
+      `leader election lost: ${why}`,
+    );
     this.#lost.abort(transient("Internal", `leader election lost: ${why}`));
   }
 

@@ -39,14 +39,24 @@ export function makeMetrics() {
       labelNames: controller,
       registers,
     }),
-    active: new Gauge({ name: "controller_runtime_active_workers", help: "Reconciliations that run", labelNames: controller, registers }),
+    active: new Gauge({
+      name: "controller_runtime_active_workers",
+      help: "Reconciliations that run",
+      labelNames: controller,
+      registers,
+    }),
     leader: new Gauge({
       name: "leader_election_master_status",
       help: "1 = this process leads, 0 = it stands by",
       labelNames: ["name"],
       registers,
     }),
-    depth: new Gauge({ name: "workqueue_depth", help: "Keys that wait", labelNames: ["name", "controller"], registers }),
+    depth: new Gauge({
+      name: "workqueue_depth",
+      help: "Keys that wait",
+      labelNames: ["name", "controller"],
+      registers,
+    }),
     retries: new Counter({
       name: "workqueue_retries_total",
       help: "Keys that were put back after a failure",

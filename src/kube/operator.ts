@@ -33,7 +33,8 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
   const metrics = makeMetrics();
   // a client of its own: those of the controllers write only while it leads
   const electionClient = options.election && KubeClient.load(options.kubeconfig);
-  const elector = options.election && electionClient ? makeElector(electionClient, options.election, metrics, log) : undefined;
+  const elector =
+    options.election && electionClient ? makeElector(electionClient, options.election, metrics, log) : undefined;
   const client = KubeClient.load(options.kubeconfig, elector ? { beforeWrite: () => elector.check() } : {});
   const end = elector ? AbortSignal.any([signal, elector.lost]) : signal;
   const written = new Overlay<FhirExport>();
@@ -53,11 +54,13 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
     exportQueue.add(key);
     // a slot that was given back is someone else's turn
     const object = exports.get(key);
-    const source = object && holdsSlot(object) ? `${object.metadata.namespace}/${object.spec.sourceRef.name}` : undefined;
+    const source =
+      object && holdsSlot(object) ? `${object.metadata.namespace}/${object.spec.sourceRef.name}` : undefined;
     const before = holding.get(key);
     if (source) holding.set(key, source);
     else holding.delete(key);
-    if (before && !source) wake((one) => isQueued(one) && (settings.maxExports !== undefined || refers(one, before, "sourceRef")));
+    if (before && !source)
+      wake((one) => isQueued(one) && (settings.maxExports !== undefined || refers(one, before, "sourceRef")));
   });
   const sources: Watched<FhirSource> = watch(resources.fhirSources, (key) => {
     sourceQueue.add(key);
@@ -67,8 +70,16 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
     targetQueue.add(key);
     wake((one) => refers(one, key, "targetRef"));
   });
-  const jobCache: Watched<Job> = watch(resources.jobs, (key) => wakeOwner(key, jobs.note(key, jobCache.get(key))), labels.uid);
-  const podCache: Watched<Pod> = watch(resources.pods, (key) => wakeOwner(key, pods.note(key, podCache.get(key))), labels.uid);
+  const jobCache: Watched<Job> = watch(
+    resources.jobs,
+    (key) => wakeOwner(key, jobs.note(key, jobCache.get(key))),
+    labels.uid,
+  );
+  const podCache: Watched<Pod> = watch(
+    resources.pods,
+    (key) => wakeOwner(key, pods.note(key, podCache.get(key))),
+    labels.uid,
+  );
   const all = [exports, sources, targets, jobCache, podCache];
 
   function wake(matches: (object: FhirExport) => boolean): void {
@@ -136,7 +147,12 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
   if (elector?.lost.aborted) throw elector.lost.reason;
 }
 
-function makeElector(client: KubeClient, election: NonNullable<OperatorOptions["election"]>, metrics: Metrics, log: Logger): LeaderElector {
+function makeElector(
+  client: KubeClient,
+  election: NonNullable<OperatorOptions["election"]>,
+  metrics: Metrics,
+  log: Logger,
+): LeaderElector {
   const onLeading = (leading: boolean) => metrics.leader.set({ name: election.name }, leading ? 1 : 0);
   return new LeaderElector(client, { namespace: client.namespace, ...election, onLeading }, log);
 }
@@ -168,7 +184,8 @@ class Watched<Kind extends KubeObject> implements Cache<Kind> {
     onError: (error: unknown) => void,
     labelSelector?: string,
   ) {
-    const make = (path: string) => new Informer<Kind>(client, { path, onKey, onError, ...(labelSelector ? { labelSelector } : {}) });
+    const make = (path: string) =>
+      new Informer<Kind>(client, { path, onKey, onError, ...(labelSelector ? { labelSelector } : {}) });
     this.#informers = new Map(
       namespaces.length === 0
         ? [["", make(pathOf(resource))]]
@@ -200,7 +217,8 @@ const isOver = (object: FhirExport) => {
   const outcome = outcomeOf(object);
   return outcome !== undefined && outcome.value !== "Failed";
 };
-const isQueued = (object: FhirExport) => !holdsSlot(object) && find(object.status?.conditions, "Accepted")?.status === "True";
+const isQueued = (object: FhirExport) =>
+  !holdsSlot(object) && find(object.status?.conditions, "Accepted")?.status === "True";
 const refers = ({ metadata, spec }: FhirExport, key: string, ref: "sourceRef" | "targetRef") =>
   `${metadata.namespace}/${spec[ref].name}` === key;
 

@@ -76,7 +76,10 @@ FHIR_EXPORT_LEADER_ELECT (true or false) and so on.
 `;
 
 /** The operator's options from its flags, then its environment. Undefined = help was asked for. */
-export function parseOperatorOptions(args: string[], env: Record<string, string | undefined>): OperatorOptions | undefined {
+export function parseOperatorOptions(
+  args: string[],
+  env: Record<string, string | undefined>,
+): OperatorOptions | undefined {
   const { values } = parseArgs({ args, options: flags, strict: true });
   if (values.help) return undefined;
   const one = (name: Exclude<keyof typeof flags, "help" | "namespace" | "image-pull-secret" | "leader-elect">) =>

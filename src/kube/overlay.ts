@@ -17,7 +17,11 @@ export class Overlay<Kind extends { metadata: ObjectMeta }> {
   newest(key: string, cached: Kind | undefined): Kind | undefined {
     const mine = this.#written.get(key);
     if (!mine) return cached;
-    if (cached && cached.metadata.uid === mine.object.metadata.uid && mine.older.has(cached.metadata.resourceVersion ?? ""))
+    if (
+      cached &&
+      cached.metadata.uid === mine.object.metadata.uid &&
+      mine.older.has(cached.metadata.resourceVersion ?? "")
+    )
       return mine.object;
     this.#written.delete(key);
     return cached;

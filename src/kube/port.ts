@@ -76,7 +76,9 @@ export class KubePort implements Port {
     }
     addOrphans(runs, jobs, pods);
     const closing =
-      deletionTimestamp !== undefined && cached.metadata.finalizers?.includes(finalizer) && (await this.#isClosing(namespace));
+      deletionTimestamp !== undefined &&
+      cached.metadata.finalizers?.includes(finalizer) &&
+      (await this.#isClosing(namespace));
     // nothing is awaited from here on: what is counted must be what is decided on
     const object = this.#newest(key, this.#caches.exports.get(key)) ?? cached;
     const source = this.#caches.sources.get(`${namespace}/${object.spec.sourceRef.name}`);
@@ -119,7 +121,10 @@ export class KubePort implements Port {
   }
 
   async writeStatus(world: ExportWorld, status: FhirExportStatus): Promise<void> {
-    const written = await this.#api.replace<FhirExport>(exportPath(world.export.metadata, "status"), { ...world.export, status });
+    const written = await this.#api.replace<FhirExport>(exportPath(world.export.metadata, "status"), {
+      ...world.export,
+      status,
+    });
     this.#written.wrote(keyOf(world.export.metadata), world.export, written);
     world.export = written;
   }
@@ -138,7 +143,8 @@ export class KubePort implements Port {
   async #view(job: Job, pods: readonly Pod[], uid: string): Promise<RunView> {
     const its = pods.filter((pod) => pod.metadata.ownerReferences?.some((owner) => owner.uid === job.metadata.uid));
     const age = Date.now() - Date.parse(job.metadata.creationTimestamp ?? "");
-    const open = !job.spec.suspend && !job.status?.active && !job.status?.conditions?.some(({ status }) => status === "True");
+    const open =
+      !job.spec.suspend && !job.status?.active && !job.status?.conditions?.some(({ status }) => status === "True");
     const events = its.length === 0 && open && age > podlessMilliseconds ? await this.#eventsOf(job) : [];
     const progress = this.#progress(its.flatMap(({ metadata }) => metadata.uid ?? []));
     return viewRun(job, its, uid, progress, events, new Date());
@@ -156,7 +162,9 @@ export class KubePort implements Port {
   async #eventsOf({ metadata }: Job): Promise<Event[]> {
     const path = pathOf({ api: "/api/v1", plural: "events" }, { namespace: metadata.namespace ?? "" });
     try {
-      return (await this.#api.list<Event>(path, { fieldSelector: `involvedObject.uid=${metadata.uid},reason=FailedCreate` })).items;
+      return (
+        await this.#api.list<Event>(path, { fieldSelector: `involvedObject.uid=${metadata.uid},reason=FailedCreate` })
+      ).items;
     } catch (error) {
       // they only explain
       this.#log.debug({ job: metadata.name, error: String(error) }, "events cannot be read");
@@ -224,9 +232,14 @@ export class KubePort implements Port {
   }
 
   /** Guarded by resourceVersion, so that what was decided on an old object is not written onto a newer one. */
-  async #patchExport(world: ExportWorld, change: { annotations?: Record<string, string>; finalizers?: string[] }): Promise<void> {
+  async #patchExport(
+    world: ExportWorld,
+    change: { annotations?: Record<string, string>; finalizers?: string[] },
+  ): Promise<void> {
     const { resourceVersion, uid } = world.export.metadata;
-    const patched = await this.#api.patch<FhirExport>(exportPath(world.export.metadata), { metadata: { ...change, resourceVersion, uid } });
+    const patched = await this.#api.patch<FhirExport>(exportPath(world.export.metadata), {
+      metadata: { ...change, resourceVersion, uid },
+    });
     this.#written.wrote(keyOf(world.export.metadata), world.export, patched);
     world.export = patched;
   }
@@ -236,7 +249,10 @@ export class KubePort implements Port {
   }
 
   /** Named by what it tells, so that telling it again after a crash makes no second one. Events are never a reason to fail. */
-  async #event({ metadata, status }: FhirExport, { warning, reason, note }: Extract<Effect, { do: "event" }>): Promise<void> {
+  async #event(
+    { metadata, status }: FhirExport,
+    { warning, reason, note }: Extract<Effect, { do: "event" }>,
+  ): Promise<void> {
     const { name, namespace = "default", uid = "", generation = 0 } = metadata;
     const told = createHash("sha256")
       .update(JSON.stringify([uid, generation, status?.attempt ?? 0, reason, note]))
@@ -279,7 +295,8 @@ function addOrphans(runs: ExportWorld["runs"], jobs: readonly Job[], pods: reado
     const { metadata, status } = pod;
     const owner = metadata.ownerReferences?.find(({ kind }) => kind === "Job");
     const command = commandOf(pod) as Command | undefined;
-    if (!owner || known.has(owner.uid) || !command || status?.phase === "Succeeded" || status?.phase === "Failed") continue;
+    if (!owner || known.has(owner.uid) || !command || status?.phase === "Succeeded" || status?.phase === "Failed")
+      continue;
     const run = runs[command];
     if (run) run.live += 1;
     else
@@ -300,7 +317,8 @@ function addOrphans(runs: ExportWorld["runs"], jobs: readonly Job[], pods: reado
 
 /** It is gone, or another of its name stands there: what was to be done to it is done. */
 function ignoreGone(error: unknown): void {
-  const another = error instanceof KubeError && error.status === 422 && error.causes.some(({ field }) => field === "metadata.uid");
+  const another =
+    error instanceof KubeError && error.status === 422 && error.causes.some(({ field }) => field === "metadata.uid");
   if (!isNotFound(error) && !isConflict(error) && !another) throw error;
 }
 
@@ -311,5 +329,9 @@ function explain(error: unknown, { command }: RunSpec): FailureError {
     return waiting("Internal", `the ${command} Job cannot be made: ${error.detail.slice(0, 512)}`, error);
   const failure = toKubeFailure(error);
   if (failure.class !== "terminal") return failure;
-  return terminal("UnsupportedParameter", `the ${command} Job is not valid; mend spec.worker and raise retry (${failure.message})`, error);
+  return terminal(
+    "UnsupportedParameter",
+    `the ${command} Job is not valid; mend spec.worker and raise retry (${failure.message})`,
+    error,
+  );
 }

@@ -30,7 +30,8 @@ export class ProgressPoller {
   /** One round over all running workers. */
   async poll(signal: AbortSignal): Promise<void> {
     const running = [...this.#pods()].filter(
-      ({ status, metadata }) => status?.phase === "Running" && status.podIP && telling.has(metadata.labels?.[labels.command]),
+      ({ status, metadata }) =>
+        status?.phase === "Running" && status.podIP && telling.has(metadata.labels?.[labels.command]),
     );
     const alive = new Set(running.map(({ metadata }) => metadata.uid));
     for (const uid of this.#last.keys()) if (!alive.has(uid)) this.#last.delete(uid);
@@ -85,5 +86,8 @@ export function parseProgress(text: string, exportUID: string, podUID: string): 
 
 const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
 const isTotals = (value: Totals | undefined) =>
-  typeof value === "object" && value !== null && [value.files, value.resources, value.bytes, value.errors].every(isCount);
-const isTypeCount = (value: TypeCount) => isTotals(value) && typeof value.type === "string" && /^[A-Z][A-Za-z]{1,63}$/.test(value.type);
+  typeof value === "object" &&
+  value !== null &&
+  [value.files, value.resources, value.bytes, value.errors].every(isCount);
+const isTypeCount = (value: TypeCount) =>
+  isTotals(value) && typeof value.type === "string" && /^[A-Z][A-Za-z]{1,63}$/.test(value.type);

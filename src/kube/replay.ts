@@ -62,9 +62,11 @@ export class KubeReplay implements Replay {
       ({ spec }) => Date.parse(spec?.renewTime ?? "") + (spec?.leaseDurationSeconds ?? 0) * 1000 < now.getTime(),
     );
     for (const { metadata } of expired.slice(0, sweepMost)) {
-      await this.#client.delete(pathOf(resources.leases, { namespace: this.#namespace, name: metadata.name })).catch((error) => {
-        if (!isNotFound(error)) throw error;
-      });
+      await this.#client
+        .delete(pathOf(resources.leases, { namespace: this.#namespace, name: metadata.name }))
+        .catch((error) => {
+          if (!isNotFound(error)) throw error;
+        });
     }
   }
 }

@@ -64,19 +64,31 @@ export async function runShim(args: string[], signal: AbortSignal): Promise<void
   const { values } = parseArgs({ args, options, strict: true });
   if (values.help) return void console.log(usage);
   const { source, target, "public-url": publicURL } = values;
-  if (!source || !target || !publicURL) throw terminal("UnsupportedParameter", "--source, --target and --public-url are required");
+  if (!source || !target || !publicURL)
+    throw terminal("UnsupportedParameter", "--source, --target and --public-url are required");
   if (!/^https?:\/\/[^/?#@ ]+(\/[^?# ]*)?$/.test(publicURL))
-    throw terminal("UnsupportedParameter", "--public-url must be an http or https URL without user, query and fragment");
+    throw terminal(
+      "UnsupportedParameter",
+      "--public-url must be an http or https URL without user, query and fragment",
+    );
   const port = whole("port", values.port, 65_535);
   const graceMs = whole("shutdown-seconds", values["shutdown-seconds"], 86_400) * 1000;
 
   const log = makeLogger({ part: "shim" });
   const client = KubeClient.load(values.kubeconfig);
   const namespace = values.namespace ?? client.namespace;
-  const served = { source, target, publicURL, namespace, volumeRoot: values["volume-root"], credentials: values.credentials };
+  const served = {
+    source,
+    target,
+    publicURL,
+    namespace,
+    volumeRoot: values["volume-root"],
+    credentials: values.credentials,
+  };
   const certificate = values.tls === undefined ? undefined : readCertificate(values.tls);
   const shim = await openShim(client, { ...served, ...(certificate && { certificate }) }, values.config, signal, log);
-  const unfollow = certificate && followCertificate(values.tls!, certificate, shim.app.server as unknown as Server, log);
+  const unfollow =
+    certificate && followCertificate(values.tls!, certificate, shim.app.server as unknown as Server, log);
   try {
     await shim.app.listen({ host: values.host, port });
     log.info({ namespace, publicURL }, "started");
@@ -103,7 +115,13 @@ interface Served {
 
 /** The app over a namespace of a cluster, not listening yet.
  *  @param config file of the settings */
-export async function openShim(client: KubeClient, served: Served, config: string | undefined, signal: AbortSignal, log: Logger) {
+export async function openShim(
+  client: KubeClient,
+  served: Served,
+  config: string | undefined,
+  signal: AbortSignal,
+  log: Logger,
+) {
   const { source, target, publicURL, namespace } = served;
   const informer: Informer<FhirExport> = new Informer(client, {
     path: pathOf(resources.fhirExports, { namespace }),

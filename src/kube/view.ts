@@ -5,7 +5,13 @@ import type { Command, Progress, Report, RunView } from "../contracts.ts";
 /** The parts of batch/v1 Job and v1 Pod and Event that are read. */
 export interface Job {
   metadata: ObjectMeta;
-  spec: { parallelism?: number; completions?: number; suspend?: boolean; completionMode?: string; ttlSecondsAfterFinished?: number };
+  spec: {
+    parallelism?: number;
+    completions?: number;
+    suspend?: boolean;
+    completionMode?: string;
+    ttlSecondsAfterFinished?: number;
+  };
   status?: {
     active?: number;
     terminating?: number;
@@ -41,11 +47,19 @@ export interface Event {
   eventTime?: string;
 }
 
-export const commandOf = ({ metadata }: { metadata: ObjectMeta }) => metadata.labels?.[labels.command] as Command | undefined;
+export const commandOf = ({ metadata }: { metadata: ObjectMeta }) =>
+  metadata.labels?.[labels.command] as Command | undefined;
 
 /** A Job and its pods as a run. `uid` is the export's: a Job of another owner is not ours whatever its labels say. `events` are the Job's own,
  *  which is where the controller says that pods cannot be made. */
-export function viewRun(job: Job, pods: readonly Pod[], uid: string, progress: Progress[], events: readonly Event[], now: Date): RunView {
+export function viewRun(
+  job: Job,
+  pods: readonly Pod[],
+  uid: string,
+  progress: Progress[],
+  events: readonly Event[],
+  now: Date,
+): RunView {
   const { metadata, spec, status = {} } = job;
   const ended = (type: string) => status.conditions?.find((one) => one.type === type && one.status === "True");
   const failed = ended("Failed");
@@ -117,7 +131,8 @@ function whyBlocked(job: Job, pods: readonly Pod[], events: readonly Event[], no
     if (waiting?.reason && waiting.reason !== "ContainerCreating" && waiting.reason !== "PodInitializing")
       return `${waiting.reason}${waiting.message ? `: ${sanitize(waiting.message)}` : ""}`;
     const scheduled = pod.status?.conditions?.find(({ type, status }) => type === "PodScheduled" && status === "False");
-    if (scheduled) return `${scheduled.reason ?? "Unschedulable"}${scheduled.message ? `: ${sanitize(scheduled.message)}` : ""}`;
+    if (scheduled)
+      return `${scheduled.reason ?? "Unschedulable"}${scheduled.message ? `: ${sanitize(scheduled.message)}` : ""}`;
   }
   if (pods.some(isLive) || job.spec.suspend || job.status?.active) return undefined;
   const refused = events.filter(({ reason, type }) => reason === "FailedCreate" && type === "Warning").at(-1);

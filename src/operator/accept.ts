@@ -10,11 +10,13 @@ export function accept(facts: Facts): Verdict | undefined {
   const { spec, source, target } = facts;
   const refusal = refuse(facts);
   if (refusal) return { end: "Failed", refused: true, ...refusal };
-  const missing = [unready("FhirSource", spec.sourceRef.name, source), unready("ExportTarget", spec.targetRef.name, target)].filter(
-    (text) => text !== undefined,
-  );
+  const missing = [
+    unready("FhirSource", spec.sourceRef.name, source),
+    unready("ExportTarget", spec.targetRef.name, target),
+  ].filter((text) => text !== undefined);
   // their events wake us; the timer is for a place that has none
-  if (missing.length > 0) return startDeadline(facts) ?? { state: "Waiting", message: `waiting: ${missing.join("; ")}`, requeueAfter: 60 };
+  if (missing.length > 0)
+    return startDeadline(facts) ?? { state: "Waiting", message: `waiting: ${missing.join("; ")}`, requeueAfter: 60 };
   return undefined;
 }
 
@@ -22,7 +24,11 @@ export function accept(facts: Facts): Verdict | undefined {
 export function startDeadline({ export: { metadata }, spec, attempt, now }: Facts): Verdict | undefined {
   const seconds = spec.startDeadlineSeconds;
   if (seconds === undefined || attempt > 1 || secondsSince(metadata.creationTimestamp, now) < seconds) return undefined;
-  return { end: "Failed", reason: "StartDeadlineExceeded", message: `it was not started within startDeadlineSeconds (${seconds})` };
+  return {
+    end: "Failed",
+    reason: "StartDeadlineExceeded",
+    message: `it was not started within startDeadlineSeconds (${seconds})`,
+  };
 }
 
 function refuse({ spec, source, target }: Facts): { reason: string; message: string } | undefined {
@@ -43,11 +49,16 @@ function refuse({ spec, source, target }: Facts): { reason: string; message: str
   return undefined;
 }
 
-function unready(kind: string, name: FhirExportSpec["sourceRef"]["name"], object: Referred | undefined): string | undefined {
+function unready(
+  kind: string,
+  name: FhirExportSpec["sourceRef"]["name"],
+  object: Referred | undefined,
+): string | undefined {
   if (!object) return `${kind} ${name} does not exist`;
   if (object.metadata.deletionTimestamp) return `${kind} ${name} is being deleted`;
   const ready = find(object.status?.conditions, "Ready");
-  if (!ready || (ready.observedGeneration ?? 0) < (object.metadata.generation ?? 0)) return `${kind} ${name} ${notSeen}`;
+  if (!ready || (ready.observedGeneration ?? 0) < (object.metadata.generation ?? 0))
+    return `${kind} ${name} ${notSeen}`;
   if (ready.status === "True") return undefined;
   return `${kind} ${name} is not ready: ${ready.message}`;
 }
@@ -61,4 +72,5 @@ interface Referred {
 }
 
 /** Seconds from an instant to now; 0 when it is unknown. */
-export const secondsSince = (instant: string | undefined, now: Date) => (instant ? (now.getTime() - Date.parse(instant)) / 1000 : 0);
+export const secondsSince = (instant: string | undefined, now: Date) =>
+  instant ? (now.getTime() - Date.parse(instant)) / 1000 : 0;

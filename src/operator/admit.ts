@@ -66,7 +66,8 @@ export function countRunning(self: FhirExport, all: Iterable<FhirExport>): Expor
   const counts = { source: 0, all: 0, ahead: 0 };
   for (const other of all) {
     if (other.metadata.uid === self.metadata.uid) continue;
-    const related = other.metadata.namespace === self.metadata.namespace && other.spec.sourceRef.name === self.spec.sourceRef.name;
+    const related =
+      other.metadata.namespace === self.metadata.namespace && other.spec.sourceRef.name === self.spec.sourceRef.name;
     if (holdsSlot(other)) {
       counts.all += 1;
       if (related) counts.source += 1;

@@ -14,7 +14,12 @@ import { makeOutput, makeRun } from "./task.ts";
 export function advance(facts: Facts): Verdict {
   const { runs, attempt, all } = facts;
   const old = all.find((run) => run.attempt !== attempt && (run.live > 0 || run.state === "active"));
-  if (old) return { state: "WaitingForNode", message: `workers of attempt ${old.attempt} are not gone yet`, effects: stopOld(facts, old) };
+  if (old)
+    return {
+      state: "WaitingForNode",
+      message: `workers of attempt ${old.attempt} are not gone yet`,
+      effects: stopOld(facts, old),
+    };
   const { seal, export: exporting, plan } = runs;
   if (seal) return sealing(facts, seal);
   if (exporting) return exportingStep(facts, exporting);
@@ -68,8 +73,10 @@ function planning(facts: Facts, plan: RunView | undefined): Verdict {
   if (plan) {
     const report = plan.reports[0];
     if (plan.going) return { state: "Planning", message: "planning" };
-    if (plan.state === "complete" && report?.packages === 0) return { end: "Complete", reason: "Complete", message: "" };
-    if (plan.state === "complete" && report?.packages !== undefined) return startExport(facts, report.packages, showPlan(status, report));
+    if (plan.state === "complete" && report?.packages === 0)
+      return { end: "Complete", reason: "Complete", message: "" };
+    if (plan.state === "complete" && report?.packages !== undefined)
+      return startExport(facts, report.packages, showPlan(status, report));
     if (plan.state === "complete" || plan.state === "failed") return failed(facts, plan, "Planning");
     // a small export is done by the plan's pod
     if (plan.progress.some(({ totals }) => totals.resources > 0))
@@ -82,7 +89,11 @@ function planning(facts: Facts, plan: RunView | undefined): Verdict {
   }
   if (run.packages !== undefined) return startExport(facts, run.packages, {});
   if (!source || !target)
-    return { state: "Waiting", message: `waiting: ${!source ? "FhirSource" : "ExportTarget"} was deleted`, requeueAfter: 60 };
+    return {
+      state: "Waiting",
+      message: `waiting: ${!source ? "FhirSource" : "ExportTarget"} was deleted`,
+      requeueAfter: 60,
+    };
   // nothing was made of this attempt, or it was all removed: what it is to be started with follows source, target and spec until then
   const { repeat: again, sample } = run;
   const fresh = {
@@ -121,7 +132,9 @@ function exportingStep(facts: Facts, run: RunView): Verdict {
   const progress = showProgress({ ...facts, status: { ...status, ...shown } }, run);
   const wanted = wantedParallelism(facts, packages ?? 1);
   const effects: Effect[] =
-    run.parallelism !== undefined && run.parallelism !== wanted ? [{ do: "setRun", uid: run.uid, parallelism: wanted }] : [];
+    run.parallelism !== undefined && run.parallelism !== wanted
+      ? [{ do: "setRun", uid: run.uid, parallelism: wanted }]
+      : [];
   const step = atWork(facts, run, "Running", exportMessage(packages));
   return {
     ...step,
@@ -160,7 +173,12 @@ function failed(facts: Facts, run: RunView, state: ReadyReason): Verdict {
   };
 }
 
-function atWork({ spec }: Facts, run: RunView, state: ReadyReason, message: string): Verdict & { state: ReadyReason; effects?: Effect[] } {
+function atWork(
+  { spec }: Facts,
+  run: RunView,
+  state: ReadyReason,
+  message: string,
+): Verdict & { state: ReadyReason; effects?: Effect[] } {
   if (run.state === "suspended" && spec.queueName !== undefined)
     return { state: "Queued", message: `waiting for room in the queue ${spec.queueName}`, requeueAfter: 30 };
   // someone else suspended it, or a crash came between; the export is not to be suspended
@@ -188,4 +206,5 @@ const wantedParallelism = ({ spec, run }: Facts, packages: number) =>
   Math.max(1, Math.min(spec.parallelism ?? 4, run?.parallelism ?? 1, packages));
 
 /** Workers of an attempt that failed are on their way out; what still runs is stopped. */
-const stopOld = (facts: Facts, run: RunView): Effect[] => (run.state === "active" && !run.going ? [stop(facts, run)] : []);
+const stopOld = (facts: Facts, run: RunView): Effect[] =>
+  run.state === "active" && !run.going ? [stop(facts, run)] : [];

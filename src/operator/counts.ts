@@ -65,7 +65,10 @@ export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStat
 }
 
 /** From when on and where the speed is measured. */
-export const beginSample = ({ status, now }: Facts) => ({ time: toSeconds(now), resources: status.progress?.resources ?? 0 });
+export const beginSample = ({ status, now }: Facts) => ({
+  time: toSeconds(now),
+  resources: status.progress?.resources ?? 0,
+});
 
 /** The seal's totals, which are the truth. */
 export function showTotals(status: FhirExportStatus, report: Report): Partial<FhirExportStatus> {
@@ -80,7 +83,9 @@ export function showTotals(status: FhirExportStatus, report: Report): Partial<Fh
     output: {
       ...status.output,
       ...(report.manifestSHA256 ? { manifestSHA256: report.manifestSHA256 } : {}),
-      ...(totals ? { files: totals.files, resources: totals.resources, bytes: totals.bytes, errors: totals.errors } : {}),
+      ...(totals
+        ? { files: totals.files, resources: totals.resources, bytes: totals.bytes, errors: totals.errors }
+        : {}),
     },
   };
 }
@@ -93,7 +98,10 @@ function add(run: RunView): { totals: Totals; types: Map<string, TypeCount> } {
   const indexes = new Set([...run.reports.keys(), ...atWork.keys()]);
   for (const index of indexes) {
     const report = run.reports[index];
-    const told = report && !report.error && report.totals ? { totals: report.totals, types: report.types ?? [] } : atWork.get(index);
+    const told =
+      report && !report.error && report.totals
+        ? { totals: report.totals, types: report.types ?? [] }
+        : atWork.get(index);
     if (!told) continue;
     addTotals(totals, told.totals);
     for (const one of told.types) {
@@ -133,7 +141,12 @@ function mergeTypes(old: Types, told: Map<string, TypeCount>): Types {
 }
 
 /** Half the old speed, half that of the last interval: steady enough for an estimate, quick enough to follow a source that slows down. */
-function speedOf(old: number | undefined, sample: { time: string; resources: number }, resources: number, now: Date): number | undefined {
+function speedOf(
+  old: number | undefined,
+  sample: { time: string; resources: number },
+  resources: number,
+  now: Date,
+): number | undefined {
   const seconds = secondsSince(sample.time, now);
   if (seconds <= 0) return old;
   const latest = (resources - sample.resources) / seconds;

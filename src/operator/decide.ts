@@ -30,7 +30,9 @@ function judgeAll(facts: Facts): Decision {
   const { outcome } = facts;
   if (facts.export.metadata.deletionTimestamp) return remove(facts);
   if (outcome)
-    return isShown(facts, outcome) ? settled(facts) : { status: endStatus(facts, again(facts, outcome)), effects: [], requeueAfter: 0 };
+    return isShown(facts, outcome)
+      ? settled(facts)
+      : { status: endStatus(facts, again(facts, outcome)), effects: [], requeueAfter: 0 };
   const verdict = judge(facts);
   return "end" in verdict ? conclude(facts, verdict) : goOn(facts, verdict);
 }
@@ -68,7 +70,10 @@ function cancel(facts: Facts): Verdict {
 function goOn(facts: Facts, step: Step): Decision {
   const { failed, attempt } = facts;
   const { queuePosition: _, completionTime: __, expirationTime: ___, ...old } = facts.status;
-  const before = old.attempt === attempt ? old : { ...old, conditions: dropConditions(old.conditions, "Purged", "Exact", "PartialErrors") };
+  const before =
+    old.attempt === attempt
+      ? old
+      : { ...old, conditions: dropConditions(old.conditions, "Purged", "Exact", "PartialErrors") };
   // what cannot be made yet is shown, and tried again soon
   const message = failed ? `${step.message}; ${failed.message}` : step.message;
   const requeueAfter = least(failed ? 30 : step.requeueAfter, untilDeadline(facts));
@@ -81,12 +86,15 @@ function goOn(facts: Facts, step: Step): Decision {
 
 /** Seconds until startDeadlineSeconds or activeDeadlineSeconds can be over: nothing else may happen until then. */
 function untilDeadline({ export: { metadata }, spec, run, attempt, now }: Facts): number | undefined {
-  const [seconds, since] = run ? [spec.activeDeadlineSeconds, run.startTime] : [spec.startDeadlineSeconds, metadata.creationTimestamp];
+  const [seconds, since] = run
+    ? [spec.activeDeadlineSeconds, run.startTime]
+    : [spec.startDeadlineSeconds, metadata.creationTimestamp];
   if (seconds === undefined || spec.suspend || spec.cancel || (!run && attempt > 1)) return undefined;
   return Math.max(1, seconds - secondsSince(since, now));
 }
 
-const least = (a: number | undefined, b: number | undefined) => (a === undefined || b === undefined ? (a ?? b) : Math.min(a, b));
+const least = (a: number | undefined, b: number | undefined) =>
+  a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 
 /** How an attempt ended whose outcome was written, but not its status: judged again from what is left of it. */
 function again(facts: Facts, outcome: NonNullable<Facts["outcome"]>): End {
@@ -94,7 +102,11 @@ function again(facts: Facts, outcome: NonNullable<Facts["outcome"]>): End {
   if (outcome.value === "Failed") {
     const verdict = judge({ ...open, spec: { ...open.spec, cancel: false, suspend: false } });
     if ("end" in verdict && verdict.end === "Failed") return verdict;
-    return { end: "Failed", reason: "Internal", message: "it failed; the cause was lost with its status, raise retry to go on" };
+    return {
+      end: "Failed",
+      reason: "Internal",
+      message: "it failed; the cause was lost with its status, raise retry to go on",
+    };
   }
   return { end: outcome.value, reason: outcome.value, message: outcome.value.toLowerCase() };
 }
@@ -108,7 +120,10 @@ function announce({ status: before, attempt }: Facts, { status }: Decision): Eff
   if (!now || !told.has(now.reason) || now.message.endsWith(notSeen)) return [];
   if (now.reason === old?.reason && before.attempt === attempt && !old.message.endsWith(notSeen)) return [];
   const reason =
-    now.reason === "Failed" || now.reason === "Refused" ? (find(status.conditions, "Failed")?.reason ?? now.reason) : now.reason;
-  const note = isTrue(status.conditions, "Exact") || !find(status.conditions, "Exact") ? now.message : `${now.message}; not exact`;
+    now.reason === "Failed" || now.reason === "Refused"
+      ? (find(status.conditions, "Failed")?.reason ?? now.reason)
+      : now.reason;
+  const note =
+    isTrue(status.conditions, "Exact") || !find(status.conditions, "Exact") ? now.message : `${now.message}; not exact`;
   return [{ do: "event", warning: warnings.has(now.reason), reason, note: (note || now.reason).slice(0, 1024) }];
 }

@@ -49,14 +49,26 @@ function completeStatus(facts: Facts, status: FhirExportStatus, report: Report |
   if (!report) return showState(facts, status, "Complete", "complete; its counts are in the manifest only");
   const counted = { ...status, ...showTotals(status, report) };
   const { files = 0, resources = 0, errors = 0 } = report.totals ?? {};
-  let shown = showState(facts, counted, "Complete", `${resources} resources in ${files} files${errors ? `, ${errors} errors` : ""}`);
+  let shown = showState(
+    facts,
+    counted,
+    "Complete",
+    `${resources} resources in ${files} files${errors ? `, ${errors} errors` : ""}`,
+  );
   const exact = report.exact ?? true;
   const why = exact
     ? "every matching resource as of transactionTime, once"
     : "the source did not allow to tell; the manifest's errors say why";
   shown = addCondition(facts, shown, "Exact", exact ? "True" : "False", exact ? "Exact" : "NotExact", why);
   return errors
-    ? addCondition(facts, shown, "PartialErrors", "True", "PartialErrors", `${errors} OperationOutcomes are in the errors folder`)
+    ? addCondition(
+        facts,
+        shown,
+        "PartialErrors",
+        "True",
+        "PartialErrors",
+        `${errors} OperationOutcomes are in the errors folder`,
+      )
     : shown;
 }
 

@@ -66,5 +66,11 @@ export function purge(facts: Facts, insist = false): Purge {
     return { state: "failed", reason: report.error.reason, message: report.error.message };
   const again = repeat(facts, run, insist);
   if (again.exhausted) return { state: "failed", reason: again.reason, message: again.message };
-  return { state: "pending", effects: again.effects, message: again.message, repeat: again.repeat, requeueAfter: again.requeueAfter };
+  return {
+    state: "pending",
+    effects: again.effects,
+    message: again.message,
+    repeat: again.repeat,
+    requeueAfter: again.requeueAfter,
+  };
 }

@@ -27,12 +27,20 @@ export function remove(facts: Facts): Decision {
     };
   const step = purge(facts, true);
   if (step.state === "done") return release;
-  if (step.state === "failed") return { status: addCondition(facts, status, "Purged", "False", step.reason, step.message), effects: [] };
+  if (step.state === "failed")
+    return { status: addCondition(facts, status, "Purged", "False", step.reason, step.message), effects: [] };
   const shown = facts.outcome ? status : showState(facts, status, "Cancelling", "being deleted");
   const { run } = shown;
   const next = run && step.repeat ? { ...shown, run: { ...run, repeat: step.repeat } } : shown;
   return {
-    status: addCondition(facts, next, "Purged", "Unknown", "Purging", `${step.message}; set deletionPolicy to Retain to keep the files`),
+    status: addCondition(
+      facts,
+      next,
+      "Purged",
+      "Unknown",
+      "Purging",
+      `${step.message}; set deletionPolicy to Retain to keep the files`,
+    ),
     effects: step.effects,
     requeueAfter: step.requeueAfter ?? 15,
   };

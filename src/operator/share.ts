@@ -8,7 +8,8 @@ export function shareOf(
 ): { parallelism: number; requests: number; perSecond?: number } {
   const exports = limits?.maxConcurrentExports ?? 2;
   const requests = Math.max(1, Math.floor((limits?.concurrentRequests ?? 32) / exports));
-  const rate = limits?.requestsPerSecond === undefined ? undefined : Math.max(1, Math.floor(limits.requestsPerSecond / exports));
+  const rate =
+    limits?.requestsPerSecond === undefined ? undefined : Math.max(1, Math.floor(limits.requestsPerSecond / exports));
   const parallelism = Math.max(1, Math.min(wanted, requests, rate ?? wanted));
   return {
     parallelism,

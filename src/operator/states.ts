@@ -61,5 +61,8 @@ export function addCondition(
   message: string,
 ): FhirExportStatus {
   const generation = facts.export.metadata.generation ?? 0;
-  return { ...status, conditions: setCondition(status.conditions, { type, status: value, reason, message }, generation, facts.now) };
+  return {
+    ...status,
+    conditions: setCondition(status.conditions, { type, status: value, reason, message }, generation, facts.now),
+  };
 }

@@ -41,7 +41,13 @@ export function makeRun(
 }
 
 /** The Task of an attempt: all that a worker gets to know. */
-export function makeTask(object: FhirExport, source: FhirSource, target: ExportTarget, run: FhirExportRun, settings: Settings): Task {
+export function makeTask(
+  object: FhirExport,
+  source: FhirSource,
+  target: ExportTarget,
+  run: FhirExportRun,
+  settings: Settings,
+): Task {
   const { metadata, spec } = object;
   const { groupId, patients, types, typeFilters, elements, since, until, origin } = spec;
   return {
@@ -77,7 +83,11 @@ export function makeTask(object: FhirExport, source: FhirSource, target: ExportT
       share: run.share ?? { requests: 1 },
     },
     target: targetOf(object, target, settings),
-    plan: { shardResources: settings.shardResources, inlineResources: settings.inlineResources, parallelism: run.parallelism },
+    plan: {
+      shardResources: settings.shardResources,
+      inlineResources: settings.inlineResources,
+      parallelism: run.parallelism,
+    },
   };
 }
 
@@ -107,7 +117,8 @@ function targetOf(object: FhirExport, target: ExportTarget, settings: Settings):
 
 function authOf(source: FhirSource): Task["source"]["auth"] {
   const { oauth2, smart, workloadIdentity } = source.spec.auth ?? {};
-  const { tokenURL, clientID, scope }: { tokenURL?: string; clientID?: string; scope?: string } = oauth2 ?? smart ?? workloadIdentity ?? {};
+  const { tokenURL, clientID, scope }: { tokenURL?: string; clientID?: string; scope?: string } =
+    oauth2 ?? smart ?? workloadIdentity ?? {};
   return {
     kind: sourceAuth(source),
     ...(tokenURL ? { tokenURL } : {}),
@@ -126,7 +137,9 @@ const targetAuth = (auth: NonNullable<ExportTarget["spec"]["azureBlob"]>["auth"]
 
 /** The kick-off URL for an export that no HTTP client asked for: a manifest needs one. */
 function requestOf({ metadata, spec }: FhirExport): string {
-  const path = { System: "$export", Patient: "Patient/$export", Group: `Group/${spec.groupId}/$export` }[spec.level ?? "System"];
+  const path = { System: "$export", Patient: "Patient/$export", Group: `Group/${spec.groupId}/$export` }[
+    spec.level ?? "System"
+  ];
   const query = new URLSearchParams();
   if (spec.types) query.set("_type", spec.types.join(","));
   for (const filter of spec.typeFilters ?? []) query.append("_typeFilter", filter);

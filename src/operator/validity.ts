@@ -5,10 +5,12 @@ import { type Rule, sourceRules, targetRules } from "../api/rules.ts";
 
 /** A source's own validity: what the CRD's rules say (again, since an object may be older than a rule). Whether the server answers is seen
  *  by the workers. */
-export const checkSource = (source: FhirSource, now: Date): FhirSourceStatus => withReady(source, problems(source, sourceRules), now);
+export const checkSource = (source: FhirSource, now: Date): FhirSourceStatus =>
+  withReady(source, problems(source, sourceRules), now);
 
 /** The same of a target. */
-export const checkTarget = (target: ExportTarget, now: Date): ExportTargetStatus => withReady(target, problems(target, targetRules), now);
+export const checkTarget = (target: ExportTarget, now: Date): ExportTargetStatus =>
+  withReady(target, problems(target, targetRules), now);
 
 const problems = <Kind>(object: Kind, rules: Rule<Kind>[]) =>
   rules.filter((rule) => !rule.holds(object, undefined)).map(({ message }) => message);
@@ -21,7 +23,16 @@ function withReady<Kind extends FhirSource | ExportTarget>(
   const generation = object.metadata.generation ?? 0;
   const ready =
     found.length === 0
-      ? ({ type: "Ready", status: "True", reason: "Valid", message: "its fields make sense; it was not contacted" } as const)
+      ? ({
+          type: "Ready",
+          status: "True",
+          reason: "Valid",
+          message: "its fields make sense; it was not contacted",
+        } as const)
       : ({ type: "Ready", status: "False", reason: "Invalid", message: found.join("; ") } as const);
-  return { ...object.status, observedGeneration: generation, conditions: setCondition(object.status?.conditions, ready, generation, now) };
+  return {
+    ...object.status,
+    observedGeneration: generation,
+    conditions: setCondition(object.status?.conditions, ready, generation, now),
+  };
 }

@@ -29,7 +29,11 @@ export function checkExpected({ type, till, from = beginning, key, members, base
   if (!plainInstant.test(till)) throw new RangeError("Expected.till is no RFC 3339 instant with milliseconds and Z");
   if (!plainInstant.test(from)) throw new RangeError("Expected.from is no RFC 3339 instant with milliseconds and Z");
   keyWords(key);
-  if (members.length > 16 || new Set(members).size < members.length || members.some((name) => !/^[a-z][A-Za-z0-9]{0,61}$/.test(name)))
+  if (
+    members.length > 16 ||
+    new Set(members).size < members.length ||
+    members.some((name) => !/^[a-z][A-Za-z0-9]{0,61}$/.test(name))
+  )
     throw new RangeError("Expected.members are not at most 16 names of elements, each once");
   if (!/^[\x21-\x7e]*$/.test(base)) throw new RangeError("Expected.base is no URL");
 }

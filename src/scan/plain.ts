@@ -27,14 +27,21 @@ export function scanPage(bytes: Uint8Array): Page {
   if (type !== "Bundle")
     throw new ScanError(
       "notBundle",
-      type ? `the answer is a ${/^[A-Za-z]{1,64}$/.test(type) ? type : "resource"}, not a Bundle` : "the answer is not a FHIR resource",
+      type
+        ? `the answer is a ${/^[A-Za-z]{1,64}$/.test(type) ? type : "resource"}, not a Bundle`
+        : "the answer is not a FHIR resource",
     );
   return page;
 }
 
 /** Copies one resource to `out` at `at`, without the white space outside strings, and returns the end of what it wrote
  *  (at most `entry.end - entry.start` bytes). */
-export function copyResource(bytes: Uint8Array, entry: Pick<Entry, "start" | "end" | "compact">, out: Uint8Array, at: number): number {
+export function copyResource(
+  bytes: Uint8Array,
+  entry: Pick<Entry, "start" | "end" | "compact">,
+  out: Uint8Array,
+  at: number,
+): number {
   if (entry.compact) {
     out.set(bytes.subarray(entry.start, entry.end), at);
     return at + entry.end - entry.start;
@@ -106,7 +113,15 @@ function readEntries(walker: Walker, page: Page): void {
 }
 
 function readResource(walker: Walker): Entry | undefined {
-  const entry: Entry = { start: walker.at, end: 0, compact: true, type: "", id: "", lastUpdated: undefined, mode: undefined };
+  const entry: Entry = {
+    start: walker.at,
+    end: 0,
+    compact: true,
+    type: "",
+    id: "",
+    lastUpdated: undefined,
+    mode: undefined,
+  };
   const spaces = walker.spaces;
   const isObject = walker.objectOr(4, (key) => {
     if (key === "resourceType") entry.type = walker.text() ?? "";

@@ -110,7 +110,8 @@ function sip(key: Int32Array, bytes: Uint8Array, length: number, out: Buffer): B
 
 /** of a sum of 32 bits: it is less than what was added to */
 const carry = (sum: number, to: number) => (sum >>> 0 < to >>> 0 ? 1 : 0);
-const word = (bytes: Uint8Array, at: number) => bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+const word = (bytes: Uint8Array, at: number) =>
+  bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
 
 function put(out: Buffer, at: number, value: number): void {
   out[at] = value;

@@ -33,7 +33,10 @@ const spansFor = (pageBytes: number) => Math.ceil((rowsFor(pageBytes) * 32) / sp
 
 /** Bytes that a table takes, about half of the page. */
 export const tableBytes = (pageBytes: number): number =>
-  maskBytes(pageBytes) + headBytes + rowsFor(pageBytes) * entryBytes + Math.ceil((spansFor(pageBytes) * spanBytes) / 8) * 8;
+  maskBytes(pageBytes) +
+  headBytes +
+  rowsFor(pageBytes) * entryBytes +
+  Math.ceil((spansFor(pageBytes) * spanBytes) / 8) * 8;
 
 // (func (result v128) i32.const 0 i8x16.splat), the least that needs SIMD
 const probe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
@@ -89,7 +92,11 @@ class SimdTable implements PageTable {
     this.#at = offset;
     this.#pageBytes = pageBytes;
     this.#maskBytes = maskBytes(pageBytes);
-    this.#words = new Uint32Array(memory.buffer, offset + this.#maskBytes, (tableBytes(pageBytes) - this.#maskBytes) >> 2);
+    this.#words = new Uint32Array(
+      memory.buffer,
+      offset + this.#maskBytes,
+      (tableBytes(pageBytes) - this.#maskBytes) >> 2,
+    );
     this.#words.fill(0, 0, foundWords);
     this.#spansWord = (headBytes + rowsFor(pageBytes) * entryBytes) >> 2;
     this.#twin = new PlainTable(memory);
@@ -98,14 +105,22 @@ class SimdTable implements PageTable {
 
   scan(offset: number, length: number): void {
     checkPlace(this.#memory, offset, length);
-    if (length > this.#pageBytes) throw new RangeError(`a page of ${length} bytes, the table is for ${this.#pageBytes}`);
+    if (length > this.#pageBytes)
+      throw new RangeError(`a page of ${length} bytes, the table is for ${this.#pageBytes}`);
     this.#page = offset;
     this.#bytes = this.#memory.subarray(offset, offset + length);
     this.#handedOver = false;
     // isUtf8 reads 26-60 GB/s: it costs next to nothing
     if (
       isUtf8(this.#bytes) &&
-      this.#module.scan(offset, length, this.#at, this.#maskBytes, this.#rows, this.#at + this.#maskBytes + this.#spansWord * 4) !== 0
+      this.#module.scan(
+        offset,
+        length,
+        this.#at,
+        this.#maskBytes,
+        this.#rows,
+        this.#at + this.#maskBytes + this.#spansWord * 4,
+      ) !== 0
     )
       return;
     this.#words.fill(0, 0, foundWords);
@@ -185,7 +200,10 @@ class SimdTable implements PageTable {
     const { members } = expected;
     writeExpected(expected, this.#memory.subarray(this.#at + this.#maskBytes + foundWords * 4));
     this.#members = members.length;
-    this.#rows = Math.min(rowsFor(this.#pageBytes), members.length ? Math.floor(spansFor(this.#pageBytes) / members.length) : Infinity);
+    this.#rows = Math.min(
+      rowsFor(this.#pageBytes),
+      members.length ? Math.floor(spansFor(this.#pageBytes) / members.length) : Infinity,
+    );
   }
   plainRows(from: number, to: number): number {
     if (this.#handedOver) return this.#twin.plainRows(from, to);

@@ -94,7 +94,9 @@ export class Walker {
     }
     const from = this.at;
     const escaped = this.#string();
-    return escaped ? (JSON.parse(decode(this.#bytes, from, this.at)) as string) : decode(this.#bytes, from + 1, this.at - 1);
+    return escaped
+      ? (JSON.parse(decode(this.#bytes, from, this.at)) as string)
+      : decode(this.#bytes, from + 1, this.at - 1);
   }
 
   integer(): number | undefined {
@@ -142,7 +144,9 @@ export class Walker {
 
   #key(): string {
     const from = this.at;
-    return this.#string() ? (JSON.parse(decode(this.#bytes, from, this.at)) as string) : decode(this.#bytes, from + 1, this.at - 1);
+    return this.#string()
+      ? (JSON.parse(decode(this.#bytes, from, this.at)) as string)
+      : decode(this.#bytes, from + 1, this.at - 1);
   }
 
   /** true: it holds escapes */

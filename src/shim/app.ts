@@ -56,7 +56,9 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     connectionTimeout: 300_000,
     bodyLimit: 1 << 20,
     // for the types both are a server without TLS, which has the same events and methods
-    ...((certificate ? { https: { ...certificate, maxHeaderSize } } : { http: { maxHeaderSize } }) as FastifyHttpOptions<Server>),
+    ...((certificate
+      ? { https: { ...certificate, maxHeaderSize } }
+      : { http: { maxHeaderSize } }) as FastifyHttpOptions<Server>),
     clientErrorHandler: refuseUnparsed,
     routerOptions: { maxParamLength: 512 },
     // clients send $ and %24; the query is left as it came
@@ -83,7 +85,10 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
       return send(reply, refusal(error.statusCode, { code: error.statusCode === 413 ? "too-long" : "invalid", text }));
     }
     const failure = toFailure(error);
-    deps.log.error({ route: request.routeOptions.url, method: request.method, ...failure, stack: framesOf(error) }, "request failed");
+    deps.log.error(
+      { route: request.routeOptions.url, method: request.method, ...failure, stack: framesOf(error) },
+      "request failed",
+    );
     // what the object store refuses is the client's request, unless it is about storage: then a person here has to act
     if (failure.class === "terminal" && request.routeOptions.url?.endsWith("/$export"))
       return send(reply, refusal(400, { code: "invalid", text: failure.message }));
@@ -100,7 +105,9 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
   );
 
   addRoute(app, "/healthz", { GET: async () => "ok" });
-  addRoute(app, "/readyz", { GET: async (_request, reply) => (deps.ready() ? "ok" : reply.code(503).send("not ready")) });
+  addRoute(app, "/readyz", {
+    GET: async (_request, reply) => (deps.ready() ? "ok" : reply.code(503).send("not ready")),
+  });
   const manifests = new Manifests(deps.openStore);
   app.register(async (scope) => routes(scope, deps, manifests));
   // with a proxy that keeps the path, and with one that strips it

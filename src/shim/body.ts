@@ -7,7 +7,11 @@ export type Body = { values: [name: string, value: string][] } | { status: numbe
 const fault = (status: number, code: Issue["code"], text: string): Body => ({ status, issue: { code, text } });
 
 /** @param known how the parameters come that are known; others are taken in any way, to be refused or dropped by name */
-export function readBody(contentType: string | undefined, body: Buffer | undefined, known: Readonly<Record<string, Parameter>>): Body {
+export function readBody(
+  contentType: string | undefined,
+  body: Buffer | undefined,
+  known: Readonly<Record<string, Parameter>>,
+): Body {
   const [type = "", ...settings] = (contentType ?? "").toLowerCase().split(";");
   if (type.trim() !== "application/fhir+json" && type.trim() !== "application/json")
     return fault(415, "not-supported", "the body of a kick-off must be application/fhir+json");
@@ -37,7 +41,8 @@ export function readBody(contentType: string | undefined, body: Buffer | undefin
   return { values };
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 
 function textOf(value: unknown): string | undefined {
   if (typeof value === "string") return value;

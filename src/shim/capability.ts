@@ -45,7 +45,9 @@ export function capabilityStatement(
           security: {
             service: [
               {
-                coding: [{ system: "http://terminology.hl7.org/CodeSystem/restful-security-service", code: "SMART-on-FHIR" }],
+                coding: [
+                  { system: "http://terminology.hl7.org/CodeSystem/restful-security-service", code: "SMART-on-FHIR" },
+                ],
                 text: "SMART Backend Services",
               },
             ],

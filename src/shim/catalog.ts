@@ -46,11 +46,18 @@ export class Catalog {
   async #read(): Promise<void> {
     const { source, target, types } = this.#reading;
     const orBefore = <T>(value: Promise<T>, before: T): Promise<T> => value.catch(() => before);
-    const [foundSource, foundTarget] = await Promise.all([orBefore(source(), this.#known.source), orBefore(target(), this.#known.target)]);
+    const [foundSource, foundTarget] = await Promise.all([
+      orBefore(source(), this.#known.source),
+      orBefore(target(), this.#known.target),
+    ]);
     const base = foundSource?.spec.baseURL;
     const before = base === this.#known.source?.spec.baseURL ? this.#known.types : undefined;
     this.#known = { source: foundSource, target: foundTarget, types: before };
-    this.#known = { source: foundSource, target: foundTarget, types: base === undefined ? undefined : await orBefore(types(base), before) };
+    this.#known = {
+      source: foundSource,
+      target: foundTarget,
+      types: base === undefined ? undefined : await orBefore(types(base), before),
+    };
     this.#readAt = this.#now();
   }
 }

@@ -39,7 +39,12 @@ export function readCertificate(folder: string): Certificate {
 
 /** Gives new connections the renewed certificate, without restart. Files that are wrong change nothing, and are told of once.
  *  @returns ends it */
-export function followCertificate(folder: string, used: Certificate, server: Pick<Server, "setSecureContext">, log: Logger): () => void {
+export function followCertificate(
+  folder: string,
+  used: Certificate,
+  server: Pick<Server, "setSecureContext">,
+  log: Logger,
+): () => void {
   let current = used;
   let problem = "";
   const look = () => {
@@ -52,7 +57,8 @@ export function followCertificate(folder: string, used: Certificate, server: Pic
       log.info("the certificate was renewed");
     } catch (error) {
       const { message } = error as Error;
-      if (message !== problem) log.error({ problem: message }, "the certificate is not usable; the one before stays in use");
+      if (message !== problem)
+        log.error({ problem: message }, "the certificate is not usable; the one before stays in use");
       problem = message;
     }
   };

@@ -53,7 +53,8 @@ export class ConfigFile<Value> {
     } catch (error) {
       const { message } = toFailure(error);
       const problem = text === undefined ? "the configuration file cannot be read" : message;
-      if (problem !== this.problem) this.#log.error({ problem }, "the configuration is not usable; the one before stays in force");
+      if (problem !== this.problem)
+        this.#log.error({ problem }, "the configuration is not usable; the one before stays in force");
       this.problem = problem;
     }
   }

@@ -24,7 +24,10 @@ export async function download(
   options: DownloadOptions,
 ): Promise<Answer> {
   if (!takesNDJSON(headers.accept))
-    return refusal(406, { code: "not-supported", text: "files are application/fhir+ndjson; the header Accept must allow that" });
+    return refusal(406, {
+      code: "not-supported",
+      text: "files are application/fhir+ndjson; the header Accept must allow that",
+    });
   const packed = path.endsWith(".gz");
   const asStored = !packed || takesGzip(header(headers["accept-encoding"]));
   const etag = `"${sha256}${packed ? (asStored ? "-gzip" : "-identity") : ""}"`;
@@ -51,10 +54,13 @@ export async function download(
     const answer = refusal(416, { code: "invalid", text: "the file is shorter than the Range that is asked for" });
     return { ...answer, headers: { ...answer.headers, "content-range": `bytes */${fileSize}` } };
   }
-  const part = range === "whole" ? { start: 0, count: fileSize } : { start: range.start, count: range.end - range.start + 1 };
+  const part =
+    range === "whole" ? { start: 0, count: fileSize } : { start: range.start, count: range.end - range.start + 1 };
   const found = await store.stream(path, part);
   if (!found) return unavailable("a file of the export is not in storage; it may have been removed");
-  const body = asStored ? counted(found.body, part.count, options.onEnd) : counted(unpacked(found.body), undefined, options.onEnd);
+  const body = asStored
+    ? counted(found.body, part.count, options.onEnd)
+    : counted(unpacked(found.body), undefined, options.onEnd);
   return {
     status: range === "whole" ? 200 : 206,
     headers: {

@@ -35,7 +35,11 @@ export class Manifests {
     const store = await this.#open(object);
     try {
       const found = await store.read(manifestPath);
-      if (!found) throw waiting("TargetUnreachable", "the manifest of a complete export is not in storage; it may have been removed");
+      if (!found)
+        throw waiting(
+          "TargetUnreachable",
+          "the manifest of a complete export is not in storage; it may have been removed",
+        );
       return JSON.parse(found.bytes.toString()) as Manifest;
     } finally {
       await store.close();

@@ -26,7 +26,8 @@ export async function handleKickOff(
   const { config, exports, log } = deps;
   const base = config.publicURL.replace(/\/+$/, "");
   const called = calledURL(originalUrl, base);
-  if (called.length > maxRequestURL) return refusal(414, { code: "too-long", text: "the URL is too long; send the parameters by POST" });
+  if (called.length > maxRequestURL)
+    return refusal(414, { code: "too-long", text: "the URL is too long; send the parameters by POST" });
   const settings = deps.settings();
   const known = await deps.catalog.get();
   const parsed = parseKickOff(
@@ -96,14 +97,20 @@ export async function handleKickOff(
 }
 
 /** What may be exported: by the token and its client, and at all. */
-function permit(access: Access, allow: ShimSettings["allow"], spec: SpecParts, known: Known["types"]): { spec: SpecParts } | Issue {
+function permit(
+  access: Access,
+  allow: ShimSettings["allow"],
+  spec: SpecParts,
+  known: Known["types"],
+): { spec: SpecParts } | Issue {
   let { types } = spec;
   for (const one of [access, { ...anonymous, ...allow }] satisfies Access[]) {
     const answer = mayExport(one, { level: spec.level ?? "System", groupId: spec.groupId, types });
     if ("code" in answer) return answer;
     if (types === undefined && answer.types) types = narrowed(answer.types, spec.level, known);
   }
-  if (types?.length === 0) return { code: "forbidden", text: "none of the types that this client may export is there at this level" };
+  if (types?.length === 0)
+    return { code: "forbidden", text: "none of the types that this client may export is there at this level" };
   return { spec: types === undefined ? spec : { ...spec, types } };
 }
 
@@ -135,7 +142,12 @@ export function idempotencyKey(header: string | string[] | undefined): { key?: s
   if (header === undefined) return {};
   const key = /^"?([\x21\x23-\x7e]{1,255})"?$/.exec(String(header))?.[1];
   return key === undefined
-    ? { issue: { code: "invalid", text: "the header Idempotency-Key must be 1 to 255 visible characters, for example a UUID" } }
+    ? {
+        issue: {
+          code: "invalid",
+          text: "the header Idempotency-Key must be 1 to 255 visible characters, for example a UUID",
+        },
+      }
     : { key };
 }
 
@@ -151,13 +163,20 @@ export function repeated(before: FhirExport | undefined, client: string, digest:
   if (before.spec.origin?.client !== client || before.metadata.annotations?.[annotations.request] !== digest)
     return refusal(422, { code: "invalid", text: "the Idempotency-Key was used for another kick-off; use a new one" });
   if (before.spec.cancel || before.metadata.deletionTimestamp)
-    return refusal(409, { code: "invalid", text: "the export of this Idempotency-Key has been deleted; use a new key" });
+    return refusal(409, {
+      code: "invalid",
+      text: "the export of this Idempotency-Key has been deleted; use a new key",
+    });
   return accepted;
 }
 
 /** What the source and the target allow, as far as that is known.
  *  @param warnings of a lenient client: types that cannot be exported are dropped, as long as one is left */
-export function checkKnown({ source, target, types }: Known, spec: SpecParts, warnings?: string[]): { spec: SpecParts; issues: Issue[] } {
+export function checkKnown(
+  { source, target, types }: Known,
+  spec: SpecParts,
+  warnings?: string[],
+): { spec: SpecParts; issues: Issue[] } {
   const issues: Issue[] = [];
   if (!source) return { spec, issues };
   const faults = new Map<string, string>();
@@ -179,7 +198,11 @@ export function checkKnown({ source, target, types }: Known, spec: SpecParts, wa
 }
 
 /** The types to export where not all are allowed: those that the FHIR server has, and that the level may hold. */
-export function narrowed(allowed: readonly string[], level: SpecParts["level"], types: ReadonlySet<string> | undefined): string[] {
+export function narrowed(
+  allowed: readonly string[],
+  level: SpecParts["level"],
+  types: ReadonlySet<string> | undefined,
+): string[] {
   return allowed.filter((type) => (types?.has(type) ?? true) && (level === "System" || compartmentTypes.has(type)));
 }
 
@@ -188,7 +211,10 @@ export function unfinished(all: Iterable<FhirExport>, client: string): number {
   let count = 0;
   for (const { spec, metadata, status } of all) {
     if (spec.origin?.client !== client || spec.cancel || metadata.deletionTimestamp) continue;
-    if (!status?.conditions?.some((one) => (one.type === "Complete" || one.type === "Stalled") && one.status === "True")) count++;
+    if (
+      !status?.conditions?.some((one) => (one.type === "Complete" || one.type === "Stalled") && one.status === "True")
+    )
+      count++;
   }
   return count;
 }

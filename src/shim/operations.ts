@@ -23,7 +23,12 @@ const operations: Record<string, { level: Level; canonical: string; on: Record<s
 };
 
 /** By id, as `/OperationDefinition/{id}` answers them. */
-export function operationDefinitions(base: string, version: string, date: Date, compat: "ig" | "azure"): Record<string, object> {
+export function operationDefinitions(
+  base: string,
+  version: string,
+  date: Date,
+  compat: "ig" | "azure",
+): Record<string, object> {
   return Object.fromEntries(
     Object.entries(operations).map(([id, { level, canonical, on, title }]) => [
       id,

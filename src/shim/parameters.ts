@@ -15,7 +15,16 @@ import {
 
 export type SpecParts = Pick<
   FhirExportSpec,
-  "level" | "groupId" | "patients" | "types" | "typeFilters" | "elements" | "since" | "until" | "outputFormat" | "container"
+  | "level"
+  | "groupId"
+  | "patients"
+  | "types"
+  | "typeFilters"
+  | "elements"
+  | "since"
+  | "until"
+  | "outputFormat"
+  | "container"
 >;
 export type Level = NonNullable<SpecParts["level"]>;
 
@@ -115,7 +124,8 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     type: "string",
     posted: asString,
     max: "*",
-    documentation: "Top-level elements to keep, as element or Type.element; mandatory ones stay, and the resources are tagged SUBSETTED.",
+    documentation:
+      "Top-level elements to keep, as element or Type.element; mandatory ones stay, and the resources are tagged SUBSETTED.",
     apply(spec, values, fault) {
       const elements = splitList(values.join());
       if (elements.length > 64) fault("may hold at most 64 elements");
@@ -146,7 +156,10 @@ export const parameters: Readonly<Record<string, Parameter>> = {
       const name = single(values, fault);
       if (name === undefined) return;
       if (isContainerName(name)) spec.container = name;
-      else fault("must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit");
+      else
+        fault(
+          "must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit",
+        );
     },
   },
   _maxCount: {
@@ -187,7 +200,9 @@ export const unsupported: Readonly<Record<string, string>> = {
 
 /** The parameters of a level, in the order of the table. */
 export const parametersOf = (level: Level, compat: "ig" | "azure"): [string, Parameter][] =>
-  Object.entries(parameters).filter(([, one]) => (one.levels?.includes(level) ?? true) && (one.compat ?? compat) === compat);
+  Object.entries(parameters).filter(
+    ([, one]) => (one.levels?.includes(level) ?? true) && (one.compat ?? compat) === compat,
+  );
 
 /** @returns undefined when it is no reference to a Patient here */
 function patientID(value: string, bases: readonly string[]): string | undefined {

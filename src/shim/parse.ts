@@ -1,7 +1,15 @@
 import { checkTypeFilter, isID } from "../api/parameters.ts";
 import { readBody } from "./body.ts";
 import type { Issue } from "./outcome.ts";
-import { type Level, type Parameter, type ParameterRules, parameters, parametersOf, type SpecParts, unsupported } from "./parameters.ts";
+import {
+  type Level,
+  type Parameter,
+  type ParameterRules,
+  parameters,
+  parametersOf,
+  type SpecParts,
+  unsupported,
+} from "./parameters.ts";
 import { type HeaderRules, readHeaders } from "./prefer.ts";
 
 export type { SpecParts } from "./parameters.ts";
@@ -57,22 +65,31 @@ export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): Pa
   const posted = new Set(body.values.map(([name]) => name));
   for (const [name, values] of grouped([...new URLSearchParams(request.query), ...body.values])) {
     const parameter: Parameter | undefined = Object.hasOwn(known, name) ? known[name] : undefined;
-    if (parameter?.postOnly && !posted.has(name)) drop(`the parameter ${name} in a URL`, "send it by POST, in a Parameters resource");
+    if (parameter?.postOnly && !posted.has(name))
+      drop(`the parameter ${name} in a URL`, "send it by POST, in a Parameters resource");
     else if (parameter) parameter.apply(spec, values, (text) => fault("invalid", `${name} ${text}`), rules);
     else drop(`the parameter ${show(name)}`, instead(name, level, Object.keys(known)));
   }
 
   // Azure's clients get an empty export for it
-  if (spec.since && Date.parse(spec.since) > now.getTime() && rules.compat === "ig") fault("invalid", "_since is in the future");
-  if (spec.since && spec.until && Date.parse(spec.since) >= Date.parse(spec.until)) fault("invalid", "_since must be before _until");
+  if (spec.since && Date.parse(spec.since) > now.getTime() && rules.compat === "ig")
+    fault("invalid", "_since is in the future");
+  if (spec.since && spec.until && Date.parse(spec.since) >= Date.parse(spec.until))
+    fault("invalid", "_since must be before _until");
   if (rules.compat === "azure" && spec.typeFilters && !spec.types) fault("required", "_typeFilter needs _type");
   checkFilters(spec, lenient, warnings, fault);
-  if (warnings.length > maxWarnings) fault("invalid", `more than ${maxWarnings} things of the request are not supported`);
+  if (warnings.length > maxWarnings)
+    fault("invalid", `more than ${maxWarnings} things of the request are not supported`);
   return issues.length ? { status: 400, issues } : { spec, warnings, separateStatus, lenient };
 }
 
 /** A filter of a type that is not exported has no effect (Bulk Data IG 3, processing model): lenient says so, strict takes it for a mistake. */
-function checkFilters(spec: SpecParts, lenient: boolean, warnings: string[], fault: (code: Issue["code"], text: string) => void): void {
+function checkFilters(
+  spec: SpecParts,
+  lenient: boolean,
+  warnings: string[],
+  fault: (code: Issue["code"], text: string) => void,
+): void {
   const why = new Set<string>();
   const kept = (spec.typeFilters ?? []).filter((filter) => {
     const wrong = checkTypeFilter(filter);

@@ -19,14 +19,26 @@ type Fault = (code: Issue["code"], text: string) => void;
 const acceptable = ["*/*", "application/*", "application/json", "application/fhir+json", "application/fhir+ndjson"];
 
 /** @param prefer all Prefer lines, joined by commas */
-export function readHeaders(accept: string | undefined, prefer: string | undefined, rules: HeaderRules, fault: Fault): Preferences {
+export function readHeaders(
+  accept: string | undefined,
+  prefer: string | undefined,
+  rules: HeaderRules,
+  fault: Fault,
+): Preferences {
   const isAzure = rules.compat === "azure";
   if (!accept) {
     if (rules.requireAccept) fault("required", "the header Accept is missing; send Accept: application/fhir+json");
   } else if (
-    isAzure ? accept.trim().toLowerCase() !== "application/fhir+json" : !ranges(accept).some((range) => acceptable.includes(range))
+    isAzure
+      ? accept.trim().toLowerCase() !== "application/fhir+json"
+      : !ranges(accept).some((range) => acceptable.includes(range))
   )
-    fault("invalid", isAzure ? "the header Accept must be application/fhir+json" : "the header Accept must allow application/fhir+json");
+    fault(
+      "invalid",
+      isAzure
+        ? "the header Accept must be application/fhir+json"
+        : "the header Accept must allow application/fhir+json",
+    );
 
   const preferences = tokens(prefer);
   if (!preferences.has("respond-async") && rules.requirePrefer)

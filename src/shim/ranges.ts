@@ -56,7 +56,11 @@ const ndjson = [
 
 /** Whether a client takes NDJSON, under any of its names. */
 export function takesNDJSON(accept: string | undefined): boolean {
-  return accept === undefined || accept.trim() === "" || weighed(accept).some(({ name, q }) => q > 0 && ndjson.includes(name));
+  return (
+    accept === undefined ||
+    accept.trim() === "" ||
+    weighed(accept).some(({ name, q }) => q > 0 && ndjson.includes(name))
+  );
 }
 
 /** Whether one of the listed entity tags is `etag`: weakly for If-None-Match, else strongly. */

@@ -10,7 +10,9 @@ import { type Answer, type Issue, refusal } from "./outcome.ts";
 export function isShown(object: FhirExport | undefined, now: Date): object is FhirExport {
   if (!object?.spec.origin || object.spec.cancel || object.metadata.deletionTimestamp) return false;
   const { conditions, expirationTime } = object.status ?? {};
-  return !isTrue(conditions, "Cancelled") && !(expirationTime !== undefined && Date.parse(expirationTime) <= now.getTime());
+  return (
+    !isTrue(conditions, "Cancelled") && !(expirationTime !== undefined && Date.parse(expirationTime) <= now.getTime())
+  );
 }
 
 /** What the status URL answers as long as there is no manifest to show; "complete" when there is one. Pure. */
@@ -44,7 +46,9 @@ const mendable: Partial<Record<FailureReason, Issue["code"]>> = {
 function renderFailure({ status }: FhirExport): Answer {
   const accepted = find(status?.conditions, "Accepted");
   const cause =
-    accepted?.status === "False" ? accepted : (find(status?.conditions, "Failed") ?? find(status?.conditions, "Stalled") ?? accepted);
+    accepted?.status === "False"
+      ? accepted
+      : (find(status?.conditions, "Failed") ?? find(status?.conditions, "Stalled") ?? accepted);
   const text = `the export failed (${cause?.reason ?? "Failed"})${cause?.message ? `: ${cause.message}` : ""}`;
   const code = mendable[(cause?.reason ?? "Internal") as FailureReason];
   return code ? refusal(422, { code, text }) : refusal(500, { code: "processing", text });
@@ -77,12 +81,21 @@ export function separately(answer: Answer): Answer {
 /** The stored manifest as this service shows it: files are fetched here, not from storage.
  *  @param self undefined: bare storage URLs, as Azure API for FHIR gave them
  *  @param withToken the files are given for an access token only */
-export function renderManifest(manifest: Manifest, self: string | undefined, object: FhirExport, withToken = false): Answer {
-  const items = (list: ManifestItem[]) => list.map((item) => (self === undefined ? item : { ...item, url: `${self}/files/${item.path}` }));
+export function renderManifest(
+  manifest: Manifest,
+  self: string | undefined,
+  object: FhirExport,
+  withToken = false,
+): Answer {
+  const items = (list: ManifestItem[]) =>
+    list.map((item) => (self === undefined ? item : { ...item, url: `${self}/files/${item.path}` }));
   const { expirationTime } = object.status ?? {};
   return {
     status: 200,
-    headers: { "content-type": "application/json", ...(expirationTime && { expires: new Date(expirationTime).toUTCString() }) },
+    headers: {
+      "content-type": "application/json",
+      ...(expirationTime && { expires: new Date(expirationTime).toUTCString() }),
+    },
     body: {
       ...manifest,
       requiresAccessToken: withToken,

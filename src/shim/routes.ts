@@ -21,7 +21,8 @@ type Handlers = Partial<Record<"GET" | "POST" | "DELETE", Handler>>;
 
 /** A URL and what it answers. Other methods are refused by name: HEAD above all must not start anything, and nothing falls through to another route. */
 export function addRoute(app: FastifyInstance, url: string, handlers: Handlers): void {
-  for (const [method, handler] of Object.entries(handlers) as [HTTPMethods, Handler][]) app.route({ method, url, handler });
+  for (const [method, handler] of Object.entries(handlers) as [HTTPMethods, Handler][])
+    app.route({ method, url, handler });
   const allow = Object.keys(handlers).join(", ");
   app.route({
     method: (app.supportedMethods as HTTPMethods[]).filter((method) => !(method in handlers)),
@@ -91,7 +92,10 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
       const { limits, compat } = deps.settings();
       const wait = polls.wait(name, limits.pollsPerMinute, now().getTime());
       if (wait > 0) {
-        const answer = refusal(429, { code: "throttled", text: "the status is asked for too often; wait as Retry-After says" });
+        const answer = refusal(429, {
+          code: "throttled",
+          text: "the status is asked for too often; wait as Retry-After says",
+        });
         return send(reply, { ...answer, headers: { ...answer.headers, "retry-after": String(wait) } });
       }
       let answer = renderStatus(object, now());
@@ -145,7 +149,14 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
       const { types } = await deps.catalog.get();
       // of a server that does not tell everybody: what Patient and Group exports may hold
       const exportable = deps.settings().allow.types ?? types ?? compartmentTypes.keys();
-      const body = capabilityStatement(base, config.version, started, compat(), deps.authority() !== undefined, exportable);
+      const body = capabilityStatement(
+        base,
+        config.version,
+        started,
+        compat(),
+        deps.authority() !== undefined,
+        exportable,
+      );
       return send(reply, { status: 200, headers: { "content-type": fhirJSON }, body });
     },
   });
@@ -159,7 +170,11 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
     GET: async (_request, reply) => {
       const authority = deps.authority();
       if (!authority) return send(reply, refusal(404, { code: "not-found", text: "this service wants no tokens" }));
-      return send(reply, { status: 200, headers: { "content-type": "application/json" }, body: authority.smartConfiguration() });
+      return send(reply, {
+        status: 200,
+        headers: { "content-type": "application/json" },
+        body: authority.smartConfiguration(),
+      });
     },
   });
   route("/auth/token", {

@@ -38,7 +38,9 @@ export async function openService({
   const defaults = parse("");
   const current = () => config?.value ?? defaults;
   if (!current().authority)
-    log.warn("no auth is configured: whoever gets here can export everything that the FhirSource's credentials may read");
+    log.warn(
+      "no auth is configured: whoever gets here can export everything that the FhirSource's credentials may read",
+    );
   return {
     deps: { settings: () => current().settings, authority: () => current().authority },
     close: () => config?.close(),

@@ -79,7 +79,8 @@ export function parseSettings(text: string): ShimSettings {
   } catch {
     throw terminal("UnsupportedParameter", "the configuration is not YAML");
   }
-  if (!validate(given)) throw terminal("UnsupportedParameter", `the configuration is not valid: ${validate.errors!.map(show).join("; ")}`);
+  if (!validate(given))
+    throw terminal("UnsupportedParameter", `the configuration is not valid: ${validate.errors!.map(show).join("; ")}`);
   const { files, limits, allow, exports, auth, ...rest } = given as Partial<ShimSettings>;
   return {
     compat: "ig",
@@ -96,6 +97,10 @@ export function parseSettings(text: string): ShimSettings {
 
 function show({ instancePath, message, params }: ErrorObject): string {
   const extra =
-    "additionalProperty" in params ? ` (${params.additionalProperty})` : "allowedValues" in params ? `: ${params.allowedValues}` : "";
+    "additionalProperty" in params
+      ? ` (${params.additionalProperty})`
+      : "allowedValues" in params
+        ? `: ${params.allowedValues}`
+        : "";
   return `${instancePath.slice(1).replaceAll("/", ".") || "it"} ${message}${extra}`;
 }

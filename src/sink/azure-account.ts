@@ -1,6 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { AnonymousCredential, BlobServiceClient, type ContainerClient, type StoragePipelineOptions } from "@azure/storage-blob";
+import {
+  AnonymousCredential,
+  BlobServiceClient,
+  type ContainerClient,
+  type StoragePipelineOptions,
+} from "@azure/storage-blob";
 import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { httpClient } from "./azure-http.ts";
@@ -30,7 +35,12 @@ export async function openAccount(target: AzureBlob, secrets: string): Promise<A
   if (target.auth === "workloadIdentity") {
     const service = byIdentity(target);
     // the SDK renews its tokens itself
-    return { service, container: service.getContainerClient(target.container), signedBy: undefined, renew: async () => false };
+    return {
+      service,
+      container: service.getContainerClient(target.container),
+      signedBy: undefined,
+      renew: async () => false,
+    };
   }
   const key = target.auth === "sas" ? "sas-token" : "connection-string";
   const bySecret = target.auth === "sas" ? bySAS : byConnectionString;
@@ -78,11 +88,18 @@ function byConnectionString(_: AzureBlob, text: string): BlobServiceClient {
 }
 
 const bySAS = ({ accountURL }: AzureBlob, token: string) =>
-  new BlobServiceClient(`${accountURL.replace(/\/+$/, "")}?${token.replace(/^\?/, "")}`, new AnonymousCredential(), pipeline);
+  new BlobServiceClient(
+    `${accountURL.replace(/\/+$/, "")}?${token.replace(/^\?/, "")}`,
+    new AnonymousCredential(),
+    pipeline,
+  );
 
 function byIdentity({ accountURL }: AzureBlob): BlobServiceClient {
   if (!/^https:/i.test(accountURL))
-    throw terminal("TargetUnauthorized", "spec.azureBlob.accountURL of the ExportTarget must be https where workloadIdentity is used");
+    throw terminal(
+      "TargetUnauthorized",
+      "spec.azureBlob.accountURL of the ExportTarget must be https where workloadIdentity is used",
+    );
   return new BlobServiceClient(
     accountURL,
     {

@@ -26,7 +26,8 @@ export const httpClient: IHttpClient = {
       // undici calls it an error when a reader leaves early; the SDK, which then has no listener any more, does not
       answer.body.on("error", () => {});
       const streams =
-        sent.streamResponseStatusCodes?.has(answer.statusCode) || sent.streamResponseStatusCodes?.has(Number.POSITIVE_INFINITY);
+        sent.streamResponseStatusCodes?.has(answer.statusCode) ||
+        sent.streamResponseStatusCodes?.has(Number.POSITIVE_INFINITY);
       return {
         request: sent,
         status: again.has(answer.statusCode) ? 503 : answer.statusCode,
@@ -37,7 +38,9 @@ export const httpClient: IHttpClient = {
       if (sent.abortSignal?.aborted) throw error;
       const { code } = error as NodeJS.ErrnoException;
       // the SDK tries again for this code and for those of the system, not for undici's own
-      throw new RestError((error as Error).message, { code: code && !code.startsWith("UND_") ? code : RestError.REQUEST_SEND_ERROR });
+      throw new RestError((error as Error).message, {
+        code: code && !code.startsWith("UND_") ? code : RestError.REQUEST_SEND_ERROR,
+      });
     }
   },
 };
@@ -58,5 +61,7 @@ async function* pieces(body: Uint8Array): AsyncGenerator<Uint8Array> {
 const headersOf = (headers: Record<string, string | string[] | undefined>) =>
   ({
     toJson: () =>
-      Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : value])),
+      Object.fromEntries(
+        Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : value]),
+      ),
   }) as unknown as HttpHeaders;

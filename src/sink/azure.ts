@@ -26,7 +26,12 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
 
   /** A conditional write that storage refuses may be our own, answered on a second try: the bytes tell. Where nothing is there that would have to be
    *  refused for, it is tried again. */
-  const write = (path: string, bytes: Uint8Array, conditions: { ifNoneMatch: string } | { ifMatch: string }, type: string) =>
+  const write = (
+    path: string,
+    bytes: Uint8Array,
+    conditions: { ifNoneMatch: string } | { ifMatch: string },
+    type: string,
+  ) =>
     guard(async () => {
       for (let tries = 1; ; tries++)
         try {
@@ -153,7 +158,11 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
         stage: (id, bytes) =>
           guard(
             async () =>
-              void (await blob(path).stageBlock(encode(id), Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), bytes.length)),
+              void (await blob(path).stageBlock(
+                encode(id),
+                Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length),
+                bytes.length,
+              )),
           ),
         holds: (blocks) =>
           guard(async () => {
@@ -177,9 +186,15 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
               const there = (await listed("committed")).map(({ name, size }) => `${name} ${size}`);
               if (there.length === 0)
                 throw codeOf(error) === "InvalidBlockList"
-                  ? transient("TargetUnreachable", `the blocks of ${path} are gone; the shard is looked at again`, error)
+                  ? transient(
+                      "TargetUnreachable",
+                      `the blocks of ${path} are gone; the shard is looked at again`,
+                      error,
+                    )
                   : error;
-              return there.join() === blocks.map(([id, bytes]) => `${encode(id)} ${bytes}`).join() ? "committed" : "other";
+              return there.join() === blocks.map(([id, bytes]) => `${encode(id)} ${bytes}`).join()
+                ? "committed"
+                : "other";
             }
           }),
       };
@@ -195,8 +210,11 @@ const unquoted = (etag: string) => etag.replaceAll('"', "");
 const isStatus = (error: unknown, ...statuses: number[]) =>
   error instanceof RestError && error.statusCode !== undefined && statuses.includes(error.statusCode);
 const codeOf = (error: unknown) =>
-  error instanceof RestError ? ((error.details as { errorCode?: string } | undefined)?.errorCode ?? error.code) : undefined;
-const isMissingContainer = (error: unknown) => codeOf(error) === "ContainerNotFound" || codeOf(error) === "ContainerBeingDeleted";
+  error instanceof RestError
+    ? ((error.details as { errorCode?: string } | undefined)?.errorCode ?? error.code)
+    : undefined;
+const isMissingContainer = (error: unknown) =>
+  codeOf(error) === "ContainerNotFound" || codeOf(error) === "ContainerBeingDeleted";
 
 /** Azure's raw message holds headers and the signed string (microsoft/fhir-server #2919), so only its status and code are kept. */
 function storageFailure(error: unknown, container: string): FailureError {
@@ -231,6 +249,7 @@ function storageFailure(error: unknown, container: string): FailureError {
       error,
     );
   // a lease, a soft delete that is under way
-  if (status === 409 || status === 412) return waiting("TargetUnreachable", `storage of the ExportTarget refuses (${said})`, error);
+  if (status === 409 || status === 412)
+    return waiting("TargetUnreachable", `storage of the ExportTarget refuses (${said})`, error);
   return terminal("TargetUnreachable", `storage of the ExportTarget answers ${said}`, error);
 }

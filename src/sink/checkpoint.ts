@@ -12,6 +12,9 @@ export function readCheckpoint(bytes: Buffer, { uid, shard }: { uid: string; sha
     );
   if (checkpoint.fenced) throw terminal("Fenced", "the export was cancelled; its output is being removed");
   if (checkpoint.v !== 1)
-    throw terminal("TaskVersion", `the checkpoint of shard ${shard.id} has version ${checkpoint.v}, made by another release`);
+    throw terminal(
+      "TaskVersion",
+      `the checkpoint of shard ${shard.id} has version ${checkpoint.v}, made by another release`,
+    );
   return checkpoint;
 }

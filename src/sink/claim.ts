@@ -38,7 +38,8 @@ export class Claim {
       return undefined;
     }
     const found = await this.#store.read(this.#path);
-    if (!found) throw transient("Internal", `the checkpoint of shard ${this.#shard} came and went; another writer is at work`);
+    if (!found)
+      throw transient("Internal", `the checkpoint of shard ${this.#shard} came and went; another writer is at work`);
     this.#etag = found.etag;
     return readCheckpoint(found.bytes, this.#of);
   }

@@ -15,7 +15,8 @@ export function directoryStore(root: string): Store {
   const base = resolve(root);
   const at = (path: string) => {
     const full = resolve(base, path);
-    if (full !== base && !full.startsWith(base + sep)) throw terminal("Internal", "a path leads out of the export's folder");
+    if (full !== base && !full.startsWith(base + sep))
+      throw terminal("Internal", "a path leads out of the export's folder");
     return full;
   };
   const guard = <T>(call: () => Promise<T>) => call().catch((error) => Promise.reject(fileFailure(error)));
@@ -44,7 +45,8 @@ export function directoryStore(root: string): Store {
       guard(async () => {
         await mkdir(base, { recursive: true });
         const probe = join(base, `.probe-${randomBytes(6).toString("hex")}`);
-        if (!(await linkNew(probe, Buffer.from("probe")))) throw terminal("TargetUnreachable", "the volume does not keep what is written");
+        if (!(await linkNew(probe, Buffer.from("probe"))))
+          throw terminal("TargetUnreachable", "the volume does not keep what is written");
         await unlink(probe);
       }),
     read: (path) =>
@@ -113,7 +115,12 @@ export function directoryStore(root: string): Store {
 }
 
 /** Blocks of one file: each writer appends to a part file of its own, so a writer that was thought dead cannot disturb its successor. */
-function directoryBlocks(file: string, folder: string, path: string, guard: <T>(call: () => Promise<T>) => Promise<T>): BlockWriter {
+function directoryBlocks(
+  file: string,
+  folder: string,
+  path: string,
+  guard: <T>(call: () => Promise<T>) => Promise<T>,
+): BlockWriter {
   const partOf = (nonce: string) => join(folder, `${flat(path)}.${nonce}.part`);
   const nonceOf = (id: string) => id.slice(0, id.indexOf("-"));
   let offset = 0;
@@ -166,13 +173,17 @@ function directoryBlocks(file: string, folder: string, path: string, guard: <T>(
 }
 
 /** how many bytes of each writer's part file the list uses, in order of first use */
-function perWriter(blocks: readonly (readonly [string, number])[], nonceOf: (id: string) => string): Map<string, number> {
+function perWriter(
+  blocks: readonly (readonly [string, number])[],
+  nonceOf: (id: string) => string,
+): Map<string, number> {
   const writers = new Map<string, number>();
   for (const [id, bytes] of blocks) writers.set(nonceOf(id), (writers.get(nonceOf(id)) ?? 0) + bytes);
   return writers;
 }
 
-const tagOf = ({ size, mtimeMs }: { size: number; mtimeMs: number }) => `"${size.toString(16)}-${Math.trunc(mtimeMs).toString(16)}"`;
+const tagOf = ({ size, mtimeMs }: { size: number; mtimeMs: number }) =>
+  `"${size.toString(16)}-${Math.trunc(mtimeMs).toString(16)}"`;
 const flat = (path: string) => path.replaceAll("/", "+");
 const generationFile = (file: string, generation: number) => (generation > 1 ? `${file}~${generation}` : file);
 const generationOf = (entry: string, name: string) =>
@@ -184,7 +195,9 @@ const generationOf = (entry: string, name: string) =>
 
 async function parts(folder: string, path: string): Promise<string[]> {
   const entries = await readdir(folder).catch(absent([] as string[]));
-  return entries.filter((entry) => entry.startsWith(`${flat(path)}.`) && entry.endsWith(".part")).map((entry) => join(folder, entry));
+  return entries
+    .filter((entry) => entry.startsWith(`${flat(path)}.`) && entry.endsWith(".part"))
+    .map((entry) => join(folder, entry));
 }
 
 /** Writes a new file with all of `bytes`, or none: false when there is one already. */
@@ -220,7 +233,8 @@ async function openNew(file: string): Promise<FileHandle> {
 }
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
+  for (let done = 0; done < bytes.length; )
+    done += (await handle.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
 }
 
 async function concatenate(sources: [file: string, bytes: number][], target: string): Promise<void> {
@@ -276,7 +290,8 @@ async function readEntries(base: string): Promise<{ path: string; size: number; 
     if (!entry.isFile() || entry.name.endsWith(".draft")) continue;
     const file = join(entry.parentPath, entry.name);
     const info = await stat(file).catch(absent(undefined));
-    if (info) found.push({ path: file.slice(base.length + 1).replaceAll(sep, "/"), size: info.size, etag: tagOf(info) });
+    if (info)
+      found.push({ path: file.slice(base.length + 1).replaceAll(sep, "/"), size: info.size, etag: tagOf(info) });
   }
   return found;
 }
@@ -337,5 +352,9 @@ function fileFailure(error: unknown): FailureError {
       `the volume of the ExportTarget cannot be written (${code}); check its permissions (the worker runs as user 65532)`,
       error,
     );
-  return waiting("TargetUnreachable", `the volume of the ExportTarget fails (${code}${code === "ENOSPC" ? ": it is full" : ""})`, error);
+  return waiting(
+    "TargetUnreachable",
+    `the volume of the ExportTarget fails (${code}${code === "ENOSPC" ? ": it is full" : ""})`,
+    error,
+  );
 }

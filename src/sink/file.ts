@@ -8,7 +8,10 @@ import type { BlockWriter, Store } from "./store.ts";
 
 /** A file of the output that is being written, block by block. */
 export class OutputFile {
-  readonly part: Required<Pick<FilePart, "name" | "lines" | "bytes" | "blocks">> & { contentBytes: number; crc?: number };
+  readonly part: Required<Pick<FilePart, "name" | "lines" | "bytes" | "blocks">> & {
+    contentBytes: number;
+    crc?: number;
+  };
   readonly #store: Store;
   readonly #gzip: boolean;
   readonly #writer: BlockWriter;
@@ -95,7 +98,10 @@ export async function commitClosed(store: Store, gzip: boolean, part: FilePart):
 
 async function commit(part: FilePart, writer: BlockWriter): Promise<void> {
   if ((await writer.commit(part.blocks!)) === "other")
-    throw transient("TargetUnreachable", `${part.name} was committed by another writer with other content; the shard is looked at again`);
+    throw transient(
+      "TargetUnreachable",
+      `${part.name} was committed by another writer with other content; the shard is looked at again`,
+    );
   delete part.blocks;
 }
 
@@ -106,4 +112,5 @@ async function isCommitted(store: Store, part: FilePart): Promise<boolean> {
 }
 
 // the name says gzip; a Content-Encoding would make clients unpack it and break the SHA-256 of the stored bytes
-const blockWriter = (store: Store, gzip: boolean, name: string) => store.blocks(name, gzip ? "application/gzip" : contentType);
+const blockWriter = (store: Store, gzip: boolean, name: string) =>
+  store.blocks(name, gzip ? "application/gzip" : contentType);

@@ -18,13 +18,19 @@ export function fingerprinter(key: string): (id: string) => string {
 }
 
 /** A fingerprint as the four words that `ShownResources` works with. */
-export const wordsOf = (print: string): Uint32Array => new Uint32Array(new Uint8Array(Buffer.from(print, "latin1")).buffer);
+export const wordsOf = (print: string): Uint32Array =>
+  new Uint32Array(new Uint8Array(Buffer.from(print, "latin1")).buffer);
 
 /** Calls for each fingerprint of a shard's segments, one segment in memory at a time. */
-export async function eachFingerprint(store: Store, segments: readonly string[], visit: (print: string) => void): Promise<void> {
+export async function eachFingerprint(
+  store: Store,
+  segments: readonly string[],
+  visit: (print: string) => void,
+): Promise<void> {
   for (const segment of segments) {
     const bytes = (await store.read(segment))?.bytes ?? Buffer.alloc(0);
-    for (let at = 0; at < bytes.length; at += fingerprintBytes) visit(bytes.toString("latin1", at, at + fingerprintBytes));
+    for (let at = 0; at < bytes.length; at += fingerprintBytes)
+      visit(bytes.toString("latin1", at, at + fingerprintBytes));
   }
 }
 
@@ -70,7 +76,10 @@ export class ShownResources {
   close(): void {
     this.clear();
     const [words, index] = [this.#words, this.#index];
-    const isUsual = index.length === words.length && words.length >= leastExpected * wordsPer && words.length <= mostExpected * wordsPer;
+    const isUsual =
+      index.length === words.length &&
+      words.length >= leastExpected * wordsPer &&
+      words.length <= mostExpected * wordsPer;
     if (isUsual && spare.length < mostSpare) spare.push({ words, index });
     this.#words = new Uint32Array(wordsPer);
     this.#index = new Uint32Array(4);
@@ -153,7 +162,8 @@ export class ShownResources {
       if (found === 0) return place;
       if (index[place] !== part) continue;
       const from = (found - 1) * wordsPer;
-      if (known[from] === words[at] && known[from + 2] === words[at + 2] && known[from + 3] === words[at + 3]) return place;
+      if (known[from] === words[at] && known[from + 2] === words[at + 2] && known[from + 3] === words[at + 3])
+        return place;
     }
   }
 

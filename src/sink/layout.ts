@@ -15,7 +15,8 @@ export const fingerprintPath = (shard: string, from: number, nonce: string) => `
 export const resultPath = (shard: string) => `_work/${shard}/result.json`;
 
 /** `Patient-0001-1.ndjson[.gz]`; `sequence` counts from 1 */
-export const dataPath = (shard: string, sequence: number, gzip: boolean) => `${shard}-${sequence}.ndjson${gzip ? ".gz" : ""}`;
+export const dataPath = (shard: string, sequence: number, gzip: boolean) =>
+  `${shard}-${sequence}.ndjson${gzip ? ".gz" : ""}`;
 /** what the names of a shard's files begin with */
 export const dataPrefix = (shard: string) => `${shard}-`;
 /** The shard's number is enough only together with its type: two types have a shard 0001. */

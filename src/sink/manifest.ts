@@ -34,7 +34,15 @@ export interface Manifest {
 /** @param url gives a path's bare URL */
 export function manifestItem(type: string, file: FilePart, url: (path: string) => string): ManifestItem {
   const { name, lines, bytes, sha256, contentSha256 } = file;
-  return { type, path: name, url: url(name), count: lines, fileSize: bytes, sha256: sha256!, ...(contentSha256 && { contentSha256 }) };
+  return {
+    type,
+    path: name,
+    url: url(name),
+    count: lines,
+    fileSize: bytes,
+    sha256: sha256!,
+    ...(contentSha256 && { contentSha256 }),
+  };
 }
 
 /** Pretty, as people read it; with a last line end. */
@@ -43,6 +51,8 @@ export const renderManifest = (manifest: Manifest): Buffer => Buffer.from(`${JSO
 /** `SHA256SUMS` as `sha256sum -c` reads it. */
 export function renderSums(manifest: Manifest): Buffer {
   return Buffer.from(
-    [...manifest.output, ...manifest.deleted, ...manifest.error].map(({ sha256, path }) => `${sha256}  ${path}\n`).join(""),
+    [...manifest.output, ...manifest.deleted, ...manifest.error]
+      .map(({ sha256, path }) => `${sha256}  ${path}\n`)
+      .join(""),
   );
 }

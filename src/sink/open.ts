@@ -5,6 +5,7 @@ import type { Store } from "./store.ts";
 /** The store of an export. The Azure SDK is loaded only where it is used.
  *  @param secrets folder that holds `target/…` credentials (contracts.ts) */
 export async function openStore(target: Task["target"], secrets: string): Promise<Store> {
-  if ("volume" in target) return (await import("./directory.ts")).directoryStore(join(target.volume.path, target.folder));
+  if ("volume" in target)
+    return (await import("./directory.ts")).directoryStore(join(target.volume.path, target.folder));
   return (await import("./azure.ts")).azureStore(target.azureBlob, target.folder, secrets);
 }

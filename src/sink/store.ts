@@ -18,9 +18,15 @@ export interface Store {
   /** Removes the blocks of a blob, whoever staged them, unless something is committed there. */
   discard(path: string): Promise<void>;
   /** every blob below `prefix` ("" = all); `uncommitted`: also blobs (or part files) that were never committed, with size 0 */
-  list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<{ path: string; size: number; etag: string }>;
+  list(
+    prefix: string,
+    options?: { uncommitted?: boolean },
+  ): AsyncIterable<{ path: string; size: number; etag: string }>;
   /** committed content from `start` on, at most `count` bytes; undefined when there is none */
-  stream(path: string, range?: { start: number; count?: number }): Promise<{ body: Readable; size: number; etag: string } | undefined>;
+  stream(
+    path: string,
+    range?: { start: number; count?: number },
+  ): Promise<{ body: Readable; size: number; etag: string } | undefined>;
   /** a large object written block by block; it is invisible until commit */
   blocks(path: string, contentType: string, contentEncoding?: string): BlockWriter;
   /** bare blob URL or file URL, without any credential, for the manifest */

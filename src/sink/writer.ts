@@ -103,7 +103,9 @@ export class ShardWriter {
     this.#claim = new Claim(options.store, options.uid, options.shard.id);
     this.#prints = new ShownResources(options.store, options.shard.id, options.shard.expected);
     this.#nonce = options.nonce();
-    this.#buffer = new LineBuffer(options.slabs, options.blockBytes, options.gzip, (bytes) => this.#file?.content(bytes));
+    this.#buffer = new LineBuffer(options.slabs, options.blockBytes, options.gzip, (bytes) =>
+      this.#file?.content(bytes),
+    );
     this.#stagedAt = this.#checkpointedAt = options.now();
     this.#at = this.#snapshot();
   }
@@ -188,7 +190,10 @@ export class ShardWriter {
     if (waiting === 0) {
       await this.#staging;
       this.#at = this.#snapshot();
-    } else if (this.#options.now() - this.#stagedAt >= checkpointMs && waiting >= this.#options.maxFileBytes / maxEarlyBlocks)
+    } else if (
+      this.#options.now() - this.#stagedAt >= checkpointMs &&
+      waiting >= this.#options.maxFileBytes / maxEarlyBlocks
+    )
       await this.#stage();
     if (next !== undefined) await this.#checkpointIfDue();
   }
@@ -262,7 +267,13 @@ export class ShardWriter {
   #fill(lines: Lines, from: number, to: number): number {
     const file = (this.#file ??= this.#newFile());
     const { part } = file;
-    const at = this.#buffer.add(lines, from, to, this.#options.maxFileBytes - part.contentBytes, part.contentBytes === 0);
+    const at = this.#buffer.add(
+      lines,
+      from,
+      to,
+      this.#options.maxFileBytes - part.contentBytes,
+      part.contentBytes === 0,
+    );
     this.#count(at - from, this.#buffer.added);
     return at;
   }
@@ -373,7 +384,14 @@ export class ShardWriter {
     const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
     const name = errorPath(this.#options.shard.id);
     await this.#claim.put(name, bytes, contentType);
-    return [{ name, lines: this.#errorLines.length, bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") }];
+    return [
+      {
+        name,
+        lines: this.#errorLines.length,
+        bytes: bytes.length,
+        sha256: createHash("sha256").update(bytes).digest("hex"),
+      },
+    ];
   }
 
   #snapshot(): Position {
@@ -428,7 +446,17 @@ export class ShardWriter {
     return Buffer.from(JSON.stringify(checkpoint));
   }
 
-  async #restore({ next, taken = 0, search = 0, done, open, fingerprints, errors, foreign, errorLines = [] }: Checkpoint): Promise<void> {
+  async #restore({
+    next,
+    taken = 0,
+    search = 0,
+    done,
+    open,
+    fingerprints,
+    errors,
+    foreign,
+    errorLines = [],
+  }: Checkpoint): Promise<void> {
     await this.#prints.restore(fingerprints);
     this.#done = done;
     for (const { lines, bytes } of done) {

@@ -41,16 +41,23 @@ export function readExports(file: string): FhirExport[] {
     throw terminal("UnsupportedParameter", `the file ${file} of --apply cannot be read`, cause);
   }
   return parseAllDocuments(text).flatMap((document) => {
-    if (document.errors.length > 0) throw terminal("UnsupportedParameter", `${file} is not YAML: ${document.errors[0]!.message}`);
+    if (document.errors.length > 0)
+      throw terminal("UnsupportedParameter", `${file} is not YAML: ${document.errors[0]!.message}`);
     const object = document.toJS() as FhirExport | null;
     if (object === null) return [];
     if (object.kind !== "FhirExport" || typeof object.metadata?.name !== "string")
-      throw terminal("UnsupportedParameter", `${file} may hold FhirExports with a name only; source and target are options of standalone`);
+      throw terminal(
+        "UnsupportedParameter",
+        `${file} may hold FhirExports with a name only; source and target are options of standalone`,
+      );
     return [object];
   });
 }
 
-function sourceSpec({ source, auth: { token, username, password }, ca, pageSize }: Arguments, folders: Folders): FhirSourceSpec {
+function sourceSpec(
+  { source, auth: { token, username, password }, ca, pageSize }: Arguments,
+  folders: Folders,
+): FhirSourceSpec {
   const files: Record<string, string> = token ? { token } : username && password ? { username, password } : {};
   if (Object.keys(files).length > 0) folders.linkSecret("source", files);
   if (ca) folders.linkSecret("source-ca", { "ca.crt": ca });
@@ -63,7 +70,11 @@ function sourceSpec({ source, auth: { token, username, password }, ca, pageSize 
   };
 }
 
-function targetSpec({ target, connectionStringFile }: Arguments, folders: Folders, env: NodeJS.ProcessEnv): ExportTargetSpec {
+function targetSpec(
+  { target, connectionStringFile }: Arguments,
+  folders: Folders,
+  env: NodeJS.ProcessEnv,
+): ExportTargetSpec {
   if ("folder" in target) return { volume: { claimName: "folder" } };
   const given = env.AZURE_STORAGE_CONNECTION_STRING;
   if (connectionStringFile) folders.linkSecret("target", { "connection-string": connectionStringFile });

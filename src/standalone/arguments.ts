@@ -73,13 +73,16 @@ const options = {
 export function parseArguments(args: string[]): Arguments {
   const { values } = parseArgs({ args, options, strict: true });
   const { source = "", target = "" } = values;
-  const [token, username, password] = (["token", "username", "password"] as const).map((key) => values[`source-auth-${key}`]);
+  const [token, username, password] = (["token", "username", "password"] as const).map(
+    (key) => values[`source-auth-${key}`],
+  );
   if (!values.help) {
     if (!source) throw wrong("--source is missing: the FHIR base URL to export from");
     if (!target) throw wrong("--target is missing: a folder to write to, or azure");
     if ((username === undefined) !== (password === undefined))
       throw wrong("--source-auth-username and --source-auth-password belong together");
-    if (token !== undefined && username !== undefined) throw wrong("--source-auth-token and --source-auth-username exclude each other");
+    if (token !== undefined && username !== undefined)
+      throw wrong("--source-auth-token and --source-auth-username exclude each other");
     if (target !== "azure" && values.container !== undefined) throw wrong("--container is for --target azure only");
     if (values["public-url"] !== undefined && !/^https?:\/\/[^/?#@ ]+(\/[^?# ]*)?$/.test(values["public-url"]))
       throw wrong("--public-url must be an http or https URL without user, query and fragment");
@@ -106,7 +109,8 @@ export function parseArguments(args: string[]): Arguments {
 
 const wrong = (message: string) => terminal("UnsupportedParameter", message);
 
-const given = <K extends string, V>(key: K, value: V | undefined) => (value === undefined ? {} : { [key]: value }) as { [key in K]?: V };
+const given = <K extends string, V>(key: K, value: V | undefined) =>
+  (value === undefined ? {} : { [key]: value }) as { [key in K]?: V };
 
 function whole(name: string, value: string | undefined, least: number, most = 1_000_000_000): number | undefined {
   if (value === undefined) return undefined;

@@ -71,7 +71,8 @@ export class Folders {
 
   #linkKeys(folder: string, keys: string[], secret: string | undefined): void {
     for (const key of keys)
-      if (secret && existsSync(join(this.secret(secret), key))) symlinkSync(join(this.secret(secret), key), join(folder, key));
+      if (secret && existsSync(join(this.secret(secret), key)))
+        symlinkSync(join(this.secret(secret), key), join(folder, key));
   }
 
   removeAttempt(taskName: string): void {

@@ -42,7 +42,9 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
     const publicURL = given.publicURL ?? `http://${given.host.includes(":") ? `[${given.host}]` : given.host}:${port}`;
     const service = await openService({ publicURL, file: given.config, replay: new LocalReplay(place.database), log });
     const app = shimOf(place, given, publicURL, service.deps, signal, log);
-    await app.listen({ host: given.host, port }).catch((error) => Promise.reject(notListening(error, given.host, port)));
+    await app
+      .listen({ host: given.host, port })
+      .catch((error) => Promise.reject(notListening(error, given.host, port)));
     place.start();
     log.info({ publicURL, data: given.data }, "ready");
     if (!signal.aborted) await once(signal, "abort");
@@ -54,7 +56,14 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
   }
 }
 
-function shimOf(place: Place, { target }: Arguments, publicURL: string, service: Service["deps"], signal: AbortSignal, log: Logger) {
+function shimOf(
+  place: Place,
+  { target }: Arguments,
+  publicURL: string,
+  service: Service["deps"],
+  signal: AbortSignal,
+  log: Logger,
+) {
   return buildShim({
     ...service,
     catalog: new Catalog(
@@ -92,5 +101,8 @@ async function freePort(host: string): Promise<number> {
 }
 
 function notListening(error: NodeJS.ErrnoException, host: string, port: number): Error {
-  return terminal("UnsupportedParameter", `cannot listen on ${host} port ${port} (${error.code}); choose another by --host and --port`);
+  return terminal(
+    "UnsupportedParameter",
+    `cannot listen on ${host} port ${port} (${error.code}); choose another by --host and --port`,
+  );
 }

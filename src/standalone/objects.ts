@@ -61,14 +61,21 @@ export class Objects {
       spec,
     }) as unknown as Kinds[K];
     this.#check(made);
-    const stored = transaction(this.#database, () => (this.get(kind, metadata.name) ? undefined : this.#write(kind, made)));
+    const stored = transaction(this.#database, () =>
+      this.get(kind, metadata.name) ? undefined : this.#write(kind, made),
+    );
     if (stored) this.#tell(kind, stored, false);
     return stored;
   }
 
   /** Changes spec and metadata (status is left as it is), as of `resourceVersion` when given.
    *  @throws transient when it was changed meanwhile or is gone, terminal when the result is invalid */
-  update<K extends Kind>(kind: K, name: string, change: (object: Kinds[K]) => void, resourceVersion?: string): Kinds[K] {
+  update<K extends Kind>(
+    kind: K,
+    name: string,
+    change: (object: Kinds[K]) => void,
+    resourceVersion?: string,
+  ): Kinds[K] {
     return this.#change(kind, name, resourceVersion, (old) => {
       const next = structuredClone(old) as Kinds[K] & Raw;
       change(next);
@@ -102,7 +109,12 @@ export class Objects {
     });
   }
 
-  #change<K extends Kind>(kind: K, name: string, resourceVersion: string | undefined, make: (old: Kinds[K]) => Kinds[K]): Kinds[K] {
+  #change<K extends Kind>(
+    kind: K,
+    name: string,
+    resourceVersion: string | undefined,
+    make: (old: Kinds[K]) => Kinds[K],
+  ): Kinds[K] {
     const { next, changed, gone } = transaction(this.#database, () => {
       const old = this.get(kind, name);
       if (!old) throw transient("Internal", `${kind} ${name} is gone`);
@@ -120,9 +132,13 @@ export class Objects {
 
   /** inside a transaction */
   #write<K extends Kind>(kind: K, object: Kinds[K]): Kinds[K] {
-    const { value } = this.#database.prepare("UPDATE counter SET value = value + 1 RETURNING value").get() as { value: number };
+    const { value } = this.#database.prepare("UPDATE counter SET value = value + 1 RETURNING value").get() as {
+      value: number;
+    };
     const stored = { ...object, metadata: { ...object.metadata, resourceVersion: String(value) } };
-    this.#database.prepare("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)").run(kind, object.metadata.name, JSON.stringify(stored));
+    this.#database
+      .prepare("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)")
+      .run(kind, object.metadata.name, JSON.stringify(stored));
     return stored;
   }
 

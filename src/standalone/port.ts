@@ -58,7 +58,10 @@ export class LocalPort implements Port {
           "FhirExport",
           name,
           (object) => {
-            object.metadata.annotations = { ...object.metadata.annotations, [annotations.outcome]: formatOutcome(effect) };
+            object.metadata.annotations = {
+              ...object.metadata.annotations,
+              [annotations.outcome]: formatOutcome(effect),
+            };
           },
           metadata.resourceVersion,
         );
@@ -94,7 +97,8 @@ export class LocalPort implements Port {
     for (const run of this.#runs.all()) if (!uids.has(run.owner.uid)) await this.#runs.remove(run.uid);
     // listed again: there may be new ones meanwhile
     const kept = this.#objects.list("FhirExport").map(({ metadata }) => taskName(metadata, 0).replace(/0$/, ""));
-    for (const folder of this.#folders.attempts()) if (!kept.some((stem) => folder.startsWith(stem))) this.#folders.removeAttempt(folder);
+    for (const folder of this.#folders.attempts())
+      if (!kept.some((stem) => folder.startsWith(stem))) this.#folders.removeAttempt(folder);
   }
 }
 

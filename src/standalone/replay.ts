@@ -14,7 +14,9 @@ export class LocalReplay implements Replay {
 
   async first(issuer: string, jti: string, expires: Date): Promise<boolean> {
     this.#database.prepare("DELETE FROM assertions WHERE expires < ?").run(Date.now());
-    const { changes } = this.#database.prepare("INSERT OR IGNORE INTO assertions VALUES (?, ?, ?)").run(issuer, jti, expires.getTime());
+    const { changes } = this.#database
+      .prepare("INSERT OR IGNORE INTO assertions VALUES (?, ?, ?)")
+      .run(issuer, jti, expires.getTime());
     return changes === 1;
   }
 }

@@ -35,7 +35,11 @@ export interface IndexState {
 export const isWhole = (indexes: readonly IndexState[]) => indexes.every(({ state }) => state === "done");
 
 /** Which indexes start now, and in how many ms the next one may. Pure, as all here. */
-export function startable(indexes: readonly IndexState[], parallelism: number, now: number): { start: number[]; wait?: number } {
+export function startable(
+  indexes: readonly IndexState[],
+  parallelism: number,
+  now: number,
+): { start: number[]; wait?: number } {
   const free = parallelism - indexes.filter(({ state }) => state === "running").length;
   const pending = indexes.filter(({ state }) => state === "pending");
   const start = pending.filter(({ notBefore = 0 }) => notBefore <= now).slice(0, Math.max(0, free));
@@ -59,7 +63,16 @@ export function afterExit(
   // ended by someone's SIGTERM: nothing is wrong with the work
   if (exit.code === exitCode.stopped) return { index: { state: "pending", notBefore: now + backoffMs } };
   const failures = index.failures + 1;
-  if (exit.code === exitCode.terminal) return { index: { state: "failed", failures, ...report }, runFailed: "Terminal" };
-  if (failures > retries[command]) return { index: { state: "failed", failures, ...report }, runFailed: "BackoffLimitExceeded" };
-  return { index: { state: "pending", failures, notBefore: now + Math.min(60_000, backoffMs * 2 ** (failures - 1)), ...report } };
+  if (exit.code === exitCode.terminal)
+    return { index: { state: "failed", failures, ...report }, runFailed: "Terminal" };
+  if (failures > retries[command])
+    return { index: { state: "failed", failures, ...report }, runFailed: "BackoffLimitExceeded" };
+  return {
+    index: {
+      state: "pending",
+      failures,
+      notBefore: now + Math.min(60_000, backoffMs * 2 ** (failures - 1)),
+      ...report,
+    },
+  };
 }

@@ -5,7 +5,14 @@ import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { json } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Command, type Progress, type Report, type RunSpec, type RunView, workerNodeOptions } from "../contracts.ts";
+import {
+  type Command,
+  type Progress,
+  type Report,
+  type RunSpec,
+  type RunView,
+  workerNodeOptions,
+} from "../contracts.ts";
 import type { Logger } from "../log.ts";
 import { type Child, isAlive, startChild } from "./children.ts";
 import { transaction } from "./database.ts";
@@ -72,9 +79,14 @@ export class Runs {
     if (this.#runs.has(spec.name)) return;
     const { name, command, attempt, completions, parallelism, suspend } = spec;
     const run: Run = { name, uid: randomUUID(), owner, command, attempt, completions, parallelism, suspend, folder };
-    const indexes = Array.from({ length: completions }, (_, number): IndexState => ({ number, state: "pending", failures: 0 }));
+    const indexes = Array.from(
+      { length: completions },
+      (_, number): IndexState => ({ number, state: "pending", failures: 0 }),
+    );
     transaction(this.#options.database, () => {
-      this.#options.database.prepare("INSERT INTO runs VALUES (?, ?, ?, ?)").run(name, run.uid, owner.uid, JSON.stringify(run));
+      this.#options.database
+        .prepare("INSERT INTO runs VALUES (?, ?, ?, ?)")
+        .run(name, run.uid, owner.uid, JSON.stringify(run));
       for (const index of indexes) this.#saveIndex(run, index);
     });
     this.#runs.set(name, run);
@@ -83,7 +95,10 @@ export class Runs {
   }
 
   /** Suspending stops the children; what they checkpointed stays. */
-  set(uid: string, { suspend, parallelism, ttlSeconds }: { suspend?: boolean; parallelism?: number; ttlSeconds?: number }): void {
+  set(
+    uid: string,
+    { suspend, parallelism, ttlSeconds }: { suspend?: boolean; parallelism?: number; ttlSeconds?: number },
+  ): void {
     const run = this.#byUID(uid);
     if (!run) return;
     if (suspend !== undefined) run.suspend = suspend;
@@ -203,7 +218,11 @@ export class Runs {
     this.#ended(run, index, { stopped: live.stopping, code, report });
   }
 
-  #ended(run: Run, index: IndexState, exit: { stopped: boolean; code?: number | null; report?: Report | undefined }): void {
+  #ended(
+    run: Run,
+    index: IndexState,
+    exit: { stopped: boolean; code?: number | null; report?: Report | undefined },
+  ): void {
     // removed while it was ending
     if (this.#indexes.get(run.uid) === undefined) return;
     const after = afterExit(run.command, index, exit, { now: Date.now(), backoffMs: this.#options.backoffMs });
@@ -263,7 +282,9 @@ export class Runs {
   }
 
   #saveIndex(run: Run, index: IndexState): void {
-    this.#options.database.prepare("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?)").run(run.uid, index.number, JSON.stringify(index));
+    this.#options.database
+      .prepare("INSERT OR REPLACE INTO indexes VALUES (?, ?, ?)")
+      .run(run.uid, index.number, JSON.stringify(index));
   }
 }
 

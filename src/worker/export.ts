@@ -60,7 +60,10 @@ function summarize(results: readonly ShardResult[]): Outcome {
     const before = types.get(result.type) ?? { type: result.type, ...zero };
     types.set(result.type, { ...before, ...add(before, countsOf(result)) });
   }
-  return { totals: [...types.values()].reduce<Counts>((sum, type) => add(sum, type), zero), types: [...types.values()] };
+  return {
+    totals: [...types.values()].reduce<Counts>((sum, type) => add(sum, type), zero),
+    types: [...types.values()],
+  };
 }
 
 const countsOf = ({ files, resources, errors }: ShardResult) => ({
@@ -104,7 +107,13 @@ async function exportShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort 
   }
 }
 
-async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined, writer: ShardWriter): Promise<ShardResult> {
+async function writeShard(
+  work: Work,
+  plan: Plan,
+  shard: Shard,
+  cohort: Cohort | undefined,
+  writer: ShardWriter,
+): Promise<ShardResult> {
   const select = selector(work, plan, shard, cohort);
   let { short, outside, around } = await readShard(work, plan, shard, cohort, writer, select);
   // a page that lied may not do so again
@@ -116,20 +125,31 @@ async function writeShard(work: Work, plan: Plan, shard: Shard, cohort: Cohort |
   const counted = plan.source.counts && !shard.members;
   const missing = counted ? await countMissing(work, plan, shard, writer.seen, outside) : short;
   if (missing > 0) {
-    work.log.warn({ shard: shard.id, missing }, "the source counts more resources than it has shown; reading the shard again");
+    work.log.warn(
+      { shard: shard.id, missing },
+      "the source counts more resources than it has shown; reading the shard again",
+    );
     writer.rewind();
     ({ short } = await readShard(work, plan, shard, cohort, writer, select));
   }
   return writer.finish(
     !counted && short > 0
-      ? [`The source's Bundle.total of ${shard.type} counts ${short} resources more than its pages show; some may be missing.`]
+      ? [
+          `The source's Bundle.total of ${shard.type} counts ${short} resources more than its pages show; some may be missing.`,
+        ]
       : [],
   );
 }
 
 /** How many resources the source counts in the shard's window beyond those it has shown; without a window of all that its searches find. Fewer is no sign
  *  of a fault: what was updated since has left the window. More may be an estimate, so it is no more than a reason to look again. */
-async function countMissing({ source }: Work, plan: Plan, shard: Shard, seen: number, outside: number): Promise<number> {
+async function countMissing(
+  { source }: Work,
+  plan: Plan,
+  shard: Shard,
+  seen: number,
+  outside: number,
+): Promise<number> {
   if (seen === shard.expected) return 0;
   const { type, filters = [], expected } = shard;
   if (expected !== undefined || isWindowed(plan, shard) || filters.length > 1)

@@ -23,7 +23,11 @@ export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal:
     const { task, folder } = await readTask(env);
     const board = new ProgressBoard();
     if (env.FHIR_EXPORT_PROGRESS)
-      await showProgress(env.FHIR_EXPORT_PROGRESS, () => board.render(task.uid, index, env.FHIR_EXPORT_POD_UID), log.warn.bind(log));
+      await showProgress(
+        env.FHIR_EXPORT_PROGRESS,
+        () => board.render(task.uid, index, env.FHIR_EXPORT_POD_UID),
+        log.warn.bind(log),
+      );
     await using work = await openWork({ task, index, board, log, signal }, folder);
     board.throttledSeconds = () => work.source.throttledMs / 1000;
     log.info({ export: task.name, attempt: task.attempt }, "started");
@@ -39,7 +43,13 @@ export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal:
     report.error = toFailure(error);
     const unforeseen = report.error.reason === "Internal" && error instanceof Error;
     // only our own stack: an error's cause may quote a URL or an answer
-    log.error({ ...report.error, ...(unforeseen && { stack: error.stack?.split("\n").filter((line) => /^\s+at /.test(line)) }) }, "failed");
+    log.error(
+      {
+        ...report.error,
+        ...(unforeseen && { stack: error.stack?.split("\n").filter((line) => /^\s+at /.test(line)) }),
+      },
+      "failed",
+    );
     await writeReport(env, report).catch(() => {});
     return codeOf(report.error);
   }
@@ -68,7 +78,9 @@ async function writeReport(env: NodeJS.ProcessEnv, report: Report): Promise<void
 
 /** The report within `maxReportBytes`: the largest types first, as many as fit. */
 export function renderReport({ types = [], ...report }: Report): string {
-  const sorted = [...types].sort((a, b) => (b.expected ?? b.resources) - (a.expected ?? a.resources) || (a.type < b.type ? -1 : 1));
+  const sorted = [...types].sort(
+    (a, b) => (b.expected ?? b.resources) - (a.expected ?? a.resources) || (a.type < b.type ? -1 : 1),
+  );
   const render = (count: number) => JSON.stringify({ ...report, ...(count > 0 && { types: sorted.slice(0, count) }) });
   for (let count = sorted.length; count > 0; count--) {
     const text = render(count);

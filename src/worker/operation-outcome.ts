@@ -1,4 +1,7 @@
 /** An OperationOutcome as one NDJSON line, without the line end. @param code of the issue-type value set */
 export function outcomeLine(severity: "error" | "warning" | "information", code: string, text: string): string {
-  return JSON.stringify({ resourceType: "OperationOutcome", issue: [{ severity, code, details: { text }, diagnostics: text }] });
+  return JSON.stringify({
+    resourceType: "OperationOutcome",
+    issue: [{ severity, code, details: { text }, diagnostics: text }],
+  });
 }

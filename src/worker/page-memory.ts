@@ -85,4 +85,5 @@ export function blockBytesOf({ target, export: { maxFileBytes } }: Task): number
 }
 
 /** Likewise, where blocks cannot be larger. */
-export const maxFileBytesOf = (task: Task): number => Math.min(task.export.maxFileBytes, blockBytesOf(task) * maxEarlyBlocks);
+export const maxFileBytesOf = (task: Task): number =>
+  Math.min(task.export.maxFileBytes, blockBytesOf(task) * maxEarlyBlocks);

@@ -2,7 +2,10 @@
 const limit = 16;
 
 /** Runs `run` for every item, at most `limit` at a time; results in the order of the items. */
-export async function eachParallel<T, R>(items: readonly T[], run: (item: T, index: number) => Promise<R>): Promise<R[]> {
+export async function eachParallel<T, R>(
+  items: readonly T[],
+  run: (item: T, index: number) => Promise<R>,
+): Promise<R[]> {
   const results = new Array<R>(items.length);
   const queue = items.entries();
   await Promise.all(

@@ -54,7 +54,10 @@ export const add = (a: Counts, b: Counts): Counts => ({
 });
 
 /** Serves `render` at GET /progress. @param address host:port; port 0 picks one. */
-export async function serveProgress(address: string, render: () => Progress): Promise<{ port: number; server: Server }> {
+export async function serveProgress(
+  address: string,
+  render: () => Progress,
+): Promise<{ port: number; server: Server }> {
   const at = address.lastIndexOf(":");
   const server = createServer((request, response) => {
     if (request.method !== "GET" || request.url !== "/progress") return void response.writeHead(404).end();
@@ -62,7 +65,9 @@ export async function serveProgress(address: string, render: () => Progress): Pr
     response.writeHead(200, { "content-type": "application/json", connection: "close" }).end(JSON.stringify(render()));
   });
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject).listen(Number(address.slice(at + 1)), address.slice(0, at).replace(/^\[|\]$/g, ""), resolve);
+    server
+      .once("error", reject)
+      .listen(Number(address.slice(at + 1)), address.slice(0, at).replace(/^\[|\]$/g, ""), resolve);
   });
   server.unref();
   return { port: (server.address() as AddressInfo).port, server };

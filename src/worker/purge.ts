@@ -20,7 +20,8 @@ export async function purge({ task, store, log, signal }: Work): Promise<Outcome
     await sleep(Math.min(requestTimeoutSeconds, task.source.retrySeconds) * 1000, undefined, { signal });
   }
   // checkpoints are the fence: they go after the data, and the plan that names them goes last
-  const rank = (path: string) => (path === planPath ? 2 : path.startsWith("_work/") && /\/checkpoint\.json$/.test(path) ? 1 : 0);
+  const rank = (path: string) =>
+    path === planPath ? 2 : path.startsWith("_work/") && /\/checkpoint\.json$/.test(path) ? 1 : 0;
   for (const round of [0, 1, 2]) {
     const paths = await listed(store);
     await eachParallel(
@@ -43,7 +44,17 @@ async function listed(store: Store): Promise<string[]> {
 /** Replaces the shard's checkpoint by one that ends its writer, whoever writes in between. @returns whether the shard was being written */
 async function fence(store: Store, uid: string, shard: string): Promise<boolean> {
   const path = checkpointPath(shard);
-  const fenced: Checkpoint = { v: 1, uid, shard, writer: "purge", seen: 0, done: [], fingerprints: [], errors: 0, fenced: true };
+  const fenced: Checkpoint = {
+    v: 1,
+    uid,
+    shard,
+    writer: "purge",
+    seen: 0,
+    done: [],
+    fingerprints: [],
+    errors: 0,
+    fenced: true,
+  };
   const bytes = Buffer.from(JSON.stringify(fenced));
   // the writer checkpoints every 2 s at most: a few tries win
   for (let tries = 0; tries < 50; tries++) {
@@ -51,7 +62,8 @@ async function fence(store: Store, uid: string, shard: string): Promise<boolean>
     const found = await store.read(path);
     if (!found) continue;
     if ((JSON.parse(found.bytes.toString()) as Checkpoint).fenced) return false;
-    if ((await store.replace(path, bytes, found.etag)) !== undefined) return (await store.read(resultPath(shard))) === undefined;
+    if ((await store.replace(path, bytes, found.etag)) !== undefined)
+      return (await store.read(resultPath(shard))) === undefined;
   }
   throw transient("Internal", `shard ${shard} could not be fenced`);
 }

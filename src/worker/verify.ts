@@ -72,7 +72,8 @@ function readManifest(bytes: Buffer): Manifest {
     for (const [index, item] of manifest[list].entries()) {
       const bad = Object.entries(isRight).find(([name, is]) => !is(item?.[name as keyof ManifestItem]));
       if (bad) throw wrong(`manifest.json: ${list}[${index}].${bad[0]} is missing, or not what it should be`);
-      if (paths.size === paths.add(item.path).size) throw wrong(`manifest.json: ${list}[${index}].path names a file a second time`);
+      if (paths.size === paths.add(item.path).size)
+        throw wrong(`manifest.json: ${list}[${index}].path names a file a second time`);
     }
   }
   return manifest;
@@ -82,7 +83,8 @@ const isCount = (value: unknown) => Number.isSafeInteger(value) && (value as num
 const isDigest = (value: unknown) => typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
 const isRight: Partial<Record<keyof ManifestItem, (value: unknown) => boolean>> = {
   type: (value) => typeof value === "string",
-  path: (value) => typeof value === "string" && value.split("/").every((part) => part !== "" && part !== "." && part !== ".."),
+  path: (value) =>
+    typeof value === "string" && value.split("/").every((part) => part !== "" && part !== "." && part !== ".."),
   count: isCount,
   fileSize: isCount,
   sha256: isDigest,
@@ -92,7 +94,10 @@ const isRight: Partial<Record<keyof ManifestItem, (value: unknown) => boolean>> 
 async function verifySums(store: Store, manifest: Manifest): Promise<void> {
   const sums = await store.read(sumsPath);
   if (!sums) throw terminal("TargetUnreachable", `${sumsPath} is not in storage`);
-  const [there, right] = [sums.bytes.toString(), renderSums(manifest).toString()].map((text) => text.split("\n")) as [string[], string[]];
+  const [there, right] = [sums.bytes.toString(), renderSums(manifest).toString()].map((text) => text.split("\n")) as [
+    string[],
+    string[],
+  ];
   const length = Math.max(there.length, right.length);
   for (let line = 0; line < length; line++)
     if (there[line] !== right[line]) throw wrong(`${sumsPath}: line ${line + 1} is not as manifest.json says`);
@@ -135,7 +140,12 @@ async function verifyOnce(
 }
 
 /** Two ids may have one hash: looks at those that are suspected. */
-async function proveDoubles(store: Store, items: readonly ManifestItem[], doubles: Doubles, signal: AbortSignal): Promise<void> {
+async function proveDoubles(
+  store: Store,
+  items: readonly ManifestItem[],
+  doubles: Doubles,
+  signal: AbortSignal,
+): Promise<void> {
   const places = new Map<string, string>();
   for (const item of items) {
     const { fault } = await readLines(
@@ -173,7 +183,8 @@ type See = (line: Buffer, number: number) => string | undefined;
 /** A file as its item says. What is wrong with a line is said only of a file whose digest is right: the others were changed. */
 async function verifyFile(store: Store, item: ManifestItem, see: See, signal: AbortSignal): Promise<void> {
   const { path, fileSize, sha256, contentSha256, count } = item;
-  const differs = (what: string) => wrong(`${path}: ${what} than manifest.json says; the file was changed after the export`);
+  const differs = (what: string) =>
+    wrong(`${path}: ${what} than manifest.json says; the file was changed after the export`);
   const stored = createHash("sha256");
   const content = createHash("sha256");
   let size = 0;
@@ -185,7 +196,8 @@ async function verifyFile(store: Store, item: ManifestItem, see: See, signal: Ab
     content: (chunk) => void content.update(chunk),
   });
   if (size !== fileSize) throw differs(`${size} bytes instead`);
-  if (stored.digest("hex") !== sha256 || (contentSha256 && content.digest("hex") !== contentSha256)) throw differs("another SHA-256");
+  if (stored.digest("hex") !== sha256 || (contentSha256 && content.digest("hex") !== contentSha256))
+    throw differs("another SHA-256");
   if (lines !== count) throw differs(`${lines} lines instead`);
   if (fault) throw fault;
 }
@@ -196,7 +208,10 @@ async function readLines(
   { path, contentSha256 }: ManifestItem,
   see: See,
   signal: AbortSignal,
-  chunks: { stored: (chunk: Buffer) => void; content: (chunk: Buffer) => void } = { stored: () => {}, content: () => {} },
+  chunks: { stored: (chunk: Buffer) => void; content: (chunk: Buffer) => void } = {
+    stored: () => {},
+    content: () => {},
+  },
 ): Promise<{ lines: number; fault: FailureError | undefined }> {
   const file = await store.stream(path);
   if (!file) throw terminal("TargetUnreachable", `${path} is in manifest.json and not in storage`);

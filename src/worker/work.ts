@@ -38,17 +38,31 @@ export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; fo
     throw terminal("Internal", "the task file cannot be read", error);
   }
   if (task.v !== 1)
-    throw terminal("TaskVersion", `the task has version ${task.v}, this worker reads 1; use the image of the operator's release`);
-  if (env.FHIR_EXPORT_UID !== task.uid) throw terminal("Internal", "the task is of another export than FHIR_EXPORT_UID says");
+    throw terminal(
+      "TaskVersion",
+      `the task has version ${task.v}, this worker reads 1; use the image of the operator's release`,
+    );
+  if (env.FHIR_EXPORT_UID !== task.uid)
+    throw terminal("Internal", "the task is of another export than FHIR_EXPORT_UID says");
   return { task, folder: dirname(path) };
 }
 
-export async function openWork(rest: Omit<Work, "store" | "source" | "memory">, folder: string): Promise<Work & AsyncDisposable> {
+export async function openWork(
+  rest: Omit<Work, "store" | "source" | "memory">,
+  folder: string,
+): Promise<Work & AsyncDisposable> {
   const store = await openStore(rest.task.target, folder);
   const source = new SourceClient(rest.task.source, folder, rest.signal);
   let pages: PageMemory | undefined;
-  const memory = () => (pages ??= new PageMemory(Math.max(1, rest.task.source.share.requests), blockBytesOf(rest.task)));
-  return { ...rest, store, source, memory, [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])) };
+  const memory = () =>
+    (pages ??= new PageMemory(Math.max(1, rest.task.source.share.requests), blockBytesOf(rest.task)));
+  return {
+    ...rest,
+    store,
+    source,
+    memory,
+    [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])),
+  };
 }
 
 export const commands: Partial<Record<Command, () => Promise<WorkerCommand>>> = {

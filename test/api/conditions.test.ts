@@ -9,13 +9,20 @@ test("lastTransitionTime stays while only reason and message change, and moves w
   const first = setCondition(undefined, ready, 1, early);
   assert.deepEqual(first, [{ ...ready, observedGeneration: 1, lastTransitionTime: "2026-01-01T00:00:00Z" }]);
   const second = setCondition(first, { ...ready, reason: "Running" }, 2, late);
-  assert.deepEqual(second, [{ ...ready, reason: "Running", observedGeneration: 2, lastTransitionTime: "2026-01-01T00:00:00Z" }]);
+  assert.deepEqual(second, [
+    { ...ready, reason: "Running", observedGeneration: 2, lastTransitionTime: "2026-01-01T00:00:00Z" },
+  ]);
   const third = setCondition(second, { ...ready, status: "True", reason: "Complete" }, 2, late);
   assert.equal(third[0]!.lastTransitionTime, "2026-01-02T00:00:00Z");
 });
 
 test("others keep their place, and nothing is changed in place", () => {
-  const before = setCondition(setCondition(undefined, ready, 1, early), { ...ready, type: "Accepted", status: "True" }, 1, early);
+  const before = setCondition(
+    setCondition(undefined, ready, 1, early),
+    { ...ready, type: "Accepted", status: "True" },
+    1,
+    early,
+  );
   const copy = structuredClone(before);
   const after = setCondition(before, { ...ready, status: "True" }, 1, late);
   assert.deepEqual(before, copy);

@@ -3,11 +3,20 @@ import { test } from "node:test";
 import { isContainerName, outputOf, runName, taskName } from "../../src/api/names.ts";
 import { parseBytes } from "../../src/api/quantity.ts";
 
-const metadata = { name: "nightly", uid: "0A1b2c3d-1111-2222-3333-444455556666", creationTimestamp: "2026-03-04T05:06:07Z" };
+const metadata = {
+  name: "nightly",
+  uid: "0A1b2c3d-1111-2222-3333-444455556666",
+  creationTimestamp: "2026-03-04T05:06:07Z",
+};
 const azure = { accountURL: "https://a.example", auth: { sasRef: { name: "s" } } };
 
 const outputs: [string, string | undefined, Parameters<typeof outputOf>[2], ReturnType<typeof outputOf>][] = [
-  ["no container: one of its own", undefined, { azureBlob: azure }, { container: "export-20260304t050607-0a1b2c3d", folder: "" }],
+  [
+    "no container: one of its own",
+    undefined,
+    { azureBlob: azure },
+    { container: "export-20260304t050607-0a1b2c3d", folder: "" },
+  ],
   [
     "a prefix is not used there",
     undefined,
@@ -33,9 +42,15 @@ const outputs: [string, string | undefined, Parameters<typeof outputOf>[2], Retu
     { container: "export-x", folder: "20260304T050607-nightly-0a1b2c3d" },
   ],
   ["a volume", undefined, { volume: { claimName: "c" } }, { folder: "20260304T050607-nightly-0a1b2c3d" }],
-  ["a folder of a volume", "export-x", { volume: { claimName: "c" } }, { folder: "export-x/20260304T050607-nightly-0a1b2c3d" }],
+  [
+    "a folder of a volume",
+    "export-x",
+    { volume: { claimName: "c" } },
+    { folder: "export-x/20260304T050607-nightly-0a1b2c3d" },
+  ],
 ];
-for (const [name, named, target, want] of outputs) test(`output: ${name}`, () => assert.deepEqual(outputOf(metadata, named, target), want));
+for (const [name, named, target, want] of outputs)
+  test(`output: ${name}`, () => assert.deepEqual(outputOf(metadata, named, target), want));
 
 test("the own container's name is legal", () =>
   assert.ok(isContainerName(outputOf(metadata, undefined, { azureBlob: azure }).container ?? "")));
@@ -59,4 +74,5 @@ const quantities: [string, number | undefined][] = [
   ["1gi", undefined],
   ["", undefined],
 ];
-for (const [text, want] of quantities) test(`quantity ${text || "(empty)"}`, () => assert.equal(parseBytes(text), want));
+for (const [text, want] of quantities)
+  test(`quantity ${text || "(empty)"}`, () => assert.equal(parseBytes(text), want));

@@ -6,10 +6,18 @@ import { exportRules, sourceRules, targetRules } from "../../src/api/rules.ts";
 import { type Crd, createValidator } from "../../src/api/validate.ts";
 import { cases, statusCases, values } from "./objects.ts";
 
-const crds: Crd[] = ["fhirexport", "fhirsource", "exporttarget"].map((kind) => parse(readFileSync(`crds/${kind}s.yaml`, "utf8")));
+const crds: Crd[] = ["fhirexport", "fhirsource", "exporttarget"].map((kind) =>
+  parse(readFileSync(`crds/${kind}s.yaml`, "utf8")),
+);
 const validate = createValidator(crds);
 const object = (kind: string, spec: unknown, name = "x", status?: unknown) =>
-  structuredClone({ apiVersion: "fhirexport.dev/v1alpha1", kind, metadata: { name }, spec, ...(status ? { status } : {}) });
+  structuredClone({
+    apiVersion: "fhirexport.dev/v1alpha1",
+    kind,
+    metadata: { name },
+    spec,
+    ...(status ? { status } : {}),
+  });
 
 function check(problems: string[], refused: RegExp | undefined) {
   if (refused) assert.match(problems.join("\n") || "accepted", refused);
@@ -54,10 +62,21 @@ test("rules.ts and the CEL rules say the same", () => {
 test("every field is described and bounded", () => {
   const missing: string[] = [];
   const walk = (schema: Record<string, unknown>, path: string) => {
-    const { type, description, properties, items } = schema as { type?: string; description?: string; properties?: object; items?: object };
+    const { type, description, properties, items } = schema as {
+      type?: string;
+      description?: string;
+      properties?: object;
+      items?: object;
+    };
     if (!/(\[\]|\.metadata.*)$/.test(path) && !description) missing.push(`${path}: no description`);
     if (type === "array" && !schema.maxItems) missing.push(`${path}: no maxItems`);
-    if (type === "string" && !schema.maxLength && !schema.enum && schema.format !== "date-time" && !/^\.(apiVersion|kind)$/.test(path))
+    if (
+      type === "string" &&
+      !schema.maxLength &&
+      !schema.enum &&
+      schema.format !== "date-time" &&
+      !/^\.(apiVersion|kind)$/.test(path)
+    )
       missing.push(`${path}: no maxLength`);
     for (const [key, value] of Object.entries(properties ?? {})) walk(value, `${path}.${key}`);
     if (items) walk(items as Record<string, unknown>, `${path}[]`);

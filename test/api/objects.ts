@@ -81,21 +81,35 @@ const creates: Case[] = [
   it("a patient with a slash", { level: "Patient", patients: ["Patient/a"] }, /patients/),
   it("a type in lower case", { types: ["patient"] }, /types/),
   it("a type twice", { types: ["Patient", "Patient"] }, /types/),
-  it("since = until", { since: "2026-01-01T00:00:00Z", until: "2026-01-01T01:00:00+01:00" }, /since must be before until/),
-  it("since after until", { since: "2026-01-02T00:00:00Z", until: "2026-01-01T00:00:00Z" }, /since must be before until/),
+  it(
+    "since = until",
+    { since: "2026-01-01T00:00:00Z", until: "2026-01-01T01:00:00+01:00" },
+    /since must be before until/,
+  ),
+  it(
+    "since after until",
+    { since: "2026-01-02T00:00:00Z", until: "2026-01-01T00:00:00Z" },
+    /since must be before until/,
+  ),
   it("since is a date", { since: "2026-01-01" }, /since/),
   it("until is no instant", { until: "soon" }, /until/),
   it("a filter without a type", { typeFilters: ["code=a"] }, /typeFilters must have the form Type\?query/),
   it("a filter without a query", { typeFilters: ["Observation?"] }, /typeFilters must have the form Type\?query/),
   it("33 filters", { typeFilters: Array.from({ length: 33 }, (_, i) => `Observation?code=${i}`) }, /typeFilters/),
-  it("32 filters of 2,048 characters", { typeFilters: Array.from({ length: 32 }, (_, i) => `Observation?code=${i}`.padEnd(2048, "x")) }),
+  it("32 filters of 2,048 characters", {
+    typeFilters: Array.from({ length: 32 }, (_, i) => `Observation?code=${i}`.padEnd(2048, "x")),
+  }),
   it("a filter of 2,049 characters", { typeFilters: ["Observation?code=".padEnd(2049, "x")] }, /typeFilters/),
   it(
     "a filter for a type that is not asked for",
     { types: ["Patient"], typeFilters: ["Observation?code=a"] },
     /of a type that types lists/,
   ),
-  it("a filter for a type whose name begins alike", { types: ["Patient"], typeFilters: ["PatientX?a=b"] }, /of a type that types lists/),
+  it(
+    "a filter for a type whose name begins alike",
+    { types: ["Patient"], typeFilters: ["PatientX?a=b"] },
+    /of a type that types lists/,
+  ),
   it("an element below the top", { elements: ["Patient.name.family"] }, /elements/),
   it("an unknown format", { outputFormat: "csv" }, /outputFormat/),
   it("a container with a capital", { container: "Abc" }, /container must be 3 to 63/),
@@ -165,7 +179,11 @@ const mutable = [
   "onCancel",
 ];
 /** fields with a default equal to the second value: to add that value changes nothing */
-const defaulted: Record<string, unknown> = { level: "System", outputFormat: "application/fhir+ndjson", onResourceError: "Record" };
+const defaulted: Record<string, unknown> = {
+  level: "System",
+  outputFormat: "application/fhir+ndjson",
+  onResourceError: "Record",
+};
 
 const changes: Case[] = Object.entries(values).flatMap(([field, [one, another]]): Case[] => {
   const fixed = !mutable.includes(field);
@@ -173,14 +191,33 @@ const changes: Case[] = Object.entries(values).flatMap(([field, [one, another]])
   const around = field === "groupId" ? { level: "Group" } : field === "patients" ? { level: "Patient" } : {};
   const spec = { ...base, ...around };
   const made: Case[] = [
-    { case: `${field} is changed`, kind: "FhirExport", old: { ...spec, [field]: one }, spec: { ...spec, [field]: another }, ...refused },
+    {
+      case: `${field} is changed`,
+      kind: "FhirExport",
+      old: { ...spec, [field]: one },
+      spec: { ...spec, [field]: another },
+      ...refused,
+    },
     { case: `${field} is kept`, kind: "FhirExport", old: { ...spec, [field]: one }, spec: { ...spec, [field]: one } },
   ];
   if (field === "sourceRef" || field === "targetRef" || field === "groupId") return made;
   const { [field]: _, ...without } = spec as Record<string, unknown>;
-  made.push({ case: `${field} is added`, kind: "FhirExport", old: without, spec: { ...spec, [field]: one }, ...refused });
+  made.push({
+    case: `${field} is added`,
+    kind: "FhirExport",
+    old: without,
+    spec: { ...spec, [field]: one },
+    ...refused,
+  });
   const grows = field === "retry" ? { refused: /retry can only grow/ } : {};
-  made.push({ case: `${field} is removed`, kind: "FhirExport", old: { ...spec, [field]: one }, spec: without, ...refused, ...grows });
+  made.push({
+    case: `${field} is removed`,
+    kind: "FhirExport",
+    old: { ...spec, [field]: one },
+    spec: without,
+    ...refused,
+    ...grows,
+  });
   if (field in defaulted)
     made.push({
       case: `${field} is added with its default`,
@@ -207,8 +244,19 @@ const oneWay: Case[] = [
     spec: { ...base },
     refused: /cancel cannot be taken back/,
   },
-  { case: "cancel stays", kind: "FhirExport", old: { ...base, cancel: true }, spec: { ...base, cancel: true, priority: 9 } },
-  { case: "retry shrinks", kind: "FhirExport", old: { ...base, retry: 2 }, spec: { ...base, retry: 1 }, refused: /retry can only grow/ },
+  {
+    case: "cancel stays",
+    kind: "FhirExport",
+    old: { ...base, cancel: true },
+    spec: { ...base, cancel: true, priority: 9 },
+  },
+  {
+    case: "retry shrinks",
+    kind: "FhirExport",
+    old: { ...base, retry: 2 },
+    spec: { ...base, retry: 1 },
+    refused: /retry can only grow/,
+  },
   { case: "retry stays", kind: "FhirExport", old: { ...base, retry: 2 }, spec: { ...base, retry: 2 } },
 ];
 
@@ -245,15 +293,27 @@ const sources: Case[] = [
   ),
   source("auth with nothing", { auth: {} }, /auth must have exactly one of/),
   source("two ways of auth", { auth: { none: {}, basic: { secretRef } } }, /auth must have exactly one of/),
-  source("a client certificate in another namespace", { tls: { clientCertificateRef: { name: "x", namespace: "y" } } }, /namespace/),
+  source(
+    "a client certificate in another namespace",
+    { tls: { clientCertificateRef: { name: "x", namespace: "y" } } },
+    /namespace/,
+  ),
   source("basic without secret", { auth: { basic: {} } }, /secretRef/),
-  source("a secret in another namespace", { auth: { basic: { secretRef: { name: "x", namespace: "y" } } } }, /namespace/),
+  source(
+    "a secret in another namespace",
+    { auth: { basic: { secretRef: { name: "x", namespace: "y" } } } },
+    /namespace/,
+  ),
   source(
     "a token URL with a fragment",
     { auth: { oauth2: { tokenURL: "https://a.example/#t", clientID: "c", secretRef } } },
     /tokenURL must be/,
   ),
-  source("a SMART token URL that is none", { auth: { smart: { tokenURL: "token", clientID: "c", secretRef } } }, /tokenURL must be/),
+  source(
+    "a SMART token URL that is none",
+    { auth: { smart: { tokenURL: "token", clientID: "c", secretRef } } },
+    /tokenURL must be/,
+  ),
   source("a URL with a query", { baseURL: "https://h.example/fhir?a=b" }, /baseURL must be/),
   source("a URL with a user", { baseURL: "https://u:p@h.example/fhir" }, /baseURL must be/),
   source("another scheme", { baseURL: "file:///etc/passwd" }, /baseURL must be/),
@@ -266,7 +326,11 @@ const sources: Case[] = [
     { limits: { maxConcurrentExports: 4, concurrentRequests: 3 } },
     /concurrentRequests must be at least/,
   ),
-  source("a slower rate than exports", { limits: { maxConcurrentExports: 4, requestsPerSecond: 3 } }, /requestsPerSecond must be at least/),
+  source(
+    "a slower rate than exports",
+    { limits: { maxConcurrentExports: 4, requestsPerSecond: 3 } },
+    /requestsPerSecond must be at least/,
+  ),
   source("exports 0", { limits: { maxConcurrentExports: 0 } }, /maxConcurrentExports/),
   source("settleSeconds below 0", { settleSeconds: -1 }, /settleSeconds/),
   source("an unknown history", { history: "Always" }, /history/),
@@ -282,11 +346,21 @@ const target = (what: string, spec: Record<string, unknown>, refused?: RegExp): 
 const targets: Case[] = [
   target("blob storage", { azureBlob: blob }),
   target("all fields of blob storage", {
-    azureBlob: { ...blob, container: "fhir", prefix: "a/b", allowedContainers: ["fhir", "export-*"], blockSize: "64Ki" },
+    azureBlob: {
+      ...blob,
+      container: "fhir",
+      prefix: "a/b",
+      allowedContainers: ["fhir", "export-*"],
+      blockSize: "64Ki",
+    },
   } satisfies ExportTargetSpec),
   target("workload identity", { azureBlob: { ...blob, auth: { workloadIdentity: { serviceAccountName: "sa" } } } }),
   target("connection string", {
-    azureBlob: { ...blob, accountURL: "http://127.0.0.1:10000/devstoreaccount1", auth: { connectionStringRef: secretRef } },
+    azureBlob: {
+      ...blob,
+      accountURL: "http://127.0.0.1:10000/devstoreaccount1",
+      auth: { connectionStringRef: secretRef },
+    },
   }),
   target("a volume", { volume: { claimName: "c", path: "a/b", allowedContainers: ["*"] } }),
   target("neither", {}, /exactly one of azureBlob and volume/),
@@ -297,7 +371,11 @@ const targets: Case[] = [
     { azureBlob: { ...blob, auth: { sasRef: secretRef, connectionStringRef: secretRef } } },
     /auth must have exactly one of/,
   ),
-  target("a SAS in the URL", { azureBlob: { ...blob, accountURL: "https://a.blob.core.windows.net/?sv=1&sig=x" } }, /accountURL must be/),
+  target(
+    "a SAS in the URL",
+    { azureBlob: { ...blob, accountURL: "https://a.blob.core.windows.net/?sv=1&sig=x" } },
+    /accountURL must be/,
+  ),
   target("an illegal container", { azureBlob: { ...blob, container: "$web" } }, /container must be 3 to 63/),
   target("a prefix that climbs", { azureBlob: { ...blob, prefix: "a/../b" } }, /prefix must be/),
   target("an absolute prefix", { azureBlob: { ...blob, prefix: "/a" } }, /prefix must be/),
@@ -305,7 +383,11 @@ const targets: Case[] = [
   target("a block too great", { azureBlob: { ...blob, blockSize: "1Gi" } }, /blockSize must be/),
   target("a block without a number", { azureBlob: { ...blob, blockSize: "big" } }, /blockSize must be/),
   target("a volume path that climbs", { volume: { claimName: "c", path: "../other" } }, /path must not have/),
-  target("a volume pattern with a dot", { volume: { claimName: "c", allowedContainers: ["..*"] } }, /allowedContainers must be/),
+  target(
+    "a volume pattern with a dot",
+    { volume: { claimName: "c", allowedContainers: ["..*"] } },
+    /allowedContainers must be/,
+  ),
   target("a volume without claim", { volume: {} }, /claimName/),
 ];
 

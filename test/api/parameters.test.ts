@@ -25,7 +25,8 @@ const instants: [string, string | undefined][] = [
   ["2026-01-01T25:00:00Z", undefined],
   ["yesterday", undefined],
 ];
-for (const [value, want] of instants) test(`instant ${value} is ${want ?? "refused"}`, () => assert.equal(parseInstant(value), want));
+for (const [value, want] of instants)
+  test(`instant ${value} is ${want ?? "refused"}`, () => assert.equal(parseInstant(value), want));
 
 const splits: [string, string[]][] = [
   ["Patient?active=true", ["Patient?active=true"]],
@@ -90,7 +91,13 @@ for (const [name, target, want] of containers)
     assert.equal(checkContainer(name, target) === undefined, want));
 
 test("names of types, ids, elements and formats", () => {
-  assert.deepEqual(["Patient", "patient", "P", "Patient1", `P${"a".repeat(64)}`].map(isTypeName), [true, false, false, false, false]);
+  assert.deepEqual(["Patient", "patient", "P", "Patient1", `P${"a".repeat(64)}`].map(isTypeName), [
+    true,
+    false,
+    false,
+    false,
+    false,
+  ]);
   assert.deepEqual(["a.b-1", "", "a_b", "a/b", "x".repeat(65)].map(isID), [true, false, false, false, false]);
   assert.deepEqual(["id", "Patient.birthDate", "Patient.name.family", "patient.id", ""].map(isElementName), [
     true,

@@ -67,15 +67,23 @@ describe("CRDs on the API server", needsPlane, () => {
         path,
         make("FhirExport", `s${count++}`, { sourceRef: { name: "s" }, targetRef: { name: "t" } }),
       );
-      const { status: _, ...before } = await ns.client.replace<Custom>(`${path}/${made.metadata.name}/status`, { ...made, status: old });
-      const said = await refusal(ns.client.replace(`${path}/${made.metadata.name}/status`, status ? { ...before, status } : before));
+      const { status: _, ...before } = await ns.client.replace<Custom>(`${path}/${made.metadata.name}/status`, {
+        ...made,
+        status: old,
+      });
+      const said = await refusal(
+        ns.client.replace(`${path}/${made.metadata.name}/status`, status ? { ...before, status } : before),
+      );
       if (refused) assert.match(said ?? "accepted", refused);
       else assert.equal(said, undefined);
     });
 
   test("defaults; a status that says that nobody has looked yet; a status does not come with the object", async () => {
     const path = pathOf(resources.fhirExports, { namespace: ns.name });
-    const given = { ...make("FhirExport", "defaults", { sourceRef: { name: "s" }, targetRef: { name: "t" } }), status: { attempt: 9 } };
+    const given = {
+      ...make("FhirExport", "defaults", { sourceRef: { name: "s" }, targetRef: { name: "t" } }),
+      status: { attempt: 9 },
+    };
     const { spec, status } = await ns.client.create<Custom>(path, given);
     assert.deepEqual(spec, {
       sourceRef: { name: "s" },
@@ -118,7 +126,10 @@ describe("CRDs on the API server", needsPlane, () => {
 
   test("kubectl: short names, category, columns and explain", async () => {
     const path = pathOf(resources.fhirExports, { namespace: ns.name });
-    const made = await ns.client.create<Custom>(path, make("FhirExport", "shown", { sourceRef: { name: "s" }, targetRef: { name: "t" } }));
+    const made = await ns.client.create<Custom>(
+      path,
+      make("FhirExport", "shown", { sourceRef: { name: "s" }, targetRef: { name: "t" } }),
+    );
     const condition = {
       type: "Ready",
       status: "Unknown",
@@ -130,7 +141,10 @@ describe("CRDs on the API server", needsPlane, () => {
       ...made,
       status: { conditions: [condition], progress: { percent: 42, resources: 4200 } },
     });
-    assert.match(kube("get", "fex", "shown"), /^NAME +STATUS +PERCENT +RESOURCES +AGE\nshown +Running +42 +4200 +\S+\n$/);
+    assert.match(
+      kube("get", "fex", "shown"),
+      /^NAME +STATUS +PERCENT +RESOURCES +AGE\nshown +Running +42 +4200 +\S+\n$/,
+    );
     assert.match(
       kube("get", "fex", "shown", "-o", "wide"),
       /LEVEL +SOURCE +TARGET +ATTEMPT +TRANSACTION-TIME +MESSAGE\n.* System +s +t +.*exporting 3 packages/,

@@ -105,7 +105,11 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
       metadata: { name },
       spec: { sourceRef: { name: "hospital" }, targetRef: { name: "azurite" }, ...spec },
     } as KubeObject);
-  async function reach(name: string, reason: string, more: (object: FhirExport) => boolean = () => true): Promise<FhirExport> {
+  async function reach(
+    name: string,
+    reason: string,
+    more: (object: FhirExport) => boolean = () => true,
+  ): Promise<FhirExport> {
     let last: FhirExport | undefined;
     try {
       return await until(
@@ -117,12 +121,15 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
         90_000,
       );
     } catch (error) {
-      throw new Error(`${(error as Error).message}; it is ${JSON.stringify(last?.status, null, 1)}\n${operator.output.slice(-3000)}`);
+      throw new Error(
+        `${(error as Error).message}; it is ${JSON.stringify(last?.status, null, 1)}\n${operator.output.slice(-3000)}`,
+      );
     }
   }
   function open({ status, spec }: FhirExport): Promise<Store> {
     const { container = "", prefix = "" } = status?.output ?? {};
-    if (spec.targetRef.name === "volume") return openStore({ folder: prefix, volume: { path: join(root, "volume/fhir") } }, root);
+    if (spec.targetRef.name === "volume")
+      return openStore({ folder: prefix, volume: { path: join(root, "volume/fhir") } }, root);
     const azureBlob = {
       accountURL: azurite.accountURL,
       container,
@@ -213,7 +220,9 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     await edit("paused", { suspend: true });
     await reach("paused", "Suspended");
     await until("no pod is left", async () =>
-      (await podsOf(running, "export")).every(({ status }) => status?.phase === "Succeeded" || status?.phase === "Failed"),
+      (await podsOf(running, "export")).every(
+        ({ status }) => status?.phase === "Succeeded" || status?.phase === "Failed",
+      ),
     );
     source.set({ pageDelay: 0, maxCount: 1000 });
     await edit("paused", { suspend: false });
@@ -234,7 +243,11 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     source.set({ pageDelay: 0, maxCount: 1000 });
     const object = await reach("killed", "Complete");
     await same(object, expected(source, { types }));
-    assert.equal((await podsOf(object, "export")).length, (object.status?.run?.packages ?? 0) + 1, "one pod more than packages");
+    assert.equal(
+      (await podsOf(object, "export")).length,
+      (object.status?.run?.packages ?? 0) + 1,
+      "one pod more than packages",
+    );
   });
 
   test("a cancelled export leaves nothing", async () => {
@@ -259,7 +272,12 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     const denied = await reach("denied", "Failed");
     source.setAuth({ kind: "none" });
     assert.equal(find(denied.status?.conditions, "Failed")?.reason, "SourceUnauthorized");
-    const gone = { apiVersion: api, kind: "FhirSource", metadata: { name: "gone" }, spec: { baseURL: "http://127.0.0.1:1/fhir" } };
+    const gone = {
+      apiVersion: api,
+      kind: "FhirSource",
+      metadata: { name: "gone" },
+      spec: { baseURL: "http://127.0.0.1:1/fhir" },
+    };
     await ns.client.create(pathOf(resources.fhirSources, { namespace: ns.name }), gone as KubeObject);
     await make("unreachable", { sourceRef: { name: "gone" } });
     const { status } = await reach("unreachable", "Planning", ({ status }) =>

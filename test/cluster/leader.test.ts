@@ -50,7 +50,12 @@ describe("two operators, one works", needsPlane, () => {
     void jobs.run(stopJobs.signal);
     await jobs.whenSynced();
     const make = (resource: Resource, kind: string, name: string, spec: object) =>
-      ns.client.create(pathOf(resource, { namespace: ns.name }), { apiVersion: api, kind, metadata: { name }, spec } as KubeObject);
+      ns.client.create(pathOf(resource, { namespace: ns.name }), {
+        apiVersion: api,
+        kind,
+        metadata: { name },
+        spec,
+      } as KubeObject);
     await make(resources.fhirSources, "FhirSource", "s", { baseURL: "https://fhir.example.org/r4" });
     await make(resources.exportTargets, "ExportTarget", "t", {
       azureBlob: { accountURL: "https://a.example", container: "fhir", auth: { sasRef: { name: "sas" } } },
@@ -74,12 +79,24 @@ describe("two operators, one works", needsPlane, () => {
   });
 
   /** An operator as a pod of this name would run it. */
-  function start(pod: string, path?: string, env = {}, [leaseSeconds, renewSeconds, retrySeconds] = [6, 4, 1]): OperatorProcess {
-    const times = [`--lease-seconds=${leaseSeconds}`, `--renew-seconds=${renewSeconds}`, `--retry-period-seconds=${retrySeconds}`];
-    const one = new OperatorProcess(["--namespace", ns.name, "--image", "image:1", "--lease-namespace", ns.name, ...times], {
-      env: { HOSTNAME: pod, FHIR_EXPORT_LEADER_ELECT: "true", ...env },
-      ...(path ? { kubeconfig: path } : {}),
-    });
+  function start(
+    pod: string,
+    path?: string,
+    env = {},
+    [leaseSeconds, renewSeconds, retrySeconds] = [6, 4, 1],
+  ): OperatorProcess {
+    const times = [
+      `--lease-seconds=${leaseSeconds}`,
+      `--renew-seconds=${renewSeconds}`,
+      `--retry-period-seconds=${retrySeconds}`,
+    ];
+    const one = new OperatorProcess(
+      ["--namespace", ns.name, "--image", "image:1", "--lease-namespace", ns.name, ...times],
+      {
+        env: { HOSTNAME: pod, FHIR_EXPORT_LEADER_ELECT: "true", ...env },
+        ...(path ? { kubeconfig: path } : {}),
+      },
+    );
     one.start();
     // one that is frozen would stay when this process is killed
     guard.add(one.pid);
@@ -112,12 +129,16 @@ describe("two operators, one works", needsPlane, () => {
     until(
       `${name} is complete`,
       async () => {
-        const object = await ns.client.get<FhirExport & KubeObject>(pathOf(resources.fhirExports, { namespace: ns.name, name }));
+        const object = await ns.client.get<FhirExport & KubeObject>(
+          pathOf(resources.fhirExports, { namespace: ns.name, name }),
+        );
         return find(object.status?.conditions, "Ready")?.reason === "Complete" && object;
       },
       60_000,
     ).catch((error) => {
-      throw new Error(`${error.message}\n${[...operators.keys()].map(({ output }) => output.slice(-3000)).join("\n\n")}`);
+      throw new Error(
+        `${error.message}\n${[...operators.keys()].map(({ output }) => output.slice(-3000)).join("\n\n")}`,
+      );
     });
   const jobsOf = ({ metadata }: FhirExport) =>
     [...jobsMade.values()]
@@ -127,7 +148,13 @@ describe("two operators, one works", needsPlane, () => {
   /** Name and version of all that an operator writes, when nothing changes any more: Jobs have their ttl only after the end. */
   async function settled(): Promise<string[]> {
     const versions = async () => {
-      const kinds = [resources.fhirExports, resources.fhirSources, resources.exportTargets, resources.jobs, resources.events] as const;
+      const kinds = [
+        resources.fhirExports,
+        resources.fhirSources,
+        resources.exportTargets,
+        resources.jobs,
+        resources.events,
+      ] as const;
       const lists = await Promise.all(kinds.map((kind) => ns.client.list<Job>(pathOf(kind, { namespace: ns.name }))));
       if (lists[3]!.items.some(({ spec }) => spec.ttlSecondsAfterFinished === undefined)) return [];
       const secrets = await ns.client.list(pathOf(resources.secrets, { namespace: ns.name }));
@@ -288,7 +315,9 @@ describe("two operators, one works", needsPlane, () => {
       proxy.calls.slice(calls).filter(({ method }) => method !== "GET"),
       [],
     );
-    const { status } = await ns.client.get<FhirExport & KubeObject>(pathOf(resources.fhirExports, { namespace: ns.name, name: "late" }));
+    const { status } = await ns.client.get<FhirExport & KubeObject>(
+      pathOf(resources.fhirExports, { namespace: ns.name, name: "late" }),
+    );
     assert.notEqual(find(status?.conditions, "Ready")?.reason, "Complete");
   });
 });

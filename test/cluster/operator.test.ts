@@ -83,7 +83,11 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     await ns.client.create(pathOf(resources.fhirExports, { namespace: ns.name }), object as KubeObject);
   }
   /** Polls until Ready has this reason (and more holds), and gives the object. */
-  async function reach(name: string, reason: string, more: (object: FhirExport) => boolean = () => true): Promise<FhirExport> {
+  async function reach(
+    name: string,
+    reason: string,
+    more: (object: FhirExport) => boolean = () => true,
+  ): Promise<FhirExport> {
     let last: FhirExport | undefined;
     try {
       return await until(`${name} ${reason}`, async () => {
@@ -107,7 +111,8 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     (await ns.client.list<Thing>(pathOf(resources.events, { namespace: ns.name }))).items
       .filter(
         ({ regarding }) =>
-          (regarding as { kind: string; name: string })?.kind === "FhirExport" && (regarding as { name: string }).name === name,
+          (regarding as { kind: string; name: string })?.kind === "FhirExport" &&
+          (regarding as { name: string }).name === name,
       )
       .map(({ reason }) => reason as string)
       .sort();
@@ -146,7 +151,8 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
       return own.length === 3 && own.every((job) => job.spec.ttlSecondsAfterFinished === 86400);
     });
     await until("it was told", async () => (await eventsOf("complete")).includes("Complete"));
-    for (const reason of await eventsOf("complete")) assert.ok(["Planning", "Running", "Complete"].includes(reason), reason);
+    for (const reason of await eventsOf("complete"))
+      assert.ok(["Planning", "Running", "Complete"].includes(reason), reason);
   });
 
   test("suspend frees the pods and keeps the Job; resume goes on with it", async () => {
@@ -155,7 +161,10 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     const running = await reach("paused", "Running", () => node.log.includes("start export 0"));
     await edit("paused", { suspend: true });
     await reach("paused", "Suspended");
-    await until("its pods are gone", async () => node.log.filter((line) => line.startsWith("gone export")).length === 3);
+    await until(
+      "its pods are gone",
+      async () => node.log.filter((line) => line.startsWith("gone export")).length === 3,
+    );
     await edit("paused", { suspend: false });
     const { metadata, status } = await reach("paused", "Complete");
     assert.equal(find(status?.conditions, "Suspended"), undefined);
@@ -170,13 +179,20 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
       ["start export 0", "start export 1", "start export 2"].every((line) => node.log.includes(line)),
     );
     await edit("cancelled", { cancel: true });
-    const { metadata, status } = await reach("cancelled", "Cancelled", ({ status }) => isTrue(status?.conditions, "Purged"));
+    const { metadata, status } = await reach("cancelled", "Cancelled", ({ status }) =>
+      isTrue(status?.conditions, "Purged"),
+    );
     assert.ok(
-      node.log.indexOf("start purge 0") > Math.max(...[0, 1, 2].map((index) => node.log.indexOf(`gone export ${index}`))),
+      node.log.indexOf("start purge 0") >
+        Math.max(...[0, 1, 2].map((index) => node.log.indexOf(`gone export ${index}`))),
       node.log.join(", "),
     );
     assert.deepEqual(
-      [isTrue(status?.conditions, "Cancelled"), isTrue(status?.conditions, "Stalled"), find(status?.conditions, "Reconciling")],
+      [
+        isTrue(status?.conditions, "Cancelled"),
+        isTrue(status?.conditions, "Stalled"),
+        find(status?.conditions, "Reconciling"),
+      ],
       [true, true, undefined],
     );
     assert.equal(metadata.annotations?.["fhirexport.dev/outcome"], "Cancelled");
@@ -265,7 +281,9 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
 
   test("a pod that cannot start is explained", async () => {
     node.fate = ({ command }) =>
-      command === "plan" ? { stuck: { reason: "ImagePullBackOff", message: 'Back-off pulling image "image:1"' } } : undefined;
+      command === "plan"
+        ? { stuck: { reason: "ImagePullBackOff", message: 'Back-off pulling image "image:1"' } }
+        : undefined;
     await make("stuck");
     const { status } = await reach("stuck", "Planning", ({ status }) =>
       /ImagePullBackOff/.test(find(status?.conditions, "Ready")?.message ?? ""),

@@ -47,7 +47,14 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
       jobs,
       pods: new Owned<Pod>(),
     };
-    port = new KubePort(operator, caches, new Overlay(), () => [], { image: "image:1", volumeRoot: "/export" }, makeLogger({}, "silent"));
+    port = new KubePort(
+      operator,
+      caches,
+      new Overlay(),
+      () => [],
+      { image: "image:1", volumeRoot: "/export" },
+      makeLogger({}, "silent"),
+    );
   });
   after(async () => {
     await operator?.close();
@@ -67,9 +74,15 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     const made = await ns.client.create<FhirExport & KubeObject>(path, given);
     const status = {
       attempt: 1,
-      run: makeRun(made, makeSource(), makeTarget(), 1, "2026-03-04T05:06:07Z", { ...defaultSettings, image: "image:1" }),
+      run: makeRun(made, makeSource(), makeTarget(), 1, "2026-03-04T05:06:07Z", {
+        ...defaultSettings,
+        image: "image:1",
+      }),
     };
-    const object = await ns.client.replace<FhirExport & KubeObject>(`${path}/${made.metadata.name}/status`, { ...made, status });
+    const object = await ns.client.replace<FhirExport & KubeObject>(`${path}/${made.metadata.name}/status`, {
+      ...made,
+      status,
+    });
     cache.set(`${ns.name}/${object.metadata.name}`, object);
     return { export: object, runs: {}, running: { source: 0, all: 0, ahead: 0 } };
   }
@@ -90,9 +103,15 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
   const job = (world: ExportWorld, name = runName(world.export.metadata, "plan", 1)) =>
     ns.client.get<Job & KubeObject>(pathOf(resources.jobs, { namespace: ns.name, name }));
   const secretOf = async (world: ExportWorld) => {
-    const secret = await ns.client.get<Thing>(pathOf(resources.secrets, { namespace: ns.name, name: taskName(world.export.metadata, 1) }));
+    const secret = await ns.client.get<Thing>(
+      pathOf(resources.secrets, { namespace: ns.name, name: taskName(world.export.metadata, 1) }),
+    );
     const { "task.json": text } = secret.data as Record<string, string>;
-    return { uid: secret.metadata.uid, immutable: secret.immutable, task: JSON.parse(Buffer.from(text!, "base64").toString()) };
+    return {
+      uid: secret.metadata.uid,
+      immutable: secret.immutable,
+      task: JSON.parse(Buffer.from(text!, "base64").toString()),
+    };
   };
   const failure = async (call: Promise<unknown>): Promise<FailureError> => {
     try {
@@ -120,10 +139,13 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     const world = await admitted();
     const path = pathOf(resources.secrets, { namespace: ns.name });
     await ensure(world, runSpec(world, { task: task(world, "old") }));
-    await ns.client.delete(pathOf(resources.jobs, { namespace: ns.name, name: runSpec(world).name }), { propagationPolicy: "Background" });
+    await ns.client.delete(pathOf(resources.jobs, { namespace: ns.name, name: runSpec(world).name }), {
+      propagationPolicy: "Background",
+    });
     await until(
       "the Job is gone",
-      async () => (await job(world).catch((error) => (isNotFound(error) ? undefined : Promise.reject(error)))) === undefined,
+      async () =>
+        (await job(world).catch((error) => (isNotFound(error) ? undefined : Promise.reject(error)))) === undefined,
     );
     const before = await secretOf(world);
     await ensure(world, runSpec(world, { task: task(world, "new") }));
@@ -131,10 +153,13 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     assert.deepEqual([before.task.name, between.task.name], ["old", "new"]);
     await ensure(world, runSpec(world, { task: task(world, "newer") }));
     assert.equal((await secretOf(world)).uid, between.uid, "a Job is there");
-    await ns.client.delete(pathOf(resources.jobs, { namespace: ns.name, name: runSpec(world).name }), { propagationPolicy: "Background" });
+    await ns.client.delete(pathOf(resources.jobs, { namespace: ns.name, name: runSpec(world).name }), {
+      propagationPolicy: "Background",
+    });
     await until(
       "the Job is gone",
-      async () => (await job(world).catch((error) => (isNotFound(error) ? undefined : Promise.reject(error)))) === undefined,
+      async () =>
+        (await job(world).catch((error) => (isNotFound(error) ? undefined : Promise.reject(error)))) === undefined,
     );
     await ensure(world, runSpec(world, { command: "purge", task: task(world, "purge") }));
     assert.equal((await secretOf(world)).task.name, "new", "what comes after the plan takes it as it is");
@@ -144,7 +169,11 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
   test("a Job of that name that belongs to something else is not adopted", async () => {
     const world = await admitted();
     const spec = runSpec(world, { task: task(world) });
-    const container = { name: "c", image: "i", securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } } };
+    const container = {
+      name: "c",
+      image: "i",
+      securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
+    };
     const template = {
       spec: {
         restartPolicy: "Never",
@@ -152,7 +181,12 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
         securityContext: { runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } },
       },
     };
-    const other: Thing = { apiVersion: "batch/v1", kind: "Job", metadata: { name: spec.name }, spec: { suspend: true, template } };
+    const other: Thing = {
+      apiVersion: "batch/v1",
+      kind: "Job",
+      metadata: { name: spec.name },
+      spec: { suspend: true, template },
+    };
     await ns.client.create(pathOf(resources.jobs, { namespace: ns.name }), other);
     const { class: kind, message } = await failure(ensure(world, spec));
     assert.equal(kind, "terminal");
@@ -164,7 +198,9 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
       worker: {
         affinity: {
           nodeAffinity: {
-            requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Near" }] }] },
+            requiredDuringSchedulingIgnoredDuringExecution: {
+              nodeSelectorTerms: [{ matchExpressions: [{ key: "a", operator: "Near" }] }],
+            },
           },
         },
       },
@@ -183,7 +219,12 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
   test("a quota of Jobs: waiting, in the API server's words", async () => {
     const world = await admitted();
     const quotas = pathOf({ api: "/api/v1", plural: "resourcequotas" }, { namespace: ns.name });
-    const quota: Thing = { apiVersion: "v1", kind: "ResourceQuota", metadata: { name: "q" }, spec: { hard: { "count/jobs.batch": "0" } } };
+    const quota: Thing = {
+      apiVersion: "v1",
+      kind: "ResourceQuota",
+      metadata: { name: "q" },
+      spec: { hard: { "count/jobs.batch": "0" } },
+    };
     await ns.client.create(quotas, quota);
     try {
       // a quota counts from when its controller has looked at it
@@ -207,21 +248,39 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     const view = (uid: string) => ({
       ...world,
       runs: {
-        export: { name: spec.name, uid, ours: true, attempt: 1, state: "active" as const, live: 0, done: 0, reports: [], progress: [] },
+        export: {
+          name: spec.name,
+          uid,
+          ours: true,
+          attempt: 1,
+          state: "active" as const,
+          live: 0,
+          done: 0,
+          reports: [],
+          progress: [],
+        },
       },
     });
     const [mine, stale] = [view(metadata.uid!), view("00000000-0000-0000-0000-000000000000")];
     const set: Omit<Extract<Effect, { do: "setRun" }>, "uid"> = { do: "setRun", suspend: true, parallelism: 2 };
     await port.apply(stale, { ...set, uid: stale.runs.export.uid });
-    assert.deepEqual([(await job(world, spec.name)).spec.suspend, (await job(world, spec.name)).spec.parallelism], [false, 4]);
+    assert.deepEqual(
+      [(await job(world, spec.name)).spec.suspend, (await job(world, spec.name)).spec.parallelism],
+      [false, 4],
+    );
     await port.apply(mine, { ...set, uid: mine.runs.export.uid });
-    assert.deepEqual([(await job(world, spec.name)).spec.suspend, (await job(world, spec.name)).spec.parallelism], [true, 2]);
+    assert.deepEqual(
+      [(await job(world, spec.name)).spec.suspend, (await job(world, spec.name)).spec.parallelism],
+      [true, 2],
+    );
     await port.apply(stale, { do: "deleteRun", uid: stale.runs.export.uid });
     assert.equal((await job(world, spec.name)).metadata.deletionTimestamp, undefined);
     await port.apply(mine, { do: "deleteRun", uid: mine.runs.export.uid });
     await until(
       "the Job is gone",
-      async () => (await job(world, spec.name).catch((error) => (isNotFound(error) ? undefined : Promise.reject(error)))) === undefined,
+      async () =>
+        (await job(world, spec.name).catch((error) => (isNotFound(error) ? undefined : Promise.reject(error)))) ===
+        undefined,
     );
     await port.apply(mine, { do: "deleteRun", uid: mine.runs.export.uid });
     await port.apply(mine, { ...set, uid: mine.runs.export.uid });
@@ -252,7 +311,9 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     await until(
       "it is deleted",
       async () =>
-        await ns.client.get(pathOf(resources.fhirExports, { namespace: ns.name, name: metadata.name })).then(() => undefined, isNotFound),
+        await ns.client
+          .get(pathOf(resources.fhirExports, { namespace: ns.name, name: metadata.name }))
+          .then(() => undefined, isNotFound),
     );
   });
 

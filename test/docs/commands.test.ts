@@ -38,9 +38,14 @@ const expectations: Record<string, (ran: Ran) => Promise<void> | void> = {
     assert.match(output, /-patients-[0-9a-f]{8}\/manifest\.json/);
   },
   "smart-key": async ({ folder }) => {
-    const { kid, alg, d, x } = JSON.parse(await readFile(join(folder, "private-key.jwk"), "utf8")) as Record<string, string>;
+    const { kid, alg, d, x } = JSON.parse(await readFile(join(folder, "private-key.jwk"), "utf8")) as Record<
+      string,
+      string
+    >;
     assert.deepEqual([kid, alg, typeof d], ["export-2026", "ES384", "string"]);
-    const { keys } = JSON.parse(await readFile(join(folder, "jwks.json"), "utf8")) as { keys: Record<string, string>[] };
+    const { keys } = JSON.parse(await readFile(join(folder, "jwks.json"), "utf8")) as {
+      keys: Record<string, string>[];
+    };
     assert.deepEqual([keys[0]?.x, keys[0]?.kid, keys[0]?.d], [x, "export-2026", undefined]);
   },
 };
@@ -86,7 +91,11 @@ npm() { [ "$1" = ci ] || (cd ${JSON.stringify(root)} && command npm "$@"); }
 trap 'jobs -p | xargs -r kill; wait' EXIT
 ${text}`;
   // in a group of its own, so that nothing outlives the test
-  const child = spawn("bash", ["-e", "-o", "pipefail", "-c", script], { cwd: folder, stdio: ["ignore", "pipe", "pipe"], detached: true });
+  const child = spawn("bash", ["-e", "-o", "pipefail", "-c", script], {
+    cwd: folder,
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+  });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
   const timer = setTimeout(() => process.kill(-child.pid!, "SIGKILL"), 200_000);

@@ -26,7 +26,9 @@ for (const page of pages)
 
 suite("YAML", () => {
   const validate = createValidator(
-    ["fhirexport", "fhirsource", "exporttarget"].map((kind): Crd => parse(readFileSync(`${root}crds/${kind}s.yaml`, "utf8"))),
+    ["fhirexport", "fhirsource", "exporttarget"].map(
+      (kind): Crd => parse(readFileSync(`${root}crds/${kind}s.yaml`, "utf8")),
+    ),
   );
   const problemsOf = (text: string): string[] =>
     parseAllDocuments(text).flatMap((document) => {
@@ -58,7 +60,16 @@ suite("flags", () => {
       known.set(program, new Set(stdout.match(/--[a-z][a-z-]+/g)));
     }
   });
-  const others = new Set(["--help", "--version", "--keep", "--json", "--only", "--long", "--scale", "--ignore-scripts"]);
+  const others = new Set([
+    "--help",
+    "--version",
+    "--keep",
+    "--json",
+    "--only",
+    "--long",
+    "--scale",
+    "--ignore-scripts",
+  ]);
   // of other programs' commands, which are named in prose
   const foreign = /^(?:az|kubectl|curl|docker|helm|npm) /;
 
@@ -67,7 +78,9 @@ suite("flags", () => {
       codeOf(page)
         .filter((text) => !foreign.test(text))
         .flatMap((text) => text.match(/(?<![\w-])--[a-z][a-z-]+/g) ?? [])
-        .filter((flag) => !others.has(flag) && !programs.some((program) => known.get(program)!.has(flag)) && !azure.has(flag))
+        .filter(
+          (flag) => !others.has(flag) && !programs.some((program) => known.get(program)!.has(flag)) && !azure.has(flag),
+        )
         .map((flag) => `${page.path}: ${flag}`),
     );
     assert.deepEqual(wrong, []);
@@ -82,7 +95,9 @@ suite("flags", () => {
           const program = /fhir-export(?:\.mjs)? (operator|shim|standalone)\b/.exec(line)?.[1];
           if (!program) return [];
           const flags = line.slice(line.indexOf(program)).match(/(?<![\w-])--[a-z][a-z-]+/g) ?? [];
-          return flags.filter((flag) => !known.get(program)!.has(flag)).map((flag) => `${at(block)}: ${program} ${flag}`);
+          return flags
+            .filter((flag) => !known.get(program)!.has(flag))
+            .map((flag) => `${at(block)}: ${program} ${flag}`);
         }),
     );
     assert.deepEqual(wrong, []);
@@ -94,7 +109,9 @@ const azure = new Set(["--enable-oidc-issuer", "--enable-workload-identity"]);
 suite("settings of the HTTP service", () => {
   /** Whether the configuration takes a member of this name. */
   const isKnown = (path: string) => {
-    const nested = path.split(".").reduceRight<unknown>((value, key) => (/^\d+$/.test(key) ? [value] : { [key]: value }), { $: 1 });
+    const nested = path
+      .split(".")
+      .reduceRight<unknown>((value, key) => (/^\d+$/.test(key) ? [value] : { [key]: value }), { $: 1 });
     try {
       parseSettings(JSON.stringify(nested));
       return true;
@@ -122,7 +139,9 @@ suite("settings of the HTTP service", () => {
     assert.ok(named.length > 8, named.join());
     const exports = rows.find((line) => line.startsWith("| `exports`"))!;
     const fields = [...exports.matchAll(/`(\w+)`/g)].map(([, key]) => key!).filter((key) => key !== "exports");
-    const client = ["jwks", "jwksURL", "groups", "disabled", "scopes", "types", "id"].map((key) => `auth.clients.0.${key}`);
+    const client = ["jwks", "jwksURL", "groups", "disabled", "scopes", "types", "id"].map(
+      (key) => `auth.clients.0.${key}`,
+    );
     const issuer = ["url", "audience", "jwksURL", "clientClaim"].map((key) => `auth.issuer.${key}`);
     for (const key of client) assert.ok(/\.(id|types)$/.test(key) || text.includes(key.split(".").at(-1)!), key);
     for (const key of issuer) assert.ok(text.includes(`\`${key.split(".").at(-1)}\``), key);
@@ -169,7 +188,9 @@ test("a block of sh says who runs it: this machine or a cluster", () => {
 });
 
 test("the docs name nothing of this machine, and hold no emoji", () => {
-  const wrong = pages.filter(({ text }) => /\/(work|tmp|home|root)\/|\p{Extended_Pictographic}/u.test(text.replaceAll("✖", "")));
+  const wrong = pages.filter(({ text }) =>
+    /\/(work|tmp|home|root)\/|\p{Extended_Pictographic}/u.test(text.replaceAll("✖", "")),
+  );
   assert.deepEqual(
     wrong.map(({ path }) => path),
     [],

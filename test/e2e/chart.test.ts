@@ -123,7 +123,17 @@ describe("the chart", needsNode, () => {
       for (const one of known) if (one.metadata.namespace) one.metadata.namespace = namespace;
       const unique = [...new Map(known.map((one) => [`${one.kind}/${one.metadata.name}`, one])).values()];
       const dry = await node.run(
-        ["kubectl", "apply", "--server-side", "--dry-run=server", "--validate=strict", "--namespace", namespace, "--filename", "-"],
+        [
+          "kubectl",
+          "apply",
+          "--server-side",
+          "--dry-run=server",
+          "--validate=strict",
+          "--namespace",
+          namespace,
+          "--filename",
+          "-",
+        ],
         {
           input: JSON.stringify({ apiVersion: "v1", kind: "List", items: unique }),
         },
@@ -215,7 +225,15 @@ describe("the chart", needsNode, () => {
       crds: { upgrade: false },
     });
     const key = () =>
-      kubectl(node, ["get", "secret", "keys-fhir-export-signing", "--namespace", namespace, "--output", "jsonpath={.data.signing\\.jwk}"]);
+      kubectl(node, [
+        "get",
+        "secret",
+        "keys-fhir-export-signing",
+        "--namespace",
+        namespace,
+        "--output",
+        "jsonpath={.data.signing\\.jwk}",
+      ]);
     const install = await helm("helm3", "install", "keys", chart, "--namespace", namespace, "--values", values);
     assert.equal(install.code, 0, install.stderr);
     const before = await key();
@@ -286,6 +304,7 @@ const linterExceptions: Record<string, { check: string; why: string }[]> = {
 
 /** Checks of kube-score that do not fit, and why. */
 const scoreExceptions = {
-  "container-image-pull-policy": "released tags and digests do not change; Always would need the registry for every worker",
+  "container-image-pull-policy":
+    "released tags and digests do not change; Always would need the registry for every worker",
   "networkpolicy-targets-pod": "pods of workers are made by the operator, not by the chart",
 };

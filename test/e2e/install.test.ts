@@ -14,7 +14,8 @@ const quick = scriptsOf("docs/quick-start.md");
 const install = scriptsOf("docs/install.md");
 const look = scriptsOf("docs/troubleshooting.md");
 const ready = ({ status }: FhirExport) => find(status?.conditions, "Ready");
-const isOver = (object: FhirExport) => ready(object)?.status === "True" || find(object.status?.conditions, "Stalled")?.status === "True";
+const isOver = (object: FhirExport) =>
+  ready(object)?.status === "True" || find(object.status?.conditions, "Stalled")?.status === "True";
 const messageOf = (object: FhirExport) => `${ready(object)?.reason} ${ready(object)?.message}`;
 
 interface Pods {
@@ -57,7 +58,9 @@ describe("an installation by Helm on a real node", needsNode, () => {
   };
   const workers = async (where: string, name: string) => {
     const pods = await get<Pods>(node, where, "pods");
-    return pods.items.filter(({ metadata, status }) => metadata.labels["fhirexport.dev/export"] === name && status.phase === "Running");
+    return pods.items.filter(
+      ({ metadata, status }) => metadata.labels["fhirexport.dev/export"] === name && status.phase === "Running",
+    );
   };
   const make = (name: string, spec: Partial<FhirExport["spec"]>): FhirExport => ({
     apiVersion: "fhirexport.dev/v1alpha1",
@@ -92,7 +95,17 @@ describe("an installation by Helm on a real node", needsNode, () => {
   test("the operator has no right to read Secrets, worker pods have none at all", async () => {
     const may = async (verb: string, what: string, who: string) =>
       (
-        await node.run(["kubectl", "auth", "can-i", verb, what, "--namespace", tenant, "--as", `system:serviceaccount:${namespace}:${who}`])
+        await node.run([
+          "kubectl",
+          "auth",
+          "can-i",
+          verb,
+          what,
+          "--namespace",
+          tenant,
+          "--as",
+          `system:serviceaccount:${namespace}:${who}`,
+        ])
       ).stdout.trim();
     assert.deepEqual(
       await Promise.all([
@@ -128,7 +141,8 @@ describe("an installation by Helm on a real node", needsNode, () => {
       assert.equal(find(status?.conditions, "Exact")?.status, "True");
       const wanted = await site.standalone(metadata.name, rest);
       const prefix = status!.output!.prefix!;
-      if (targetRef.name === "azurite") assert.deepEqual(await site.filesOf(status!.output!.container!, `${prefix}/`), wanted);
+      if (targetRef.name === "azurite")
+        assert.deepEqual(await site.filesOf(status!.output!.container!, `${prefix}/`), wanted);
       else
         assert.deepEqual(
           readdirSync(join(folder, "fhir", prefix))
@@ -136,12 +150,18 @@ describe("an installation by Helm on a real node", needsNode, () => {
             .sort(),
           Object.keys(wanted).sort(),
         );
-      say(`example ${metadata.name}: ${status!.output!.resources} resources in ${status!.output!.files} files, as a standalone's`);
+      say(
+        `example ${metadata.name}: ${status!.output!.resources} resources in ${status!.output!.files} files, as a standalone's`,
+      );
     }
   });
 
   test("how to look at an export, as docs/troubleshooting.md has it", async () => {
-    const said = await runScript(node, site, look.get("look")!.replaceAll(/^kubectl /gm, `kubectl --namespace ${tenant} `));
+    const said = await runScript(
+      node,
+      site,
+      look.get("look")!.replaceAll(/^kubectl /gm, `kubectl --namespace ${tenant} `),
+    );
     assert.match(said, /everything +Complete +100/);
     assert.match(said, /job.batch\/everything-[0-9a-f]{8}-export-1/);
     assert.match(said, /^\[pod\/everything-.*"command":"seal"/m);
@@ -175,13 +195,34 @@ describe("an installation by Helm on a real node", needsNode, () => {
     };
     await apply(node, tenant, [
       slow,
-      make("disturbed", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"], parallelism: 2 }),
+      make("disturbed", {
+        sourceRef: { name: "slow" },
+        level: "Patient",
+        types: ["Patient", "Observation"],
+        parallelism: 2,
+      }),
     ]);
     const exporting = async () =>
-      (await workers(tenant, "disturbed")).filter(({ metadata }) => metadata.labels["fhirexport.dev/command"] === "export");
-    const [victim] = await until("a worker", async () => ((await exporting()).length > 0 ? exporting() : undefined), 60_000);
-    await awaitObject<FhirExport>(node, tenant, "fhirexport/disturbed", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
-    const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: victim!.metadata.name, namespace: tenant } };
+      (await workers(tenant, "disturbed")).filter(
+        ({ metadata }) => metadata.labels["fhirexport.dev/command"] === "export",
+      );
+    const [victim] = await until(
+      "a worker",
+      async () => ((await exporting()).length > 0 ? exporting() : undefined),
+      60_000,
+    );
+    await awaitObject<FhirExport>(
+      node,
+      tenant,
+      "fhirexport/disturbed",
+      ({ status }) => (status?.progress?.resources ?? 0) > 0,
+      60_000,
+    );
+    const eviction = {
+      apiVersion: "policy/v1",
+      kind: "Eviction",
+      metadata: { name: victim!.metadata.name, namespace: tenant },
+    };
     await kubectl(
       node,
       ["create", "--raw", `/api/v1/namespaces/${tenant}/pods/${victim!.metadata.name}/eviction`, "--filename", "-"],
@@ -193,7 +234,14 @@ describe("an installation by Helm on a real node", needsNode, () => {
       60_000,
     );
     await node.restartKubelet();
-    await kubectl(node, ["delete", "pod", "--namespace", namespace, "--selector", "app.kubernetes.io/component=operator"]);
+    await kubectl(node, [
+      "delete",
+      "pod",
+      "--namespace",
+      namespace,
+      "--selector",
+      "app.kubernetes.io/component=operator",
+    ]);
     assert.equal(
       isOver(await get<FhirExport>(node, tenant, "fhirexport/disturbed")),
       false,
@@ -207,9 +255,24 @@ describe("an installation by Helm on a real node", needsNode, () => {
 
   test("a cancelled export leaves no file", async () => {
     await apply(node, tenant, [make("unwanted", { sourceRef: { name: "slow" }, container: "export-unwanted" })]);
-    await awaitObject<FhirExport>(node, tenant, "fhirexport/unwanted", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
+    await awaitObject<FhirExport>(
+      node,
+      tenant,
+      "fhirexport/unwanted",
+      ({ status }) => (status?.progress?.resources ?? 0) > 0,
+      60_000,
+    );
     assert(Object.keys(await site.blobs("export-unwanted")).length > 0);
-    await kubectl(node, ["patch", "fhirexport/unwanted", "--namespace", tenant, "--type", "merge", "--patch", '{"spec":{"cancel":true}}']);
+    await kubectl(node, [
+      "patch",
+      "fhirexport/unwanted",
+      "--namespace",
+      tenant,
+      "--type",
+      "merge",
+      "--patch",
+      '{"spec":{"cancel":true}}',
+    ]);
     const object = await awaitObject<FhirExport>(
       node,
       tenant,
@@ -224,8 +287,13 @@ describe("an installation by Helm on a real node", needsNode, () => {
   });
 
   const crdVersion = async () =>
-    (await get<{ metadata: { annotations: Record<string, string> } }>(node, namespace, "crd/fhirexports.fhirexport.dev")).metadata
-      .annotations["fhirexport.dev/version"];
+    (
+      await get<{ metadata: { annotations: Record<string, string> } }>(
+        node,
+        namespace,
+        "crd/fhirexports.fhirexport.dev",
+      )
+    ).metadata.annotations["fhirexport.dev/version"];
   const removeRelease = () => runScript(node, site, quick.get("quick-start-end")!);
 
   test("deletionPolicy Delete: the files go with the object", async () => {
@@ -237,8 +305,16 @@ describe("an installation by Helm on a real node", needsNode, () => {
   });
 
   test("uninstall leaves exports, files and CRDs; a release of another name goes on with an export that ran", async () => {
-    await apply(node, tenant, [make("orphaned", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] })]);
-    await awaitObject<FhirExport>(node, tenant, "fhirexport/orphaned", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
+    await apply(node, tenant, [
+      make("orphaned", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] }),
+    ]);
+    await awaitObject<FhirExport>(
+      node,
+      tenant,
+      "fhirexport/orphaned",
+      ({ status }) => (status?.progress?.resources ?? 0) > 0,
+      60_000,
+    );
     const before = await written(tenant, "disturbed");
     await removeRelease();
     await until("all of the release is gone", async () => {
@@ -257,13 +333,12 @@ describe("an installation by Helm on a real node", needsNode, () => {
       return named.trim() === "";
     });
     assert.equal(await crdVersion(), pkg.version);
-    assert.deepEqual((await get<{ items: FhirExport[] }>(node, tenant, "fhirexports")).items.map(({ metadata }) => metadata.name).sort(), [
-      "disturbed",
-      "everything",
-      "orphaned",
-      "patients",
-      "unwanted",
-    ]);
+    assert.deepEqual(
+      (await get<{ items: FhirExport[] }>(node, tenant, "fhirexports")).items
+        .map(({ metadata }) => metadata.name)
+        .sort(),
+      ["disturbed", "everything", "orphaned", "patients", "unwanted"],
+    );
     assert.deepEqual(await written(tenant, "disturbed"), before);
     say("uninstalled");
     await runScript(
@@ -300,12 +375,24 @@ describe("an installation by Helm on a real node", needsNode, () => {
         apiVersion: "fhirexport.dev/v1alpha1",
         kind: "ExportTarget",
         metadata: { name: "azurite" },
-        spec: { azureBlob: { accountURL: site.accountURL, container: "fhir", auth: { connectionStringRef: { name: "azurite" } } } },
+        spec: {
+          azureBlob: {
+            accountURL: site.accountURL,
+            container: "fhir",
+            auth: { connectionStringRef: { name: "azurite" } },
+          },
+        },
       },
       make("upgraded", { sourceRef: { name: "slower" }, level: "Patient", types: ["Patient", "Observation"] }),
     ];
     await apply(node, tenant, objects);
-    await awaitObject<FhirExport>(node, tenant, "fhirexport/upgraded", ({ status }) => (status?.progress?.resources ?? 0) > 0, 60_000);
+    await awaitObject<FhirExport>(
+      node,
+      tenant,
+      "fhirexport/upgraded",
+      ({ status }) => (status?.progress?.resources ?? 0) > 0,
+      60_000,
+    );
     await runScript(node, site, install.get("install-upgrade")!.replace("--wait", "--wait --set crds.upgrade=true"));
     assert.equal(await crdVersion(), pkg.version);
     assert.equal(
@@ -337,10 +424,18 @@ describe("an installation by Helm on a real node", needsNode, () => {
           --set-file target.secret.connection-string=connection-string.txt`,
         "helm4",
       );
-    const cluster = await kubectl(node, ["get", "clusterroles,clusterrolebindings,validatingadmissionpolicies", "--output", "name"]);
+    const cluster = await kubectl(node, [
+      "get",
+      "clusterroles,clusterrolebindings,validatingadmissionpolicies",
+      "--output",
+      "name",
+    ]);
     assert.doesNotMatch(cluster, /fhir-export|team-/);
     for (const name of names) {
-      assert.match(await runScript(node, site, `helm test ${name} --namespace ${name} --logs`, "helm4"), /deleted; the export works/);
+      assert.match(
+        await runScript(node, site, `helm test ${name} --namespace ${name} --logs`, "helm4"),
+        /deleted; the export works/,
+      );
       await apply(node, name, [
         make("own", {
           sourceRef: { name: `${name}-fhir-export` },
@@ -352,10 +447,26 @@ describe("an installation by Helm on a real node", needsNode, () => {
       assert.deepEqual(await written(name, "own"), patients);
     }
     // the leader of two ends without a word: the other takes over
-    const { spec } = await get<{ spec: { holderIdentity: string } }>(node, "team-a", "lease/team-a-fhir-export-operator");
-    await kubectl(node, ["delete", "pod", "--namespace", "team-a", "--grace-period=0", "--force", spec.holderIdentity.replace(/_.*/, "")]);
+    const { spec } = await get<{ spec: { holderIdentity: string } }>(
+      node,
+      "team-a",
+      "lease/team-a-fhir-export-operator",
+    );
+    await kubectl(node, [
+      "delete",
+      "pod",
+      "--namespace",
+      "team-a",
+      "--grace-period=0",
+      "--force",
+      spec.holderIdentity.replace(/_.*/, ""),
+    ]);
     await apply(node, "team-a", [
-      make("after", { sourceRef: { name: "team-a-fhir-export" }, targetRef: { name: "team-a-fhir-export" }, types: ["Patient"] }),
+      make("after", {
+        sourceRef: { name: "team-a-fhir-export" },
+        targetRef: { name: "team-a-fhir-export" },
+        types: ["Patient"],
+      }),
     ]);
     await finished("team-a", "after");
     const taken = await get<{ spec: { holderIdentity: string } }>(node, "team-a", "lease/team-a-fhir-export-operator");

@@ -4,7 +4,17 @@ import { after, before, describe, test } from "node:test";
 import { imageName } from "../tools/image.ts";
 import { nodeName } from "../tools/node/namespaces.ts";
 import type { TestNode } from "../tools/node/node.ts";
-import { apply, awaitObject, get, kubectl, listens, needsNode, restrictedNamespace, sharedNode, until } from "../tools/node/shared.ts";
+import {
+  apply,
+  awaitObject,
+  get,
+  kubectl,
+  listens,
+  needsNode,
+  restrictedNamespace,
+  sharedNode,
+  until,
+} from "../tools/node/shared.ts";
 
 interface Pod {
   metadata: { uid: string; deletionTimestamp?: string };
@@ -42,7 +52,9 @@ const pod = (name: string, main: object, more: object = {}) => ({
   spec: podSpec(main, more),
 });
 /** a program of Node's, instead of the image's own; as process 1 it is ended by no signal that it does not listen to */
-const script = (text: string) => ({ command: ["node", "--eval", `process.on("SIGTERM", () => process.exit(0)); ${text}`] });
+const script = (text: string) => ({
+  command: ["node", "--eval", `process.on("SIGTERM", () => process.exit(0)); ${text}`],
+});
 const waits = script("setInterval(() => {}, 1000);");
 
 const isRunning = ({ status }: Pod) => status.containerStatuses?.[0]?.ready === true;
@@ -62,22 +74,23 @@ describe("the node", needsNode, () => {
   const logs = (name: string) => kubectl(node, ["logs", "--namespace", namespace, name]);
 
   test("is Ready, has our version of Kubernetes, and no way out", async () => {
-    const { status } = await get<{ status: { conditions: Pod["status"]["conditions"]; nodeInfo: { kubeletVersion: string } } }>(
-      node,
-      "default",
-      `node/${nodeName}`,
-    );
+    const { status } = await get<{
+      status: { conditions: Pod["status"]["conditions"]; nodeInfo: { kubeletVersion: string } };
+    }>(node, "default", `node/${nodeName}`);
     assert.equal(status.conditions!.find(({ type }) => type === "Ready")!.status, "True");
     assert.equal(status.nodeInfo.kubeletVersion, "v1.34.2");
     assert.equal((await node.run(["ip", "route", "show", "default"])).stdout, "");
   });
 
   test("runs programs with input, environment and exit code, and has Helm", async () => {
-    assert.deepEqual(await node.run(["sh", "-c", "cat; echo $GREETING >&2; exit 3"], { input: "in", env: { GREETING: "hello" } }), {
-      stdout: "in",
-      stderr: "hello\n",
-      code: 3,
-    });
+    assert.deepEqual(
+      await node.run(["sh", "-c", "cat; echo $GREETING >&2; exit 3"], { input: "in", env: { GREETING: "hello" } }),
+      {
+        stdout: "in",
+        stderr: "hello\n",
+        code: 3,
+      },
+    );
     assert.match((await node.run(["helm3", "version", "--short"])).stdout, /^v3\./);
     assert.match((await node.run(["helm4", "version", "--short"])).stdout, /^v4\./);
     assert.match((await node.run(["kubeconform", "-v"])).stdout, /\w/);
@@ -136,7 +149,12 @@ describe("the node", needsNode, () => {
       { apiVersion: "v1", kind: "Service", metadata: { name: "web" }, spec: service },
     ]);
     await awaitObject<Pod>(node, namespace, "pod/web", isRunning);
-    const urls = [`http://web.${namespace}.svc.cluster.local`, "http://web", `http://${node.address}:8080`, `http://${node.hostName}:8080`];
+    const urls = [
+      `http://web.${namespace}.svc.cluster.local`,
+      "http://web",
+      `http://${node.address}:8080`,
+      `http://${node.hostName}:8080`,
+    ];
     const ask = `
       const { lookup } = require("node:dns").promises;
       // rules for a new Service take a moment
@@ -153,14 +171,23 @@ describe("the node", needsNode, () => {
     await apply(node, namespace, [pod("asks", script(ask))]);
     await awaitObject<Pod>(node, namespace, "pod/asks", hasEnded);
     assert.deepEqual(JSON.parse(await logs("asks")), ["198.18.1.1", "web", "web", "node", "node"]);
-    const { stdout } = await node.run(["node", "--eval", `fetch("${urls[0]}").then((answer) => answer.text()).then(console.log)`]);
+    const { stdout } = await node.run([
+      "node",
+      "--eval",
+      `fetch("${urls[0]}").then((answer) => answer.text()).then(console.log)`,
+    ]);
     assert.equal(stdout, "web\n");
     await onNode.stop();
     assert.equal(onNode.lives(), false);
   });
 
   test("a mounted Secret follows its object", async () => {
-    const secret = (value: string) => ({ apiVersion: "v1", kind: "Secret", metadata: { name: "token" }, stringData: { token: value } });
+    const secret = (value: string) => ({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "token" },
+      stringData: { token: value },
+    });
     const main = {
       ...script(`
         const read = () => require("node:fs").readFileSync("/secret/token", "utf8");
@@ -168,7 +195,10 @@ describe("the node", needsNode, () => {
         setInterval(() => read() !== first && (console.log(first, read()), process.exit(0)), 100);`),
       volumeMounts: [{ name: "token", mountPath: "/secret", readOnly: true }],
     };
-    await apply(node, namespace, [secret("one"), pod("reads", main, { volumes: [{ name: "token", secret: { secretName: "token" } }] })]);
+    await apply(node, namespace, [
+      secret("one"),
+      pod("reads", main, { volumes: [{ name: "token", secret: { secretName: "token" } }] }),
+    ]);
     await awaitObject<Pod>(node, namespace, "pod/reads", isRunning);
     await apply(node, namespace, [secret("two")]);
     await awaitObject<Pod>(node, namespace, "pod/reads", hasEnded);
@@ -180,13 +210,26 @@ describe("the node", needsNode, () => {
     const { metadata } = await awaitObject<Pod>(node, namespace, "pod/evicted", isRunning);
     const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: "evicted", namespace } };
     // its end is seen only by who watches, as the kubelet deletes the pod with it
-    const watch = node.spawn(["kubectl", "get", "pod", "evicted", "--namespace", namespace, "--watch", "--output", "json"]);
+    const watch = node.spawn([
+      "kubectl",
+      "get",
+      "pod",
+      "evicted",
+      "--namespace",
+      namespace,
+      "--watch",
+      "--output",
+      "json",
+    ]);
     const seen = () => readFileSync(watch.log, "utf8");
     await until("the watch", async () => seen().includes(metadata.uid));
     const path = `/api/v1/namespaces/${namespace}/pods/evicted/eviction`;
     await kubectl(node, ["create", "--raw", path, "--filename", "-"], JSON.stringify(eviction));
     await until("the pod's eviction", async () => /"reason": "EvictionByEvictionAPI"/.test(seen()));
-    await until("the pod is gone", async () => !(await kubectl(node, ["get", "pods", "--namespace", namespace])).includes("evicted"));
+    await until(
+      "the pod is gone",
+      async () => !(await kubectl(node, ["get", "pods", "--namespace", namespace])).includes("evicted"),
+    );
     await watch.stop();
   });
 

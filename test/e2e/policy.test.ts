@@ -70,7 +70,11 @@ describe("the admission policies of the chart", needsNode, () => {
         { apiGroups: [""], resources: ["serviceaccounts"], resourceNames: ["identity"], verbs: ["impersonate"] },
       ),
       ...role("exporter", ours(["fhirexports"], all), ours(["fhirsources", "exporttargets"], ["use"], ["allowed"])),
-      ...role("service", ours(["fhirexports"], [...all, "originate"]), ours(["fhirsources", "exporttargets"], ["use"], ["allowed"])),
+      ...role(
+        "service",
+        ours(["fhirexports"], [...all, "originate"]),
+        ours(["fhirsources", "exporttargets"], ["use"], ["allowed"]),
+      ),
     ]);
     // a policy counts a moment after it was made
     await until(
@@ -87,10 +91,17 @@ describe("the admission policies of the chart", needsNode, () => {
       });
   });
 
-  const object = (kind: string, spec: object) => ({ apiVersion: "fhirexport.dev/v1alpha1", kind, metadata: { name: "tried" }, spec });
-  const source = (auth: object, more: object = {}) => object("FhirSource", { baseURL: "https://fhir.example.org", auth, ...more });
+  const object = (kind: string, spec: object) => ({
+    apiVersion: "fhirexport.dev/v1alpha1",
+    kind,
+    metadata: { name: "tried" },
+    spec,
+  });
+  const source = (auth: object, more: object = {}) =>
+    object("FhirSource", { baseURL: "https://fhir.example.org", auth, ...more });
   const target = (auth: object) => object("ExportTarget", { azureBlob: { accountURL: "https://a.example", auth } });
-  const run = (name: string, more: object = {}) => object("FhirExport", { sourceRef: { name }, targetRef: { name }, ...more });
+  const run = (name: string, more: object = {}) =>
+    object("FhirExport", { sourceRef: { name }, targetRef: { name }, ...more });
   const origin = { origin: { client: "someone", request: "https://fhir.example/$export" } };
 
   /** @returns what the API server says against it; undefined: nothing */
@@ -117,7 +128,12 @@ describe("the admission policies of the chart", needsNode, () => {
       () => source({ oauth2: { tokenURL: "https://a.example", clientID: "c", secretRef } }),
       /whoever names a Secret must be allowed to get it: own/,
     ],
-    ["… (smart)", "writer", () => source({ smart: { clientID: "c", secretRef } }), /whoever names a Secret must be allowed to get it: own/],
+    [
+      "… (smart)",
+      "writer",
+      () => source({ smart: { clientID: "c", secretRef } }),
+      /whoever names a Secret must be allowed to get it: own/,
+    ],
     [
       "… (a client certificate)",
       "writer",
@@ -160,15 +176,30 @@ describe("the admission policies of the chart", needsNode, () => {
       /whoever names a Secret must be allowed to get it: other/,
     ],
     ["an export from and to what one may use", "exporter", () => run("allowed")],
-    ["an export from what one may not use", "exporter", () => run("forbidden"), /you may not use the FhirSource forbidden/],
+    [
+      "an export from what one may not use",
+      "exporter",
+      () => run("forbidden"),
+      /you may not use the FhirSource forbidden/,
+    ],
     [
       "an export to what one may not use",
       "exporter",
       () => object("FhirExport", { sourceRef: { name: "allowed" }, targetRef: { name: "forbidden" } }),
       /you may not use the ExportTarget forbidden/,
     ],
-    ["who may write sources may not use them for that alone", "owner", () => run("allowed"), /you may not use the FhirSource allowed/],
-    ["an export in a client's name", "exporter", () => run("allowed", origin), /spec\.origin is set by the HTTP service only/],
+    [
+      "who may write sources may not use them for that alone",
+      "owner",
+      () => run("allowed"),
+      /you may not use the FhirSource allowed/,
+    ],
+    [
+      "an export in a client's name",
+      "exporter",
+      () => run("allowed", origin),
+      /spec\.origin is set by the HTTP service only/,
+    ],
     ["… by the HTTP service", "service", () => run("allowed", origin)],
   ];
   for (const [name, user, one, refused] of cases)

@@ -14,12 +14,16 @@ interface Definition {
 
 /** JSON Schemas of all kinds that the API server knows, strict, as kubeconform reads them: schemas/{kind}-{group}-{version}.json below `folder`. */
 export async function writeSchemas(node: TestNode, folder: string): Promise<void> {
-  const { definitions } = JSON.parse(await kubectl(node, ["get", "--raw", "/openapi/v2"])) as { definitions: Record<string, Definition> };
+  const { definitions } = JSON.parse(await kubectl(node, ["get", "--raw", "/openapi/v2"])) as {
+    definitions: Record<string, Definition>;
+  };
   const schemas = join(folder, "schemas");
   mkdirSync(schemas, { recursive: true });
   writeFileSync(
     join(schemas, "all.json"),
-    JSON.stringify({ definitions: Object.fromEntries(Object.entries(definitions).map(([name, one]) => [name, strict(name, one)])) }),
+    JSON.stringify({
+      definitions: Object.fromEntries(Object.entries(definitions).map(([name, one]) => [name, strict(name, one)])),
+    }),
   );
   for (const [name, { "x-kubernetes-group-version-kind": kinds = [] }] of Object.entries(definitions))
     for (const { group, version, kind } of kinds)
@@ -34,6 +38,8 @@ function strict(name: string, definition: Definition): object {
   const { format, ...rest } = definition;
   if (format === "int-or-string" || name.endsWith(".Quantity")) return { type: ["string", "integer", "number"] };
   const open =
-    definition["x-kubernetes-preserve-unknown-fields"] || definition.additionalProperties !== undefined || !definition.properties;
+    definition["x-kubernetes-preserve-unknown-fields"] ||
+    definition.additionalProperties !== undefined ||
+    !definition.properties;
   return { ...rest, ...(open ? {} : { additionalProperties: false }) };
 }

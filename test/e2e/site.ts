@@ -32,10 +32,13 @@ export async function makeSite(node: TestNode): Promise<Site> {
   mkdirSync(folder, { recursive: true });
   for (const name of ["charts", "crds", "docs"]) symlinkSync(join(root, name), join(folder, name));
   const source = (port: number, delay: number) =>
-    node.spawn(["node", "test/sources/main.ts", "--host", node.address, "--port", String(port), "--page-delay", String(delay)], {
-      cwd: root,
-      name: `source-${port}`,
-    });
+    node.spawn(
+      ["node", "test/sources/main.ts", "--host", node.address, "--port", String(port), "--page-delay", String(delay)],
+      {
+        cwd: root,
+        name: `source-${port}`,
+      },
+    );
   const azurite = [
     "--blobHost",
     node.address,
@@ -56,7 +59,12 @@ export async function makeSite(node: TestNode): Promise<Site> {
   const connectionString = `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${accountKey};BlobEndpoint=${accountURL};`;
   writeFileSync(join(folder, "connection-string.txt"), connectionString);
   const blobs = async (container: string) => {
-    const { stdout, stderr, code } = await node.run(["node", join(root, "test/e2e/blobs.ts"), connectionString, container]);
+    const { stdout, stderr, code } = await node.run([
+      "node",
+      join(root, "test/e2e/blobs.ts"),
+      connectionString,
+      container,
+    ]);
     if (code !== 0) throw new Error(stderr);
     return JSON.parse(stdout) as Record<string, string>;
   };
@@ -87,8 +95,25 @@ export async function makeSite(node: TestNode): Promise<Site> {
       const container = `standalone-${name}`;
       const process = node.spawn(
         [
-          ...["node", "bin/fhir-export.mjs", "standalone", "--source", sourceURL, "--target", "azure", "--container", container],
-          ...["--azure-connection-string", join(folder, "connection-string.txt"), "--data", join(folder, `${name}.data`), "--port", "0"],
+          ...[
+            "node",
+            "bin/fhir-export.mjs",
+            "standalone",
+            "--source",
+            sourceURL,
+            "--target",
+            "azure",
+            "--container",
+            container,
+          ],
+          ...[
+            "--azure-connection-string",
+            join(folder, "connection-string.txt"),
+            "--data",
+            join(folder, `${name}.data`),
+            "--port",
+            "0",
+          ],
           ...["--shard-resources", String(shardResources), "--inline-resources", "0", "--apply", file],
         ],
         { cwd: root, name: container },
@@ -138,7 +163,13 @@ export function scriptsOf(page: string): Map<string, string> {
 
 /** Runs a script of the docs on the node, as whoever reads them would. What is special here: where the image comes from, and small shards.
  *  @param helm helm3 or helm4 */
-export async function runScript(node: TestNode, site: Site, script: string, helm = "helm3", timeoutMs = 300_000): Promise<string> {
+export async function runScript(
+  node: TestNode,
+  site: Site,
+  script: string,
+  helm = "helm3",
+  timeoutMs = 300_000,
+): Promise<string> {
   const [registry, repository, tag] = ["localhost", "fhir-export", "test"];
   const here = [
     `image.registry=${registry},image.repository=${repository},image.tag=${tag},image.pullPolicy=Never`,

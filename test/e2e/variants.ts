@@ -2,7 +2,9 @@
 const source = { baseURL: "https://fhir.example.org/r4" };
 const blob = { accountURL: "https://account.blob.core.windows.net", container: "fhir" };
 const target = { azureBlob: blob, secret: { "connection-string": "UseDevelopmentStorage=true" } };
-const auth = { clients: [{ id: "research", jwksURL: "https://research.example.org/jwks.json", scopes: "system/*.rs" }] };
+const auth = {
+  clients: [{ id: "research", jwksURL: "https://research.example.org/jwks.json", scopes: "system/*.rs" }],
+};
 
 export const variants: Record<string, object> = {
   defaults: {},
@@ -23,7 +25,12 @@ export const variants: Record<string, object> = {
       tolerations: [{ key: "data", operator: "Exists" }],
       affinity: { nodeAffinity: {} },
       topologySpreadConstraints: [
-        { maxSkew: 1, topologyKey: "zone", whenUnsatisfiable: "ScheduleAnyway", labelSelector: { matchLabels: { a: "b" } } },
+        {
+          maxSkew: 1,
+          topologyKey: "zone",
+          whenUnsatisfiable: "ScheduleAnyway",
+          labelSelector: { matchLabels: { a: "b" } },
+        },
       ],
       priorityClassName: "high",
       podMonitor: { enabled: true, labels: { release: "prometheus" } },
@@ -47,12 +54,20 @@ export const variants: Record<string, object> = {
       tolerations: [{ key: "data", operator: "Exists" }],
       affinity: { nodeAffinity: {} },
       topologySpreadConstraints: [
-        { maxSkew: 1, topologyKey: "zone", whenUnsatisfiable: "ScheduleAnyway", labelSelector: { matchLabels: { a: "b" } } },
+        {
+          maxSkew: 1,
+          topologyKey: "zone",
+          whenUnsatisfiable: "ScheduleAnyway",
+          labelSelector: { matchLabels: { a: "b" } },
+        },
       ],
       priorityClassName: "high",
     },
     worker: {
-      serviceAccount: { create: true, annotations: { "azure.workload.identity/client-id": "00000000-0000-0000-0000-000000000000" } },
+      serviceAccount: {
+        create: true,
+        annotations: { "azure.workload.identity/client-id": "00000000-0000-0000-0000-000000000000" },
+      },
     },
     source: {
       ...source,
@@ -79,7 +94,9 @@ export const variants: Record<string, object> = {
   "workload identity": {
     source: {
       ...source,
-      auth: { workloadIdentity: { serviceAccountName: "fhir-export-worker", scope: "https://fhir.example.org/.default" } },
+      auth: {
+        workloadIdentity: { serviceAccountName: "fhir-export-worker", scope: "https://fhir.example.org/.default" },
+      },
     },
     target: { azureBlob: { ...blob, auth: { workloadIdentity: { serviceAccountName: "fhir-export-worker" } } } },
     worker: { serviceAccount: { create: true } },
@@ -136,7 +153,11 @@ export const refused: [name: string, values: object, says: RegExp][] = [
     { operator: { replicas: 2, leaderElection: { enabled: false } } },
     /operator\.replicas: more than one need operator\.leaderElection\.enabled/,
   ],
-  ["an Ingress for everybody", { source, target, shim: { ingress: { enabled: true, host: "a.example" } } }, /shim\.config\.auth/],
+  [
+    "an Ingress for everybody",
+    { source, target, shim: { ingress: { enabled: true, host: "a.example" } } },
+    /shim\.config\.auth/,
+  ],
   [
     "an Ingress without host",
     { source, target, shim: { ingress: { enabled: true }, allowAnonymous: true } },
@@ -147,7 +168,11 @@ export const refused: [name: string, values: object, says: RegExp][] = [
     { source, target, shim: { httpRoute: { enabled: true }, allowAnonymous: true } },
     /shim\.httpRoute\.parentRefs is required/,
   ],
-  ["two targets", { source, target: { azureBlob: blob, volume: { claimName: "c" } } }, /only one of azureBlob and volume/],
+  [
+    "two targets",
+    { source, target: { azureBlob: blob, volume: { claimName: "c" } } },
+    /only one of azureBlob and volume/,
+  ],
   ["a volume without claim", { source, target: { volume: { path: "x" } } }, /target\.volume\.claimName/],
   ["a FHIR server that is no URL", { source: { baseURL: "fhir.example.org" } }, /baseURL/],
   ["a field that a FhirSource has not", { source: { ...source, limits: { max: 1 } } }, /max/],

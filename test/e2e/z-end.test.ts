@@ -26,9 +26,10 @@ function naming(folder: string): string[] {
       }
     });
   // the guard of the process that started it lives as long as that does, which removes the folder
-  return [...commands.filter((line) => !line.includes("\0guard\0")), ...readFileSync("/proc/self/mountinfo", "utf8").split("\n")].filter(
-    (line) => line.includes(folder),
-  );
+  return [
+    ...commands.filter((line) => !line.includes("\0guard\0")),
+    ...readFileSync("/proc/self/mountinfo", "utf8").split("\n"),
+  ].filter((line) => line.includes(folder));
 }
 
 // the last file of this folder by its name: it ends the node that all share
@@ -72,8 +73,12 @@ describe("the end of a node", needsNode, () => {
     const killed = readRecord()!;
     assert.equal(killed.owner.pid, child.pid);
     // its guard first, which would end the node at once
-    const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ").map(Number);
-    for (const pid of children) if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("\0guard\0")) process.kill(pid, "SIGKILL");
+    const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8")
+      .trim()
+      .split(" ")
+      .map(Number);
+    for (const pid of children)
+      if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("\0guard\0")) process.kill(pid, "SIGKILL");
     child.kill("SIGKILL");
     await once(child, "exit");
     assert(lives(killed.holder!));

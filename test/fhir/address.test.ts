@@ -24,7 +24,12 @@ function found(link: string, base: URL): Record<string, string> | "elsewhere" | 
   }
 }
 
-const bases = ["http://127.0.0.1:8080/fhir/", "https://fhir.example.org/", "https://user:word@example.org/a/b/", "http://[::1]/r4/"];
+const bases = [
+  "http://127.0.0.1:8080/fhir/",
+  "https://fhir.example.org/",
+  "https://user:word@example.org/a/b/",
+  "http://[::1]/r4/",
+];
 const pieces = [
   ..."/?#%.&=:@;,|~_-+'\"<>\\^`{}[]!$*() \t\n\r\u00e9\0",
   ...[
@@ -48,7 +53,9 @@ const pieces = [
 ];
 
 test("A link is what a URL is, whether it is parsed or not", () => {
-  const link = fc.array(fc.oneof(fc.constantFrom(...pieces), fc.string({ maxLength: 3 })), { maxLength: 8 }).map((list) => list.join(""));
+  const link = fc
+    .array(fc.oneof(fc.constantFrom(...pieces), fc.string({ maxLength: 3 })), { maxLength: 8 })
+    .map((list) => list.join(""));
   fc.assert(
     fc.property(fc.constantFrom(...bases), fc.boolean(), link, (text, whole, rest) => {
       const base = new URL(text);

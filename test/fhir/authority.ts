@@ -28,7 +28,12 @@ export const serviceAccountToken = (subject: string) =>
     .sign(secret);
 
 /** @param subject the ServiceAccount that is federated, `system:serviceaccount:NAMESPACE:NAME` */
-export async function startEntra(tls: Certificate, tenant: string, clientID: string, subject: string): Promise<EntraServer> {
+export async function startEntra(
+  tls: Certificate,
+  tenant: string,
+  clientID: string,
+  subject: string,
+): Promise<EntraServer> {
   const asked: EntraServer["asked"][number][] = [];
   const issued: string[] = [];
   const sockets = new Set<Socket>();
@@ -74,7 +79,12 @@ export async function startEntra(tls: Certificate, tenant: string, clientID: str
       .setExpirationTime(now + entra.expiresIn)
       .sign(secret);
     issued.push(token);
-    answer(200, { token_type: "Bearer", expires_in: entra.expiresIn, ext_expires_in: entra.expiresIn, access_token: token });
+    answer(200, {
+      token_type: "Bearer",
+      expires_in: entra.expiresIn,
+      ext_expires_in: entra.expiresIn,
+      access_token: token,
+    });
   });
   server.on("secureConnection", (socket: Socket) => {
     sockets.add(socket);

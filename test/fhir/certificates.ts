@@ -27,7 +27,13 @@ export function makeAuthority(name = "test authority"): Authority {
 
 const pem = (key: KeyObject) => key.export({ type: "pkcs8", format: "pem" }) as string;
 
-function certificate(subject: string, publicKey: KeyObject, issuer: string, issuerKey: KeyObject, isAuthority: boolean): string {
+function certificate(
+  subject: string,
+  publicKey: KeyObject,
+  issuer: string,
+  issuerKey: KeyObject,
+  isAuthority: boolean,
+): string {
   const ecdsaSha256 = sequence(oid(0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02));
   const day = 86_400_000;
   const extensions = [
@@ -36,7 +42,12 @@ function certificate(subject: string, publicKey: KeyObject, issuer: string, issu
     // subjectAltName
     ...(isAuthority
       ? []
-      : [extension([0x55, 0x1d, 0x11], sequence(der(0x82, Buffer.from("localhost")), der(0x87, Buffer.of(127, 0, 0, 1))))]),
+      : [
+          extension(
+            [0x55, 0x1d, 0x11],
+            sequence(der(0x82, Buffer.from("localhost")), der(0x87, Buffer.of(127, 0, 0, 1))),
+          ),
+        ]),
   ];
   const body = sequence(
     der(0xa0, integer(Buffer.of(2))),
@@ -65,7 +76,8 @@ const integer = (bytes: Buffer) => der(0x02, bytes);
 const oid = (...bytes: number[]) => der(0x06, Buffer.from(bytes));
 const bits = (bytes: Buffer) => der(0x03, Buffer.concat([Buffer.of(0), bytes]));
 /** UTCTime */
-const time = (ms: number) => der(0x17, Buffer.from(`${new Date(ms).toISOString().replace(/[-:T]/g, "").slice(2, 14)}Z`));
+const time = (ms: number) =>
+  der(0x17, Buffer.from(`${new Date(ms).toISOString().replace(/[-:T]/g, "").slice(2, 14)}Z`));
 /** a Name of one CN */
 const named = (text: string) => sequence(der(0x31, sequence(oid(0x55, 0x04, 0x03), der(0x0c, Buffer.from(text)))));
 const extension = (id: number[], value: Buffer) => sequence(oid(...id), der(0x04, value));

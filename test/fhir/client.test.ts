@@ -88,7 +88,11 @@ describe("what a refused request is called", () => {
       const server = createServer((_, response) => response.writeHead(500).end("{}"));
       await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
       const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/fhir`;
-      const client = new SourceClient({ ...task(), baseURL: base, retrySeconds: 0 }, tmpdir(), new AbortController().signal);
+      const client = new SourceClient(
+        { ...task(), baseURL: base, retrySeconds: 0 },
+        tmpdir(),
+        new AbortController().signal,
+      );
       try {
         await assert.rejects(readPage(client, path), ({ message }: Error) => {
           assert.match(message, /the source answers 500 at/);

@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { compartmentTypes, isInCompartment, membersOf, PatientSet, patientsIn, patientsOf } from "../../src/fhir/compartment.ts";
+import {
+  compartmentTypes,
+  isInCompartment,
+  membersOf,
+  PatientSet,
+  patientsIn,
+  patientsOf,
+} from "../../src/fhir/compartment.ts";
 import paths from "../../src/fhir/patient-compartment.json" with { type: "json" };
 import type { Expected } from "../../src/scan/table.ts";
 import { simd, type Twin, twins } from "../scan/oracle.ts";
@@ -29,7 +36,8 @@ function check(twin: Twin, type: string, page: string, withBase: boolean): void 
     assert.deepEqual(new Set(patientsIn(twin.table, row, type, base)), ids, why);
     assert.equal(isInCompartment(twin.table, row, type, base), ids.size > 0, why);
     assert.equal(isInCompartment(twin.table, row, type, base, new PatientSet(["other"])), ids.has("other"), why);
-    for (const id of ids) assert.equal(isInCompartment(twin.table, row, type, base, new PatientSet(["no", id])), true, why);
+    for (const id of ids)
+      assert.equal(isInCompartment(twin.table, row, type, base, new PatientSet(["no", id])), true, why);
   }
 }
 
@@ -61,7 +69,11 @@ describe("one element", () => {
     ["twice, another last", '{"reference":"Patient/a","reference":"Group/a"}', "parse"],
     ["twice, the last with an escape", '{"reference":"Patient/a","r\\u0065ference":"Group/a"}', "parse"],
     ["an escape in the value", '{"reference":"P\\u0061tient/a"}', "parse"],
-    ["all of the value in escapes", '{"reference":"\\u0050\\u0061\\u0074\\u0069\\u0065\\u006e\\u0074\\u002fa"}', "parse"],
+    [
+      "all of the value in escapes",
+      '{"reference":"\\u0050\\u0061\\u0074\\u0069\\u0065\\u006e\\u0074\\u002fa"}',
+      "parse",
+    ],
     ["a slash with an escape", '{"reference":"Patient\\/a"}', "parse"],
     ["an escape in the display", '{"reference":"Patient/a","display":"\\"A\\""}', "parse"],
     ["a display that looks like it", '{"reference":"Patient/a","display":"reference"}', "parse"],
@@ -81,7 +93,11 @@ describe("one element", () => {
     ["a text", '"Patient/no"', "none"],
     ["null", "null", "none"],
     ["a long display", `{"reference":"Patient/a","display":"${"d".repeat(300)}"}`, "span"],
-    ["a long display, then twice", `{"reference":"Patient/a","display":"${"d".repeat(300)}","reference":"Patient/b"}`, "parse"],
+    [
+      "a long display, then twice",
+      `{"reference":"Patient/a","display":"${"d".repeat(300)}","reference":"Patient/b"}`,
+      "parse",
+    ],
   ];
   for (const twin of twins)
     for (const [name, value, how] of values)
@@ -130,7 +146,11 @@ describe("one element", () => {
   });
 
   test("what is not JSON is an error without content", () => {
-    for (const text of ['{"reference":"Patient/a" "x":1,"reference":1}', '{"display":"Patient",}', '{"reference":xPatient/a"b"}']) {
+    for (const text of [
+      '{"reference":"Patient/a" "x":1,"reference":1}',
+      '{"display":"Patient",}',
+      '{"reference":xPatient/a"b"}',
+    ]) {
       simd.read(Buffer.from(bundle([`{"id":"o","subject":${text}}`])), expected("Observation", true));
       assert.throws(() => patientsIn(simd.table, 0, "Observation", base), {
         kind: "syntax",
@@ -176,7 +196,8 @@ class Maker {
   resource(type: string): string {
     const r = this.#r;
     const members: string[] = [];
-    const add = (chance: number, name: string, value: () => string) => r.chance(chance) && members.push(`${this.name(name)}:${value()}`);
+    const add = (chance: number, name: string, value: () => string) =>
+      r.chance(chance) && members.push(`${this.name(name)}:${value()}`);
     add(1, "resourceType", () => JSON.stringify(type));
     add(1, "id", () => JSON.stringify(r.pick(["r1", "other"])));
     add(0.5, "meta", () => '{"lastUpdated":"2020-01-01T00:00:00.000Z"}');
@@ -199,7 +220,8 @@ class Maker {
     if (r.chance(0.25)) return `[${Array.from({ length: r.int(4) }, () => this.value(below)).join()}]`;
     if (below.length > 0) return this.object(below);
     const members = [`${this.name("reference")}:${this.text(this.target())}`];
-    if (r.chance(0.5)) members.push(`"display":${this.text(r.pick(["A B", "Patient Smith", "Zo\u00eb", 'a "b"', "reference"]))}`);
+    if (r.chance(0.5))
+      members.push(`"display":${this.text(r.pick(["A B", "Patient Smith", "Zo\u00eb", 'a "b"', "reference"]))}`);
     if (r.chance(0.1)) members.push(`"identifier":{"assigner":{"reference":${this.text(this.target())}}}`);
     if (r.chance(0.1)) members.push(`"reference":${this.text(this.target())}`);
     if (r.chance(0.1)) members.reverse();
@@ -207,7 +229,9 @@ class Maker {
   }
   object(path: string[]): string {
     const r = this.#r;
-    const members = [`${this.name(path[0]!)}:${path.length > 1 || r.chance(0.2) ? this.value(path.slice(1)) : this.value([])}`];
+    const members = [
+      `${this.name(path[0]!)}:${path.length > 1 || r.chance(0.2) ? this.value(path.slice(1)) : this.value([])}`,
+    ];
     if (r.chance(0.3)) members.push(`"reference":${this.text(this.target())}`);
     if (r.chance(0.3)) members.unshift('"role":[{"text":"x"}]');
     return `{${members.join()}}`;
@@ -220,7 +244,9 @@ class Maker {
   }
   text(value: string): string {
     const text = JSON.stringify(value);
-    return this.#r.chance(0.1) ? text.replace(/[a-z/](?=[^"\\]*"$)/, (unit) => `\\u00${unit.charCodeAt(0).toString(16)}`) : text;
+    return this.#r.chance(0.1)
+      ? text.replace(/[a-z/](?=[^"\\]*"$)/, (unit) => `\\u00${unit.charCodeAt(0).toString(16)}`)
+      : text;
   }
   name(name: string): string {
     return this.#r.chance(0.01) ? `"\\u00${name.charCodeAt(0).toString(16)}${name.slice(1)}"` : JSON.stringify(name);
@@ -231,13 +257,19 @@ test("property: resources of all types, as patientsOf finds them when parsed", (
   let own = 0;
   let all = 0;
   fc.assert(
-    fc.property(fc.constantFrom(...compartmentTypes), fc.nat(), fc.boolean(), fc.boolean(), (type, seed, isPretty, withBase) => {
-      const maker = new Maker(random(seed));
-      const text = bundle(Array.from({ length: 4 }, () => maker.resource(type)));
-      for (const twin of twins) check(twin, type, isPretty ? pretty(text) : text, withBase);
-      all++;
-      if (!simd.table.handedOver) own++;
-    }),
+    fc.property(
+      fc.constantFrom(...compartmentTypes),
+      fc.nat(),
+      fc.boolean(),
+      fc.boolean(),
+      (type, seed, isPretty, withBase) => {
+        const maker = new Maker(random(seed));
+        const text = bundle(Array.from({ length: 4 }, () => maker.resource(type)));
+        for (const twin of twins) check(twin, type, isPretty ? pretty(text) : text, withBase);
+        all++;
+        if (!simd.table.handedOver) own++;
+      },
+    ),
     { numRuns: 3000 },
   );
   assert(own > all / 2, `${own} of ${all} were the SIMD scanner's`);

@@ -19,14 +19,22 @@ describe("no answer, or half of one", () => {
     ["half a head", (socket) => socket.end(begun.slice(0, 20)), "CONNECTION_CLOSED"],
     ["only a head", (socket) => socket.end(begun), "broken CONNECTION_CLOSED"],
     ["half a body", (socket) => socket.end(`${begun}he`), "broken CONNECTION_CLOSED"],
-    ["half a body, then a reset", (socket) => inParts(socket, `${begun}he`).then(() => resetSocket(socket)), "broken ECONNRESET"],
+    [
+      "half a body, then a reset",
+      (socket) => inParts(socket, `${begun}he`).then(() => resetSocket(socket)),
+      "broken ECONNRESET",
+    ],
     [
       "no last chunk",
       (socket) => socket.end("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"),
       "broken CONNECTION_CLOSED",
     ],
     ["not HTTP", (socket) => socket.write("SSH-2.0-OpenSSH_9.2\r\n"), "HTTP_STATUS_LINE"],
-    ["two lengths", (socket) => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx"), "HTTP_CONTENT_LENGTH"],
+    [
+      "two lengths",
+      (socket) => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx"),
+      "HTTP_CONTENT_LENGTH",
+    ],
     [
       "a broken chunk",
       (socket) => socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok!\r\n"),
@@ -124,7 +132,10 @@ describe("a request that is aborted", () => {
     await until("the third request", async () => answers.length === 2);
     answers[1]!();
     await third;
-    assert.deepEqual([server.asked.map(({ text }) => text.split("\r\n\r\n")[1]), server.connections], [["first", "third"], 1]);
+    assert.deepEqual(
+      [server.asked.map(({ text }) => text.split("\r\n\r\n")[1]), server.connections],
+      [["first", "third"], 1],
+    );
   });
 
   for (const [name, text] of [
@@ -134,7 +145,9 @@ describe("a request that is aborted", () => {
   ] as const)
     test(`${name}: its connection ends, and what waits gets another`, async () => {
       const abort = new AbortController();
-      await using server = await serveWire((socket, { connection }) => socket.write(connection === 0 ? text : whole("ok")));
+      await using server = await serveWire((socket, { connection }) =>
+        socket.write(connection === 0 ? text : whole("ok")),
+      );
       const { get } = clientOf(server, { max: 1 });
       const first = get([signal, abort.signal]);
       const second = get();
@@ -176,7 +189,9 @@ describe("a request that is aborted", () => {
 
   test("leaves no listener with a signal that lives on, and neither does one that ends well or badly", async () => {
     const { signal } = new AbortController();
-    await using server = await serveWire((socket, { number }) => void (number % 3 === 2 ? socket.end("x") : socket.write(whole("ok"))));
+    await using server = await serveWire(
+      (socket, { number }) => void (number % 3 === 2 ? socket.end("x") : socket.write(whole("ok"))),
+    );
     const { get } = clientOf(server, { max: 2 });
     await Promise.allSettled(
       Array.from({ length: 30 }, (_, i) => {

@@ -70,7 +70,10 @@ describe("over TLS", () => {
 
   test("a server of another authority, or of another name, gets no byte of a request", async () => {
     await using server = await serveWire(ok, { tls });
-    assert.equal(await codeOf(clientOf(server, {}, secrets({ "ca.crt": another.cert }).folder).get()), "UNABLE_TO_VERIFY_LEAF_SIGNATURE");
+    assert.equal(
+      await codeOf(clientOf(server, {}, secrets({ "ca.crt": another.cert }).folder).get()),
+      "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+    );
     assert.equal(await codeOf(clientOf(server).get()), "UNABLE_TO_VERIFY_LEAF_SIGNATURE");
     // all of 127/8 is this machine
     await using elsewhere = await serveWire(ok, { tls, host: "127.0.0.2" });
@@ -79,7 +82,9 @@ describe("over TLS", () => {
   });
 
   test("with a client certificate; without it there is no answer", async () => {
-    await using server = await serveWire(ok, { tls: { ...tls, ca: authority.cert, requestCert: true, rejectUnauthorized: true } });
+    await using server = await serveWire(ok, {
+      tls: { ...tls, ca: authority.cert, requestCert: true, rejectUnauthorized: true },
+    });
     const { get } = clientOf(server, {}, secrets({ ...ca, ...pair(authority.issue("worker")) }).folder);
     assert.equal(await get(), "ok");
     assert.equal(socketOf(server, 0).getPeerCertificate().subject.CN, "worker");
@@ -93,7 +98,9 @@ describe("over TLS", () => {
       seen.push([secure.getPeerCertificate().subject.CN as string, secure.isSessionReused()]);
       socket.write("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     };
-    await using server = await serveWire(note, { tls: { ...tls, ca: authority.cert, requestCert: true, rejectUnauthorized: true } });
+    await using server = await serveWire(note, {
+      tls: { ...tls, ca: authority.cert, requestCert: true, rejectUnauthorized: true },
+    });
     const { folder, write } = secrets({ ...ca, ...pair(authority.issue("old")) });
     const { get } = clientOf(server, {}, folder);
     await get();

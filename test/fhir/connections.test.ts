@@ -83,7 +83,9 @@ describe("an answer", () => {
       }).join("");
     const head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     await using server = await serveWire((socket, { number }) =>
-      number < 2 ? socket.write(`${head}${chunked([8000, 100_000][number]!)}0\r\n\r\n`, "latin1") : socket.write(whole("short")),
+      number < 2
+        ? socket.write(`${head}${chunked([8000, 100_000][number]!)}0\r\n\r\n`, "latin1")
+        : socket.write(whole("short")),
     );
     const { ask } = clientOf(server, { max: 1 });
     const came = [];
@@ -125,13 +127,17 @@ describe("an answer", () => {
   });
 
   test("after 103 Early Hints", async () => {
-    await using server = await serveWire((socket) => inParts(socket, "HTTP/1.1 103 x\r\nLink: </a>\r\n\r\n", whole("ok")));
+    await using server = await serveWire((socket) =>
+      inParts(socket, "HTTP/1.1 103 x\r\nLink: </a>\r\n\r\n", whole("ok")),
+    );
     const { get } = clientOf(server);
     assert.deepEqual([await get(), await get(), server.connections], ["ok", "ok", 1]);
   });
 
   test("of HTTP/1.0 to the end of the connection", async () => {
-    await using server = await serveWire((socket) => inParts(socket, "HTTP/1.0 200 OK\r\n\r\nol", "d").then(() => socket.end()));
+    await using server = await serveWire((socket) =>
+      inParts(socket, "HTTP/1.0 200 OK\r\n\r\nol", "d").then(() => socket.end()),
+    );
     const { get } = clientOf(server);
     assert.deepEqual([await get(), await get(), server.connections], ["old", "old", 2]);
   });
@@ -178,7 +184,9 @@ describe("a connection", () => {
 
   test("is not used within the last second that the server keeps it", async () => {
     let hint = "timeout=1";
-    await using server = await serveWire((socket) => socket.write(`HTTP/1.1 200 OK\r\nKeep-Alive: ${hint}\r\nContent-Length: 0\r\n\r\n`));
+    await using server = await serveWire((socket) =>
+      socket.write(`HTTP/1.1 200 OK\r\nKeep-Alive: ${hint}\r\nContent-Length: 0\r\n\r\n`),
+    );
     const { get } = clientOf(server);
     await get();
     await get();
@@ -280,7 +288,9 @@ describe("a kept connection that the server has closed", () => {
   });
 
   test("after a byte of the answer: that is an error at once", async () => {
-    await using server = await serveWire((socket, { number }) => void (number === 0 ? socket.write(whole("ok")) : socket.end("H")));
+    await using server = await serveWire(
+      (socket, { number }) => void (number === 0 ? socket.write(whole("ok")) : socket.end("H")),
+    );
     const { get } = clientOf(server);
     await get();
     assert.equal(await codeOf(get()), "CONNECTION_CLOSED");
@@ -296,7 +306,9 @@ describe("a kept connection that the server has closed", () => {
   });
 
   test("all that are kept: each request has one that works", async () => {
-    await using server = await serveWire((socket, { number }) => void (number === 0 ? socket.write(whole("ok")) : socket.end()));
+    await using server = await serveWire(
+      (socket, { number }) => void (number === 0 ? socket.write(whole("ok")) : socket.end()),
+    );
     const { get } = clientOf(server, { max: 3 });
     await Promise.all([get(), get(), get()]);
     assert.deepEqual(await Promise.all([get(), get(), get()]), ["ok", "ok", "ok"]);

@@ -6,7 +6,8 @@ import { compartmentTable, readExcerpt, tables } from "../tools/spec.ts";
 
 const tagged = { system: "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", code: "SUBSETTED" };
 const tagText = JSON.stringify(tagged);
-const cut = (text: string, ...wanted: string[]) => cutResource(Buffer.from(text), new Set(["id", "meta", ...wanted])).toString();
+const cut = (text: string, ...wanted: string[]) =>
+  cutResource(Buffer.from(text), new Set(["id", "meta", ...wanted])).toString();
 
 describe("what is wanted", () => {
   for (const [name, type, elements, wanted] of [
@@ -35,7 +36,10 @@ describe("what is wanted", () => {
       assert.deepEqual(found && [...found].sort(), wanted?.sort());
     });
   test("the source is asked for that and for what compartments are found by", () => {
-    assert.equal(elementsToAsk("Observation", new Set(["id", "meta", "status", "code"]), ["subject", "code"]), "status,code,subject");
+    assert.equal(
+      elementsToAsk("Observation", new Set(["id", "meta", "status", "code"]), ["subject", "code"]),
+      "status,code,subject",
+    );
     assert.equal(elementsToAsk("Patient", new Set(["deceased"]), []), "deceased,deceasedBoolean,deceasedDateTime");
   });
 });
@@ -70,7 +74,12 @@ describe("cutting", () => {
       `{"id":"1","meta":{"tag":[{"code":"x"},${tagText}],"source":"s"}}`,
     ],
     ["an empty list of tags", '{"id":"1","meta":{"tag":[ ]}}', [], `{"id":"1","meta":{"tag":[${tagText}]}}`],
-    ["tagged already", '{"id":"1","meta":{"tag":[{"code":"SUBSETTED"}]},"a":1}', [], '{"id":"1","meta":{"tag":[{"code":"SUBSETTED"}]}}'],
+    [
+      "tagged already",
+      '{"id":"1","meta":{"tag":[{"code":"SUBSETTED"}]},"a":1}',
+      [],
+      '{"id":"1","meta":{"tag":[{"code":"SUBSETTED"}]}}',
+    ],
     [
       "white space outside strings goes",
       '{\n  "id" : "1",\r\n "meta":\t{ "source" : "a b" },\n "code" : { "text" : " x \\" y " }\n}',
@@ -111,8 +120,24 @@ describe("cutting", () => {
     test(name, () => assert.equal(cut(text, ...wanted), line));
 
   test("property: as if it was parsed, cut and tagged, in both spellings", () => {
-    const name = fc.constantFrom("resourceType", "id", "meta", "status", "code", "valueString", "valueQuantity", "_status", "text", "name");
-    const value = fc.oneof(fc.jsonValue(), fc.constant({ tag: [{ code: "x" }] }), fc.constant({ tag: [tagged] }), fc.constant({}));
+    const name = fc.constantFrom(
+      "resourceType",
+      "id",
+      "meta",
+      "status",
+      "code",
+      "valueString",
+      "valueQuantity",
+      "_status",
+      "text",
+      "name",
+    );
+    const value = fc.oneof(
+      fc.jsonValue(),
+      fc.constant({ tag: [{ code: "x" }] }),
+      fc.constant({ tag: [tagged] }),
+      fc.constant({}),
+    );
     fc.assert(
       fc.property(
         fc.dictionary(name, value, { noNullPrototype: true }),
@@ -122,12 +147,20 @@ describe("cutting", () => {
           const line = cut(JSON.stringify(resource, undefined, indent), ...wanted);
           const keeps = (key: string) =>
             ["resourceType", "id", "meta"].includes(key) ||
-            [key, key.replace("_", ""), key.startsWith("value") ? "value" : key].some((it) => wanted.includes(it as never));
+            [key, key.replace("_", ""), key.startsWith("value") ? "value" : key].some((it) =>
+              wanted.includes(it as never),
+            );
           const expected = Object.fromEntries(Object.entries(resource).filter(([key]) => keeps(key)));
           const meta = expected.meta;
           const isObject = typeof meta === "object" && meta !== null && !Array.isArray(meta);
-          const tags = isObject && Array.isArray((meta as { tag?: unknown }).tag) ? (meta as { tag: { code?: string }[] }).tag : [];
-          expected.meta = { ...(isObject ? meta : {}), tag: tags.some((it) => it?.code === "SUBSETTED") ? tags : [...tags, tagged] };
+          const tags =
+            isObject && Array.isArray((meta as { tag?: unknown }).tag)
+              ? (meta as { tag: { code?: string }[] }).tag
+              : [];
+          expected.meta = {
+            ...(isObject ? meta : {}),
+            tag: tags.some((it) => it?.code === "SUBSETTED") ? tags : [...tags, tagged],
+          };
           // -0 is 0 for JSON
           assert.deepEqual(JSON.parse(line), JSON.parse(JSON.stringify(expected)));
           assert.equal(line, JSON.stringify(JSON.parse(line)));
@@ -139,13 +172,32 @@ describe("cutting", () => {
   test("property: what is kept stands there byte for byte, in its order and spelling, and nothing else", () => {
     // as no parser that writes again would leave them
     const raw = fc.constantFrom(
-      ...["1.50", "-0.0", "1E400", "12345678901234567890", "[]", "{}", "null", '"\\u00fc\\/ \\" { ] , :"', '"\u00fc \ud83d\ude00"', '""'],
-      ...['{"b":[1.0,{"a":"\\\\"}],"b":{},"meta":{"tag":[]}}', '[[],[{}],"]"]', '{"\\u0069d":"not the id","resourceType":"x","":0.10}'],
+      ...[
+        "1.50",
+        "-0.0",
+        "1E400",
+        "12345678901234567890",
+        "[]",
+        "{}",
+        "null",
+        '"\\u00fc\\/ \\" { ] , :"',
+        '"\u00fc \ud83d\ude00"',
+        '""',
+      ],
+      ...[
+        '{"b":[1.0,{"a":"\\\\"}],"b":{},"meta":{"tag":[]}}',
+        '[[],[{}],"]"]',
+        '{"\\u0069d":"not the id","resourceType":"x","":0.10}',
+      ],
     );
     // spelling of a name, what it means, whether it is kept when `code` and `value` are asked for
     const member = fc.constantFrom(
-      ...(["code", "_code", "value", "valueQuantity", "_valueString", "codeX"] as const).map((name) => [name, true] as const),
-      ...(["coded", "_coded", "valuequantity", "xcode", "status", "", "text", "__code"] as const).map((name) => [name, false] as const),
+      ...(["code", "_code", "value", "valueQuantity", "_valueString", "codeX"] as const).map(
+        (name) => [name, true] as const,
+      ),
+      ...(["coded", "_coded", "valuequantity", "xcode", "status", "", "text", "__code"] as const).map(
+        (name) => [name, false] as const,
+      ),
       ...[["c\\u006fde", true] as const, ["\\u005fcode", true] as const, ["st\\u0061tus", false] as const],
     );
     const metas = [
@@ -176,8 +228,14 @@ describe("cutting", () => {
         const sorted = all.sort((a, b) => places.get(a)! - places.get(b)!);
         const kept = sorted.filter((it) => it.kept !== undefined);
         if (!meta)
-          kept.splice(kept.findLastIndex(({ isHead }) => isHead) + 1, 0, { text: "", kept: `"meta":{"tag":[${tagText}]}`, isHead: false });
-        const tokens = `{${sorted.map(({ text }) => text).join(",")}}`.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^{}[\],:"]+/g)!;
+          kept.splice(kept.findLastIndex(({ isHead }) => isHead) + 1, 0, {
+            text: "",
+            kept: `"meta":{"tag":[${tagText}]}`,
+            isHead: false,
+          });
+        const tokens = `{${sorted.map(({ text }) => text).join(",")}}`.match(
+          /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^{}[\],:"]+/g,
+        )!;
         const spread = tokens.map((token, index) => (index === 0 ? "" : space.next().value) + token).join("");
         assert.equal(cut(spread, "code", "value"), `{${kept.map((it) => it.kept).join(",")}}`);
       }),

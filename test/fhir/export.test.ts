@@ -29,7 +29,12 @@ const clients: TokenServerOptions["clients"] = [
 ];
 
 /** An export from the guarded source; answers what came of it. */
-async function run(server: { baseURL: string }, auth: Auth, files: Record<string, string>, change: Partial<Task["source"]> = {}) {
+async function run(
+  server: { baseURL: string },
+  auth: Auth,
+  files: Record<string, string>,
+  change: Partial<Task["source"]> = {},
+) {
   const where = await place("directory");
   await mkdir(join(where.secrets, "source"), { recursive: true });
   const write = (name: string, text: string) => writeFile(join(where.secrets, "source", name), text);
@@ -56,8 +61,17 @@ async function guarded(options: TokenServerOptions, use: (server: TokenServer) =
   }
 }
 
-const kinds: [name: string, auth: (server: TokenServer) => Auth, files: Record<string, string>, options?: TokenServerOptions][] = [
-  ["oauth2", ({ tokenURL }) => ({ kind: "oauth2", tokenURL, clientID: "c", scope: "system/*.rs" }), { "client-secret": "s\n" }],
+const kinds: [
+  name: string,
+  auth: (server: TokenServer) => Auth,
+  files: Record<string, string>,
+  options?: TokenServerOptions,
+][] = [
+  [
+    "oauth2",
+    ({ tokenURL }) => ({ kind: "oauth2", tokenURL, clientID: "c", scope: "system/*.rs" }),
+    { "client-secret": "s\n" },
+  ],
   [
     "smart, RS384, discovery",
     () => ({ kind: "smart", clientID: "c", scope: "system/*.rs" }),
@@ -71,7 +85,12 @@ const kinds: [name: string, auth: (server: TokenServer) => Auth, files: Record<s
   [
     "smart over mutual TLS with a private authority",
     () => ({ kind: "smart", clientID: "c", scope: "system/*.rs" }),
-    { "private-key.jwk": JSON.stringify(keys.ES384.privateKey), "ca.crt": authority.cert, "tls.crt": worker.cert, "tls.key": worker.key },
+    {
+      "private-key.jwk": JSON.stringify(keys.ES384.privateKey),
+      "ca.crt": authority.cert,
+      "tls.crt": worker.cert,
+      "tls.key": worker.key,
+    },
     { tls: { ...own, ca: authority.cert } },
   ],
 ];

@@ -87,36 +87,78 @@ describe("answers, however they are cut", () => {
     ["to the end, which does not come", ok("", "to the"), { body: "to the", done: false, keptMs: 0 }],
     ["HTTP/1.0 to the end", "HTTP/1.0 200 OK\r\n\r\nold", { body: "old", done: true, keptMs: 0 }, true],
     ["HTTP/1.0 closes", "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nold", { body: "old", done: true, keptMs: 0 }],
-    ["HTTP/1.0 is kept", "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 3\r\n\r\nold", { body: "old", keptMs: kept }],
+    [
+      "HTTP/1.0 is kept",
+      "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 3\r\n\r\nold",
+      { body: "old", keptMs: kept },
+    ],
     ["204 has no body", "HTTP/1.1 204 No Content\r\n\r\n", { status: 204, body: "", done: true, keptMs: kept }],
-    ["304 has no body, whatever its length says", "HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n", { body: "", done: true, keptMs: kept }],
-    ["a 204 with a body is not followed by another answer", "HTTP/1.1 204 x\r\nContent-Length: 1\r\n\r\nx", { body: "", keptMs: 0 }],
+    [
+      "304 has no body, whatever its length says",
+      "HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n",
+      { body: "", done: true, keptMs: kept },
+    ],
+    [
+      "a 204 with a body is not followed by another answer",
+      "HTTP/1.1 204 x\r\nContent-Length: 1\r\n\r\nx",
+      { body: "", keptMs: 0 },
+    ],
     [
       "after interim ones",
       "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
       { status: 200, headers: { "content-length": "2" }, body: "ok", done: true },
     ],
     ["without a reason", "HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", { status: 200, done: true }],
-    ["without a reason and the space before it", "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", { status: 200, done: true }],
-    ["with a reason in Latin-1", "HTTP/1.1 404 Pas trouv\xe9\r\nContent-Length: 0\r\n\r\n", { status: 404, done: true }],
+    [
+      "without a reason and the space before it",
+      "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n",
+      { status: 200, done: true },
+    ],
+    [
+      "with a reason in Latin-1",
+      "HTTP/1.1 404 Pas trouv\xe9\r\nContent-Length: 0\r\n\r\n",
+      { status: 404, done: true },
+    ],
     ["of a status beyond the known", "HTTP/1.1 799 x\r\nContent-Length: 0\r\n\r\n", { status: 799, done: true }],
-    ["the same length twice", ok("Content-Length: 2\r\nContent-Length: 2\r\n", "ok"), { body: "ok", headers: { "content-length": "2" } }],
-    ["the same length as a list", ok("Content-Length: 2, 2\r\n", "ok"), { body: "ok", headers: { "content-length": "2" } }],
+    [
+      "the same length twice",
+      ok("Content-Length: 2\r\nContent-Length: 2\r\n", "ok"),
+      { body: "ok", headers: { "content-length": "2" } },
+    ],
+    [
+      "the same length as a list",
+      ok("Content-Length: 2, 2\r\n", "ok"),
+      { body: "ok", headers: { "content-length": "2" } },
+    ],
     [
       "bytes behind it end the connection, not the answer",
       ok("Content-Length: 2\r\n", "okHTTP/1.1 200 OK"),
       { body: "ok", done: true, keptMs: 0 },
     ],
-    ["bytes behind the last chunk, too", ok("Transfer-Encoding: chunked\r\n", "0\r\n\r\nx"), { body: "", done: true, keptMs: 0 }],
+    [
+      "bytes behind the last chunk, too",
+      ok("Transfer-Encoding: chunked\r\n", "0\r\n\r\nx"),
+      { body: "", done: true, keptMs: 0 },
+    ],
     ["closed when it is whole", ok("Content-Length: 2\r\n", "ok"), { body: "ok", done: true, keptMs: 0 }, true],
-    ["closed in its body", ok("Content-Length: 3\r\n", "ok"), { body: "ok", done: false, code: "CONNECTION_CLOSED" }, true],
+    [
+      "closed in its body",
+      ok("Content-Length: 3\r\n", "ok"),
+      { body: "ok", done: false, code: "CONNECTION_CLOSED" },
+      true,
+    ],
     [
       "closed before its last chunk",
       ok("Transfer-Encoding: chunked\r\n", "2\r\nok\r\n"),
       { body: "ok", done: false, code: "CONNECTION_CLOSED" },
       true,
     ],
-    ["closed in its trailers", ok("Transfer-Encoding: chunked\r\n", "0\r\na: b\r\n"), { done: false, code: "CONNECTION_CLOSED" }, true],
+    [
+      "closed in its trailers",
+      ok("Transfer-Encoding: chunked\r\n", "0\r\na: b\r\n"),
+      { done: false, code: "CONNECTION_CLOSED" },
+      true,
+    ],
     ["closed in its head", "HTTP/1.1 200 OK\r\nContent-", { done: false, code: "CONNECTION_CLOSED" }, true],
     ["closed after an interim one", "HTTP/1.1 100 Continue\r\n\r\n", { done: false, code: "CONNECTION_CLOSED" }, true],
     ["closed before a byte", "", { done: false, code: "CONNECTION_CLOSED" }, true],
@@ -152,14 +194,17 @@ describe("headers", () => {
 
   test("names in lower case, values without what is around them", () => {
     const value = 'application/fhir+json; charset="utf-8"';
-    assert.deepEqual(headersOf(`Content-TYPE: \t ${value} \t\r\nX-Empty:\r\nX-None: \t \r\nX-Colon:a:b\r\nX-Latin: \xa0\xe9\xa0\r\n`), {
-      "content-type": value,
-      "x-empty": "",
-      "x-none": "",
-      "x-colon": "a:b",
-      "x-latin": "\xa0\xe9\xa0",
-      "content-length": "0",
-    });
+    assert.deepEqual(
+      headersOf(`Content-TYPE: \t ${value} \t\r\nX-Empty:\r\nX-None: \t \r\nX-Colon:a:b\r\nX-Latin: \xa0\xe9\xa0\r\n`),
+      {
+        "content-type": value,
+        "x-empty": "",
+        "x-none": "",
+        "x-colon": "a:b",
+        "x-latin": "\xa0\xe9\xa0",
+        "content-length": "0",
+      },
+    );
   });
 
   test("several of one name are an array, of three, too", () => {
@@ -266,13 +311,25 @@ describe("what is refused", () => {
     ["something like chunked", ok("Transfer-Encoding: xchunked\r\n"), "HTTP_TRANSFER_ENCODING"],
     ["no coding", ok("Transfer-Encoding:\r\n"), "HTTP_TRANSFER_ENCODING"],
     ["chunked in HTTP/1.0", `HTTP/1.0 200 OK\r\n${chunked}\r\n`, "HTTP_TRANSFER_ENCODING"],
-    ...["", " 5", "5 ", "5 ;x", "+5", "-5", "0x5", "5h", "g", ";x", "20000000000000", "fffffffffffffffffffff", "5\0"].map(
-      (size): [string, string, string] => [
-        `a chunk's size "${size.replace("\0", "\\0")}"`,
-        ok(chunked, `${size}\r\nhello`),
-        size.includes("\0") ? "HTTP_CHARACTER" : "HTTP_CHUNK_SIZE",
-      ],
-    ),
+    ...[
+      "",
+      " 5",
+      "5 ",
+      "5 ;x",
+      "+5",
+      "-5",
+      "0x5",
+      "5h",
+      "g",
+      ";x",
+      "20000000000000",
+      "fffffffffffffffffffff",
+      "5\0",
+    ].map((size): [string, string, string] => [
+      `a chunk's size "${size.replace("\0", "\\0")}"`,
+      ok(chunked, `${size}\r\nhello`),
+      size.includes("\0") ? "HTTP_CHARACTER" : "HTTP_CHUNK_SIZE",
+    ]),
     ["LF after a chunk's size", ok(chunked, "5\nhello\r\n"), "HTTP_LINE_END"],
     ["LF in an extension", ok(chunked, "5;a\nhello\r\n"), "HTTP_LINE_END"],
     ["a CR in an extension", ok(chunked, "5;a\rb\r\nhello\r\n"), "HTTP_LINE_END"],
@@ -301,7 +358,8 @@ describe("what is refused", () => {
     for (const text of ["SECRET\r\n", ok("SECRET\r\n"), ok("Content-Length: SECRET\r\n"), ok(chunked, "SECRET\r\n")])
       assert.throws(
         () => new AnswerParser({ head: () => {}, body: () => {} }).write(bytes(text)),
-        (error: Error) => error instanceof TransportError && !/SECRET/.test(`${error.message}${error.stack}${error.cause}`),
+        (error: Error) =>
+          error instanceof TransportError && !/SECRET/.test(`${error.message}${error.stack}${error.cause}`),
       );
   });
 });
@@ -312,15 +370,18 @@ describe("by chance", () => {
     .filter((name) => !/^(content-length|transfer-encoding|connection|keep-alive)$/.test(name));
   const fields = fc.array(fc.tuple(token, fc.stringMatching(/^[!-~]{0,20}$/)), { maxLength: 5 });
   const body = fc.array(fc.uint8Array({ minLength: 1, maxLength: 50 }), { maxLength: 6 });
-  const rendered = fc.tuple(fields, body, fc.constantFrom("length", "chunked", "end")).map(([fields, body, framing]) => {
-    const parts = body.map((part) => Buffer.from(part).toString("latin1"));
-    const content = parts.join("");
-    const lines = fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");
-    if (framing === "length") return { content, text: ok(`${lines}Content-Length: ${content.length}\r\n`, content), framing };
-    if (framing === "end") return { content, text: ok(lines, content), framing };
-    const chunks = parts.map((part) => `${part.length.toString(16)};x\r\n${part}\r\n`).join("");
-    return { content, text: ok(`${lines}Transfer-Encoding: chunked\r\n`, `${chunks}0\r\n\r\n`), framing };
-  });
+  const rendered = fc
+    .tuple(fields, body, fc.constantFrom("length", "chunked", "end"))
+    .map(([fields, body, framing]) => {
+      const parts = body.map((part) => Buffer.from(part).toString("latin1"));
+      const content = parts.join("");
+      const lines = fields.map(([name, value]) => `${name}: ${value}\r\n`).join("");
+      if (framing === "length")
+        return { content, text: ok(`${lines}Content-Length: ${content.length}\r\n`, content), framing };
+      if (framing === "end") return { content, text: ok(lines, content), framing };
+      const chunks = parts.map((part) => `${part.length.toString(16)};x\r\n${part}\r\n`).join("");
+      return { content, text: ok(`${lines}Transfer-Encoding: chunked\r\n`, `${chunks}0\r\n\r\n`), framing };
+    });
   const cut = (whole: Buffer, cuts: number[]) => {
     const at = [0, ...cuts.map((cut) => cut % (whole.length + 1)).sort((a, b) => a - b), whole.length];
     return at.slice(1).map((end, i) => whole.subarray(at[i], end));

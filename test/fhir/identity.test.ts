@@ -76,7 +76,13 @@ const store = (accountURL = azurite.accountURL) =>
   openStore(
     {
       folder: "out",
-      azureBlob: { accountURL, container: "exports", createContainer: true, blockBytes: 4 << 20, auth: "workloadIdentity" },
+      azureBlob: {
+        accountURL,
+        container: "exports",
+        createContainer: true,
+        blockBytes: 4 << 20,
+        auth: "workloadIdentity",
+      },
     },
     folder,
   );
@@ -98,7 +104,10 @@ describe("downloads by a signed URL", () => {
     });
     await new Promise<void>((resolve) => account.listen(0, "127.0.0.1", resolve));
     const there = await store(`https://127.0.0.1:${(account.address() as AddressInfo).port}/devstoreaccount1`);
-    const [first, second] = [await there.signedURL!("Patient-0001-1.ndjson.gz", 60), await there.signedURL!("other", 60)];
+    const [first, second] = [
+      await there.signedURL!("Patient-0001-1.ndjson.gz", 60),
+      await there.signedURL!("other", 60),
+    ];
     await new Promise((resolve) => account.close(resolve));
     assert.equal(asked.length, 1);
     assert.match(asked[0]!.url, /comp=userdelegationkey/);
@@ -153,15 +162,35 @@ const table: [
     /AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_FEDERATED_TOKEN_FILE; .*label azure\.workload\.identity\/use.*annotation azure\.workload\.identity\/client-id/,
   ],
   ["no annotation", { env: { AZURE_CLIENT_ID: undefined } }, "terminal", /not given AZURE_CLIENT_ID; .*annotation/],
-  ["no token file", { env: { AZURE_FEDERATED_TOKEN_FILE: "/nothing" } }, "terminal", /the file of AZURE_FEDERATED_TOKEN_FILE/],
-  ["a tenant id that is none", { env: { AZURE_TENANT_ID: "a b" } }, "terminal", /AZURE_TENANT_ID or AZURE_AUTHORITY_HOST/],
+  [
+    "no token file",
+    { env: { AZURE_FEDERATED_TOKEN_FILE: "/nothing" } },
+    "terminal",
+    /the file of AZURE_FEDERATED_TOKEN_FILE/,
+  ],
+  [
+    "a tenant id that is none",
+    { env: { AZURE_TENANT_ID: "a b" } },
+    "terminal",
+    /AZURE_TENANT_ID or AZURE_AUTHORITY_HOST/,
+  ],
   ["another tenant", { env: { AZURE_TENANT_ID: clientID } }, "terminal", /refuses.*AADSTS90002/],
   ["another client", { env: { AZURE_CLIENT_ID: tenant } }, "terminal", /refuses.*AADSTS700016.*client id/],
   ["another ServiceAccount", { token: "other-token" }, "terminal", /refuses.*AADSTS700213.*federated credential/],
   ["a scope that is none", { scope: "nonsense" }, "terminal", /refuses.*AADSTS70011.*scope/],
-  ["a web page", { refuse: { status: 200, body: "<html>SECRET", headers: html } }, "terminal", /AZURE_AUTHORITY_HOST is no authority/],
+  [
+    "a web page",
+    { refuse: { status: 200, body: "<html>SECRET", headers: html } },
+    "terminal",
+    /AZURE_AUTHORITY_HOST is no authority/,
+  ],
   ["a refusal without JSON", { refuse: { status: 403, body: "SECRET" } }, "terminal", /refuses.*\(403\)/],
-  ["out of service", { refuse: { status: 503, body: "<html>SECRET", headers: html } }, "waiting", /does not answer \(503\)/],
+  [
+    "out of service",
+    { refuse: { status: 503, body: "<html>SECRET", headers: html } },
+    "waiting",
+    /does not answer \(503\)/,
+  ],
   [
     "nobody there",
     { env: { AZURE_AUTHORITY_HOST: "https://127.0.0.1:1/" } },
@@ -178,7 +207,10 @@ describe("workload identity: what is wrong is named, for source and target", () 
         assert.equal(failure.class, kind, failure.message);
         assert.equal(failure.reason, `${side}${kind === "terminal" ? "Unauthorized" : "Unreachable"}`);
         assert.match(failure.message, message);
-        assert.match(failure.message, side === "Source" ? /spec\.auth\.workloadIdentity/ : /spec\.azureBlob\.auth\.workloadIdentity/);
+        assert.match(
+          failure.message,
+          side === "Source" ? /spec\.auth\.workloadIdentity/ : /spec\.azureBlob\.auth\.workloadIdentity/,
+        );
         assert.doesNotMatch(failure.message, /SECRET|eyJ|[?&]\w+=|assertion/);
       };
       check(await failureOf((await client(asked ? { scope: asked } : {})).get()), "Source");
@@ -236,7 +268,10 @@ test("an export by workload identity at both ends", async () => {
     assert.equal(code, 0, report.error?.message);
     const { lines, doubled } = await linesOf(await place.open());
     assert.deepEqual(doubled, []);
-    assert.deepEqual([...lines.keys()].sort(), [...source.dump("Patient").keys(), ...source.dump("Observation").keys()].sort());
+    assert.deepEqual(
+      [...lines.keys()].sort(),
+      [...source.dump("Patient").keys(), ...source.dump("Observation").keys()].sort(),
+    );
   } finally {
     await both.close();
   }

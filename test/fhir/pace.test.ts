@@ -32,7 +32,12 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 const never = new AbortController().signal;
 
 /** `count` requests, each of which takes what `answer` says; their times of start */
-function load(pace: Pace, time: ReturnType<typeof clock>, count: number, answer: (index: number, at: number) => Outcome & { ms: number }) {
+function load(
+  pace: Pace,
+  time: ReturnType<typeof clock>,
+  count: number,
+  answer: (index: number, at: number) => Outcome & { ms: number },
+) {
   const starts: number[] = [];
   let [active, most] = [0, 0];
   const all = Promise.all(

@@ -15,13 +15,27 @@ export function signedClients() {
   after(async () => {
     for (const close of closing) await close();
   });
-  return async (baseURL: string, auth: Auth, files: Record<string, string> = {}, source: Partial<Task["source"]> = {}) => {
+  return async (
+    baseURL: string,
+    auth: Auth,
+    files: Record<string, string> = {},
+    source: Partial<Task["source"]> = {},
+  ) => {
     const folder = await mkdtemp(join(tmpdir(), "fhir-export-"));
     await mkdir(join(folder, "source"));
     const write = (name: string, text: string | undefined) =>
       text === undefined ? rm(join(folder, "source", name)) : writeFile(join(folder, "source", name), text);
     for (const [name, text] of Object.entries(files)) await write(name, text);
-    const whole = { baseURL, auth, count: 10, settleSeconds: 0, history: false, retrySeconds: 1, share: { requests: 4 }, ...source };
+    const whole = {
+      baseURL,
+      auth,
+      count: 10,
+      settleSeconds: 0,
+      history: false,
+      retrySeconds: 1,
+      share: { requests: 4 },
+      ...source,
+    };
     const client = new SourceClient(whole, folder, new AbortController().signal);
     closing.push(
       () => client.close(),
@@ -47,7 +61,10 @@ export async function failureOf(call: Promise<unknown>): Promise<FailureError> {
 }
 
 /** A key pair for SMART as JWKs with kid and alg. */
-export async function makeKeys(alg: "RS384" | "ES384", kid: string = alg): Promise<{ publicKey: JWK; privateKey: JWK }> {
+export async function makeKeys(
+  alg: "RS384" | "ES384",
+  kid: string = alg,
+): Promise<{ publicKey: JWK; privateKey: JWK }> {
   const pair = await generateKeyPair(alg, { extractable: true });
   const [publicKey, privateKey] = await Promise.all([exportJWK(pair.publicKey), exportJWK(pair.privateKey)]);
   return { publicKey: { ...publicKey, kid, alg, use: "sig" }, privateKey: { ...privateKey, kid, alg } };

@@ -135,7 +135,11 @@ describe("client certificate", () => {
   for (const [name, given, message] of [
     ["without key", { "tls.crt": one.cert }, /no key "tls\.key".*spec\.tls\.clientCertificateRef/],
     ["without certificate", { "tls.key": one.key }, /no key "tls\.crt".*spec\.tls\.clientCertificateRef/],
-    ["with another's key", { "tls.crt": one.cert, "tls.key": two.key }, /"tls\.crt" and "tls\.key".*do not belong together/],
+    [
+      "with another's key",
+      { "tls.crt": one.cert, "tls.key": two.key },
+      /"tls\.crt" and "tls\.key".*do not belong together/,
+    ],
     ["that is none", { "tls.crt": "SECRET", "tls.key": one.key }, /"tls\.crt".*is not a certificate/],
     ["with a key that is none", { "tls.crt": one.cert, "tls.key": "SECRET" }, /"tls\.key".*is not a private key/],
   ] as const)
@@ -151,7 +155,9 @@ describe("client certificate", () => {
     ["one of another authority", pair(another.issue("worker"))],
   ] as const)
     test(`${name}: the server hangs up, which is waiting`, async () => {
-      const failure = await failureOf((await open(mutual.baseURL, none, { ...files, ...given }, { retrySeconds: 0 })).get());
+      const failure = await failureOf(
+        (await open(mutual.baseURL, none, { ...files, ...given }, { retrySeconds: 0 })).get(),
+      );
       assert.deepEqual([failure.class, failure.reason], ["waiting", "SourceUnreachable"], failure.message);
     });
 });

@@ -127,10 +127,18 @@ export class PlacedBody implements Receiver {
 }
 
 /** A client of a server; `folder` has the files of its TLS. */
-export function clientOf({ url }: Pick<Wire, "url">, options: Partial<ConnectionsOptions> = {}, folder = "/nonexistent") {
+export function clientOf(
+  { url }: Pick<Wire, "url">,
+  options: Partial<ConnectionsOptions> = {},
+  folder = "/nonexistent",
+) {
   const connections = new Connections(socketOpener(folder, url), { max: 4, ...options });
   const ask = (into: Receiver, signals = [signal], body?: string) =>
-    connections.exchange({ url, method: body === undefined ? "GET" : "POST", headers: { accept: "x" }, body }, into, signals);
+    connections.exchange(
+      { url, method: body === undefined ? "GET" : "POST", headers: { accept: "x" }, body },
+      into,
+      signals,
+    );
   const get = async (signals?: AbortSignal[], body?: string): Promise<string> => {
     const into = collector();
     await ask(into, signals, body);

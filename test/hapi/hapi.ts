@@ -94,8 +94,13 @@ async function stop(child: ChildProcess): Promise<void> {
 
 function cacheFolder(): string {
   const hash = createHash("sha256");
-  for (const file of globSync("**/*.{xml,java}", { cwd: project }).sort()) hash.update(file).update(readFileSync(join(project, file)));
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "fhir-export", `hapi-${hash.digest("hex").slice(0, 16)}`);
+  for (const file of globSync("**/*.{xml,java}", { cwd: project }).sort())
+    hash.update(file).update(readFileSync(join(project, file)));
+  return join(
+    process.env.XDG_CACHE_HOME || join(homedir(), ".cache"),
+    "fhir-export",
+    `hapi-${hash.digest("hex").slice(0, 16)}`,
+  );
 }
 
 /** @returns folder with classes/ and lib/ */
@@ -121,10 +126,14 @@ async function build(): Promise<string> {
 }
 
 async function maven(folder: string): Promise<void> {
-  const child = spawn("mvn", ["-q", "-B", "compile", "dependency:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"], {
-    cwd: folder,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child = spawn(
+    "mvn",
+    ["-q", "-B", "compile", "dependency:copy-dependencies", "-DoutputDirectory=lib", "-DincludeScope=runtime"],
+    {
+      cwd: folder,
+      stdio: ["ignore", "pipe", "pipe"],
+    },
+  );
   let told = "";
   child.stdout.on("data", (chunk) => (told += chunk));
   child.stderr.on("data", (chunk) => (told += chunk));

@@ -49,7 +49,13 @@ const sample = [
       performer: [reference(large[n]!)],
     }),
   ),
-  resource({ resourceType: "Group", id: "large", type: "person", actual: true, member: large.map((id) => ({ entity: reference(id) })) }),
+  resource({
+    resourceType: "Group",
+    id: "large",
+    type: "person",
+    actual: true,
+    member: large.map((id) => ({ entity: reference(id) })),
+  }),
   resource({
     resourceType: "Group",
     id: "vanished",
@@ -112,9 +118,16 @@ suite("levels and parameters against HAPI FHIR", () => {
     return { store, plan, ...(await linesOf(store)) };
   }
 
-  const first = (type: string, count: number) => [...held.keys()].filter((key) => key.startsWith(`${type}/`)).slice(0, count);
+  const first = (type: string, count: number) =>
+    [...held.keys()].filter((key) => key.startsWith(`${type}/`)).slice(0, count);
   const is = (field: string, value: unknown) => (it: Record<string, unknown>) => it[field] === value;
-  const cases: { name: string; export: () => Partial<Task["export"]>; wanted: () => Wanted; batches?: boolean; empty?: boolean }[] = [
+  const cases: {
+    name: string;
+    export: () => Partial<Task["export"]>;
+    wanted: () => Wanted;
+    batches?: boolean;
+    empty?: boolean;
+  }[] = [
     { name: "System, gzip", export: () => ({ gzip: true, maxFileBytes: 300_000 }), wanted: () => ({}) },
     { name: "System, since", export: () => ({ since: middle }), wanted: () => ({ since: middle }) },
     { name: "System, until", export: () => ({ until: middle }), wanted: () => ({ until: middle }) },
@@ -122,7 +135,11 @@ suite("levels and parameters against HAPI FHIR", () => {
       name: "System, filters: OR gives one copy, and commas are values",
       export: () => ({
         types: ["Observation", "Patient"],
-        typeFilters: ["Observation?status=amended,final", "Observation?status=amended", "Patient?active=true&gender=female,male"],
+        typeFilters: [
+          "Observation?status=amended,final",
+          "Observation?status=amended",
+          "Patient?active=true&gender=female,male",
+        ],
       }),
       wanted: () => ({
         types: ["Observation", "Patient"],
@@ -197,7 +214,12 @@ suite("levels and parameters against HAPI FHIR", () => {
     });
 
   test("elements", { skip }, async () => {
-    const { lines } = await run({ level: "Group", groupId: "ward", types: ["Patient", "Observation"], elements: ["gender", "status"] });
+    const { lines } = await run({
+      level: "Group",
+      groupId: "ward",
+      types: ["Patient", "Observation"],
+      elements: ["gender", "status"],
+    });
     const all = expected(
       { baseURL: hapi.baseURL, dump: () => held },
       { level: "Group", groupId: "ward", types: ["Patient", "Observation"] },
@@ -214,7 +236,8 @@ suite("levels and parameters against HAPI FHIR", () => {
     const since = new Date().toISOString();
     await new Promise((resolve) => setTimeout(resolve, 20));
     const gone = [`Observation/of-${large[1]}`, `Observation/of-${large[205]}`, ...first("Immunization", 5)];
-    for (const key of gone) assert.equal((await fetch(`${hapi.baseURL}/${key}`, { method: "DELETE" })).status, 200, key);
+    for (const key of gone)
+      assert.equal((await fetch(`${hapi.baseURL}/${key}`, { method: "DELETE" })).status, 200, key);
     const back = sample.find(({ id }) => id === `of-${large[205]}`)!;
     await load(hapi.baseURL, [back]);
     gone.splice(1, 1);
@@ -229,7 +252,9 @@ suite("levels and parameters against HAPI FHIR", () => {
       return urls.sort();
     };
     assert.deepEqual(await listed({}), gone.toSorted());
-    const inLarge = gone.filter((key) => patientsOf(JSON.parse(held.get(key)!.toString()), hapi.baseURL).some((id) => large.includes(id)));
+    const inLarge = gone.filter((key) =>
+      patientsOf(JSON.parse(held.get(key)!.toString()), hapi.baseURL).some((id) => large.includes(id)),
+    );
     assert.deepEqual(await listed({ level: "Group", groupId: "large" }), inLarge.sort());
     assert(inLarge.length > 0 && inLarge.length < gone.length);
   });

@@ -3,7 +3,10 @@ const atOnce = 2;
 
 /** Loads resources by transaction Bundles of PUT entries; ids and references stay, the texts are sent as they are.
  *  @throws Error with the server's answer when a Bundle is refused */
-export async function load(baseURL: string, resources: Iterable<{ type: string; id: string; text: string }>): Promise<void> {
+export async function load(
+  baseURL: string,
+  resources: Iterable<{ type: string; id: string; text: string }>,
+): Promise<void> {
   const bundles = chunks(resources, bundleSize);
   const chain = async () => {
     // the chains share one iterator
@@ -13,7 +16,9 @@ export async function load(baseURL: string, resources: Iterable<{ type: string; 
 }
 
 async function send(baseURL: string, bundle: { type: string; id: string; text: string }[]): Promise<void> {
-  const entries = bundle.map(({ type, id, text }) => `{"resource":${text},"request":{"method":"PUT","url":"${type}/${id}"}}`);
+  const entries = bundle.map(
+    ({ type, id, text }) => `{"resource":${text},"request":{"method":"PUT","url":"${type}/${id}"}}`,
+  );
   const answer = await fetch(baseURL, {
     method: "POST",
     headers: { "content-type": "application/fhir+json" },

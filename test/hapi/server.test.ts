@@ -38,7 +38,10 @@ suite("HAPI FHIR, loaded with the sample", () => {
     for (const type of types) {
       const ids: string[] = [];
       for (let next: string | undefined = `${type}?_sort=_lastUpdated,_id&_count=500`; next; ) {
-        const page = JSON.parse(await get(next)) as { entry?: { resource: { id: string } }[]; link: { relation: string; url: string }[] };
+        const page = JSON.parse(await get(next)) as {
+          entry?: { resource: { id: string } }[];
+          link: { relation: string; url: string }[];
+        };
         ids.push(...(page.entry ?? []).map(({ resource }) => resource.id));
         next = page.link.find(({ relation }) => relation === "next")?.url;
       }
@@ -57,7 +60,10 @@ suite("HAPI FHIR, loaded with the sample", () => {
       entry: { resource: { meta: { lastUpdated: string } } }[];
     };
     const at = new Date(Date.parse(first.entry[0]!.resource.meta.lastUpdated) + 5000).toISOString();
-    assert.equal((await count(`Observation?_lastUpdated=lt${at}`)) + (await count(`Observation?_lastUpdated=ge${at}`)), all);
+    assert.equal(
+      (await count(`Observation?_lastUpdated=lt${at}`)) + (await count(`Observation?_lastUpdated=ge${at}`)),
+      all,
+    );
     assert.equal(await count("Observation?_lastUpdated=lt1900-01-01"), 0);
   });
 });

@@ -21,12 +21,14 @@ suite("the bundle", () => {
   /** Packages that are loaded when a source file is, by static imports alone. */
   function packagesOf(entry: string): Set<string> {
     const outputs = Object.entries(metafile.outputs);
-    const [start] = outputs.find(([, { entryPoint }]) => entryPoint === entry) ?? assert.fail(`${entry} is no chunk of its own`);
+    const [start] =
+      outputs.find(([, { entryPoint }]) => entryPoint === entry) ?? assert.fail(`${entry} is no chunk of its own`);
     const seen = new Set<string>();
     const visit = (path: string) => {
       if (seen.has(path)) return;
       seen.add(path);
-      for (const one of metafile.outputs[path]!.imports) if (one.kind === "import-statement" && !one.external) visit(one.path);
+      for (const one of metafile.outputs[path]!.imports)
+        if (one.kind === "import-statement" && !one.external) visit(one.path);
     };
     visit(start);
     const inputs = [...seen].flatMap((path) => Object.keys(metafile.outputs[path]!.inputs));
@@ -39,7 +41,8 @@ suite("the bundle", () => {
     for (const name of ["@kubernetes/client-node", "fastify", "prom-client"]) assert(!found.has(name), name);
     // pages come by node:net; undici is for tokens and Azure storage, jose for SMART
     for (const entry of ["src/worker/main.ts", "src/worker/export.ts"])
-      for (const name of ["undici", "jose", "@azure/storage-blob"]) assert(!packagesOf(entry).has(name), `${entry}: ${name}`);
+      for (const name of ["undici", "jose", "@azure/storage-blob"])
+        assert(!packagesOf(entry).has(name), `${entry}: ${name}`);
   });
 
   test("the operator loads no storage SDK, the program by itself nothing at all", () => {
@@ -51,7 +54,11 @@ suite("the bundle", () => {
 
   test("runs by itself: version, help, exit codes", () => {
     const run = (...args: string[]) =>
-      spawnSync(process.execPath, [join(folder, "lib/bundle/main.mjs"), ...args], { encoding: "utf8", cwd: "/", env: {} });
+      spawnSync(process.execPath, [join(folder, "lib/bundle/main.mjs"), ...args], {
+        encoding: "utf8",
+        cwd: "/",
+        env: {},
+      });
     assert.match(run("--version").stdout, /^\d+\.\d+\.\d+\n$/);
     assert.match(run("shim", "--help").stdout, /--public-url/);
     assert.equal(run("nonsense").status, 64);
@@ -80,18 +87,34 @@ describe("the image", { skip: missing ?? false }, () => {
 
   test("runs as 65532, with the program as its entry point and labels", () => {
     const { OCIv1 } = JSON.parse(buildah(["inspect", "--type", "image", imageName])) as {
-      OCIv1: { config: { User: string; Entrypoint: string[]; Cmd: string[]; Labels: Record<string, string>; WorkingDir: string } };
+      OCIv1: {
+        config: {
+          User: string;
+          Entrypoint: string[];
+          Cmd: string[];
+          Labels: Record<string, string>;
+          WorkingDir: string;
+        };
+      };
     };
     const { User, Entrypoint, Cmd, Labels, WorkingDir } = OCIv1.config;
     assert.deepEqual([User, WorkingDir, Cmd], ["65532:65532", "/app", ["--help"]]);
     assert.deepEqual(Entrypoint, ["node", ...nodeFlags, "lib/bundle/main.mjs"]);
     const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
-    assert.deepEqual([Labels["org.opencontainers.image.title"], Labels["org.opencontainers.image.version"]], ["fhir-export", version]);
+    assert.deepEqual(
+      [Labels["org.opencontainers.image.title"], Labels["org.opencontainers.image.version"]],
+      ["fhir-export", version],
+    );
   });
 
   test("holds the program, the CRDs and a bill of materials; no shell, no package manager, nothing that a user could change", () =>
     inImage(imageName, (root) => {
-      for (const path of ["app/lib/bundle/main.mjs", "app/lib/bundle/scan.wasm", "app/crds/fhirexports.yaml", "app/LICENSE"])
+      for (const path of [
+        "app/lib/bundle/main.mjs",
+        "app/lib/bundle/scan.wasm",
+        "app/crds/fhirexports.yaml",
+        "app/LICENSE",
+      ])
         assert(statSync(join(root, path)).isFile(), path);
       for (const path of ["bin/sh", "usr/bin/sh", "usr/local/bin/npm", "usr/local/lib/npm"])
         assert.throws(() => statSync(join(root, path)), /ENOENT/, path);

@@ -34,7 +34,8 @@ test("paths of collections, objects and subresources", () => {
 
 test("every answer has one class", () => {
   const classOf = (status: number, reason = "X") => toKubeFailure(new KubeError("GET /x", status, { reason })).class;
-  for (const status of [0, 404, 408, 409, 410, 429, 500, 502, 503, 504]) assert.equal(classOf(status), "transient", String(status));
+  for (const status of [0, 404, 408, 409, 410, 429, 500, 502, 503, 504])
+    assert.equal(classOf(status), "transient", String(status));
   for (const status of [401, 403]) assert.equal(classOf(status), "waiting", String(status));
   for (const status of [400, 405, 413, 415, 422]) assert.equal(classOf(status), "terminal", String(status));
   assert.equal(toKubeFailure(new TypeError("x")).class, "transient");
@@ -51,13 +52,21 @@ test("what the server quotes is not in what is shown", () => {
   const error = new KubeError("POST /x", 422, status);
   assert.equal(error.message, "POST /x: 422 Invalid (spec.patients[0])");
   assert.match(error.detail, /pat-123/);
-  for (const shown of [inspect(error), JSON.stringify(error), String(error), inspect(toKubeFailure(error), { depth: 9 })])
+  for (const shown of [
+    inspect(error),
+    JSON.stringify(error),
+    String(error),
+    inspect(toKubeFailure(error), { depth: 9 }),
+  ])
     assert.doesNotMatch(shown, /pat-123/);
 });
 
 test("no cluster at all is said, not tried at localhost:8080", () => {
   const config = new KubeConfig();
-  config.loadFromClusterAndUser({ name: "cluster", server: "http://localhost:8080", skipTLSVerify: false }, { name: "user" });
+  config.loadFromClusterAndUser(
+    { name: "cluster", server: "http://localhost:8080", skipTLSVerify: false },
+    { name: "user" },
+  );
   assert.throws(() => new KubeClient(config), { class: "terminal", message: /^no cluster: KUBECONFIG is not set/ });
 });
 
@@ -74,7 +83,10 @@ describe("against a server that misbehaves", () => {
     config = new KubeConfig();
     const { port } = server.address() as AddressInfo;
     // plain http only where TLS is not verified: client-node's rule
-    config.loadFromClusterAndUser({ name: "test", server: `http://127.0.0.1:${port}`, skipTLSVerify: true }, { name: "user", token: "t1" });
+    config.loadFromClusterAndUser(
+      { name: "test", server: `http://127.0.0.1:${port}`, skipTLSVerify: true },
+      { name: "user", token: "t1" },
+    );
   });
   after(() => {
     server.closeAllConnections();
@@ -105,7 +117,11 @@ describe("against a server that misbehaves", () => {
   test("Retry-After, from the header or the body", async () => {
     const header = await refused(429, { "retry-after": "7" }, "");
     assert.deepEqual([header.status, header.retryAfterSeconds], [429, 7]);
-    const body = await refused(429, {}, JSON.stringify({ reason: "TooManyRequests", details: { retryAfterSeconds: 3 } }));
+    const body = await refused(
+      429,
+      {},
+      JSON.stringify({ reason: "TooManyRequests", details: { retryAfterSeconds: 3 } }),
+    );
     assert.deepEqual([body.reason, body.retryAfterSeconds], ["TooManyRequests", 3]);
   });
 
@@ -128,7 +144,9 @@ describe("against a server that misbehaves", () => {
 
   test("a cut connection is Unreachable; the caller's own abort stays what it is", async () => {
     answer = (_, response) => response.destroy();
-    await withClient((client) => assert.rejects(client.get("/a"), { name: "KubeError", status: 0, reason: "Unreachable" }));
+    await withClient((client) =>
+      assert.rejects(client.get("/a"), { name: "KubeError", status: 0, reason: "Unreachable" }),
+    );
     answer = () => {};
     const stop = new AbortController();
     await withClient(async (client) => {
@@ -146,7 +164,8 @@ describe("against a server that misbehaves", () => {
     sockets = 0;
     await withClient(async (client) => {
       for (let i = 0; i < 200; i++) await client.list("/a");
-      for (let i = 0; i < 20; i++) for await (const _ of client.watch("/a", { resourceVersion: "1", timeoutSeconds: 1 }));
+      for (let i = 0; i < 20; i++)
+        for await (const _ of client.watch("/a", { resourceVersion: "1", timeoutSeconds: 1 }));
     });
     assert.ok(sockets >= 1 && sockets <= 2, `${sockets} connections`);
   });
@@ -155,14 +174,17 @@ describe("against a server that misbehaves", () => {
     let closed = false;
     answer = (_, response) => {
       response.on("close", () => (closed = true));
-      response.writeHead(200).write(`${JSON.stringify({ type: "BOOKMARK", object: { metadata: { resourceVersion: "5" } } })}\n`);
+      response
+        .writeHead(200)
+        .write(`${JSON.stringify({ type: "BOOKMARK", object: { metadata: { resourceVersion: "5" } } })}\n`);
     };
     await withClient(async (client) => {
       for await (const event of client.watch("/a", { resourceVersion: "1", timeoutSeconds: 60 })) {
         assert.equal(event.type, "BOOKMARK");
         break;
       }
-      for (const deadline = Date.now() + 5000; !closed && Date.now() < deadline; ) await new Promise((resolve) => setTimeout(resolve, 5));
+      for (const deadline = Date.now() + 5000; !closed && Date.now() < deadline; )
+        await new Promise((resolve) => setTimeout(resolve, 5));
       assert.ok(closed);
     });
   });
@@ -179,7 +201,8 @@ describe("against a server that misbehaves", () => {
     };
     await withClient(async (client) => {
       const names: string[] = [];
-      for await (const { object } of client.watch("/a", { resourceVersion: "1", timeoutSeconds: 60 })) names.push(object.metadata.name);
+      for await (const { object } of client.watch("/a", { resourceVersion: "1", timeoutSeconds: 60 }))
+        names.push(object.metadata.name);
       assert.deepEqual(names, ["ü€"]);
     });
   });
@@ -259,7 +282,8 @@ describe("against the API server", () => {
   test("a list of several pages is whole", needsPlane, async () => {
     const { client } = namespace;
     const names = Array.from({ length: 7 }, (_, i) => `page-${i}`);
-    for (const name of names) await client.create(path, { ...configMap(name), metadata: { name, labels: { of: "pages" } } });
+    for (const name of names)
+      await client.create(path, { ...configMap(name), metadata: { name, labels: { of: "pages" } } });
     const { items, resourceVersion } = await client.list<ConfigMap>(path, { labelSelector: "of=pages", limit: 2 });
     assert.deepEqual(
       items.map(({ metadata }) => metadata.name),
@@ -271,7 +295,10 @@ describe("against the API server", () => {
   test("a user without rights waits for them", needsPlane, async () => {
     const client = KubeClient.load(planeUsers().plain);
     try {
-      await assert.rejects(client.list(path), (error: KubeError) => error.status === 403 && toKubeFailure(error).class === "waiting");
+      await assert.rejects(
+        client.list(path),
+        (error: KubeError) => error.status === 403 && toKubeFailure(error).class === "waiting",
+      );
     } finally {
       await client.close();
     }

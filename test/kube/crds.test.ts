@@ -36,7 +36,8 @@ suite("CRDs by version", () => {
     for (const file of files) assert.equal((parse(file) as CRD).metadata.annotations?.[versionAnnotation], pkg.version);
   });
 
-  const program = (...args: string[]) => spawnSync(process.execPath, ["src/main.ts", "crds", ...args], { encoding: "utf8" });
+  const program = (...args: string[]) =>
+    spawnSync(process.execPath, ["src/main.ts", "crds", ...args], { encoding: "utf8" });
 
   test("print: what a GitOps repository takes", () => {
     const { stdout, status } = program("print");
@@ -74,8 +75,11 @@ describe("CRDs on the API server", needsPlane, () => {
     }) as CRD;
   const fieldsOf = (crd: CRD) =>
     Object.keys(
-      (crd as unknown as { spec: { versions: { schema: { openAPIV3Schema: { properties: { spec: { properties: object } } } } }[] } }).spec
-        .versions[0]!.schema.openAPIV3Schema.properties.spec.properties,
+      (
+        crd as unknown as {
+          spec: { versions: { schema: { openAPIV3Schema: { properties: { spec: { properties: object } } } } }[] };
+        }
+      ).spec.versions[0]!.schema.openAPIV3Schema.properties.spec.properties,
     );
   const text = { type: "string" };
   const path = pathOf(resources.crds, { name: `things.${group}` });

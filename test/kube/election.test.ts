@@ -40,7 +40,8 @@ describe("may a candidate take the lease?", () => {
     ["without a holder", {}, 0, true],
   ];
   for (const [name, seen, unchangedMs, want] of rows)
-    test(`${name}: ${want ? "yes" : "no"}`, () => assert.equal(mayTake({ spec: seen, at: 7000 }, "me", 15, 7000 + unchangedMs), want));
+    test(`${name}: ${want ? "yes" : "no"}`, () =>
+      assert.equal(mayTake({ spec: seen, at: 7000 }, "me", 15, 7000 + unchangedMs), want));
 });
 
 describe("is the lease seen to change?", () => {
@@ -57,7 +58,8 @@ describe("is the lease seen to change?", () => {
   for (const [name, now, changes] of rows)
     test(`${name}: ${changes ? "yes" : "no"}`, () =>
       assert.deepEqual(observe(before, now, 9000), changes ? { spec: now, at: 9000 } : before));
-  test("seen for the first time: from now on", () => assert.deepEqual(observe(undefined, spec(), 9000), { spec: spec(), at: 9000 }));
+  test("seen for the first time: from now on", () =>
+    assert.deepEqual(observe(undefined, spec(), 9000), { spec: spec(), at: 9000 }));
 });
 
 describe("what is written", () => {
@@ -66,7 +68,11 @@ describe("what is written", () => {
     ["no lease: the first holder", undefined, { ...ours, leaseTransitions: 0 }],
     ["another's: a transition", spec(), { ...ours, leaseTransitions: 4 }],
     ["given back: a transition", spec({ holderIdentity: "" }), { ...ours, leaseTransitions: 4 }],
-    ["our own: acquireTime and transitions stay", spec({ holderIdentity: "me" }), { ...ours, acquireTime: old, leaseTransitions: 3 }],
+    [
+      "our own: acquireTime and transitions stay",
+      spec({ holderIdentity: "me" }),
+      { ...ours, acquireTime: old, leaseTransitions: 3 },
+    ],
     ["an empty lease", {}, { ...ours, leaseTransitions: 1 }],
   ];
   for (const [name, seen, want] of rows) test(name, () => assert.deepEqual(held(seen, "me", 20, time), want));
@@ -92,12 +98,15 @@ describe("how long may a leader act?", () => {
     ["at the deadline", 10_000, 0],
     ["stopped for an hour", 3_600_000, 0],
   ];
-  for (const [name, ago, want] of rows) test(`${name}: ${want} ms`, () => assert.equal(leadsFor(5000, 10, 5000 + ago), want));
+  for (const [name, ago, want] of rows)
+    test(`${name}: ${want} ms`, () => assert.equal(leadsFor(5000, 10, 5000 + ago), want));
 });
 
 test("whose it is", () =>
   assert.deepEqual(
-    [{}, { holderIdentity: "" }, { holderIdentity: "me" }, { holderIdentity: "other" }].map((one) => isAnothers(one, "me")),
+    [{}, { holderIdentity: "" }, { holderIdentity: "me" }, { holderIdentity: "other" }].map((one) =>
+      isAnothers(one, "me"),
+    ),
     [false, false, false, true],
   ));
 

@@ -29,7 +29,11 @@ function run(client: KubeClient, options: Omit<InformerOptions, "onKey" | "onErr
   const keys: string[] = [];
   const errors: unknown[] = [];
   const stop = new AbortController();
-  const informer = new Informer<ConfigMap>(client, { ...options, onKey: (key) => keys.push(key), onError: (error) => errors.push(error) });
+  const informer = new Informer<ConfigMap>(client, {
+    ...options,
+    onKey: (key) => keys.push(key),
+    onError: (error) => errors.push(error),
+  });
   const ended = informer.run(stop.signal);
   stops.add(async () => {
     stop.abort(new Error("stopped"));
@@ -52,16 +56,26 @@ describe("against a scripted server", () => {
   before(async () => {
     server = createServer((request, response) => {
       const query = new URL(request.url!, "http://x").searchParams;
-      seen.push(query.has("watch") ? `watch ${query.get("resourceVersion")}` : `list ${query.get("continue") ?? ""}`.trim());
+      seen.push(
+        query.has("watch") ? `watch ${query.get("resourceVersion")}` : `list ${query.get("continue") ?? ""}`.trim(),
+      );
       response.writeHead(200);
       if (query.has("watch")) return watches(response, query);
       const { names, version, next } = lists(query);
-      response.end(JSON.stringify({ items: names.map((name) => object(name)), metadata: { resourceVersion: version, continue: next } }));
+      response.end(
+        JSON.stringify({
+          items: names.map((name) => object(name)),
+          metadata: { resourceVersion: version, continue: next },
+        }),
+      );
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const config = new KubeConfig();
     const { port } = server.address() as AddressInfo;
-    config.loadFromClusterAndUser({ name: "test", server: `http://127.0.0.1:${port}`, skipTLSVerify: true }, { name: "user" });
+    config.loadFromClusterAndUser(
+      { name: "test", server: `http://127.0.0.1:${port}`, skipTLSVerify: true },
+      { name: "user" },
+    );
     client = new KubeClient(config);
   });
   after(async () => {
@@ -105,7 +119,10 @@ describe("against a scripted server", () => {
     assert.equal(queries[0]!.get("allowWatchBookmarks"), "true");
     assert.equal(queries[0]!.get("timeoutSeconds"), "241");
     assert.equal(queries[0]!.get("labelSelector"), "x=y");
-    assert.deepEqual([running.informer.counters.watches, running.informer.counters.events, running.errors.length], [2, 0, 0]);
+    assert.deepEqual(
+      [running.informer.counters.watches, running.informer.counters.events, running.errors.length],
+      [2, 0, 0],
+    );
   });
 
   test("an expired version, as an event, is listed again: what is gone meanwhile is told", async () => {
@@ -131,7 +148,8 @@ describe("against a scripted server", () => {
   test("after 3 bad ends the version itself is in doubt: listed again", async () => {
     let listed = 0;
     lists = () => ({ names: [], version: ++listed === 1 ? "1000000" : "5" });
-    watches = (response, query) => (query.get("resourceVersion") === "5" ? response.flushHeaders() : response.destroy());
+    watches = (response, query) =>
+      query.get("resourceVersion") === "5" ? response.flushHeaders() : response.destroy();
     start();
     await until("a watch from the new list", async () => seen.includes("watch 5"));
     assert.deepEqual(seen, ["list", "watch 1000000", "watch 1000000", "watch 1000000", "list", "watch 5"]);
@@ -212,7 +230,10 @@ describe("against the API server", () => {
     plane = await startControlPlane(programs, { controllers: false });
     proxy = await startTCPProxy(Number(new URL(plane.server).port));
     const through = join(plane.folder, "through.kubeconfig");
-    writeFileSync(through, readFileSync(plane.kubeconfig, "utf8").replace(plane.server, `https://127.0.0.1:${proxy.port}`));
+    writeFileSync(
+      through,
+      readFileSync(plane.kubeconfig, "utf8").replace(plane.server, `https://127.0.0.1:${proxy.port}`),
+    );
     direct = KubeClient.load(plane.kubeconfig);
     proxied = KubeClient.load(through);
   });

@@ -13,10 +13,22 @@ const secretRef = { name: "creds" };
 
 function jobOf(
   command: Command,
-  given: { spec?: Partial<FhirExportSpec>; source?: object; target?: Parameters<typeof makeTarget>[0]; suspend?: boolean } = {},
+  given: {
+    spec?: Partial<FhirExportSpec>;
+    source?: object;
+    target?: Parameters<typeof makeTarget>[0];
+    suspend?: boolean;
+  } = {},
 ) {
   const object = makeExport(given.spec);
-  const run = makeRun(object, makeSource(given.source), makeTarget(given.target), 1, "2026-03-04T05:06:07Z", defaultSettings);
+  const run = makeRun(
+    object,
+    makeSource(given.source),
+    makeTarget(given.target),
+    1,
+    "2026-03-04T05:06:07Z",
+    defaultSettings,
+  );
   const spec = {
     name: `x-0a1b2c3d-${command}-1`,
     command,
@@ -46,7 +58,14 @@ test("the export Job, whole", () =>
       namespace: "ns",
       labels,
       ownerReferences: [
-        { apiVersion: "fhirexport.dev/v1alpha1", kind: "FhirExport", name: "x", uid, controller: true, blockOwnerDeletion: true },
+        {
+          apiVersion: "fhirexport.dev/v1alpha1",
+          kind: "FhirExport",
+          name: "x",
+          uid,
+          controller: true,
+          blockOwnerDeletion: true,
+        },
       ],
     },
     spec: {
@@ -95,7 +114,11 @@ test("the export Job, whole", () =>
               resources: { requests: { cpu: "250m", memory: "256Mi" }, limits: { memory: "512Mi" } },
               terminationMessagePath: "/dev/termination-log",
               terminationMessagePolicy: "File",
-              securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ["ALL"] } },
+              securityContext: {
+                allowPrivilegeEscalation: false,
+                readOnlyRootFilesystem: true,
+                capabilities: { drop: ["ALL"] },
+              },
               volumeMounts: [
                 { name: "task", mountPath: "/run/fhir-export", readOnly: true },
                 { name: "tmp", mountPath: "/tmp" },
@@ -203,7 +226,9 @@ test("a volume target is mounted", () => {
 
 test("workload identity: its service account and the pod label that the webhook wants", () => {
   const job = jobOf("plan", {
-    target: { azureBlob: { accountURL: "https://a.example", auth: { workloadIdentity: { serviceAccountName: "exporter" } } } },
+    target: {
+      azureBlob: { accountURL: "https://a.example", auth: { workloadIdentity: { serviceAccountName: "exporter" } } },
+    },
   });
   assert.equal(job.spec.template.spec.serviceAccountName, "exporter");
   assert.equal(job.spec.template.spec.automountServiceAccountToken, false);
@@ -236,7 +261,12 @@ test("worker: the closed list gets to the pod, nothing else does", () => {
   const { nodeSelector, tolerations, affinity, priorityClassName } = pod;
   assert.deepEqual(
     { nodeSelector, tolerations, affinity, priorityClassName },
-    { nodeSelector: worker.nodeSelector, tolerations: worker.tolerations, affinity: worker.affinity, priorityClassName: "low" },
+    {
+      nodeSelector: worker.nodeSelector,
+      tolerations: worker.tolerations,
+      affinity: worker.affinity,
+      priorityClassName: "low",
+    },
   );
   const plain = podOf("export");
   assert.deepEqual(

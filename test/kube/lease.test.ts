@@ -89,8 +89,12 @@ describe("leader election on a Lease", needsPlane, () => {
     const leading = all.filter(({ elector }) => elector.leads());
     assert.equal(leading.length, 1);
     const { spec } = await get("race");
-    assert.deepEqual([spec.holderIdentity, spec.leaseTransitions, spec.leaseDurationSeconds], [leading[0]!.elector.identity, 0, 600]);
-    for (const time of [spec.acquireTime, spec.renewTime]) assert.match(time ?? "", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
+    assert.deepEqual(
+      [spec.holderIdentity, spec.leaseTransitions, spec.leaseDurationSeconds],
+      [leading[0]!.elector.identity, 0, 600],
+    );
+    for (const time of [spec.acquireTime, spec.renewTime])
+      assert.match(time ?? "", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
     assert.ok(spec.acquireTime! < spec.renewTime!, "acquireTime is that of the first write");
     assert.deepEqual(leading[0]!.heard, [false, true]);
     stopThese.abort();
@@ -136,7 +140,13 @@ describe("leader election on a Lease", needsPlane, () => {
 
   test("one that comes anew waits for the whole duration too, whatever the times in the lease say", async () => {
     const long = microTime(new Date(Date.now() - 3_600_000));
-    const spec = { holderIdentity: "gone", leaseDurationSeconds: 3, acquireTime: long, renewTime: long, leaseTransitions: 7 };
+    const spec = {
+      holderIdentity: "gone",
+      leaseDurationSeconds: 3,
+      acquireTime: long,
+      renewTime: long,
+      leaseTransitions: 7,
+    };
     const lease = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name: "late" }, spec };
     await ns.client.create<Lease>(pathOf(resources.leases, { namespace: ns.name }), lease);
     const one = candidate("late", "one", short);
@@ -230,7 +240,8 @@ describe("leader election on a Lease", needsPlane, () => {
       await one.lead();
       one.elector.check();
       const writes = () =>
-        proxy.calls.filter(({ method, url }) => method !== "GET" && url.endsWith(`/${name}?fieldValidation=Strict`)).length;
+        proxy.calls.filter(({ method, url }) => method !== "GET" && url.endsWith(`/${name}?fieldValidation=Strict`))
+          .length;
       await renewed(name);
       const before = await until("between two renewals", async () => {
         const count = writes();
@@ -281,7 +292,10 @@ describe("leader election on a Lease", needsPlane, () => {
     const { metadata, spec } = await get("touched");
     assert.deepEqual([metadata.labels, spec.holderIdentity, spec.leaseTransitions], [{ a: "b" }, "one", 0]);
     await ns.client.delete(pathTo("touched"));
-    await until("it is there again", async () => (await get("touched").catch(() => undefined))?.spec.holderIdentity === "one");
+    await until(
+      "it is there again",
+      async () => (await get("touched").catch(() => undefined))?.spec.holderIdentity === "one",
+    );
     assert.ok(one.elector.leads());
   });
 

@@ -26,7 +26,10 @@ const answers: [string, object | string, boolean][] = [
 ];
 for (const [name, answer, want] of answers)
   test(`progress of a pod: ${name} is ${want ? "taken" : "left out"}`, () =>
-    assert.equal(parseProgress(typeof answer === "string" ? answer : JSON.stringify(answer), "e", "p") !== undefined, want));
+    assert.equal(
+      parseProgress(typeof answer === "string" ? answer : JSON.stringify(answer), "e", "p") !== undefined,
+      want,
+    ));
 
 test("progress: types with strange names or counts are left out", () => {
   const types = [
@@ -97,8 +100,14 @@ test("operator options: flags before environment, numbers checked", () => {
     [["--image", "i", "--listen", "9"], /--listen must have/],
     [["--image", "i", "--listen", ":99999"], /--listen must have/],
     [["--imaeg", "i"], /--imaeg/],
-    [["--image", "i", "--leader-elect", "--renew-seconds", "15"], /--lease-seconds must be greater than --renew-seconds/],
-    [["--image", "i", "--retry-period-seconds", "9"], /--renew-seconds must be greater than 1.2 times --retry-period-seconds/],
+    [
+      ["--image", "i", "--leader-elect", "--renew-seconds", "15"],
+      /--lease-seconds must be greater than --renew-seconds/,
+    ],
+    [
+      ["--image", "i", "--retry-period-seconds", "9"],
+      /--renew-seconds must be greater than 1.2 times --retry-period-seconds/,
+    ],
     [["--image", "i", "--lease-seconds", "0"], /--lease-seconds must be/],
   ];
   for (const [args, message] of wrong) assert.throws(() => parseOperatorOptions(args, {}), message);
@@ -110,7 +119,10 @@ test("operator options: leader election is off, by a flag or the environment on"
   assert.equal(election([]), undefined);
   assert.equal(election([], { FHIR_EXPORT_LEADER_ELECT: "false" }), undefined);
   assert.deepEqual(election(["--leader-elect"]), { ...times, name: "fhir-export-operator" });
-  assert.deepEqual(election(["--leader-elect"], { FHIR_EXPORT_LEADER_ELECT: "false" }), { ...times, name: "fhir-export-operator" });
+  assert.deepEqual(election(["--leader-elect"], { FHIR_EXPORT_LEADER_ELECT: "false" }), {
+    ...times,
+    name: "fhir-export-operator",
+  });
   const env = {
     FHIR_EXPORT_LEADER_ELECT: "true",
     FHIR_EXPORT_LEASE_NAME: "l",
@@ -119,8 +131,17 @@ test("operator options: leader election is off, by a flag or the environment on"
     FHIR_EXPORT_RENEW_SECONDS: "40",
     FHIR_EXPORT_RETRY_PERIOD_SECONDS: "5",
   };
-  assert.deepEqual(election([], env), { leaseSeconds: 60, renewSeconds: 40, retrySeconds: 5, name: "l", namespace: "n" });
-  assert.throws(() => election([], { FHIR_EXPORT_LEADER_ELECT: "yes" }), /FHIR_EXPORT_LEADER_ELECT must be true or false/);
+  assert.deepEqual(election([], env), {
+    leaseSeconds: 60,
+    renewSeconds: 40,
+    retrySeconds: 5,
+    name: "l",
+    namespace: "n",
+  });
+  assert.throws(
+    () => election([], { FHIR_EXPORT_LEADER_ELECT: "yes" }),
+    /FHIR_EXPORT_LEADER_ELECT must be true or false/,
+  );
 });
 
 test("health: ready only when it is; metrics under controller-runtime's names, from zero", async () => {

@@ -4,7 +4,11 @@ import { type Job, type Pod, viewRun } from "../../src/kube/view.ts";
 
 const uid = "u1";
 const now = new Date("2026-03-04T05:10:00Z");
-const job = (status: Job["status"] = {}, more: Partial<Job["spec"]> = {}, metadata: Partial<Job["metadata"]> = {}): Job => ({
+const job = (
+  status: Job["status"] = {},
+  more: Partial<Job["spec"]> = {},
+  metadata: Partial<Job["metadata"]> = {},
+): Job => ({
   metadata: {
     name: "j",
     uid: "j1",
@@ -49,7 +53,8 @@ const pod = (
     ...more,
   },
 });
-const view = (one: Job, pods: Pod[] = [], events: Parameters<typeof viewRun>[4] = []) => viewRun(one, pods, uid, [], events, now);
+const view = (one: Job, pods: Pod[] = [], events: Parameters<typeof viewRun>[4] = []) =>
+  viewRun(one, pods, uid, [], events, now);
 const message = (more: object = {}) => JSON.stringify({ v: 1, uid, command: "export", ...more });
 const condition = (type: string, more: object = {}) => ({ conditions: [{ type, status: "True", ...more }] });
 
@@ -86,7 +91,8 @@ const liveness: [string, Job["status"], Pod[], number][] = [
   ["an unknown pod is not proven gone", {}, [pod(0, "Unknown")], 1],
   ["ended pods", {}, [pod(0, "Succeeded"), pod(1, "Failed")], 0],
 ];
-for (const [name, status, pods, want] of liveness) test(`live: ${name}`, () => assert.equal(view(job(status), pods).live, want));
+for (const [name, status, pods, want] of liveness)
+  test(`live: ${name}`, () => assert.equal(view(job(status), pods).live, want));
 
 test("reports: the last of each index, lost where it cannot be read or is another export's", () => {
   const pods = [
@@ -98,7 +104,10 @@ test("reports: the last of each index, lost where it cannot be read or is anothe
   ];
   const { reports } = view(job(), pods);
   assert.equal(reports.length, 3);
-  assert.deepEqual([reports[0]?.packages, reports[0]?.error, reports[1], reports[2]], [7, undefined, undefined, undefined]);
+  assert.deepEqual(
+    [reports[0]?.packages, reports[0]?.error, reports[1], reports[2]],
+    [7, undefined, undefined, undefined],
+  );
   assert.deepEqual(view(job(), [pods[0]!]).reports[0]?.error, { class: "waiting" });
   assert.deepEqual(
     view(job(), [pod(0, "Succeeded", { message: JSON.stringify({ v: 2, uid }) })]).reports,
@@ -113,7 +122,11 @@ const blocked: [string, Job, Pod[], Parameters<typeof viewRun>[4], RegExp | unde
   [
     "creating",
     job(),
-    [pod(0, "Pending", undefined, { containerStatuses: [{ name: "worker", state: { waiting: { reason: "ContainerCreating" } } }] })],
+    [
+      pod(0, "Pending", undefined, {
+        containerStatuses: [{ name: "worker", state: { waiting: { reason: "ContainerCreating" } } }],
+      }),
+    ],
     [],
     undefined,
   ],
@@ -122,7 +135,9 @@ const blocked: [string, Job, Pod[], Parameters<typeof viewRun>[4], RegExp | unde
     job(),
     [
       pod(0, "Pending", undefined, {
-        containerStatuses: [{ name: "worker", state: { waiting: { reason: "ImagePullBackOff", message: "Back-off pulling image" } } }],
+        containerStatuses: [
+          { name: "worker", state: { waiting: { reason: "ImagePullBackOff", message: "Back-off pulling image" } } },
+        ],
       }),
     ],
     [],
@@ -133,7 +148,9 @@ const blocked: [string, Job, Pod[], Parameters<typeof viewRun>[4], RegExp | unde
     job(),
     [
       pod(0, "Pending", undefined, {
-        conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes are available" }],
+        conditions: [
+          { type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes are available" },
+        ],
       }),
     ],
     [],

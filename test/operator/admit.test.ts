@@ -17,7 +17,12 @@ const condition = (type: string, status: "True" | "False" | "Unknown") => ({
   lastTransitionTime: "2026-01-01T00:00:00Z",
 });
 function other(
-  given: { spec?: Partial<FhirExportSpec>; status?: FhirExportStatus; metadata?: Partial<FhirExport["metadata"]>; outcome?: string } = {},
+  given: {
+    spec?: Partial<FhirExportSpec>;
+    status?: FhirExportStatus;
+    metadata?: Partial<FhirExport["metadata"]>;
+    outcome?: string;
+  } = {},
 ): FhirExport {
   const object = makeExport(given.spec, given.status);
   Object.assign(object.metadata, { name: "other", uid: "other", ...given.metadata });
@@ -28,8 +33,16 @@ function other(
 const counts: [string, FhirExport, { source: number; all: number; ahead: number }][] = [
   ["itself", makeExport({}, { run }), { source: 0, all: 0, ahead: 0 }],
   ["one that runs", other({ status: { run } }), { source: 1, all: 1, ahead: 0 }],
-  ["one of another source", other({ status: { run }, spec: { sourceRef: { name: "s2" } } }), { source: 0, all: 1, ahead: 0 }],
-  ["one of another namespace", other({ status: { run }, metadata: { namespace: "ns2" } }), { source: 0, all: 1, ahead: 0 }],
+  [
+    "one of another source",
+    other({ status: { run }, spec: { sourceRef: { name: "s2" } } }),
+    { source: 0, all: 1, ahead: 0 },
+  ],
+  [
+    "one of another namespace",
+    other({ status: { run }, metadata: { namespace: "ns2" } }),
+    { source: 0, all: 1, ahead: 0 },
+  ],
   [
     "one that is suspended",
     other({ spec: { suspend: true }, status: { run, conditions: [condition("Suspended", "True")] } }),
@@ -40,7 +53,11 @@ const counts: [string, FhirExport, { source: number; all: number; ahead: number 
     other({ status: { run, conditions: [condition("Suspended", "True")] }, metadata: { name: "a" } }),
     { source: 0, all: 0, ahead: 1 },
   ],
-  ["one that is cancelled, not fenced yet", other({ status: { run }, spec: { cancel: true } }), { source: 1, all: 1, ahead: 0 }],
+  [
+    "one that is cancelled, not fenced yet",
+    other({ status: { run }, spec: { cancel: true } }),
+    { source: 1, all: 1, ahead: 0 },
+  ],
   ["one that is complete", other({ status: { run }, outcome: "Complete" }), { source: 0, all: 0, ahead: 0 }],
   ["one that failed", other({ status: { run }, outcome: "Failed/1" }), { source: 0, all: 0, ahead: 0 }],
   [
@@ -53,10 +70,22 @@ const counts: [string, FhirExport, { source: number; all: number; ahead: number 
     other({ status: { run }, spec: { retry: 1 }, outcome: "Failed/1", metadata: { name: "a" } }),
     { source: 0, all: 0, ahead: 1 },
   ],
-  ["a new one, made in the same second, earlier by name", other({ metadata: { name: "a" } }), { source: 0, all: 0, ahead: 1 }],
+  [
+    "a new one, made in the same second, earlier by name",
+    other({ metadata: { name: "a" } }),
+    { source: 0, all: 0, ahead: 1 },
+  ],
   ["a new one, later by name", other({ metadata: { name: "z" } }), { source: 0, all: 0, ahead: 0 }],
-  ["an older one", other({ metadata: { name: "z", creationTimestamp: "2026-03-04T05:06:06Z" } }), { source: 0, all: 0, ahead: 1 }],
-  ["a younger one", other({ metadata: { name: "a", creationTimestamp: "2026-03-04T05:06:08Z" } }), { source: 0, all: 0, ahead: 0 }],
+  [
+    "an older one",
+    other({ metadata: { name: "z", creationTimestamp: "2026-03-04T05:06:06Z" } }),
+    { source: 0, all: 0, ahead: 1 },
+  ],
+  [
+    "a younger one",
+    other({ metadata: { name: "a", creationTimestamp: "2026-03-04T05:06:08Z" } }),
+    { source: 0, all: 0, ahead: 0 },
+  ],
   [
     "a younger one of greater priority",
     other({ spec: { priority: 1 }, metadata: { creationTimestamp: "2026-03-04T05:06:08Z" } }),
@@ -72,8 +101,16 @@ const counts: [string, FhirExport, { source: number; all: number; ahead: number 
     other({ spec: { sourceRef: { name: "s2" } }, metadata: { name: "a" } }),
     { source: 0, all: 0, ahead: 0 },
   ],
-  ["one before it that is suspended", other({ spec: { suspend: true }, metadata: { name: "a" } }), { source: 0, all: 0, ahead: 0 }],
-  ["one before it that is cancelled", other({ spec: { cancel: true }, metadata: { name: "a" } }), { source: 0, all: 0, ahead: 0 }],
+  [
+    "one before it that is suspended",
+    other({ spec: { suspend: true }, metadata: { name: "a" } }),
+    { source: 0, all: 0, ahead: 0 },
+  ],
+  [
+    "one before it that is cancelled",
+    other({ spec: { cancel: true }, metadata: { name: "a" } }),
+    { source: 0, all: 0, ahead: 0 },
+  ],
   [
     "one before it that is being deleted",
     other({ metadata: { name: "a", deletionTimestamp: "2026-03-04T05:06:08Z" } }),
@@ -119,7 +156,8 @@ test("admission is serial: many exports at once, never more than the source allo
   }
   const reconcile = createReconcile(port, defaultSettings, () => start);
   const complete = () =>
-    [...port.objects.values()].filter(({ metadata }) => metadata.annotations?.[annotations.outcome] === "Complete").length;
+    [...port.objects.values()].filter(({ metadata }) => metadata.annotations?.[annotations.outcome] === "Complete")
+      .length;
   for (let round = 0; round < 200 && complete() < names.length; round++) {
     await Promise.all([...port.objects.keys()].map((key) => reconcile(key)));
     port.work();
@@ -150,8 +188,16 @@ const shares: [Parameters<typeof shareOf>[0], number, ReturnType<typeof shareOf>
   [{ maxConcurrentExports: 3, concurrentRequests: 16 }, 4, { parallelism: 4, requests: 1 }],
   [{ maxConcurrentExports: 8, concurrentRequests: 16 }, 4, { parallelism: 2, requests: 1 }],
   [{ maxConcurrentExports: 1, concurrentRequests: 1 }, 4, { parallelism: 1, requests: 1 }],
-  [{ maxConcurrentExports: 2, concurrentRequests: 100, requestsPerSecond: 20 }, 4, { parallelism: 4, requests: 12, perSecond: 2 }],
-  [{ maxConcurrentExports: 2, concurrentRequests: 100, requestsPerSecond: 5 }, 4, { parallelism: 2, requests: 25, perSecond: 1 }],
+  [
+    { maxConcurrentExports: 2, concurrentRequests: 100, requestsPerSecond: 20 },
+    4,
+    { parallelism: 4, requests: 12, perSecond: 2 },
+  ],
+  [
+    { maxConcurrentExports: 2, concurrentRequests: 100, requestsPerSecond: 5 },
+    4,
+    { parallelism: 2, requests: 25, perSecond: 1 },
+  ],
   [{ concurrentRequests: 10 }, 1, { parallelism: 1, requests: 5 }],
 ];
 for (const [limits, wanted, want] of shares)
@@ -159,6 +205,9 @@ for (const [limits, wanted, want] of shares)
     const got = shareOf(limits, wanted);
     assert.deepEqual(got, want);
     const exports = limits?.maxConcurrentExports ?? 2;
-    assert.ok(exports * got.parallelism * got.requests <= (limits?.concurrentRequests ?? 32), "all together keep to the limit");
+    assert.ok(
+      exports * got.parallelism * got.requests <= (limits?.concurrentRequests ?? 32),
+      "all together keep to the limit",
+    );
     if (limits?.requestsPerSecond) assert.ok(exports * got.parallelism * got.perSecond! <= limits.requestsPerSecond);
   });

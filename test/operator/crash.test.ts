@@ -49,7 +49,11 @@ test("an undisturbed export needs few writes: five statuses, one outcome, at mos
   port.add(makeExport());
   await drive(port);
   const count = (what: string) => port.effects.filter((effect) => effect === what).length;
-  assert.deepEqual([count("status") <= 5, count("outcome"), count("event") <= 4], [true, 1, true], port.effects.join(" "));
+  assert.deepEqual(
+    [count("status") <= 5, count("outcome"), count("event") <= 4],
+    [true, 1, true],
+    port.effects.join(" "),
+  );
 });
 
 const refusals = [
@@ -67,7 +71,13 @@ const refusals = [
     message: /10 resources/,
     times: 3,
   },
-  { case: "by a hiccup: tried again", error: transient("Internal", "HTTP 500"), want: "Complete", message: /10 resources/, times: 3 },
+  {
+    case: "by a hiccup: tried again",
+    error: transient("Internal", "HTTP 500"),
+    want: "Complete",
+    message: /10 resources/,
+    times: 3,
+  },
 ];
 for (const { case: what, error, want, message, times } of refusals)
   test(`a run is refused ${what}`, async () => {

@@ -57,7 +57,13 @@ function world(
     ...(given.closing ? { closing: true } : {}),
   };
 }
-const admitted = (more: FhirExportStatus = {}): FhirExportStatus => ({ attempt: 1, run: runOf(), output: outputOfX, startTime, ...more });
+const admitted = (more: FhirExportStatus = {}): FhirExportStatus => ({
+  attempt: 1,
+  run: runOf(),
+  output: outputOfX,
+  startTime,
+  ...more,
+});
 const outputOfX = {
   container: "fhir",
   prefix: "20260304T050607-x-0a1b2c3d",
@@ -65,7 +71,8 @@ const outputOfX = {
 };
 const done = (command: Command): Partial<RunView> => ({ state: "complete", live: 0, reports: [results[command]] });
 const ready = (status: FhirExportStatus) => find(status.conditions, "Ready");
-const go = (one: ExportWorld, now = later(1), settings: Partial<Settings> = {}) => decide(one, now, { ...defaultSettings, ...settings });
+const go = (one: ExportWorld, now = later(1), settings: Partial<Settings> = {}) =>
+  decide(one, now, { ...defaultSettings, ...settings });
 const show = (effect: Effect) =>
   effect.do === "ensureRun"
     ? `ensure ${effect.run.command}${effect.run.task ? " with task" : ""}`
@@ -96,7 +103,9 @@ interface Row {
   requeueAfter?: number;
 }
 const notReady = makeSource();
-notReady.status = { conditions: [{ ...notReady.status!.conditions![0]!, status: "False", message: "baseURL must be a URL" }] };
+notReady.status = {
+  conditions: [{ ...notReady.status!.conditions![0]!, status: "False", message: "baseURL must be a URL" }],
+};
 const stale = makeSource();
 stale.metadata.generation = 2;
 const leaving = makeSource();
@@ -259,7 +268,11 @@ const table: Row[] = [
   },
   {
     case: "planning, source edited: nothing changes",
-    world: world({ status: admitted(), source: makeSource({ limits: { maxConcurrentExports: 1 } }), runs: { plan: {} } }),
+    world: world({
+      status: admitted(),
+      source: makeSource({ limits: { maxConcurrentExports: 1 } }),
+      runs: { plan: {} },
+    }),
     reason: "Planning",
     ready: "Unknown",
     holds: ["Accepted", "Reconciling"],
@@ -284,7 +297,10 @@ const table: Row[] = [
   },
   {
     case: "exporting",
-    world: world({ status: admitted({ run: runOf({}, { packages: 3 }) }), runs: { plan: done("plan"), export: { parallelism: 3 } } }),
+    world: world({
+      status: admitted({ run: runOf({}, { packages: 3 }) }),
+      runs: { plan: done("plan"), export: { parallelism: 3 } },
+    }),
     reason: "Running",
     ready: "Unknown",
     holds: ["Accepted", "Reconciling"],
@@ -293,7 +309,11 @@ const table: Row[] = [
   },
   {
     case: "exporting, parallelism was lowered",
-    world: world({ spec: { parallelism: 1 }, status: admitted({ run: runOf({}, { packages: 3 }) }), runs: { export: { parallelism: 3 } } }),
+    world: world({
+      spec: { parallelism: 1 },
+      status: admitted({ run: runOf({}, { packages: 3 }) }),
+      runs: { export: { parallelism: 3 } },
+    }),
     reason: "Running",
     ready: "Unknown",
     holds: ["Accepted", "Reconciling"],
@@ -313,7 +333,10 @@ const table: Row[] = [
   },
   {
     case: "exporting, someone else suspended the Job",
-    world: world({ status: admitted({ run: runOf({}, { packages: 3 }) }), runs: { export: { state: "suspended", live: 0 } } }),
+    world: world({
+      status: admitted({ run: runOf({}, { packages: 3 }) }),
+      runs: { export: { state: "suspended", live: 0 } },
+    }),
     reason: "Running",
     ready: "Unknown",
     holds: ["Accepted", "Reconciling"],
@@ -321,7 +344,10 @@ const table: Row[] = [
   },
   {
     case: "exported",
-    world: world({ status: admitted({ run: runOf({}, { packages: 3 }) }), runs: { plan: done("plan"), export: done("export") } }),
+    world: world({
+      status: admitted({ run: runOf({}, { packages: 3 }) }),
+      runs: { plan: done("plan"), export: done("export") },
+    }),
     reason: "Sealing",
     ready: "Unknown",
     holds: ["Accepted", "Reconciling"],
@@ -348,7 +374,9 @@ const table: Row[] = [
     case: "sealed, but not exact and with errors",
     world: world({
       status: admitted(),
-      runs: { seal: { ...done("seal"), reports: [report("seal", { exact: false, totals: { ...totals, errors: 3 } })] } },
+      runs: {
+        seal: { ...done("seal"), reports: [report("seal", { exact: false, totals: { ...totals, errors: 3 } })] },
+      },
     }),
     reason: "Complete",
     ready: "True",
@@ -386,7 +414,11 @@ const table: Row[] = [
   },
   {
     case: "suspending while exporting",
-    world: world({ spec: { suspend: true }, status: admitted({ run: runOf({}, { packages: 3 }) }), runs: { export: {} } }),
+    world: world({
+      spec: { suspend: true },
+      status: admitted({ run: runOf({}, { packages: 3 }) }),
+      runs: { export: {} },
+    }),
     reason: "Suspended",
     ready: "False",
     holds: ["Reconciling", "Suspended"],
@@ -441,7 +473,11 @@ const table: Row[] = [
   },
   {
     case: "cancelling: a Job that is being deleted may have pods",
-    world: world({ spec: { cancel: true }, status: admitted(), runs: { export: { state: "active", live: 0, going: true } } }),
+    world: world({
+      spec: { cancel: true },
+      status: admitted(),
+      runs: { export: { state: "active", live: 0, going: true } },
+    }),
     reason: "Cancelling",
     ready: "False",
     holds: ["Reconciling"],
@@ -491,7 +527,9 @@ const table: Row[] = [
           reports: [
             undefined,
             report("export", { error: { class: "transient", reason: "Internal", message: "x" } }),
-            report("export", { error: { class: "terminal", reason: "SourceUnauthorized", message: "401 from https://h.example" } }),
+            report("export", {
+              error: { class: "terminal", reason: "SourceUnauthorized", message: "401 from https://h.example" },
+            }),
           ],
         },
       },
@@ -525,7 +563,10 @@ const table: Row[] = [
     case: "a waiting error, due",
     world: world({
       status: admitted({
-        run: runOf({}, { repeat: { runName: "x-0a1b2c3d-plan-1", runUID: "uid-plan", count: 1, time: "2026-03-04T05:06:37Z" } }),
+        run: runOf(
+          {},
+          { repeat: { runName: "x-0a1b2c3d-plan-1", runUID: "uid-plan", count: 1, time: "2026-03-04T05:06:37Z" } },
+        ),
       }),
       runs: {
         plan: {
@@ -544,7 +585,9 @@ const table: Row[] = [
   {
     case: "a waiting error for the tenth time: ten minutes",
     world: world({
-      status: admitted({ run: runOf({}, { repeat: { runName: "x-0a1b2c3d-plan-1", runUID: "older", count: 9, time: startTime } }) }),
+      status: admitted({
+        run: runOf({}, { repeat: { runName: "x-0a1b2c3d-plan-1", runUID: "older", count: 9, time: startTime } }),
+      }),
       runs: {
         plan: {
           state: "failed",
@@ -620,7 +663,9 @@ const table: Row[] = [
     world: world({
       status: admitted({
         run: runOf({}, { packages: 3 }),
-        conditions: [{ type: "Suspended", status: "True", reason: "Suspended", message: "", lastTransitionTime: startTime }],
+        conditions: [
+          { type: "Suspended", status: "True", reason: "Suspended", message: "", lastTransitionTime: startTime },
+        ],
       }),
       runs: { plan: done("plan"), export: { state: "suspended", live: 0 } },
     }),
@@ -636,7 +681,9 @@ const table: Row[] = [
       running: { source: 2 },
       status: admitted({
         run: runOf({}, { packages: 3 }),
-        conditions: [{ type: "Suspended", status: "True", reason: "Suspended", message: "", lastTransitionTime: startTime }],
+        conditions: [
+          { type: "Suspended", status: "True", reason: "Suspended", message: "", lastTransitionTime: startTime },
+        ],
       }),
       runs: { plan: done("plan"), export: {} },
     }),
@@ -651,7 +698,9 @@ const table: Row[] = [
       running: { source: 2 },
       status: admitted({
         run: runOf({}, { packages: 3 }),
-        conditions: [{ type: "Suspended", status: "True", reason: "Suspended", message: "", lastTransitionTime: startTime }],
+        conditions: [
+          { type: "Suspended", status: "True", reason: "Suspended", message: "", lastTransitionTime: startTime },
+        ],
       }),
       runs: { export: { state: "suspended", live: 0 } },
     }),
@@ -693,8 +742,15 @@ for (const row of table)
     if (row.effects) assert.deepEqual(effectsOf(row.world, row.now), row.effects);
     if (row.requeueAfter !== undefined) assert.equal(requeueAfter, row.requeueAfter);
     assert.equal(status.observedGeneration, 1);
-    assert.ok(status.conditions!.every(({ observedGeneration }) => observedGeneration === 1 || row.world.export.status?.conditions));
-    assert.ok(!(isTrue(status.conditions, "Reconciling") && isTrue(status.conditions, "Stalled")), "kstatus: one of both at most");
+    assert.ok(
+      status.conditions!.every(
+        ({ observedGeneration }) => observedGeneration === 1 || row.world.export.status?.conditions,
+      ),
+    );
+    assert.ok(
+      !(isTrue(status.conditions, "Reconciling") && isTrue(status.conditions, "Stalled")),
+      "kstatus: one of both at most",
+    );
   });
 
 test("what a decision is made of is not changed by it", () => {
@@ -740,8 +796,11 @@ test("patients, filters, group and kick-off URL get into the Task, and into no s
     effects.flatMap((effect) => (effect.do === "ensureRun" && effect.run.task ? [effect.run.task] : [])),
   );
   assert.equal(tasks.length, 1);
-  for (const secret of ["GROUP7", "PATIENT7", "FILTER7", "URL7"]) assert.match(JSON.stringify(tasks), new RegExp(secret));
-  const shown = JSON.stringify(all.map(({ status, effects }) => [status, effects.filter(({ do: what }) => what === "event")]));
+  for (const secret of ["GROUP7", "PATIENT7", "FILTER7", "URL7"])
+    assert.match(JSON.stringify(tasks), new RegExp(secret));
+  const shown = JSON.stringify(
+    all.map(({ status, effects }) => [status, effects.filter(({ do: what }) => what === "event")]),
+  );
   assert.doesNotMatch(shown, /GROUP7|PATIENT7|FILTER7|CLIENT7|URL7/);
 });
 
@@ -755,7 +814,10 @@ test("progress: the sum over indexes, at most 99 percent, never down, an estimat
     throttledSeconds: 0,
   });
   const sample = { time: later(-30).toISOString(), resources: 0 };
-  const status = admitted({ run: runOf({}, { packages: 3, sample }), progress: { expectedResources: 1000, resources: 0 } });
+  const status = admitted({
+    run: runOf({}, { packages: 3, sample }),
+    progress: { expectedResources: 1000, resources: 0 },
+  });
   const at = (seconds: number, before: FhirExportStatus, progress: Progress[], reports: RunView["reports"] = []) =>
     go(world({ status: before, runs: { export: { parallelism: 3, progress, reports } } }), later(seconds)).status;
   const first = at(0, status, [told(0, 100), told(1, 100)]);
@@ -769,7 +831,12 @@ test("progress: the sum over indexes, at most 99 percent, never down, an estimat
   });
   assert.deepEqual(first.types, [{ type: "Patient", state: "Running", exported: 200, files: 4, errors: 0 }]);
   assert.deepEqual(at(29, first, [told(0, 999)]).progress, first.progress, "too early");
-  const second = at(30, first, [told(0, 400)], [undefined, report("export", { totals: { ...totals, resources: 100 } })]);
+  const second = at(
+    30,
+    first,
+    [told(0, 400)],
+    [undefined, report("export", { totals: { ...totals, resources: 100 } })],
+  );
   assert.deepEqual(second.progress, {
     expectedResources: 1000,
     percent: 50,
@@ -790,7 +857,11 @@ test("progress: the sum over indexes, at most 99 percent, never down, an estimat
 test("what was cancelled has no end to wait for", () => {
   const progress = { percent: 20, resources: 10, estimatedCompletionTime: "2026-03-04T05:08:01Z" };
   const { status } = go(
-    world({ spec: { cancel: true }, status: admitted({ progress }), runs: { export: { state: "suspended", live: 0 } } }),
+    world({
+      spec: { cancel: true },
+      status: admitted({ progress }),
+      runs: { export: { state: "suspended", live: 0 } },
+    }),
   );
   assert.deepEqual(status.progress, { percent: 20, resources: 10 });
 });
@@ -803,7 +874,9 @@ test("the plan's counts and the seal's totals", () => {
   const { status } = go(world({ status: planned, runs: { seal: done("seal") } }), later(100));
   assert.deepEqual(status.output, { ...outputOfX, manifestSHA256: "ab", ...totals });
   assert.deepEqual(status.progress, { percent: 100, resources: 10, bytes: 1000, expectedResources: 10 });
-  assert.deepEqual(status.types, [{ state: "Complete", type: "Patient", expected: 10, exported: 10, files: 2, errors: 0 }]);
+  assert.deepEqual(status.types, [
+    { state: "Complete", type: "Patient", expected: 10, exported: 10, files: 2, errors: 0 },
+  ]);
   assert.equal(status.completionTime, "2026-03-04T05:07:47Z");
 });
 
@@ -874,18 +947,25 @@ test("ended: files that are given out over HTTP stay for an hour more, for downl
 });
 
 test("an export that is applied together with its source is not told to be waiting; one whose source turns out to be wrong is", () => {
-  const events = (one: ExportWorld) => go(one).effects.flatMap((effect) => (effect.do === "event" ? [effect.note] : []));
+  const events = (one: ExportWorld) =>
+    go(one).effects.flatMap((effect) => (effect.do === "event" ? [effect.note] : []));
   const fresh = world({ source: stale });
   assert.deepEqual(events(fresh), []);
   const { status } = go(fresh);
-  assert.deepEqual(events(world({ source: notReady, status })), ["waiting: FhirSource s is not ready: baseURL must be a URL"]);
+  assert.deepEqual(events(world({ source: notReady, status })), [
+    "waiting: FhirSource s is not ready: baseURL must be a URL",
+  ]);
   assert.deepEqual(events(world({ source: stale, target: null })), [
     "waiting: FhirSource s was not looked at yet; ExportTarget t does not exist",
   ]);
 });
 
 const wakes: [string, ExportWorld, number | undefined][] = [
-  ["a deadline while planning", world({ spec: { activeDeadlineSeconds: 100 }, status: admitted(), runs: { plan: {} } }), 99],
+  [
+    "a deadline while planning",
+    world({ spec: { activeDeadlineSeconds: 100 }, status: admitted(), runs: { plan: {} } }),
+    99,
+  ],
   [
     "a deadline later than the next look",
     world({ spec: { activeDeadlineSeconds: 100 }, status: admitted(), runs: { export: { parallelism: 1 } } }),
@@ -903,7 +983,11 @@ const wakes: [string, ExportWorld, number | undefined][] = [
     }),
     60,
   ],
-  ["a deadline while suspended", world({ spec: { activeDeadlineSeconds: 100, suspend: true }, status: admitted() }), undefined],
+  [
+    "a deadline while suspended",
+    world({ spec: { activeDeadlineSeconds: 100, suspend: true }, status: admitted() }),
+    undefined,
+  ],
 ];
 for (const [name, given, want] of wakes) test(`looks again: ${name}`, () => assert.equal(go(given).requeueAfter, want));
 
@@ -916,7 +1000,11 @@ test("a Job that can never be made fails the export; one that cannot be made now
   });
   assert.deepEqual(never.effects.map(show), ["event", "outcome Failed/1"]);
   assert.match(ready(never.status)?.message ?? "", /spec.worker is malformed/);
-  const now = decide(given, later(1), defaultSettings, { class: "waiting", reason: "Internal", message: "exceeded quota" });
+  const now = decide(given, later(1), defaultSettings, {
+    class: "waiting",
+    reason: "Internal",
+    message: "exceeded quota",
+  });
   assert.deepEqual(now.effects.map(show), ["event"]);
   assert.match(ready(now.status)?.message ?? "", /exceeded quota/);
   assert.equal(now.requeueAfter, 30);

@@ -15,7 +15,12 @@ export interface Driven {
 
 /** Runs the operator over a place until nothing changes any more. Workers work when the operator has nothing to do; the clock moves when both
  *  have nothing to do. An operator that is killed is started again. */
-export async function drive(port: FakePort, happenings: Happening[] = [], settings: Partial<Settings> = {}, limit = 500): Promise<Driven> {
+export async function drive(
+  port: FakePort,
+  happenings: Happening[] = [],
+  settings: Partial<Settings> = {},
+  limit = 500,
+): Promise<Driven> {
   let now = start;
   const open = [...happenings];
   const begin = () => createReconcile(port, { ...defaultSettings, ...settings }, () => now);
@@ -46,14 +51,17 @@ export async function drive(port: FakePort, happenings: Happening[] = [], settin
       return { seconds: (now.getTime() - start.getTime()) / 1000, reconciles };
     }
   }
-  throw new Error(`no rest after ${limit} rounds: ${JSON.stringify([...port.objects.values()][0]?.status)} ${port.effects.slice(-10)}`);
+  throw new Error(
+    `no rest after ${limit} rounds: ${JSON.stringify([...port.objects.values()][0]?.status)} ${port.effects.slice(-10)}`,
+  );
 }
 
 /** What must be the same however often the operator died: objects without times, runs, what was made and deleted how often, events by reason. */
 export function endState(port: FakePort): unknown {
   const instant = /^\d{4}-\d\d-\d\dT/;
   const normal = (value: unknown): unknown => {
-    if (typeof value === "string") return instant.test(value) ? "(time)" : value.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "(time)");
+    if (typeof value === "string")
+      return instant.test(value) ? "(time)" : value.replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "(time)");
     if (Array.isArray(value)) return value.map(normal);
     if (typeof value !== "object" || value === null) return value;
     return Object.fromEntries(

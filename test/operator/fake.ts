@@ -29,20 +29,33 @@ export const makeSource = (spec: Partial<FhirSource["spec"]> = {}): FhirSource =
 });
 export const makeTarget = (spec?: ExportTarget["spec"]): ExportTarget => ({
   metadata: { name: "t", namespace: "ns", generation: 1, uid: "t" },
-  spec: spec ?? { azureBlob: { accountURL: "https://a.blob.core.windows.net", container: "fhir", auth: { sasRef: { name: "sas" } } } },
+  spec: spec ?? {
+    azureBlob: { accountURL: "https://a.blob.core.windows.net", container: "fhir", auth: { sasRef: { name: "sas" } } },
+  },
   status: { conditions: ready },
 });
 export const makeExport = (spec: Partial<FhirExportSpec> = {}, status?: FhirExportStatus): FhirExport => ({
   apiVersion: "fhirexport.dev/v1alpha1",
   kind: "FhirExport",
-  metadata: { name: "x", namespace: "ns", uid, generation: 1, creationTimestamp: "2026-03-04T05:06:07Z", resourceVersion: "1" },
+  metadata: {
+    name: "x",
+    namespace: "ns",
+    uid,
+    generation: 1,
+    creationTimestamp: "2026-03-04T05:06:07Z",
+    resourceVersion: "1",
+  },
   spec: { sourceRef: { name: "s" }, targetRef: { name: "t" }, ...spec },
   ...(status ? { status } : {}),
 });
 export const totals = { files: 2, resources: 10, bytes: 1000, errors: 0 };
 export const report = (command: Command, more: Partial<Report> = {}): Report => ({ v: 1, uid, command, ...more });
 export const results: Record<Command, Report> = {
-  plan: report("plan", { transactionTime: "2026-03-04T05:06:06.999Z", packages: 3, types: [{ type: "Patient", ...totals, expected: 10 }] }),
+  plan: report("plan", {
+    transactionTime: "2026-03-04T05:06:06.999Z",
+    packages: 3,
+    types: [{ type: "Patient", ...totals, expected: 10 }],
+  }),
   export: report("export", { totals }),
   seal: report("seal", {
     totals,
@@ -90,7 +103,8 @@ export class FakePort implements Port {
     if (!object) return undefined;
     const runs: ExportWorld["runs"] = {};
     for (const run of this.runs.values())
-      if (run.attempt >= (runs[run.spec.command]?.attempt ?? 0) && this.belongs(run, object)) runs[run.spec.command] = structuredClone(run);
+      if (run.attempt >= (runs[run.spec.command]?.attempt ?? 0) && this.belongs(run, object))
+        runs[run.spec.command] = structuredClone(run);
     return structuredClone({
       export: object,
       ...(this.source ? { source: this.source } : {}),
@@ -161,7 +175,12 @@ export class FakePort implements Port {
     for (const run of active) {
       const end = this.script(run.spec, this.made.get(run.name) ?? 1);
       if (end?.state === "active") Object.assign(run, end);
-      else Object.assign(run, { state: "complete", live: 0, done: run.spec.completions, reports: [results[run.spec.command]] }, end);
+      else
+        Object.assign(
+          run,
+          { state: "complete", live: 0, done: run.spec.completions, reports: [results[run.spec.command]] },
+          end,
+        );
     }
     return active.some((run) => run.state !== "active");
   }
@@ -196,7 +215,8 @@ export class FakePort implements Port {
     });
   }
 
-  private belongs = (run: Run, object: FhirExport) => run.name.startsWith(`${object.metadata.name}-${object.metadata.uid!.slice(0, 8)}-`);
+  private belongs = (run: Run, object: FhirExport) =>
+    run.name.startsWith(`${object.metadata.name}-${object.metadata.uid!.slice(0, 8)}-`);
 
   private collect(object: FhirExport): void {
     this.objects.delete(`${object.metadata.namespace}/${object.metadata.name}`);

@@ -54,7 +54,10 @@ export class ScriptedNode {
     this.#pods = new Informer<Pod>(client, {
       path: pathOf(resources.pods),
       fieldSelector: `spec.nodeName=${this.name}`,
-      onKey: (key) => void this.#look(key).catch((error) => !this.#stop.signal.aborted && console.error(`!! node ${this.name}: ${error}`)),
+      onKey: (key) =>
+        void this.#look(key).catch(
+          (error) => !this.#stop.signal.aborted && console.error(`!! node ${this.name}: ${error}`),
+        ),
     });
   }
 
@@ -71,7 +74,14 @@ export class ScriptedNode {
         capacity: room,
         allocatable: room,
         conditions: [
-          { type: "Ready", status: "True", reason: "Scripted", message: "", lastHeartbeatTime: now(), lastTransitionTime: now() },
+          {
+            type: "Ready",
+            status: "True",
+            reason: "Scripted",
+            message: "",
+            lastHeartbeatTime: now(),
+            lastTransitionTime: now(),
+          },
         ],
       },
     });
@@ -124,10 +134,21 @@ export class ScriptedNode {
   }
 
   async #end(pod: Pod, start: Start, { exit = 0, report = {}, mute = false }: Fate): Promise<void> {
-    const message = mute ? "" : JSON.stringify({ ...results[start.command], uid: pod.metadata.labels?.[labels.uid], ...report });
-    const terminated = { exitCode: exit, message, reason: exit === 0 ? "Completed" : "Error", startedAt: now(), finishedAt: now() };
+    const message = mute
+      ? ""
+      : JSON.stringify({ ...results[start.command], uid: pod.metadata.labels?.[labels.uid], ...report });
+    const terminated = {
+      exitCode: exit,
+      message,
+      reason: exit === 0 ? "Completed" : "Error",
+      startedAt: now(),
+      finishedAt: now(),
+    };
     this.#note("end", start);
-    await this.#status(pod, { phase: exit === 0 ? "Succeeded" : "Failed", containerStatuses: [container({ terminated })] });
+    await this.#status(pod, {
+      phase: exit === 0 ? "Succeeded" : "Failed",
+      containerStatuses: [container({ terminated })],
+    });
   }
 
   async #leave(pod: Pod, start: Start, { graceMs = 0 }: Fate): Promise<void> {
@@ -136,11 +157,17 @@ export class ScriptedNode {
     this.#leaving.add(uid);
     await sleep(graceMs);
     this.#note("gone", start);
-    await this.#client.delete(pathOf(resources.pods, { namespace, name }), { uid, gracePeriodSeconds: 0 }).catch(forgive);
+    await this.#client
+      .delete(pathOf(resources.pods, { namespace, name }), { uid, gracePeriodSeconds: 0 })
+      .catch(forgive);
   }
 
   async #status({ metadata }: Pod, status: object): Promise<void> {
-    const path = pathOf(resources.pods, { namespace: metadata.namespace ?? "", name: metadata.name, subresource: "status" });
+    const path = pathOf(resources.pods, {
+      namespace: metadata.namespace ?? "",
+      name: metadata.name,
+      subresource: "status",
+    });
     await this.#client.patch<KubeObject>(path, { metadata: { uid: metadata.uid }, status }).catch(forgive);
   }
 
@@ -149,7 +176,14 @@ export class ScriptedNode {
   }
 }
 
-const container = (state: object) => ({ name: "worker", image: "image", imageID: "image", ready: false, restartCount: 0, state });
+const container = (state: object) => ({
+  name: "worker",
+  image: "image",
+  imageID: "image",
+  ready: false,
+  restartCount: 0,
+  state,
+});
 const now = () => new Date().toISOString().replace(/\.\d+Z$/, "Z");
 function forgive(error: unknown): void {
   if (!isNotFound(error) && !isConflict(error)) throw error;

@@ -27,7 +27,9 @@ const place =
 const active =
   (command: Command, attempt = 1): Happening =>
   (port) =>
-    [...port.runs.values()].some((run) => run.spec.command === command && run.attempt === attempt && run.state === "active");
+    [...port.runs.values()].some(
+      (run) => run.spec.command === command && run.attempt === attempt && run.state === "active",
+    );
 const when =
   (can: Happening, act: (port: FakePort) => void): Happening =>
   (port) => {
@@ -38,7 +40,8 @@ const when =
 const reason =
   (wanted: string): Happening =>
   (port) =>
-    port.objects.get(key)?.status?.conditions?.some(({ type, reason }) => type === "Ready" && reason === wanted) ?? false;
+    port.objects.get(key)?.status?.conditions?.some(({ type, reason }) => type === "Ready" && reason === wanted) ??
+    false;
 const edit = (spec: Parameters<FakePort["edit"]>[1]) => (port: FakePort) => port.edit(key, spec);
 const ends =
   (command: Command, error: Parameters<typeof report>[1], times: number): Script =>
@@ -114,10 +117,29 @@ export const scenarios: Scenario[] = [
     ],
     end: complete,
   },
-  { name: "cancelled before it starts", make: place({ cancel: true }), end: ["Cancelled", "Cancelled", "Purged", "Stalled"] },
-  { name: "cancelled while planning", make: place(), happenings: [when(active("plan"), edit({ cancel: true }))], end: cancelled },
-  { name: "cancelled while exporting", make: place(), happenings: [when(active("export"), edit({ cancel: true }))], end: cancelled },
-  { name: "cancelled while sealing", make: place(), happenings: [when(active("seal"), edit({ cancel: true }))], end: cancelled },
+  {
+    name: "cancelled before it starts",
+    make: place({ cancel: true }),
+    end: ["Cancelled", "Cancelled", "Purged", "Stalled"],
+  },
+  {
+    name: "cancelled while planning",
+    make: place(),
+    happenings: [when(active("plan"), edit({ cancel: true }))],
+    end: cancelled,
+  },
+  {
+    name: "cancelled while exporting",
+    make: place(),
+    happenings: [when(active("export"), edit({ cancel: true }))],
+    end: cancelled,
+  },
+  {
+    name: "cancelled while sealing",
+    make: place(),
+    happenings: [when(active("seal"), edit({ cancel: true }))],
+    end: cancelled,
+  },
   {
     name: "cancelled while suspended",
     make: place(),
@@ -144,7 +166,10 @@ export const scenarios: Scenario[] = [
   },
   {
     name: "the purge waits for the storage",
-    make: place({}, ends("purge", { error: { class: "waiting", reason: "TargetUnreachable", message: "no answer" } }, 3)),
+    make: place(
+      {},
+      ends("purge", { error: { class: "waiting", reason: "TargetUnreachable", message: "no answer" } }, 3),
+    ),
     happenings: [when(active("export"), edit({ cancel: true }))],
     end: cancelled,
   },
@@ -197,12 +222,16 @@ export const scenarios: Scenario[] = [
   },
   {
     name: "export pods crash until the Job gives up",
-    make: place({}, (spec) => (spec.command === "export" ? { state: "failed", reason: "FailedIndexes", reports: [undefined] } : undefined)),
+    make: place({}, (spec) =>
+      spec.command === "export" ? { state: "failed", reason: "FailedIndexes", reports: [undefined] } : undefined,
+    ),
     end: failed,
   },
   {
     name: "a hanging run is ended by the deadline",
-    make: place({ activeDeadlineSeconds: 600 }, (spec) => (spec.command === "export" ? { state: "active" } : undefined)),
+    make: place({ activeDeadlineSeconds: 600 }, (spec) =>
+      spec.command === "export" ? { state: "active" } : undefined,
+    ),
     settings: { progressSeconds: 300 },
     end: failed,
   },
@@ -281,7 +310,12 @@ export const scenarios: Scenario[] = [
     happenings: [when(reason("Complete"), edit({ deletionPolicy: "Retain" })), remove],
     end: undefined,
   },
-  { name: "its time to live ends", make: place({ ttlSecondsAfterFinished: 600 }), end: undefined, did: "delete export" },
+  {
+    name: "its time to live ends",
+    make: place({ ttlSecondsAfterFinished: 600 }),
+    end: undefined,
+    did: "delete export",
+  },
   {
     name: "its time to live ends, files too",
     make: place({ ttlSecondsAfterFinished: 600, deletionPolicy: "Delete" }),

@@ -104,8 +104,18 @@ const auths: [NonNullable<FhirSource["spec"]["auth"]>, object, string | undefine
     "creds",
     undefined,
   ],
-  [{ smart: { clientID: "c", scope: "s", secretRef } }, { kind: "smart", clientID: "c", scope: "s" }, "creds", undefined],
-  [{ workloadIdentity: { serviceAccountName: "sa", scope: "s" } }, { kind: "workloadIdentity", scope: "s" }, undefined, "sa"],
+  [
+    { smart: { clientID: "c", scope: "s", secretRef } },
+    { kind: "smart", clientID: "c", scope: "s" },
+    "creds",
+    undefined,
+  ],
+  [
+    { workloadIdentity: { serviceAccountName: "sa", scope: "s" } },
+    { kind: "workloadIdentity", scope: "s" },
+    undefined,
+    "sa",
+  ],
 ];
 for (const [auth, want, secret, account] of auths)
   test(`sign-in at the source: ${Object.keys(auth)[0]}`, () => {
@@ -151,11 +161,23 @@ const targets: [string, Given, object, string, object][] = [
   [
     "workload identity",
     {
-      target: { azureBlob: { accountURL: "https://a.example", container: "c", auth: { workloadIdentity: { serviceAccountName: "sa" } } } },
+      target: {
+        azureBlob: {
+          accountURL: "https://a.example",
+          container: "c",
+          auth: { workloadIdentity: { serviceAccountName: "sa" } },
+        },
+      },
     },
     {
       folder: "20260304T050607-x-0a1b2c3d",
-      azureBlob: { accountURL: "https://a.example", container: "c", createContainer: true, blockBytes: 8388608, auth: "workloadIdentity" },
+      azureBlob: {
+        accountURL: "https://a.example",
+        container: "c",
+        createContainer: true,
+        blockBytes: 8388608,
+        auth: "workloadIdentity",
+      },
     },
     "https://a.example/c/20260304T050607-x-0a1b2c3d/manifest.json",
     { serviceAccountName: "sa" },
@@ -230,15 +252,26 @@ test("a client certificate", () => {
 });
 
 test("Ready of sources and targets, from their own fields", () => {
-  const ready = (status: { conditions?: { type: string; status: string; reason: string; message: string }[] }) => status.conditions?.[0];
-  assert.deepEqual([ready(checkSource(makeSource(), start))?.status, ready(checkTarget(makeTarget(), start))?.status], ["True", "True"]);
+  const ready = (status: { conditions?: { type: string; status: string; reason: string; message: string }[] }) =>
+    status.conditions?.[0];
+  assert.deepEqual(
+    [ready(checkSource(makeSource(), start))?.status, ready(checkTarget(makeTarget(), start))?.status],
+    ["True", "True"],
+  );
   const bad = ready(
-    checkSource(makeSource({ baseURL: "ftp://u:SECRET@h.example", limits: { maxConcurrentExports: 3, concurrentRequests: 1 } }), start),
+    checkSource(
+      makeSource({ baseURL: "ftp://u:SECRET@h.example", limits: { maxConcurrentExports: 3, concurrentRequests: 1 } }),
+      start,
+    ),
   );
   assert.deepEqual([bad?.status, bad?.reason], ["False", "Invalid"]);
   assert.match(bad?.message ?? "", /baseURL must be .*; limits.concurrentRequests must be/);
   assert.doesNotMatch(bad?.message ?? "", /SECRET/);
   assert.match(ready(checkTarget(makeTarget({}), start))?.message ?? "", /exactly one of azureBlob and volume/);
   const once = checkSource(makeSource(), start);
-  assert.deepEqual(checkSource({ ...makeSource(), status: once }, new Date(start.getTime() + 1000)), once, "looking again changes nothing");
+  assert.deepEqual(
+    checkSource({ ...makeSource(), status: once }, new Date(start.getTime() + 1000)),
+    once,
+    "looking again changes nothing",
+  );
 });

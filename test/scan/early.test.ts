@@ -10,7 +10,10 @@ const early = (text: string) => earlyNext(Buffer.from(text));
 
 describe("the next link in a page's first bytes", () => {
   const found: Record<string, [text: string, next: string | undefined]> = {
-    "before the entries": [`{"resourceType":"Bundle","id":"a","meta":{"tag":[1,{}]},"total":3,${link},"entry":[{"resource":{"id`, next],
+    "before the entries": [
+      `{"resourceType":"Bundle","id":"a","meta":{"tag":[1,{}]},"total":3,${link},"entry":[{"resource":{"id`,
+      next,
+    ],
     "at the very end of the bytes": [`{"resourceType":"Bundle",${link}`, next],
     "its list is cut": [`{"resourceType":"Bundle",${link.slice(0, -1)}`, undefined],
     "no next": ['{"resourceType":"Bundle","link":[{"relation":"self","url":"s"}],"entry":[', undefined],
@@ -24,11 +27,20 @@ describe("the next link in a page's first bytes", () => {
     ],
     "a byte order mark": [`\uFEFF {"resourceType":"Bundle",${link},`, next],
     "white space everywhere": [`${pretty(`{"resourceType":"Bundle",${link},"entry":[]}`)}`, next],
-    "decoys: in a string": [`{"resourceType":"Bundle","x":"\\",${link.replaceAll('"', '\\"')},\\"","entry":[`, undefined],
+    "decoys: in a string": [
+      `{"resourceType":"Bundle","x":"\\",${link.replaceAll('"', '\\"')},\\"","entry":[`,
+      undefined,
+    ],
     "decoys: in an object": [`{"resourceType":"Bundle","x":{${link}},"entry":[`, undefined],
-    "decoys: in a list": [`{"resourceType":"Bundle","x":[{${link}}],"links":[{"relation":"next","url":"no"}],"entry":[`, undefined],
+    "decoys: in a list": [
+      `{"resourceType":"Bundle","x":[{${link}}],"links":[{"relation":"next","url":"no"}],"entry":[`,
+      undefined,
+    ],
     "decoys: in a string that is cut": [`{"resourceType":"Bundle","x":"{${link.replaceAll('"', '\\"')}`, undefined],
-    "decoys: deeper in the link": ['{"resourceType":"Bundle","link":[{"extension":[{"relation":"next","url":"no"}]}],', undefined],
+    "decoys: deeper in the link": [
+      '{"resourceType":"Bundle","link":[{"extension":[{"relation":"next","url":"no"}]}],',
+      undefined,
+    ],
     "another resource": [`{"resourceType":"Patient",${link},`, undefined],
     "not JSON": ["<html>", undefined],
     "a list": [`[{${link}}]`, undefined],
@@ -50,8 +62,12 @@ describe("the next link in a page's first bytes", () => {
   test("property: whatever stands before it, it is what JSON.parse finds", () => {
     fc.assert(
       fc.property(
-        fc.array(fc.tuple(fc.constantFrom("a", "links", "entries", "meta", "\u00e9"), fc.jsonValue({ maxDepth: 4 })), { maxLength: 5 }),
-        fc.array(fc.record({ relation: fc.constantFrom("next", "self", "nexx"), url: fc.string({ unit: "grapheme" }) })),
+        fc.array(fc.tuple(fc.constantFrom("a", "links", "entries", "meta", "\u00e9"), fc.jsonValue({ maxDepth: 4 })), {
+          maxLength: 5,
+        }),
+        fc.array(
+          fc.record({ relation: fc.constantFrom("next", "self", "nexx"), url: fc.string({ unit: "grapheme" }) }),
+        ),
         fc.boolean(),
         fc.nat(),
         (before, links, isPretty, place) => {

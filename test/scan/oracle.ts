@@ -19,7 +19,12 @@ export const expectations: readonly Expected[] = [
     key: "ff".repeat(16),
     members: ["x", "issued", "meta", "lastUpdated", "versionId"],
   },
-  { type: "T", till: "2020-06-01T00:00:00.000Z", key, members: ["id", "i", "link", "entry", "resourceType", "search", "mode", "resource"] },
+  {
+    type: "T",
+    till: "2020-06-01T00:00:00.000Z",
+    key,
+    members: ["id", "i", "link", "entry", "resourceType", "search", "mode", "resource"],
+  },
 ];
 
 /** One scanner, with a memory in which pages of up to 1 MiB are read. */
@@ -52,7 +57,10 @@ const twin = (simd: boolean): Twin => {
     // what lies around a page is anything, above all what would go on with it
     expected = wanted ?? expectations[(around >> 1) % expectations.length]!;
     table.expect(expected);
-    const filler = Buffer.from([0x22, 0x5c, 0x7d, 0x20, 0x5d, 0x00, 0x2c, 0x31][around++ % 8]!.toString(16).repeat(slack), "hex");
+    const filler = Buffer.from(
+      [0x22, 0x5c, 0x7d, 0x20, 0x5d, 0x00, 0x2c, 0x31][around++ % 8]!.toString(16).repeat(slack),
+      "hex",
+    );
     filler.copy(bytes, pageAt - slack);
     bytes.set(page, pageAt);
     filler.copy(bytes, pageAt + page.length);
@@ -102,11 +110,18 @@ interface Found {
   next: string | undefined;
   self: string | undefined;
   total: number | undefined;
-  entries: { type: string; id: string; lastUpdated: string | undefined; versionId: string | undefined; mode: string | undefined }[];
+  entries: {
+    type: string;
+    id: string;
+    lastUpdated: string | undefined;
+    versionId: string | undefined;
+    mode: string | undefined;
+  }[];
   resources: unknown[];
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 const text = (value: unknown) => (typeof value === "string" ? value : undefined);
 const list = (value: unknown) => (Array.isArray(value) ? value.filter(isObject) : []);
 const field = (value: unknown, name: string) => (isObject(value) ? text(value[name]) : undefined);
@@ -162,7 +177,8 @@ export function compare(twin: Twin, page: Buffer, wanted?: Expected): void {
     assert.equal(isCompact, raw.length === line.length);
     assert.deepEqual(JSON.parse(line), expected.resources[row]);
     assert.equal(table.resource(row).toString(), raw);
-    if (type.isWellFormed()) assert(table.typeIs(row, Buffer.from(type)) && !table.typeIs(row, Buffer.from(`${type}x`)));
+    if (type.isWellFormed())
+      assert(table.typeIs(row, Buffer.from(type)) && !table.typeIs(row, Buffer.from(`${type}x`)));
     checkLine(table.resource(row));
   }
   checkRowsOf(twin, expected, page);

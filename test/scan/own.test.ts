@@ -5,7 +5,12 @@ import { printer } from "../../src/scan/print.ts";
 import type { Expected } from "../../src/scan/table.ts";
 import { compact, pretty } from "../sources/text.ts";
 
-const expected: Expected = { type: "Binary", till: "2030-01-01T00:00:00.000Z", key: "0f".repeat(16), members: ["subject"] };
+const expected: Expected = {
+  type: "Binary",
+  till: "2030-01-01T00:00:00.000Z",
+  key: "0f".repeat(16),
+  members: ["subject"],
+};
 const binary = (id: string, bytes: number) =>
   `{"resourceType":"Binary","id":"${id}","meta":{"lastUpdated":"2020-01-01T00:00:00.000Z"},"data":"${"QUJD".repeat(bytes >> 2)}","subject":{"reference":"Patient/${id}"}}`;
 const bundle = (resources: string[]) =>

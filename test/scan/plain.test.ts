@@ -46,7 +46,9 @@ describe("a page is read like JSON.parse reads it", () => {
   });
 
   test("the last of two members counts, also with an escaped key", () => {
-    const page = scanPage(bytes('{"resourceType":"Bundle","entry":[{"resource":{"id":"a"},"\\u0072esource":{"id":"b","i\\u0064":"c"}}]}'));
+    const page = scanPage(
+      bytes('{"resourceType":"Bundle","entry":[{"resource":{"id":"a"},"\\u0072esource":{"id":"b","i\\u0064":"c"}}]}'),
+    );
     assert.deepEqual(
       page.entries.map(({ id }) => id),
       ["c"],
@@ -60,9 +62,12 @@ describe("a page is read like JSON.parse reads it", () => {
 
 describe("lines are the bytes of the source", () => {
   test("decimals, escapes, member order and characters stay; white space outside strings goes", () => {
-    const resource = '{ "b" :\t1.50 , "a":[ 1.0E+2,0.010 ] , "s" : "a  b\\"  { \\\\", "n":"Zoë \\u00e9 \u2028 \\/ 👩" }';
+    const resource =
+      '{ "b" :\t1.50 , "a":[ 1.0E+2,0.010 ] , "s" : "a  b\\"  { \\\\", "n":"Zoë \\u00e9 \u2028 \\/ 👩" }';
     const page = bytes(bundle([resource]));
-    assert.deepEqual(lines(page, scanPage(page)), ['{"b":1.50,"a":[1.0E+2,0.010],"s":"a  b\\"  { \\\\","n":"Zoë \\u00e9 \u2028 \\/ 👩"}']);
+    assert.deepEqual(lines(page, scanPage(page)), [
+      '{"b":1.50,"a":[1.0E+2,0.010],"s":"a  b\\"  { \\\\","n":"Zoë \\u00e9 \u2028 \\/ 👩"}',
+    ]);
   });
 
   test("property: any JSON, compact or pretty, comes out as JSON.stringify wrote it", () => {
@@ -72,7 +77,11 @@ describe("lines are the bytes of the source", () => {
         fc.constantFrom(undefined, 1, "\t", "\r\n  "),
         (resources, indent) => {
           const page = Buffer.from(
-            JSON.stringify({ resourceType: "Bundle", entry: resources.map((resource) => ({ resource })) }, null, indent),
+            JSON.stringify(
+              { resourceType: "Bundle", entry: resources.map((resource) => ({ resource })) },
+              null,
+              indent,
+            ),
           );
           assert.deepEqual(
             lines(page, scanPage(page)),
@@ -93,17 +102,21 @@ describe("what is no page is an error", () => {
 
   test("property: where JSON.parse fails, so does the scanner", () => {
     fc.assert(
-      fc.property(fc.nat(good.length - 1), fc.constantFrom(...'{}[]":,0-.eE\\tn \n\u0001x'.split("")), (at, replacement) => {
-        const text = good.slice(0, at) + replacement + good.slice(at + 1);
-        let valid = true;
-        try {
-          JSON.parse(text);
-        } catch {
-          valid = false;
-        }
-        const kind = kindOf(text);
-        assert.equal(kind === "none" || kind === "notBundle", valid, text);
-      }),
+      fc.property(
+        fc.nat(good.length - 1),
+        fc.constantFrom(...'{}[]":,0-.eE\\tn \n\u0001x'.split("")),
+        (at, replacement) => {
+          const text = good.slice(0, at) + replacement + good.slice(at + 1);
+          let valid = true;
+          try {
+            JSON.parse(text);
+          } catch {
+            valid = false;
+          }
+          const kind = kindOf(text);
+          assert.equal(kind === "none" || kind === "notBundle", valid, text);
+        },
+      ),
       { numRuns: 3000 },
     );
   });

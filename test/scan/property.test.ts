@@ -115,7 +115,8 @@ class Speller {
     const r = this.#r;
     const members: [string, string][] = [];
     if (r.chance(0.9)) members.push(["versionId", this.text(String(this.#leaf.int(20)))]);
-    if (r.chance(0.9)) members.push(["lastUpdated", r.chance(0.9) ? this.text("2020-01-01T00:00:00.000Z") : this.value(1)]);
+    if (r.chance(0.9))
+      members.push(["lastUpdated", r.chance(0.9) ? this.text("2020-01-01T00:00:00.000Z") : this.value(1)]);
     for (let n = r.int(3); n > 0; n--) members.push([r.pick(["source", "profile", "tag", ...words]), this.value(2)]);
     return this.object(members);
   }
@@ -127,7 +128,9 @@ class Speller {
     if (r.chance(0.9))
       members.push([
         "search",
-        r.chance(0.9) ? this.object([["mode", this.text(r.pick(["match", "include", "outcome", "other"]))]]) : this.value(2),
+        r.chance(0.9)
+          ? this.object([["mode", this.text(r.pick(["match", "include", "outcome", "other"]))]])
+          : this.value(2),
       ]);
     if (r.chance(0.1)) members.push([r.pick(words), this.value(2)]);
     return this.object(members);
@@ -180,23 +183,31 @@ describe("any page", () => {
 
   test("property: a changed byte is seen as JSON.parse sees it, at the latest by the look at single resources", () => {
     fc.assert(
-      fc.property(anyPage, fc.nat(), fc.constantFrom(...Buffer.from('{}[]":,0-.eEtf\\ \n\u0001Yxud')), (page, place, byte) => {
-        const changed = Buffer.from(page);
-        changed[place % page.length] = byte;
-        let expected = "syntax";
-        try {
-          expected = new TextDecoder("utf-8", { fatal: true }).decode(changed) !== undefined && parsed(changed) ? "none" : "notBundle";
-        } catch {}
-        const of = plain.kindOf(changed);
-        assert.equal(of === "truncated" ? "syntax" : of, expected);
-        if (of === "none") return compare(simd, changed);
-        // what the SIMD scanner rejects, the twin has rejected for it
-        const own = simd.kindOf(changed);
-        if (own !== "none") return assert.equal(own, of);
-        assert.throws(() => {
-          for (let row = 0; row < simd.table.count; row++) checkLine(simd.table.resource(row));
-        }, ScanError);
-      }),
+      fc.property(
+        anyPage,
+        fc.nat(),
+        fc.constantFrom(...Buffer.from('{}[]":,0-.eEtf\\ \n\u0001Yxud')),
+        (page, place, byte) => {
+          const changed = Buffer.from(page);
+          changed[place % page.length] = byte;
+          let expected = "syntax";
+          try {
+            expected =
+              new TextDecoder("utf-8", { fatal: true }).decode(changed) !== undefined && parsed(changed)
+                ? "none"
+                : "notBundle";
+          } catch {}
+          const of = plain.kindOf(changed);
+          assert.equal(of === "truncated" ? "syntax" : of, expected);
+          if (of === "none") return compare(simd, changed);
+          // what the SIMD scanner rejects, the twin has rejected for it
+          const own = simd.kindOf(changed);
+          if (own !== "none") return assert.equal(own, of);
+          assert.throws(() => {
+            for (let row = 0; row < simd.table.count; row++) checkLine(simd.table.resource(row));
+          }, ScanError);
+        },
+      ),
       { numRuns: 3000 },
     );
   });

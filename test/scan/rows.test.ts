@@ -26,10 +26,9 @@ describe("rows that are plainly a match", () => {
         false,
       ]),
     ],
-    types: ["Observation", "Observatio", "Observations", "observation", "Patient", "", "Obs\u00e9rvation"].map((type) => [
-      entry(resource({ type })),
-      type === "Observation",
-    ]),
+    types: ["Observation", "Observatio", "Observations", "observation", "Patient", "", "Obs\u00e9rvation"].map(
+      (type) => [entry(resource({ type })), type === "Observation"],
+    ),
     "no type, id or meta": [
       [entry('{"id":"a","meta":{"lastUpdated":"2020-01-01T00:00:00.000Z"}}'), false],
       [entry('{"resourceType":"Observation","meta":{"lastUpdated":"2020-01-01T00:00:00.000Z"}}'), false],
@@ -37,18 +36,27 @@ describe("rows that are plainly a match", () => {
       [entry('{"resourceType":"Observation","id":"a","meta":{}}'), false],
       [entry('{"resourceType":"Observation","id":1,"meta":{"lastUpdated":2}}'), false],
     ],
-    "lengths of ids": range(200).map((length) => [entry(resource({ id: "x".repeat(length) })), length >= 1 && length <= 64]),
+    "lengths of ids": range(200).map((length) => [
+      entry(resource({ id: "x".repeat(length) })),
+      length >= 1 && length <= 64,
+    ]),
     "every character at places of an id": [0, 1, 14, 15, 16, 17, 31, 32, 62, 63].flatMap((at) =>
       [...ascii, "\u00e9", "\u0161", "\u{1f469}"].map((by): [string, boolean] => [
         entry(resource({ id: replaced("0123456789abcdefghijklmnopqrstuvwxyz.-ABCDEFGHIJKLMNOPQRSTUVWXYZ", at, by) })),
         /^[A-Za-z0-9.-]$/.test(by),
       ]),
     ),
-    "every character at the end of an id": ascii.map((by) => [entry(resource({ id: `x${by}` })), /^[A-Za-z0-9.-]$/.test(by)]),
+    "every character at the end of an id": ascii.map((by) => [
+      entry(resource({ id: `x${by}` })),
+      /^[A-Za-z0-9.-]$/.test(by),
+    ]),
     "every character at every place of an instant": range(24).flatMap((at) =>
       ascii.map((by): [string, boolean] => {
         const lastUpdated = replaced(till, at, by);
-        return [entry(resource({ lastUpdated })), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(lastUpdated) && lastUpdated < till];
+        return [
+          entry(resource({ lastUpdated })),
+          /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(lastUpdated) && lastUpdated < till,
+        ];
       }),
     ),
     "instants of other forms": [
@@ -71,7 +79,8 @@ describe("rows that are plainly a match", () => {
           read(Buffer.from(page), expected);
           assert.equal(table.count, list.length);
           assert.equal(table.handedOver, false);
-          for (const [row, [text, plain]] of list.entries()) assert.equal(table.plainRows(row, row + 1), plain ? row + 1 : row, text);
+          for (const [row, [text, plain]] of list.entries())
+            assert.equal(table.plainRows(row, row + 1), plain ? row + 1 : row, text);
         }
       });
 
@@ -138,7 +147,8 @@ describe("rows that are plainly a match", () => {
     for (const { read, table } of twins)
       for (const lastUpdated of [...instants, from, till, "2024-06-15T12:34:56.788Z"]) {
         read(Buffer.from(bundle([entry(resource({ lastUpdated }))])), { ...expected, from });
-        const is = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(lastUpdated) && lastUpdated >= from && lastUpdated < till;
+        const is =
+          /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(lastUpdated) && lastUpdated >= from && lastUpdated < till;
         assert.equal(table.plainRows(0, 1), is ? 1 : 0, lastUpdated);
       }
   });
@@ -149,7 +159,9 @@ describe("rows that are plainly a match", () => {
       for (const members of [["x"], ["y", "x"], [], ["meta", "x", "y"], ["y"]]) {
         read(page, { ...expected, members });
         assert.deepEqual(
-          members.map((_, index) => table.bytes.toString("utf8", table.member(0, index)!.from, table.member(0, index)!.to)),
+          members.map((_, index) =>
+            table.bytes.toString("utf8", table.member(0, index)!.from, table.member(0, index)!.to),
+          ),
           members.map((name) => ({ x: "1", y: "{}", meta: `{"lastUpdated":"${updated}"}` })[name]),
         );
       }
@@ -174,7 +186,8 @@ describe("rows that are plainly a match", () => {
       { base: "http://x y" },
     ];
     for (const { table, read } of twins) {
-      for (const change of wrong) assert.throws(() => table.expect({ ...expected, ...change }), RangeError, JSON.stringify(change));
+      for (const change of wrong)
+        assert.throws(() => table.expect({ ...expected, ...change }), RangeError, JSON.stringify(change));
       read(Buffer.from(bundle([entry(resource({}))])), expected);
       for (const call of [
         () => table.plainRows(0, 2),
@@ -232,8 +245,10 @@ describe("spans of members", () => {
     test(`${twin.kind}: values of all kinds, at all places`, () => {
       for (const members of [["x"], ["y", "x"], ["id", "x"], ["meta", "x", "resourceType"]]) {
         const wanted = { ...expected, members };
-        for (const text of list) compare(twin, Buffer.from(bundle([entry(text), entry(text), entry("{}"), entry(text)])), wanted);
-        for (const text of list) compare(twin, Buffer.from(pretty(bundle([entry(text), entry("{}"), entry(text)]))), wanted);
+        for (const text of list)
+          compare(twin, Buffer.from(bundle([entry(text), entry(text), entry("{}"), entry(text)])), wanted);
+        for (const text of list)
+          compare(twin, Buffer.from(pretty(bundle([entry(text), entry("{}"), entry(text)]))), wanted);
         compare(twin, Buffer.from(bundle(list.map((text) => entry(text)))), wanted);
       }
     });
@@ -241,14 +256,28 @@ describe("spans of members", () => {
   test("names of every length, and such as begin like them", () => {
     for (const length of range(62)) {
       const name = "abcdefghij".repeat(7).slice(0, length + 1);
-      const others = [name.slice(0, -1), `${name}k`, `${name.slice(0, -1)}X`, name.toUpperCase(), `x${name}`, name.slice(1)].filter(
-        Boolean,
-      );
+      const others = [
+        name.slice(0, -1),
+        `${name}k`,
+        `${name.slice(0, -1)}X`,
+        name.toUpperCase(),
+        `x${name}`,
+        name.slice(1),
+      ].filter(Boolean);
       const members = others.map((other, n) => `${JSON.stringify(other)}:${n % 2 ? n : `{"n":${n}}`}`);
-      for (const text of [members, [`"${name}":"yes"`, ...members], [...members, `"${name}":{}`]].map((all) => `{${all.join()}}`))
+      for (const text of [members, [`"${name}":"yes"`, ...members], [...members, `"${name}":{}`]].map(
+        (all) => `{${all.join()}}`,
+      ))
         for (const twin of twins)
-          for (const wanted of [[name], [...new Set([`${name}k`.slice(0, 62), name])], [...range(15).map((n) => `abcdefgh${n}`), name]]) {
-            compare(twin, Buffer.from(bundle([entry(text), entry(pretty(text)), entry(text)])), { ...expected, members: wanted });
+          for (const wanted of [
+            [name],
+            [...new Set([`${name}k`.slice(0, 62), name])],
+            [...range(15).map((n) => `abcdefgh${n}`), name],
+          ]) {
+            compare(twin, Buffer.from(bundle([entry(text), entry(pretty(text)), entry(text)])), {
+              ...expected,
+              members: wanted,
+            });
             assert.equal(twin.table.handedOver, false);
           }
     }
@@ -270,7 +299,8 @@ describe("spans of members", () => {
 
   test("more rows than there is place for their spans: the twin's, and the same", () => {
     const members = [..."abcdefghijklmnop"];
-    const rows = (many: number) => Buffer.from(bundle(range(many).map((n) => entry(`{"id":"${n}","a":{"n":${n}},"p":[${n}]}`, ""))));
+    const rows = (many: number) =>
+      Buffer.from(bundle(range(many).map((n) => entry(`{"id":"${n}","a":{"n":${n}},"p":[${n}]}`, ""))));
     for (const [many, of, handedOver] of [
       [682, 16, false],
       [683, 16, true],

@@ -16,8 +16,13 @@ import { compare, simd, twins } from "./oracle.ts";
 const base = "https://fhir.example/r4";
 const samples = generate({ seed: 7, scale: 0.1 });
 const sample = (from: number, to: number, next?: string) => {
-  const entries = samples.slice(from, to).map((resource) => ({ ...resource, bytes: Buffer.from(resource.text) }) as unknown as Current);
-  return bundle({ type: "searchset", base, self: `${base}/Patient?a=b`, next, total: samples.length, entries }, []).toString();
+  const entries = samples
+    .slice(from, to)
+    .map((resource) => ({ ...resource, bytes: Buffer.from(resource.text) }) as unknown as Current);
+  return bundle(
+    { type: "searchset", base, self: `${base}/Patient?a=b`, next, total: samples.length, entries },
+    [],
+  ).toString();
 };
 
 test("scan.wasm is what its sources make", async () => {
@@ -43,7 +48,11 @@ describe("pages as the sample server sends them", () => {
     });
 
   test("scanPage answers as the twin does", () => {
-    for (const text of [sample(0, 80), pretty(sample(80, 160)), '{"resourceType":"Bundle","\\u0065ntry":[{"resource":{"id":"a"}}]}']) {
+    for (const text of [
+      sample(0, 80),
+      pretty(sample(80, 160)),
+      '{"resourceType":"Bundle","\\u0065ntry":[{"resource":{"id":"a"}}]}',
+    ]) {
       const page = Buffer.from(text);
       assert.deepEqual(scanPage(page), plainTwin.scanPage(page));
       assert.deepEqual(scanPage(new Uint8Array(page)), plainTwin.scanPage(page));
@@ -147,8 +156,21 @@ describe("in one memory", () => {
 
   test("likewise with all that is expected of rows: what lies behind is not read as if it went on", () => {
     const base = `https://x/${"y".repeat(180)}/`;
-    one.expect({ type: "Observation", till: "2030-01-01T00:00:00.000Z", key: "00".repeat(16), members: ["subject"], base });
-    for (const target of ["Patient/a", `${base}Patient/${"x".repeat(64)}`, base, base.slice(0, 20), "Patient/", "Group/a"])
+    one.expect({
+      type: "Observation",
+      till: "2030-01-01T00:00:00.000Z",
+      key: "00".repeat(16),
+      members: ["subject"],
+      base,
+    });
+    for (const target of [
+      "Patient/a",
+      `${base}Patient/${"x".repeat(64)}`,
+      base,
+      base.slice(0, 20),
+      "Patient/",
+      "Group/a",
+    ])
       for (const behind of ["a", '"', "}", " ", base.slice(20)]) {
         const text = `{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Observation","id":"a","subject":{"reference":"${target}"}}}]}`;
         const offset = bytes.length - slack - text.length;

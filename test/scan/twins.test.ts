@@ -56,7 +56,9 @@ const pages: Record<string, string> = {
     '{"resourceType":"Patient","resourceType":"Bundle","total":1,"total":2,"link":[{"relation":"next","url":"no"}],"link":[{"relation":"self","url":"no","url":"s"},{"relation":"next","relation":"self"}],"entry":[{"fullUrl":"no"}],"entry":[{"resource":{"id":"yes"}}]}',
   "link and total twice, the last are no list and no number":
     '{"resourceType":"Bundle","link":[{"relation":"next","url":"no"}],"link":1,"total":1,"total":null}',
-  "numbers stay as they are spelled": bundle(['{"id":"a","v":[1.50,0.010,1E+2,1e-7,-0.0,12345678901234567890,1.0E+2]}']),
+  "numbers stay as they are spelled": bundle([
+    '{"id":"a","v":[1.50,0.010,1E+2,1e-7,-0.0,12345678901234567890,1.0E+2]}',
+  ]),
   "every escape": bundle(['{"x":{"y":"\\"\\\\\\/\\b\\f\\n\\r\\t\\u0aF9"},"id":"\\b\\f"}']),
   "every kind of value outside resources":
     '{"resourceType":"Bundle","x":[-1,0,-0.50,12E+3,1e-2,true,false,null,"",[],{},{"a":[[1]],"b":{"c":{}}}],"total":7}',
@@ -67,12 +69,16 @@ const pages: Record<string, string> = {
   "escapes in values": bundle([
     '{"id":"\\u0061\\"\\\\b","resourceType":"P\\/","x":"\\\\","y":"\\\\\\"{[","meta":{"lastUpdated":"2020\\u002d01","versionId":"\\t"}}',
   ]),
-  "texts that are not ASCII": bundle(['{"id":"Zoë","resourceType":"患者","meta":{"lastUpdated":"👩","versionId":"\uFEFF1"},"x":"\u2028"}']),
+  "texts that are not ASCII": bundle([
+    '{"id":"Zoë","resourceType":"患者","meta":{"lastUpdated":"👩","versionId":"\uFEFF1"},"x":"\u2028"}',
+  ]),
   "lone surrogates": bundle(['{"id":"\\ud800","x":"\\udc00\\ud800x","y":"\\ud83d\\ude00"}']),
   "long names and values": bundle([
     `{"${repeat("n", 70)}":1,"id":"${repeat("i", 300)}","${repeat("m", 16)}":2,"${repeat("k", 15)}":3,"x":"${repeat("v", 5000)}"}`,
   ]),
-  "deep nesting": bundle([`{"id":"a","x":${repeat("[", 50)}${repeat("]", 50)},"y":${repeat('{"a":', 50)}1${repeat("}", 50)}}`]),
+  "deep nesting": bundle([
+    `{"id":"a","x":${repeat("[", 50)}${repeat("]", 50)},"y":${repeat('{"a":', 50)}1${repeat("}", 50)}}`,
+  ]),
   "white space wherever it may be": ` \n{ "resourceType" :\t"Bundle" ,\r\n"total" : 3 , "link" : [ { "relation" : "next" , "url" : "n" } ] , "entry" : [ { "resource" : { "resourceType" : "A" , "id" : "b  c" , "meta" : { "lastUpdated" : "2020" , "versionId" : "1" } , "x" : [ 1 , { } , [ ] ] } , "search" : { "mode" : "match" } } ] }\n `,
   "huge runs of white space": entry(
     `{"resource":${repeat(" ", 9000)}{${repeat("\n", 9000)}"id"${repeat("\t", 70)}:${repeat("\r", 200)}"a"${repeat(" ", 9000)}}}${repeat("\n", 8192)}`,
@@ -82,7 +88,9 @@ const pages: Record<string, string> = {
   "white space between resources only": bundle([usual, usual]).replaceAll("},{", "} ,\n{"),
   "entries alike, and then not": entry(
     [
-      ...["match", "match", "include", "include", "outcome", "match", "é", "é", "other"].map((mode, n) => likeOthers(`a${n}`, mode)),
+      ...["match", "match", "include", "include", "outcome", "match", "é", "é", "other"].map((mode, n) =>
+        likeOthers(`a${n}`, mode),
+      ),
       likeOthers("b", "match").replace(',"search":{"mode":"match"}', ""),
       likeOthers("c", "match").replace('"match"}', '"match"},"search":{"mode":"include"}'),
       likeOthers("d", "match").replace('"match"}', '"match","mode":"include"}'),
@@ -108,7 +116,10 @@ const pages: Record<string, string> = {
   ),
   "the same from the start, but a member of another kind first": entry(
     ["a", "b", "c"]
-      .map((id) => `{"search":"no","resource":{"id":"${id}"},"x":"${id}"},{"x":"${id}","y":1,"resource":{"id":"${id}${id}"}}`)
+      .map(
+        (id) =>
+          `{"search":"no","resource":{"id":"${id}"},"x":"${id}"},{"x":"${id}","y":1,"resource":{"id":"${id}${id}"}}`,
+      )
       .join(),
   ),
   "entries whose second member is no resource": entry(
@@ -129,7 +140,9 @@ const pages: Record<string, string> = {
 // the rules are the same, but these are the twin's work
 const handedOver: Record<string, string> = {
   "names with escapes": entry('{"resource":{"id":"a"},"\\u0072esource":{"id":"b","i\\u0064":"c"}}'),
-  "an own name with escapes": bundle(['{"id":"no","i\\u0064":"yes","\\u006deta":{"lastUpdated":"2020"},"\\u0072esourceType":"A"}']),
+  "an own name with escapes": bundle([
+    '{"id":"no","i\\u0064":"yes","\\u006deta":{"lastUpdated":"2020"},"\\u0072esourceType":"A"}',
+  ]),
   "resources twice": entry('{"resource":{"id":"no"},"resource":{"id":"yes"}},{"resource":{"id":"no"},"resource":1}'),
   "entry twice": '{"resourceType":"Bundle","entry":[{"resource":{"id":"no"}}],"entry":[{"resource":{"id":"yes"}}]}',
   "entry twice, the last is no list": '{"resourceType":"Bundle","entry":[{"resource":{"id":"no"}}],"entry":1}',
@@ -221,15 +234,31 @@ const bad: [name: string, page: string | Buffer, kind: string][] = [
   ["a number that is none", good.replace("10,", "01,"), "syntax"],
   ["a word that is none", good.replace("10,", "nulL,"), "syntax"],
   ["nesting without end", `{"resourceType":"Bundle","a":${repeat("[", 100_000)}`, "syntax"],
-  ["nesting without end in a resource", `{"resourceType":"Bundle","entry":[{"resource":{"a":${repeat("[", 100_000)}`, "syntax"],
+  [
+    "nesting without end in a resource",
+    `{"resourceType":"Bundle","entry":[{"resource":{"a":${repeat("[", 100_000)}`,
+    "syntax",
+  ],
   [
     "a raw line feed in a string, in a page full of line feeds",
     `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\nb"]}`,
     "syntax",
   ],
-  ["a control character, in a page full of line feeds", `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}\u000b1]}`, "syntax"],
-  ["a raw tab in a string, in a page full of line feeds", `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\tb"]}`, "syntax"],
-  ["a bad escape, in a page full of line feeds", `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\\x"]}`, "syntax"],
+  [
+    "a control character, in a page full of line feeds",
+    `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}\u000b1]}`,
+    "syntax",
+  ],
+  [
+    "a raw tab in a string, in a page full of line feeds",
+    `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\tb"]}`,
+    "syntax",
+  ],
+  [
+    "a bad escape, in a page full of line feeds",
+    `{\n"resourceType":"Bundle","x":[${repeat("\n1,", 9000)}"a\\x"]}`,
+    "syntax",
+  ],
   ["a string without end", `{"resourceType":"Bundle","a":"${repeat("x", 200)}`, "truncated"],
   ["a resource without end", good.slice(0, -60), "truncated"],
   ["bytes that are not UTF-8", Buffer.from(bundle(['{"id":"\xff\xfe"}']), "latin1"), "syntax"],
@@ -254,7 +283,10 @@ describe("what is no page is an error", () => {
       assert.equal(twin.table.count, 0);
       compare(twin, Buffer.from(good));
       twin.kindOf("<");
-      assert.deepEqual([twin.table.next, twin.table.self, twin.table.total, twin.table.count], [undefined, undefined, undefined, 0]);
+      assert.deepEqual(
+        [twin.table.next, twin.table.self, twin.table.total, twin.table.count],
+        [undefined, undefined, undefined, 0],
+      );
     }
   });
 });

@@ -54,8 +54,15 @@ export class BulkClient {
     this.#token = token;
   }
 
-  async request(url: string, init: RequestInit & { headers?: Record<string, string> } = {}, withToken = true): Promise<Response> {
-    const headers = { ...init.headers, ...(this.#token && withToken && { authorization: `Bearer ${await this.#token()}` }) };
+  async request(
+    url: string,
+    init: RequestInit & { headers?: Record<string, string> } = {},
+    withToken = true,
+  ): Promise<Response> {
+    const headers = {
+      ...init.headers,
+      ...(this.#token && withToken && { authorization: `Bearer ${await this.#token()}` }),
+    };
     return fetch(url, { redirect: "manual", ...init, headers });
   }
 
@@ -71,7 +78,10 @@ export class BulkClient {
             headers: { "content-type": "application/fhir+json", ...all },
             body: JSON.stringify({
               resourceType: "Parameters",
-              parameter: parameters.map(([name, value]) => ({ name, ...(posted[name]?.(value) ?? { valueString: value }) })),
+              parameter: parameters.map(([name, value]) => ({
+                name,
+                ...(posted[name]?.(value) ?? { valueString: value }),
+              })),
             }),
           });
     if (answer.status !== 202) return refusal(answer);
@@ -119,7 +129,11 @@ export class BulkClient {
     const deleted: string[] = [];
     for (const item of manifest.deleted ?? [])
       for (const line of await this.file(item, manifest.requiresAccessToken)) {
-        const bundle = JSON.parse(line) as { resourceType: string; type: string; entry: { request: { method: string; url: string } }[] };
+        const bundle = JSON.parse(line) as {
+          resourceType: string;
+          type: string;
+          entry: { request: { method: string; url: string } }[];
+        };
         assert.deepEqual([bundle.resourceType, bundle.type], ["Bundle", "transaction"], "R183");
         for (const { request } of bundle.entry) {
           assert.equal(request.method, "DELETE", "R184");
@@ -134,12 +148,18 @@ export class BulkClient {
     if (answer.status === 307) {
       assert.equal(await answer.text(), "", "a redirect has no body");
       // to another host: no token goes there
-      return this.file({ url: answer.headers.get("location")!, type: "", ...(count !== undefined && { count }) }, false);
+      return this.file(
+        { url: answer.headers.get("location")!, type: "", ...(count !== undefined && { count }) },
+        false,
+      );
     }
     assert.equal(answer.status, 200, `R206: ${answer.status}`);
     assert.equal(answer.headers.get("content-type")?.split(";")[0], "application/fhir+ndjson", "R207");
     const text = await answer.text();
-    assert(text.endsWith("\n") && !text.includes("\n\n") && !text.startsWith("\ufeff"), "NDJSON: each line ends, none is empty, no BOM");
+    assert(
+      text.endsWith("\n") && !text.includes("\n\n") && !text.startsWith("\ufeff"),
+      "NDJSON: each line ends, none is empty, no BOM",
+    );
     const lines = text.slice(0, -1).split("\n");
     if (count !== undefined) assert.equal(lines.length, count, "R171: count is the number of lines");
     return lines;
@@ -148,7 +168,8 @@ export class BulkClient {
   /** Kick-off, waiting and download in one; throws on any refusal. */
   async export(kickOff: KickOff) {
     const statusURL = await this.kickOff(kickOff);
-    if (typeof statusURL !== "string") throw new Error(`kick-off: ${statusURL.status} ${JSON.stringify(statusURL.issues)}`);
+    if (typeof statusURL !== "string")
+      throw new Error(`kick-off: ${statusURL.status} ${JSON.stringify(statusURL.issues)}`);
     const manifest = await this.wait(statusURL);
     if ("status" in manifest) throw new Error(`status: ${manifest.status} ${JSON.stringify(manifest.issues)}`);
     return { statusURL, manifest, ...(await this.download(manifest)) };
@@ -173,9 +194,16 @@ async function checkManifest(answer: Response): Promise<BulkManifest> {
 }
 
 async function refusal(answer: Response): Promise<Refused> {
-  assert.match(answer.headers.get("content-type") ?? "", /^application\/fhir\+json/, `R304: ${answer.status} has an OperationOutcome`);
+  assert.match(
+    answer.headers.get("content-type") ?? "",
+    /^application\/fhir\+json/,
+    `R304: ${answer.status} has an OperationOutcome`,
+  );
   const outcome = (await answer.json()) as { resourceType: string; issue: Issue[] };
   assert.equal(outcome.resourceType, "OperationOutcome", "R304");
-  assert(outcome.issue.length > 0 && outcome.issue.every(({ diagnostics, details }) => diagnostics && details?.text === diagnostics));
+  assert(
+    outcome.issue.length > 0 &&
+      outcome.issue.every(({ diagnostics, details }) => diagnostics && details?.text === diagnostics),
+  );
   return { status: answer.status, issues: outcome.issue, headers: answer.headers };
 }

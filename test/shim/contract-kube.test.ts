@@ -14,7 +14,10 @@ import { ShimProcess } from "./shim-process.ts";
 
 contract("two replicas over Kubernetes", { ...needsPlane, timeout: 600_000 }, async () => {
   const root = await mkdtemp(join(tmpdir(), "fhir-export-contract-"));
-  const [source, ns] = await Promise.all([startSource(), makeNamespace({ "pod-security.kubernetes.io/enforce": "restricted" })]);
+  const [source, ns] = await Promise.all([
+    startSource(),
+    makeNamespace({ "pod-security.kubernetes.io/enforce": "restricted" }),
+  ]);
   const file = join(root, "config.yaml");
   await writeFile(file, "");
   await mkdir(join(root, "volume"));
@@ -24,7 +27,11 @@ contract("two replicas over Kubernetes", { ...needsPlane, timeout: 600_000 }, as
   const api = { apiVersion: "fhirexport.dev/v1alpha1" };
   const make = (resource: Parameters<typeof pathOf>[0], object: object) =>
     ns.client.create(pathOf(resource, { namespace: ns.name }), { ...api, ...object } as never);
-  await make(resources.fhirSources, { kind: "FhirSource", metadata: { name: "hospital" }, spec: { baseURL: source.baseURL } });
+  await make(resources.fhirSources, {
+    kind: "FhirSource",
+    metadata: { name: "hospital" },
+    spec: { baseURL: source.baseURL },
+  });
   await make(resources.exportTargets, {
     kind: "ExportTarget",
     metadata: { name: "research" },

@@ -29,7 +29,11 @@ export interface Backend {
 type Parameters = (readonly [string, string])[];
 const isRefused = (answer: string | Refused): answer is Refused => typeof answer !== "string";
 
-export function contract(name: string, options: { skip?: string | boolean; timeout?: number }, start: () => Promise<Backend>): void {
+export function contract(
+  name: string,
+  options: { skip?: string | boolean; timeout?: number },
+  start: () => Promise<Backend>,
+): void {
   suite(`the $export of ${name}`, options, () => {
     let backend: Backend;
     let client: BulkClient;
@@ -71,7 +75,10 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
     for (const [level, { path, wanted }] of Object.entries(levels))
       for (const method of ["GET", "POST"] as const)
         test(`R29, R30, R297-R299: level ${level} by ${method}, from kick-off to the last byte`, async () => {
-          const { manifest, errors } = await same({ path, method, parameters: types }, { ...wanted, types: wantedTypes });
+          const { manifest, errors } = await same(
+            { path, method, parameters: types },
+            { ...wanted, types: wantedTypes },
+          );
           assert.deepEqual([errors, manifest.deleted, manifest.requiresAccessToken], [[], [], false]);
           const query = method === "GET" ? "?_type=Patient%2CObservation%2CEncounter" : "";
           assert.equal(manifest.request, `${backend.base}${path}${query}`, "R155: the URL as it was called");
@@ -92,13 +99,22 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
 
     test("R101: typeFilters of a type are OR, and commas in them are values", async () => {
       const filters = ["Observation?status=final,amended", "Observation?status=final"];
-      const parameters: Parameters = [["_type", "Observation"], ...filters.map((filter) => ["_typeFilter", filter] as const)];
+      const parameters: Parameters = [
+        ["_type", "Observation"],
+        ...filters.map((filter) => ["_typeFilter", filter] as const),
+      ];
       const is = (it: { status: string }) => ["final", "amended"].includes(it.status);
-      await same({ path: "/Patient/$export", parameters }, { level: "Patient", types: ["Observation"], filters: { Observation: [is] } });
+      await same(
+        { path: "/Patient/$export", parameters },
+        { level: "Patient", types: ["Observation"], filters: { Observation: [is] } },
+      );
     });
 
     test("R83: some patients, by POST", async () => {
-      const ids = [...expected(backend.source, { level: "Group", groupId: "ward", types: ["Patient"] }).keys()].slice(0, 3);
+      const ids = [...expected(backend.source, { level: "Group", groupId: "ward", types: ["Patient"] }).keys()].slice(
+        0,
+        3,
+      );
       const patients = ids.map((key) => key.slice("Patient/".length));
       const parameters = ids.map((key) => ["patient", key] as const);
       await same({ path: "/Patient/$export", method: "POST", parameters }, { level: "Patient", patients });
@@ -155,8 +171,16 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
 
     const refusals: Record<string, { kickOff: KickOff; status: number; says: RegExp }> = {
       "R44 no Accept": { kickOff: { path: "/$export", headers: { accept: "text/html" } }, status: 400, says: /Accept/ },
-      "R46 no Prefer": { kickOff: { path: "/$export", headers: { prefer: "return=minimal" } }, status: 400, says: /respond-async/ },
-      "R69 an unknown parameter": { kickOff: { path: "/$export", parameters: [["_foo", "1"]] }, status: 400, says: /_foo/ },
+      "R46 no Prefer": {
+        kickOff: { path: "/$export", headers: { prefer: "return=minimal" } },
+        status: 400,
+        says: /respond-async/,
+      },
+      "R69 an unknown parameter": {
+        kickOff: { path: "/$export", parameters: [["_foo", "1"]] },
+        status: 400,
+        says: /_foo/,
+      },
       "R49 another format": {
         kickOff: { path: "/$export", parameters: [["_outputFormat", "text/csv"]] },
         status: 400,
@@ -182,7 +206,11 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
         status: 400,
         says: /_container/,
       },
-      "R87 patient by GET": { kickOff: { path: "/Patient/$export", parameters: [["patient", "Patient/p-1"]] }, status: 400, says: /POST/ },
+      "R87 patient by GET": {
+        kickOff: { path: "/Patient/$export", parameters: [["patient", "Patient/p-1"]] },
+        status: 400,
+        says: /POST/,
+      },
       "organizeOutputBy is not there": {
         kickOff: { path: "/$export", parameters: [["organizeOutputBy", "Patient"]] },
         status: 400,
@@ -205,7 +233,10 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
 
     test("HEAD starts nothing and other methods are refused", async () => {
       for (const path of ["/$export", "/Patient/$export", "/Group/ward/$export"]) {
-        const answer = await fetch(`${backend.base}${path}`, { method: "HEAD", headers: { accept: "*/*", prefer: "respond-async" } });
+        const answer = await fetch(`${backend.base}${path}`, {
+          method: "HEAD",
+          headers: { accept: "*/*", prefer: "respond-async" },
+        });
         assert.equal(answer.status, 405);
       }
       assert.equal((await fetch(`${backend.base}/$export`, { method: "PUT" })).status, 405);
@@ -213,7 +244,10 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
 
     test("R119-R122: after DELETE every request is 404, at once here and within a second elsewhere", async () => {
       const running = await accepted({ path: "/$export" });
-      const { statusURL: whole, manifest } = await client.export({ path: "/$export", parameters: [["_type", "Group"]] });
+      const { statusURL: whole, manifest } = await client.export({
+        path: "/$export",
+        parameters: [["_type", "Group"]],
+      });
       for (const url of [running, whole]) {
         assert.equal((await fetch(url, { method: "DELETE" })).status, 202);
         assert.equal((await fetch(url)).status, 404);
@@ -246,7 +280,10 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
       const headers = { accept: "*/*", prefer: "respond-async, separate-export-status" };
       const answer = await fetch(`${backend.base}/Group/nobody/$export`, { headers });
       assert.equal(answer.status, 202);
-      assert.deepEqual(answer.headers.get("preference-applied")?.split(/,\s*/), ["respond-async", "separate-export-status"]);
+      assert.deepEqual(answer.headers.get("preference-applied")?.split(/,\s*/), [
+        "respond-async",
+        "separate-export-status",
+      ]);
       const states: string[] = [];
       await until(
         "an end",
@@ -286,18 +323,25 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
     test("configuration: gzip files go as they are to whom takes gzip, as lines to others; Expires is told", async () => {
       await backend.configure("exports: { ttlSecondsAfterFinished: 86400, output: { compression: Gzip } }");
       try {
-        const { manifest, statusURL, lines } = await client.export({ path: "/$export", parameters: [["_type", "Patient"]] });
+        const { manifest, statusURL, lines } = await client.export({
+          path: "/$export",
+          parameters: [["_type", "Patient"]],
+        });
         assert.deepEqual([...lines.keys()].sort(), [...backend.source.dump("Patient").keys()].sort());
         const expires = Date.parse((await fetch(statusURL)).headers.get("expires")!);
         assert(expires > Date.now() + 80_000_000 && expires < Date.now() + 90_000_000);
         const { request } = await import("node:http");
         const raw = (encoding: string) =>
           new Promise<{ encoding: string | undefined; bytes: Buffer }>((resolve, reject) => {
-            const asked = request(manifest.output[0]!.url, { headers: { "accept-encoding": encoding } }, async (answer) => {
-              const parts: Buffer[] = [];
-              for await (const part of answer) parts.push(part as Buffer);
-              resolve({ encoding: answer.headers["content-encoding"], bytes: Buffer.concat(parts) });
-            });
+            const asked = request(
+              manifest.output[0]!.url,
+              { headers: { "accept-encoding": encoding } },
+              async (answer) => {
+                const parts: Buffer[] = [];
+                for await (const part of answer) parts.push(part as Buffer);
+                resolve({ encoding: answer.headers["content-encoding"], bytes: Buffer.concat(parts) });
+              },
+            );
             asked.on("error", reject).end();
           });
         const [packed, plain] = [await raw("gzip"), await raw("identity")];
@@ -337,12 +381,18 @@ export function contract(name: string, options: { skip?: string | boolean; timeo
         assert.match(answer.headers.get("content-type")!, /^application\/fhir\+json/);
         const { rest, instantiates } = (await answer.json()) as {
           instantiates: string[];
-          rest: { operation: { name: string; definition: string }[]; resource: { type: string; operation: { definition: string }[] }[] }[];
+          rest: {
+            operation: { name: string; definition: string }[];
+            resource: { type: string; operation: { definition: string }[] }[];
+          }[];
         };
         assert(instantiates.includes("http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"));
         assert.equal(rest[0]!.operation[0]!.name, "export");
         for (const id of ["export", "patient-export", "group-export"]) {
-          const definition = (await (await fetch(`${base}/OperationDefinition/${id}`)).json()) as { resourceType: string; code: string };
+          const definition = (await (await fetch(`${base}/OperationDefinition/${id}`)).json()) as {
+            resourceType: string;
+            code: string;
+          };
           assert.deepEqual([definition.resourceType, definition.code], ["OperationDefinition", "export"]);
         }
       }

@@ -18,7 +18,9 @@ import { until } from "../tools/until.ts";
 const { kinds, place, azurite } = storage();
 /** larger than sockets hold, so that who does not read is waited for */
 const content = Buffer.from(
-  Array.from({ length: 400_000 }, (_, n) => `{"resourceType":"Basic","id":"b-${n}","x":"${"y".repeat(20)}"}\n`).join(""),
+  Array.from({ length: 400_000 }, (_, n) => `{"resourceType":"Basic","id":"b-${n}","x":"${"y".repeat(20)}"}\n`).join(
+    "",
+  ),
 );
 const packed = gzipSync(content.subarray(0, 4_000_000));
 const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
@@ -94,7 +96,10 @@ for (const kind of kinds)
       assert.equal(headers.etag, `"${plainFile.sha256}"`);
       assert.equal(headers["repr-digest"], `sha-256=:${createHash("sha256").update(content).digest("base64")}:`);
       // the client may have its last byte a moment before
-      assert.equal(await until("the end of the download", async () => service.ended.pop()), `complete ${content.length}`);
+      assert.equal(
+        await until("the end of the download", async () => service.ended.pop()),
+        `complete ${content.length}`,
+      );
     });
 
     test("parts make the whole, a broken download goes on where it broke", async () => {
@@ -106,7 +111,10 @@ for (const kind of kinds)
           "if-range": etag,
         });
         assert.equal(status, 206);
-        assert.equal(headers["content-range"], `bytes ${start}-${Math.min(start + 7_000_000, content.length - 1)}/${content.length}`);
+        assert.equal(
+          headers["content-range"],
+          `bytes ${start}-${Math.min(start + 7_000_000, content.length - 1)}/${content.length}`,
+        );
         parts.push(body);
       }
       assert(Buffer.concat(parts).equals(content));
@@ -169,7 +177,12 @@ for (const kind of kinds)
     test("what storage has lost is a 503, not an empty file", async () => {
       await store.create("gone", Buffer.from("x"));
       await store.remove("gone");
-      const answer = await download({}, store, { path: "gone", sha256: "", fileSize: 1 }, { delivery: "Stream", redirectSeconds: 60 });
+      const answer = await download(
+        {},
+        store,
+        { path: "gone", sha256: "", fileSize: 1 },
+        { delivery: "Stream", redirectSeconds: 60 },
+      );
       assert.equal(answer.status, 503);
     });
 
@@ -187,10 +200,13 @@ describe("a download in a bad world", () => {
     const store = await where.open();
     await store.prepare();
     await store.create(plainFile.path, content);
-    const { body } = (await download({}, store, plainFile, { delivery: "Stream", redirectSeconds: 60 })) as { body: Readable };
+    const { body } = (await download({}, store, plainFile, { delivery: "Stream", redirectSeconds: 60 })) as {
+      body: Readable;
+    };
     const chunks: Buffer[] = [];
     for await (const chunk of body) {
-      if (chunks.length === 1) await rm(join((where.target as { volume: { path: string } }).volume.path, "out/x", plainFile.path));
+      if (chunks.length === 1)
+        await rm(join((where.target as { volume: { path: string } }).volume.path, "out/x", plainFile.path));
       chunks.push(chunk as Buffer);
     }
     assert(Buffer.concat(chunks).equals(content));
@@ -206,7 +222,9 @@ describe("a download in a bad world", () => {
     const { writeFile } = await import("node:fs/promises");
     await writeFile(join(where.secrets, "target", "connection-string"), through(azurite().connectionString));
     const store = await where.open();
-    const { body } = (await download({}, store, plainFile, { delivery: "Stream", redirectSeconds: 60 })) as { body: Readable };
+    const { body } = (await download({}, store, plainFile, { delivery: "Stream", redirectSeconds: 60 })) as {
+      body: Readable;
+    };
     const chunks: Buffer[] = [];
     let bytes = 0;
     let cuts = 0;
@@ -243,7 +261,10 @@ describe("redirects", () => {
     assert(Buffer.from(await there.arrayBuffer()).equals(gunzipSync(packed)));
     assert.equal((await fetch(url.replace(packedFile.path, "other"))).status, 403);
     assert.equal((await fetch(url, { method: "DELETE" })).status, 403);
-    assert.equal((await fetch(url, { method: "PUT", body: "x", headers: { "x-ms-blob-type": "BlockBlob" } })).status, 403);
+    assert.equal(
+      (await fetch(url, { method: "PUT", body: "x", headers: { "x-ms-blob-type": "BlockBlob" } })).status,
+      403,
+    );
     assert.equal((await fetch(url.replace(/se=[^&]+/, "se=2099-01-01T00%3A00%3A00Z"))).status, 403);
     // who cannot unpack it gets it through the service
     assert.equal((await service.get(packedFile.path)).status, 200);

@@ -22,7 +22,10 @@ function exportsOver(calls: Partial<Record<"create" | "get" | "patch", () => Pro
     ),
   };
 }
-const object = (more: Partial<FhirExport["spec"]> = {}): FhirExport => ({ metadata: { name }, spec: { ...spec, ...more } });
+const object = (more: Partial<FhirExport["spec"]> = {}): FhirExport => ({
+  metadata: { name },
+  spec: { ...spec, ...more },
+});
 
 suite("what the API server says to a kick-off", () => {
   const cases: Record<string, { error: KubeError; kind: string; message: RegExp }> = {
@@ -40,7 +43,11 @@ suite("what the API server says to a kick-off", () => {
       kind: "waiting",
       message: /403/,
     },
-    "no answer is ours": { error: new KubeError("POST /x", 0, { reason: "Unreachable" }), kind: "transient", message: /no answer/ },
+    "no answer is ours": {
+      error: new KubeError("POST /x", 0, { reason: "Unreachable" }),
+      kind: "transient",
+      message: /no answer/,
+    },
   };
   for (const [title, { error, kind, message }] of Object.entries(cases))
     test(title, async () => {
@@ -52,7 +59,9 @@ suite("what the API server says to a kick-off", () => {
     });
 
   test("a taken name makes none", async () => {
-    const { exports } = exportsOver({ create: () => Promise.reject(new KubeError("POST /x", 409, { reason: "AlreadyExists" })) });
+    const { exports } = exportsOver({
+      create: () => Promise.reject(new KubeError("POST /x", 409, { reason: "AlreadyExists" })),
+    });
     assert.equal(await exports.create({ metadata: { name }, spec }), undefined);
   });
 });

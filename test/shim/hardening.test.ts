@@ -91,7 +91,10 @@ suite("what is no request, or too much of one", () => {
   test("requests that never end, and connections on which nothing moves, have their limits", async () => {
     const { server } = made.app;
     // node looks at open requests each 30 s; the limits themselves are 60 s
-    assert.deepEqual([server.requestTimeout, server.headersTimeout > 0 && server.headersTimeout <= 60_000], [60_000, true]);
+    assert.deepEqual(
+      [server.requestTimeout, server.headersTimeout > 0 && server.headersTimeout <= 60_000],
+      [60_000, true],
+    );
     assert.equal(server.timeout, 300_000);
   });
 });
@@ -119,7 +122,13 @@ suite("whatever comes", () => {
   );
   const paths = oneof(
     array(segments, { maxLength: 5 }),
-    constantFrom(["$export"], ["Patient", "$export"], ["Group", "g-1", "$export"], ["_operations", "export", name], ["metadata"]),
+    constantFrom(
+      ["$export"],
+      ["Patient", "$export"],
+      ["Group", "g-1", "$export"],
+      ["_operations", "export", name],
+      ["metadata"],
+    ),
   );
   const queries = oneof(
     string(),
@@ -128,7 +137,9 @@ suite("whatever comes", () => {
   const bodies = oneof(
     uint8Array({ maxLength: 200 }),
     constantFrom(
-      Buffer.from('{"resourceType":"Parameters","parameter":[{"name":"patient","valueReference":{"reference":"Patient/SECRET"}}]}'),
+      Buffer.from(
+        '{"resourceType":"Parameters","parameter":[{"name":"patient","valueReference":{"reference":"Patient/SECRET"}}]}',
+      ),
     ),
   );
 
@@ -152,7 +163,8 @@ suite("whatever comes", () => {
           });
           tally.set(answer.statusCode, (tally.get(answer.statusCode) ?? 0) + 1);
           assert(known.has(answer.statusCode), `${method} ${url}: ${answer.statusCode}`);
-          if (answer.statusCode >= 400 && method !== "HEAD") assert.equal(answer.json().resourceType, "OperationOutcome");
+          if (answer.statusCode >= 400 && method !== "HEAD")
+            assert.equal(answer.json().resourceType, "OperationOutcome");
           assert.doesNotMatch(answer.body, /SECRET|node_modules|\.ts:\d|at Object\./);
         },
       ),
@@ -183,7 +195,10 @@ suite("whatever comes", () => {
 suite("settings of limits", () => {
   test("unfinished exports of a client: 429 with Retry-After, until one ends", async () => {
     let number = 0;
-    const { get, store } = shim({ settings: "limits: { exportsPerClient: 2 }", random: (bytes) => new Uint8Array(bytes).fill(++number) });
+    const { get, store } = shim({
+      settings: "limits: { exportsPerClient: 2 }",
+      random: (bytes) => new Uint8Array(bytes).fill(++number),
+    });
     const statuses = async () => (await get("/$export", headers)).statusCode;
     assert.deepEqual([await statuses(), await statuses(), await statuses()], [202, 202, 429]);
     const refused = await get("/$export", headers);
@@ -198,7 +213,10 @@ suite("settings of limits", () => {
     await get("/$export", headers);
     const all = [];
     for (let n = 0; n < 12; n++) all.push(await get(statusURL));
-    assert.deepEqual([...new Set(all.slice(0, 10).map(({ statusCode }) => statusCode)), all[10]!.statusCode], [202, 429]);
+    assert.deepEqual(
+      [...new Set(all.slice(0, 10).map(({ statusCode }) => statusCode)), all[10]!.statusCode],
+      [202, 429],
+    );
     assert.equal(all[10]!.headers["retry-after"], "10");
   });
 });

@@ -8,7 +8,12 @@ import { condition, headers, name, shim } from "./memory.ts";
 const source = { metadata: { name: "hospital" }, spec: { baseURL: "https://fhir.example/r4", auth: { none: {} } } };
 const target = {
   metadata: { name: "research" },
-  spec: { azureBlob: { accountURL: "https://a.blob.core.windows.net", auth: { workloadIdentity: { serviceAccountName: "x" } } } },
+  spec: {
+    azureBlob: {
+      accountURL: "https://a.blob.core.windows.net",
+      auth: { workloadIdentity: { serviceAccountName: "x" } },
+    },
+  },
 };
 const types = new Set(["Patient", "Observation", "Organization"]);
 
@@ -16,7 +21,10 @@ suite("what the source and the target allow", () => {
   const texts = (known: Parameters<typeof checkKnown>[0], spec: Parameters<typeof checkKnown>[1]) =>
     checkKnown(known, spec).issues.map(({ text }) => text);
   test("nothing is wrong", () =>
-    assert.deepEqual(texts({ source, target, types }, { level: "Patient", types: ["Patient"], container: "export-a" }), []));
+    assert.deepEqual(
+      texts({ source, target, types }, { level: "Patient", types: ["Patient"], container: "export-a" }),
+      [],
+    ));
   test("R63: types that the server cannot search", () =>
     assert.deepEqual(texts({ source, types }, { level: "System", types: ["Patient", "Foo"] }), [
       "_type: the FHIR server cannot search Foo",
@@ -40,7 +48,10 @@ suite("what the source and the target allow", () => {
       { level: "Patient", types: ["Foo", "Patient", "Organization"], typeFilters: ["Foo?a=b", "Patient?active=true"] },
       warnings,
     );
-    assert.deepEqual([spec, issues], [{ level: "Patient", types: ["Patient"], typeFilters: ["Patient?active=true"] }, []]);
+    assert.deepEqual(
+      [spec, issues],
+      [{ level: "Patient", types: ["Patient"], typeFilters: ["Patient?active=true"] }, []],
+    );
     assert.equal(warnings.length, 2);
     assert.match(warnings[0]!, /cannot search Foo; it was ignored/);
     assert.equal(checkKnown({ source, types }, { level: "System", types: ["Foo"] }, []).issues.length, 1);
@@ -86,7 +97,11 @@ suite("the name of an export", () => {
 });
 
 test("exports that are not finished: the client's own, neither complete nor failed for good nor cancelled", () => {
-  const object = (client: string, more: Partial<FhirExport["spec"]> = {}, conditions: [string, "True" | "False"][] = []): FhirExport => ({
+  const object = (
+    client: string,
+    more: Partial<FhirExport["spec"]> = {},
+    conditions: [string, "True" | "False"][] = [],
+  ): FhirExport => ({
     metadata: { name: "x" },
     spec: { sourceRef: { name: "s" }, targetRef: { name: "t" }, origin: { client, request: "" }, ...more },
     status: { conditions: conditions.map(([type, status]) => condition(type, status, "X")) },
@@ -119,7 +134,10 @@ suite("a kick-off over HTTP", () => {
     });
     await get("/$export", headers);
     const { spec } = store.objects.get(name)!;
-    assert.deepEqual([spec.ttlSecondsAfterFinished, spec.deletionPolicy, spec.output], [60, "Delete", { compression: "Gzip" }]);
+    assert.deepEqual(
+      [spec.ttlSecondsAfterFinished, spec.deletionPolicy, spec.output],
+      [60, "Delete", { compression: "Gzip" }],
+    );
     for (const field of ["deletionPolicy", "spec.cancel", "origin", "priority", "__proto__"])
       assert.equal((await shim().get(`/$export?${field}=1`, headers)).statusCode, 400, field);
   });

@@ -99,10 +99,30 @@ suite("the shim over a real API server", () => {
     const { url, name } = await kickOff();
     const object = await read(name);
     const now = "2026-01-01T00:00:00Z";
-    const condition = (type: string) => ({ type, status: "True", reason: "Complete", message: "", lastTransitionTime: now });
+    const condition = (type: string) => ({
+      type,
+      status: "True",
+      reason: "Complete",
+      message: "",
+      lastTransitionTime: now,
+    });
     await mkdir(join(root, "f"));
-    const item = { type: "Patient", path: "Patient-0001-1.ndjson", url: "file:///x", count: 1, fileSize: 3, sha256: "" };
-    const manifest = { transactionTime: now, request: "", requiresAccessToken: false, output: [item], deleted: [], error: [] };
+    const item = {
+      type: "Patient",
+      path: "Patient-0001-1.ndjson",
+      url: "file:///x",
+      count: 1,
+      fileSize: 3,
+      sha256: "",
+    };
+    const manifest = {
+      transactionTime: now,
+      request: "",
+      requiresAccessToken: false,
+      output: [item],
+      deleted: [],
+      error: [],
+    };
     await writeFile(join(root, "f", "manifest.json"), JSON.stringify(manifest));
     await writeFile(join(root, "f", item.path), "{}\n");
     await client().replace(at(resources.fhirExports, name, "status"), {
@@ -134,7 +154,11 @@ suite("the shim over a real API server", () => {
 
   test("an object that was not started by $export is 404, whatever its name", needsPlane, async () => {
     const name = `export-${"a".repeat(26)}`;
-    const object = { apiVersion: "fhirexport.dev/v1alpha1", kind: "FhirExport", metadata: { name, namespace: namespace.name } };
+    const object = {
+      apiVersion: "fhirexport.dev/v1alpha1",
+      kind: "FhirExport",
+      metadata: { name, namespace: namespace.name },
+    };
     await client().create(at(resources.fhirExports), {
       ...object,
       spec: { sourceRef: { name: "hospital" }, targetRef: { name: "research" } },
@@ -146,12 +170,32 @@ suite("the shim over a real API server", () => {
     const { url, name } = await kickOff();
     const object = await read(name);
     const now = "2026-01-01T00:00:00Z";
-    const condition = (type: string) => ({ type, status: "True", reason: "Complete", message: "", lastTransitionTime: now });
+    const condition = (type: string) => ({
+      type,
+      status: "True",
+      reason: "Complete",
+      message: "",
+      lastTransitionTime: now,
+    });
     await mkdir(join(root, "large"));
     // more than sockets and streams hold between them
     const content = Buffer.alloc(40 << 20, "{}\n");
-    const item = { type: "Basic", path: "Basic-0001-1.ndjson", url: "file:///x", count: 1, fileSize: content.length, sha256: "ab" };
-    const manifest = { transactionTime: now, request: "", requiresAccessToken: false, output: [item], deleted: [], error: [] };
+    const item = {
+      type: "Basic",
+      path: "Basic-0001-1.ndjson",
+      url: "file:///x",
+      count: 1,
+      fileSize: content.length,
+      sha256: "ab",
+    };
+    const manifest = {
+      transactionTime: now,
+      request: "",
+      requiresAccessToken: false,
+      output: [item],
+      deleted: [],
+      error: [],
+    };
     await writeFile(join(root, "large", "manifest.json"), JSON.stringify(manifest));
     await writeFile(join(root, "large", item.path), content);
     await client().replace(at(resources.fhirExports, name, "status"), {

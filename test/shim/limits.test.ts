@@ -34,14 +34,18 @@ suite("Pace", () => {
 
   test("whoever waits as long as told is let in", () => {
     property(
-      forAll(integer({ min: 1, max: 600 }), array(integer({ min: 0, max: 5000 }), { maxLength: 60 }), (perMinute, gaps) => {
-        const pace = new Pace();
-        let now = 0;
-        for (const gap of gaps) {
-          const seconds = pace.wait("a", perMinute, (now += gap));
-          if (seconds > 0) assert.equal(pace.wait("a", perMinute, (now += seconds * 1000)), 0);
-        }
-      }),
+      forAll(
+        integer({ min: 1, max: 600 }),
+        array(integer({ min: 0, max: 5000 }), { maxLength: 60 }),
+        (perMinute, gaps) => {
+          const pace = new Pace();
+          let now = 0;
+          for (const gap of gaps) {
+            const seconds = pace.wait("a", perMinute, (now += gap));
+            if (seconds > 0) assert.equal(pace.wait("a", perMinute, (now += seconds * 1000)), 0);
+          }
+        },
+      ),
     );
   });
 

@@ -26,7 +26,14 @@ const manifest = {
   request: "https://example.org/fhir/$export",
   requiresAccessToken: false,
   output: [
-    { type: "Patient", path: "Patient-0001-1.ndjson", url: "file:///x/Patient-0001-1.ndjson", count: 1, fileSize: 36, sha256: "00" },
+    {
+      type: "Patient",
+      path: "Patient-0001-1.ndjson",
+      url: "file:///x/Patient-0001-1.ndjson",
+      count: 1,
+      fileSize: 36,
+      sha256: "00",
+    },
   ],
   deleted: [],
   error: [
@@ -53,7 +60,10 @@ export class MemoryStore implements ExportStore {
   async create(object: Parameters<ExportStore["create"]>[0]): Promise<FhirExport | undefined> {
     if (this.fails) throw this.fails;
     if (this.objects.has(object.metadata.name)) return undefined;
-    const made = { metadata: { ...object.metadata, uid: "u", creationTimestamp: "2026-03-01T12:00:00Z" }, spec: object.spec };
+    const made = {
+      metadata: { ...object.metadata, uid: "u", creationTimestamp: "2026-03-01T12:00:00Z" },
+      spec: object.spec,
+    };
     this.objects.set(object.metadata.name, made);
     return made;
   }
@@ -88,7 +98,16 @@ export interface ShimOptions {
   certificate?: Certificate;
 }
 
-export function shim({ config, settings = "", known = {}, authority, now, random, log, certificate }: ShimOptions = {}): Shim {
+export function shim({
+  config,
+  settings = "",
+  known = {},
+  authority,
+  now,
+  random,
+  log,
+  certificate,
+}: ShimOptions = {}): Shim {
   const store = new MemoryStore();
   const opened: Shim["opened"] = { count: 0 };
   const app = buildShim({
@@ -99,9 +118,12 @@ export function shim({ config, settings = "", known = {}, authority, now, random
       if (opened.fails) throw opened.fails;
       const text = (path: string) => files[path];
       return {
-        read: async (path: string) => (text(path) === undefined ? undefined : { bytes: Buffer.from(text(path)!), etag: "1" }),
+        read: async (path: string) =>
+          text(path) === undefined ? undefined : { bytes: Buffer.from(text(path)!), etag: "1" },
         stream: async (path: string) =>
-          text(path) === undefined ? undefined : { body: Readable.from([Buffer.from(text(path)!)]), size: text(path)!.length, etag: `"e"` },
+          text(path) === undefined
+            ? undefined
+            : { body: Readable.from([Buffer.from(text(path)!)]), size: text(path)!.length, etag: `"e"` },
         close: async () => {},
       } as unknown as Store;
     },

@@ -30,7 +30,11 @@ suite("docs/openapi.yaml", () => {
     await app.ready();
     const routes = new Set<string>();
     for (const { path, method } of described) {
-      const url = path.replace("{operation}", "export").replace("{id}", ":id").replace("{export}", ":id").replace("{file}", "*");
+      const url = path
+        .replace("{operation}", "export")
+        .replace("{id}", ":id")
+        .replace("{export}", ":id")
+        .replace("{file}", "*");
       assert(app.hasRoute({ method: method.toUpperCase() as "GET", url }), `${method} ${path}`);
       routes.add(`${method} ${url}`);
     }
@@ -54,7 +58,9 @@ suite("docs/openapi.yaml", () => {
     for (const line of undescribed) {
       const last = line.split(" ")[0]!.split("/").filter(Boolean).at(-1) ?? "";
       assert(
-        [...known].some((one) => one === last || last.startsWith(":") || last === "*" || last.endsWith("export") || last === "fhir"),
+        [...known].some(
+          (one) => one === last || last.startsWith(":") || last === "*" || last.endsWith("export") || last === "fhir",
+        ),
         line,
       );
     }

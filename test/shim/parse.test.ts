@@ -4,7 +4,13 @@ import { anything, array, assert as check, constantFrom, oneof, property, string
 import { type KickOff, type ParseRules, parseKickOff } from "../../src/shim/parse.ts";
 
 const now = new Date("2026-03-01T12:00:00Z");
-const good = { level: "System", method: "GET", accept: "application/fhir+json", prefer: "respond-async", query: "" } as const;
+const good = {
+  level: "System",
+  method: "GET",
+  accept: "application/fhir+json",
+  prefer: "respond-async",
+  query: "",
+} as const;
 const ig: ParseRules = {
   compat: "ig",
   requireAccept: true,
@@ -21,16 +27,25 @@ const post = (...parameter: object[]): Partial<KickOff> => ({
 const query = (...pairs: [string, string][]) => new URLSearchParams(pairs).toString();
 
 suite("a kick-off becomes parts of a spec", () => {
-  const cases: Record<string, { request: Partial<KickOff>; rules?: ParseRules; spec?: object; warnings?: string[]; separate?: true }> = {
+  const cases: Record<
+    string,
+    { request: Partial<KickOff>; rules?: ParseRules; spec?: object; warnings?: string[]; separate?: true }
+  > = {
     "nothing asked": { request: {}, spec: {} },
     "Patient level": { request: { level: "Patient" }, spec: { level: "Patient" } },
     "Group level": { request: { level: "Group", groupId: "g.1-A" }, spec: { level: "Group", groupId: "g.1-A" } },
     "Accept */*": { request: { accept: "*/*" }, spec: {} },
     "Accept application/json": { request: { accept: "application/json" }, spec: {} },
-    "Accept in capitals, in a list, with parameters": { request: { accept: "text/html, Application/FHIR+json;q=0.9" }, spec: {} },
+    "Accept in capitals, in a list, with parameters": {
+      request: { accept: "text/html, Application/FHIR+json;q=0.9" },
+      spec: {},
+    },
     "Prefer in several lines and capitals": { request: { prefer: "handling=strict, RESPOND-async" }, spec: {} },
     "Prefer by semicolon": { request: { prefer: 'respond-async; handling="lenient"' }, spec: {} },
-    "_type as a comma list": { request: { query: "_type=Patient,Observation" }, spec: { types: ["Patient", "Observation"] } },
+    "_type as a comma list": {
+      request: { query: "_type=Patient,Observation" },
+      spec: { types: ["Patient", "Observation"] },
+    },
     "_type repeated is the same as one list": {
       request: { query: "_type=Patient&_type=Observation,Patient" },
       spec: { types: ["Patient", "Observation"] },
@@ -54,7 +69,10 @@ suite("a kick-off becomes parts of a spec", () => {
       spec: { outputFormat: "application/fhir+ndjson" },
     },
     _container: { request: { query: "_container=export-research" }, spec: { container: "export-research" } },
-    _elements: { request: { query: "_elements=id,Patient.birthDate" }, spec: { elements: ["id", "Patient.birthDate"] } },
+    _elements: {
+      request: { query: "_elements=id,Patient.birthDate" },
+      spec: { elements: ["id", "Patient.birthDate"] },
+    },
     "_typeFilter with an inner comma": {
       request: { query: query(["_typeFilter", "Observation?code=a,b"]) },
       spec: { typeFilters: ["Observation?code=a,b"] },
@@ -65,7 +83,10 @@ suite("a kick-off becomes parts of a spec", () => {
     },
     "_typeFilter repeated, encoded twice": {
       request: {
-        query: query(["_typeFilter", "Observation?category%3Dlaboratory%2Cvital-signs"], ["_typeFilter", "Condition?code=c"]),
+        query: query(
+          ["_typeFilter", "Observation?category%3Dlaboratory%2Cvital-signs"],
+          ["_typeFilter", "Condition?code=c"],
+        ),
       },
       spec: { typeFilters: ["Observation?category=laboratory,vital-signs", "Condition?code=c"] },
     },
@@ -80,7 +101,9 @@ suite("a kick-off becomes parts of a spec", () => {
         query: `_type=Patient&${query(["_typeFilter", "Observation?code=a"], ["_typeFilter", "Patient?active=true"])}`,
       },
       spec: { types: ["Patient"], typeFilters: ["Patient?active=true"] },
-      warnings: ["_typeFilter: a type filter is for Observation, which is not among the types of the export, and was ignored"],
+      warnings: [
+        "_typeFilter: a type filter is for Observation, which is not among the types of the export, and was ignored",
+      ],
     },
     "lenient drops patient in a URL": {
       request: { level: "Patient", prefer: "respond-async, handling=lenient", query: "patient=Patient/SECRET" },
@@ -92,8 +115,14 @@ suite("a kick-off becomes parts of a spec", () => {
       spec: {},
       separate: true,
     },
-    "of two handlings the first counts": { request: { prefer: "respond-async, handling=strict, handling=lenient" }, spec: {} },
-    "unknown preferences are ignored (RFC 7240)": { request: { prefer: "respond-async, return=minimal, wait=10" }, spec: {} },
+    "of two handlings the first counts": {
+      request: { prefer: "respond-async, handling=strict, handling=lenient" },
+      spec: {},
+    },
+    "unknown preferences are ignored (RFC 7240)": {
+      request: { prefer: "respond-async, return=minimal, wait=10" },
+      spec: {},
+    },
     "headers that are assumed": {
       request: { accept: undefined, prefer: undefined },
       rules: { ...ig, requireAccept: false, requirePrefer: false },
@@ -101,7 +130,11 @@ suite("a kick-off becomes parts of a spec", () => {
     },
     "POST of nothing": { request: post(), spec: {} },
     "POST without parameter": {
-      request: { ...post(), body: Buffer.from('{"resourceType":"Parameters"}'), contentType: 'application/json; charset="UTF-8"' },
+      request: {
+        ...post(),
+        body: Buffer.from('{"resourceType":"Parameters"}'),
+        contentType: 'application/json; charset="UTF-8"',
+      },
       spec: {},
     },
     "POST of all": {
@@ -167,14 +200,33 @@ suite("a kick-off becomes parts of a spec", () => {
 });
 
 suite("a kick-off is refused, and the thing to mend is named", () => {
-  const cases: Record<string, { request: Partial<KickOff>; rules?: ParseRules; status?: number; code: string; text: RegExp }> = {
+  const cases: Record<
+    string,
+    { request: Partial<KickOff>; rules?: ParseRules; status?: number; code: string; text: RegExp }
+  > = {
     "no Accept": { request: { accept: undefined }, code: "required", text: /header Accept is missing/ },
     "Accept of HTML only": { request: { accept: "text/html" }, code: "invalid", text: /Accept must allow/ },
     "no Prefer": { request: { prefer: undefined }, code: "required", text: /respond-async/ },
-    "Prefer without respond-async": { request: { prefer: "handling=lenient" }, code: "required", text: /respond-async/ },
-    "unknown handling": { request: { prefer: "respond-async,handling=loose" }, code: "invalid", text: /handling must be/ },
-    "unknown parameter": { request: { query: "_foo=1" }, code: "not-supported", text: /the parameter _foo is not supported/ },
-    "names are case-sensitive": { request: { query: "_SINCE=2026-01-01T00:00:00Z" }, code: "not-supported", text: /_SINCE/ },
+    "Prefer without respond-async": {
+      request: { prefer: "handling=lenient" },
+      code: "required",
+      text: /respond-async/,
+    },
+    "unknown handling": {
+      request: { prefer: "respond-async,handling=loose" },
+      code: "invalid",
+      text: /handling must be/,
+    },
+    "unknown parameter": {
+      request: { query: "_foo=1" },
+      code: "not-supported",
+      text: /the parameter _foo is not supported/,
+    },
+    "names are case-sensitive": {
+      request: { query: "_SINCE=2026-01-01T00:00:00Z" },
+      code: "not-supported",
+      text: /_SINCE/,
+    },
     "a name of Object.prototype": { request: { query: "constructor=1" }, code: "not-supported", text: /constructor/ },
     "patient by GET": {
       request: { level: "Patient", query: "patient=Patient/1" },
@@ -192,14 +244,22 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       text: /patient must be references to Patients/,
     },
     "patient of another server": {
-      request: { level: "Patient", ...post({ name: "patient", valueReference: { reference: "https://other.example/Patient/1" } }) },
+      request: {
+        level: "Patient",
+        ...post({ name: "patient", valueReference: { reference: "https://other.example/Patient/1" } }),
+      },
       code: "invalid",
       text: /patient must be references to Patients/,
     },
     "more than 100 patients": {
       request: {
         level: "Patient",
-        ...post(...Array.from({ length: 101 }, (_, n) => ({ name: "patient", valueReference: { reference: `Patient/${n}` } }))),
+        ...post(
+          ...Array.from({ length: 101 }, (_, n) => ({
+            name: "patient",
+            valueReference: { reference: `Patient/${n}` },
+          })),
+        ),
       },
       code: "invalid",
       text: /patient may name at most 100/,
@@ -209,8 +269,16 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       code: "invalid",
       text: /must be a Parameters resource/,
     },
-    "POST of null": { request: { ...post(), body: Buffer.from("null") }, code: "invalid", text: /must be a Parameters resource/ },
-    "POST of no JSON": { request: { ...post(), body: Buffer.from("{") }, code: "invalid", text: /Parameters resource as JSON/ },
+    "POST of null": {
+      request: { ...post(), body: Buffer.from("null") },
+      code: "invalid",
+      text: /must be a Parameters resource/,
+    },
+    "POST of no JSON": {
+      request: { ...post(), body: Buffer.from("{") },
+      code: "invalid",
+      text: /Parameters resource as JSON/,
+    },
     "POST without a body": {
       request: { method: "POST", contentType: "application/json" },
       code: "invalid",
@@ -244,7 +312,11 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       code: "invalid",
       text: /_type must have one value/,
     },
-    "unknown by POST": { request: post({ name: "_foo", valueString: "SECRET" }), code: "not-supported", text: /the parameter _foo / },
+    "unknown by POST": {
+      request: post({ name: "_foo", valueString: "SECRET" }),
+      code: "not-supported",
+      text: /the parameter _foo /,
+    },
     "Accept with q=0": { request: { accept: "application/fhir+json;q=0" }, code: "invalid", text: /Accept must allow/ },
     "an unknown handling, though headers are assumed": {
       request: { prefer: "handling=loose" },
@@ -270,7 +342,12 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       code: "invalid",
       text: /_maxCount must be/,
     },
-    "Azure: _isParallel": { request: { query: "_isParallel=maybe" }, rules: azure, code: "invalid", text: /_isParallel must be/ },
+    "Azure: _isParallel": {
+      request: { query: "_isParallel=maybe" },
+      rules: azure,
+      code: "invalid",
+      text: /_isParallel must be/,
+    },
     "Azure: _typeFilter without _type": {
       request: { query: query(["_typeFilter", "Patient?active=true"]) },
       rules: azure,
@@ -289,10 +366,26 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       code: "not-supported",
       text: /de-identified export is not available/,
     },
-    "organizeOutputBy is left out": { request: { query: "organizeOutputBy=Patient" }, code: "not-supported", text: /organizeOutputBy/ },
-    "_since of a day only": { request: { query: "_since=2026-01-01" }, code: "invalid", text: /_since must be an instant/ },
-    "_since of 30 February": { request: { query: "_since=2026-02-30T00:00:00Z" }, code: "invalid", text: /_since must be an instant/ },
-    "_since twice": { request: { query: "_since=2026-01-01T00:00:00Z&_since=2026-01-01T00:00:00Z" }, code: "invalid", text: /once/ },
+    "organizeOutputBy is left out": {
+      request: { query: "organizeOutputBy=Patient" },
+      code: "not-supported",
+      text: /organizeOutputBy/,
+    },
+    "_since of a day only": {
+      request: { query: "_since=2026-01-01" },
+      code: "invalid",
+      text: /_since must be an instant/,
+    },
+    "_since of 30 February": {
+      request: { query: "_since=2026-02-30T00:00:00Z" },
+      code: "invalid",
+      text: /_since must be an instant/,
+    },
+    "_since twice": {
+      request: { query: "_since=2026-01-01T00:00:00Z&_since=2026-01-01T00:00:00Z" },
+      code: "invalid",
+      text: /once/,
+    },
     "_since in the future": { request: { query: "_since=2026-03-02T00:00:00Z" }, code: "invalid", text: /future/ },
     "_since after _until": {
       request: { query: "_since=2026-02-01T00:00:00Z&_until=2026-01-01T00:00:00Z" },
@@ -306,7 +399,11 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
     },
     "_type empty": { request: { query: "_type=" }, code: "invalid", text: /_type must be/ },
     "_type no type name": { request: { query: "_type=Patient,obs" }, code: "invalid", text: /_type must be/ },
-    "_typeFilter no search": { request: { query: "_typeFilter=Observation" }, code: "invalid", text: /_typeFilter: .*Type\?query/ },
+    "_typeFilter no search": {
+      request: { query: "_typeFilter=Observation" },
+      code: "invalid",
+      text: /_typeFilter: .*Type\?query/,
+    },
     "_typeFilter of a type not in _type": {
       request: { query: `_type=Patient&${query(["_typeFilter", "Observation?code=a"])}` },
       code: "invalid",
@@ -317,10 +414,22 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       code: "invalid",
       text: /result parameter _sort/,
     },
-    "_outputFormat of another kind": { request: { query: "_outputFormat=parquet" }, code: "invalid", text: /_outputFormat must be one of/ },
-    "_container with capitals": { request: { query: "_container=Export" }, code: "invalid", text: /_container must be 3 to 63/ },
+    "_outputFormat of another kind": {
+      request: { query: "_outputFormat=parquet" },
+      code: "invalid",
+      text: /_outputFormat must be one of/,
+    },
+    "_container with capitals": {
+      request: { query: "_container=Export" },
+      code: "invalid",
+      text: /_container must be 3 to 63/,
+    },
     "_container that climbs": { request: { query: "_container=../x" }, code: "invalid", text: /_container/ },
-    "_elements with a path": { request: { query: "_elements=Patient.name.given" }, code: "invalid", text: /_elements must be/ },
+    "_elements with a path": {
+      request: { query: "_elements=Patient.name.given" },
+      code: "invalid",
+      text: /_elements must be/,
+    },
     "a malformed Group id": { request: { level: "Group", groupId: "a_b" }, code: "invalid", text: /Group's id/ },
   };
   for (const [name, { request, rules, status = 400, code, text }] of Object.entries(cases))
@@ -372,14 +481,25 @@ suite("whatever comes", () => {
 
   test("nothing throws, and what is refused quotes no value", () => {
     check(
-      property(pairs, string(), oneof(string(), constantFrom("respond-async, handling=lenient")), (all, accept, prefer) => {
-        // no name of a type, which is told
-        const marked = all.map(([name, value]): [string, string] => [name, `s3cret${value}`]);
-        const parsed = parse({ level: "Patient", accept, prefer, query: query(...marked) });
-        assert.doesNotMatch(JSON.stringify("issues" in parsed ? parsed.issues : parsed.warnings), /s3cret/);
-      }),
+      property(
+        pairs,
+        string(),
+        oneof(string(), constantFrom("respond-async, handling=lenient")),
+        (all, accept, prefer) => {
+          // no name of a type, which is told
+          const marked = all.map(([name, value]): [string, string] => [name, `s3cret${value}`]);
+          const parsed = parse({ level: "Patient", accept, prefer, query: query(...marked) });
+          assert.doesNotMatch(JSON.stringify("issues" in parsed ? parsed.issues : parsed.warnings), /s3cret/);
+        },
+      ),
     );
-    check(property(string(), string(), (type, body) => void parse({ method: "POST", contentType: type, body: Buffer.from(body) })));
+    check(
+      property(
+        string(),
+        string(),
+        (type, body) => void parse({ method: "POST", contentType: type, body: Buffer.from(body) }),
+      ),
+    );
     check(
       property(anything(), (body) => void parse({ ...post(), body: Buffer.from(JSON.stringify(body) ?? "") })),
       { numRuns: 500 },

@@ -30,10 +30,17 @@ suite("Range (RFC 9110 section 14)", () => {
   test("whatever comes, a range lies within the file", () => {
     const inside = (range: Range, size: number) =>
       typeof range === "string" || (range.start >= 0 && range.start <= range.end && range.end < size);
-    check(property(string(), integer({ min: 1, max: 100 }), (text, size) => inside(rangeOf(`bytes=${text}`, size, etag, undefined), size)));
     check(
-      property(integer({ min: 0, max: 200 }), integer({ min: 0, max: 200 }), integer({ min: 1, max: 100 }), (from, to, size) =>
-        inside(rangeOf(`bytes=${from}-${to}`, size, etag, undefined), size),
+      property(string(), integer({ min: 1, max: 100 }), (text, size) =>
+        inside(rangeOf(`bytes=${text}`, size, etag, undefined), size),
+      ),
+    );
+    check(
+      property(
+        integer({ min: 0, max: 200 }),
+        integer({ min: 0, max: 200 }),
+        integer({ min: 1, max: 100 }),
+        (from, to, size) => inside(rangeOf(`bytes=${from}-${to}`, size, etag, undefined), size),
       ),
     );
   });

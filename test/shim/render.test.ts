@@ -15,7 +15,11 @@ const conditions = (all: Conditions): NonNullable<FhirExportStatus["conditions"]
     message,
     lastTransitionTime: "2026-03-01T12:00:00Z",
   }));
-const object = (all: Conditions, status: FhirExportStatus = {}, spec: Partial<FhirExport["spec"]> = {}): FhirExport => ({
+const object = (
+  all: Conditions,
+  status: FhirExportStatus = {},
+  spec: Partial<FhirExport["spec"]> = {},
+): FhirExport => ({
   metadata: { name: "export-a", uid: "u", creationTimestamp: "2026-03-01T12:00:00Z" },
   spec: { sourceRef: { name: "s" }, targetRef: { name: "t" }, origin: { client: "c", request: "r" }, ...spec },
   status: { ...status, conditions: conditions(all) },
@@ -25,7 +29,10 @@ suite("status of an export that goes on is 202", () => {
   const running: Conditions = { Ready: ["False", "Running"], Reconciling: ["True", "Running"] };
   const cases: Record<string, { object: FhirExport; progress: string; retryAfter?: string }> = {
     "no status yet": { object: { ...object({}), status: { observedGeneration: -1 } }, progress: "0% waiting" },
-    queued: { object: object({ Ready: ["Unknown", "Queued"] }, { queuePosition: 3 }), progress: "0% queued at place 3" },
+    queued: {
+      object: object({ Ready: ["Unknown", "Queued"] }, { queuePosition: 3 }),
+      progress: "0% queued at place 3",
+    },
     running: {
       object: object(running, { progress: { percent: 42, resources: 420, expectedResources: 1000 } }),
       progress: "42% running, 420 of 1000 resources",
@@ -54,7 +61,10 @@ suite("status of an export that goes on is 202", () => {
   };
   for (const [name, { object, progress, retryAfter = "1" }] of Object.entries(cases))
     test(name, () =>
-      assert.deepEqual(renderStatus(object, now), { status: 202, headers: { "x-progress": progress, "retry-after": retryAfter } }),
+      assert.deepEqual(renderStatus(object, now), {
+        status: 202,
+        headers: { "x-progress": progress, "retry-after": retryAfter },
+      }),
     );
 });
 
@@ -75,7 +85,11 @@ suite("an export that failed", () => {
     "by an unknown Group is the client's": { all: failed("UnknownGroup"), status: 422, code: "not-found" },
     "by an invalid filter is the client's": { all: failed("InvalidFilter"), status: 422, code: "invalid" },
     "by an unknown type is the client's": { all: failed("UnknownType"), status: 422, code: "not-supported" },
-    "by an unsupported parameter is the client's": { all: failed("UnsupportedParameter"), status: 422, code: "not-supported" },
+    "by an unsupported parameter is the client's": {
+      all: failed("UnsupportedParameter"),
+      status: 422,
+      code: "not-supported",
+    },
     "refused for its container is the client's": { all: refused("InvalidContainer"), status: 422, code: "invalid" },
     "by source credentials is ours": { all: failed("SourceUnauthorized"), status: 500, code: "processing" },
     "by a cause we do not know is ours": { all: failed("Whatever"), status: 500, code: "processing" },
@@ -100,8 +114,14 @@ suite("what is not there is 404", () => {
     "not started by $export": { ...object(complete), spec: { sourceRef: { name: "s" }, targetRef: { name: "t" } } },
     "cancelled, still stopping": object({ Ready: ["False", "Cancelling"] }, {}, { cancel: true }),
     "complete and then deleted": object(complete, {}, { cancel: true }),
-    "cancelled by other means": object({ Ready: ["False", "Cancelled"], Cancelled: ["True", "Cancelled"], Stalled: ["True", "Cancelled"] }),
-    "expired, its files still there for downloads that run": object(complete, { expirationTime: "2026-03-01T12:00:10Z" }),
+    "cancelled by other means": object({
+      Ready: ["False", "Cancelled"],
+      Cancelled: ["True", "Cancelled"],
+      Stalled: ["True", "Cancelled"],
+    }),
+    "expired, its files still there for downloads that run": object(complete, {
+      expirationTime: "2026-03-01T12:00:10Z",
+    }),
     "being deleted": { ...object(complete), metadata: { name: "export-a", deletionTimestamp: "2026-03-01T12:00:00Z" } },
   };
   for (const [name, object] of Object.entries(cases))
@@ -116,7 +136,14 @@ suite("what is not there is 404", () => {
 });
 
 suite("the manifest", () => {
-  const item = (type: string, path: string) => ({ type, path, url: `https://account/x/${path}`, count: 2, fileSize: 9, sha256: "aa" });
+  const item = (type: string, path: string) => ({
+    type,
+    path,
+    url: `https://account/x/${path}`,
+    count: 2,
+    fileSize: 9,
+    sha256: "aa",
+  });
   const stored: Manifest = {
     transactionTime: "2026-03-01T11:59:59.999Z",
     request: "https://example.org/$export",
@@ -129,14 +156,20 @@ suite("the manifest", () => {
   };
 
   test("shows files below the status URL and keeps the rest", () => {
-    const { status, headers, body } = renderManifest(stored, "https://example.org/_operations/export/export-a", object({}));
+    const { status, headers, body } = renderManifest(
+      stored,
+      "https://example.org/_operations/export/export-a",
+      object({}),
+    );
     assert.equal(status, 200);
     assert.equal(headers["content-type"], "application/json");
     assert.equal(headers.expires, undefined);
     assert.deepEqual(body, {
       ...stored,
       requiresAccessToken: false,
-      output: [{ ...stored.output[0], url: "https://example.org/_operations/export/export-a/files/Patient-0001-1.ndjson" }],
+      output: [
+        { ...stored.output[0], url: "https://example.org/_operations/export/export-a/files/Patient-0001-1.ndjson" },
+      ],
       error: [{ ...stored.error[0], url: "https://example.org/_operations/export/export-a/files/errors/O-1.ndjson" }],
     });
   });

@@ -10,10 +10,14 @@ import { pypi } from "../tools/pypi.ts";
 
 const program = pypi("schemathesis", "4.32.5");
 
-test("schemathesis finds nothing that docs/openapi.yaml does not say", { skip: program ? false : "no Python" }, async () => {
+test("schemathesis finds nothing that docs/openapi.yaml does not say", {
+  skip: program ? false : "no Python",
+}, async () => {
   const port = await freePort();
   const folder = await mkdtemp(join(tmpdir(), "fhir-export-schemathesis-"));
-  const server = spawn(process.execPath, ["test/tools/shim-server.ts", String(port)], { stdio: ["ignore", "pipe", "inherit"] });
+  const server = spawn(process.execPath, ["test/tools/shim-server.ts", String(port)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   try {
     await once(server.stdout, "data");
     const args = [
@@ -24,7 +28,17 @@ test("schemathesis finds nothing that docs/openapi.yaml does not say", { skip: p
       "--url",
       `http://127.0.0.1:${port}`,
     ];
-    const limits = ["--checks", "all", "--max-examples", "40", "--seed", "1", "--phases", "examples,coverage,fuzzing", "--no-color"];
+    const limits = [
+      "--checks",
+      "all",
+      "--max-examples",
+      "40",
+      "--seed",
+      "1",
+      "--phases",
+      "examples,coverage,fuzzing",
+      "--no-color",
+    ];
     const { status, stdout, stderr } = spawnSync(program!, [...args, ...limits], {
       encoding: "utf8",
       // it keeps what it has found, and tries that first the next time: a run would depend on the ones before

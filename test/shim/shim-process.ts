@@ -21,7 +21,8 @@ export class ShimProcess {
       ],
       { stdio: ["ignore", "pipe", "pipe"] },
     );
-    for (const stream of [this.#child.stdout, this.#child.stderr]) stream!.on("data", (chunk) => (this.output += chunk));
+    for (const stream of [this.#child.stdout, this.#child.stderr])
+      stream!.on("data", (chunk) => (this.output += chunk));
   }
 
   static async replicas(count: number, args: string[], path = ""): Promise<ShimProcess[]> {

@@ -14,7 +14,10 @@ const complete = { conditions: [condition("Ready", "True", "Complete"), conditio
 
 const isOutcome = (response: { headers: Record<string, unknown>; json(): unknown; body: string }) => {
   assert.match(String(response.headers["content-type"]), /^application\/fhir\+json/);
-  const outcome = response.json() as { resourceType: string; issue: { details: { text: string }; diagnostics: string }[] };
+  const outcome = response.json() as {
+    resourceType: string;
+    issue: { details: { text: string }; diagnostics: string }[];
+  };
   assert.equal(outcome.resourceType, "OperationOutcome");
   assert.ok(outcome.issue[0]!.details.text);
   assert.equal(outcome.issue[0]!.diagnostics, outcome.issue[0]!.details.text);
@@ -28,7 +31,11 @@ suite("kick-off", () => {
     "system, encoded": { url: "/%24export", spec: { level: "System" } },
     Patient: { url: "/Patient/$export", spec: { level: "Patient" } },
     Group: { url: "/Group/g-1/%24export", spec: { level: "Group", groupId: "g-1" } },
-    "with the public path": { url: "/fhir/$export", spec: { level: "System" }, request: "https://example.org/fhir/$export" },
+    "with the public path": {
+      url: "/fhir/$export",
+      spec: { level: "System" },
+      request: "https://example.org/fhir/$export",
+    },
     "with parameters": {
       url: "/$export?_type=Patient&_typeFilter=Patient%3Fgender%3Dfemale%24&_container=export-a",
       spec: { level: "System", types: ["Patient"], typeFilters: ["Patient?gender=female$"], container: "export-a" },
@@ -43,17 +50,32 @@ suite("kick-off", () => {
       assert.equal(response.body, "");
       assert.deepEqual(
         [...store.objects.values()].map((object) => object.spec),
-        [{ sourceRef: { name: "hospital" }, targetRef: { name: "research" }, ...spec, origin: { client: "anonymous", request } }],
+        [
+          {
+            sourceRef: { name: "hospital" },
+            targetRef: { name: "research" },
+            ...spec,
+            origin: { client: "anonymous", request },
+          },
+        ],
       );
     });
 
   test("lenient: the dropped parameter goes into the object as a warning", async () => {
     const { get, store } = shim();
-    assert.equal((await get("/$export?_foo=1", { ...headers, prefer: "respond-async, handling=lenient" })).statusCode, 202);
-    assert.deepEqual(store.objects.get(name)!.spec.origin!.warnings, ["the parameter _foo is not supported and was ignored"]);
+    assert.equal(
+      (await get("/$export?_foo=1", { ...headers, prefer: "respond-async, handling=lenient" })).statusCode,
+      202,
+    );
+    assert.deepEqual(store.objects.get(name)!.spec.origin!.warnings, [
+      "the parameter _foo is not supported and was ignored",
+    ]);
   });
 
-  const refusals: Record<string, { method?: "HEAD" | "POST" | "PUT"; url: string; headers?: Record<string, string>; status: number }> = {
+  const refusals: Record<
+    string,
+    { method?: "HEAD" | "POST" | "PUT"; url: string; headers?: Record<string, string>; status: number }
+  > = {
     "no Prefer": { url: "/$export", headers: { accept: "*/*" }, status: 400 },
     "unknown parameter": { url: "/$export?_foo=1", status: 400 },
     "malformed Group id": { url: "/Group/a%20b/$export", status: 400 },
@@ -156,7 +178,10 @@ suite("status", () => {
 
   test("failed for good by the client's doing: 422", async () => {
     const { get } = await started({
-      conditions: [condition("Failed", "True", "UnknownGroup", "no such Group"), condition("Stalled", "True", "Failed")],
+      conditions: [
+        condition("Failed", "True", "UnknownGroup", "no such Group"),
+        condition("Stalled", "True", "Failed"),
+      ],
     });
     const response = await get(statusURL);
     assert.equal(response.statusCode, 422);
@@ -174,7 +199,10 @@ suite("DELETE", () => {
   for (const type of ["application/fhir+json", "application/json", "text/plain"])
     test(`with Content-Type ${type} and no body, as FHIR clients send it`, async () => {
       const { app } = await started();
-      assert.equal((await app.inject({ method: "DELETE", url: statusURL, headers: { "content-type": type } })).statusCode, 202);
+      assert.equal(
+        (await app.inject({ method: "DELETE", url: statusURL, headers: { "content-type": type } })).statusCode,
+        202,
+      );
     });
 
   for (const [title, status] of Object.entries({ running: {}, complete }))
@@ -262,8 +290,9 @@ suite("the rest", () => {
     const { resourceType, fhirVersion, rest } = response.json();
     assert.deepEqual([resourceType, fhirVersion], ["CapabilityStatement", "4.0.1"]);
     assert.equal(rest[0].operation[0].name, "export");
-    const operations = rest[0].resource.flatMap(({ type, operation = [] }: { type: string; operation?: { name: string }[] }) =>
-      operation.map(({ name }) => `${type} ${name}`),
+    const operations = rest[0].resource.flatMap(
+      ({ type, operation = [] }: { type: string; operation?: { name: string }[] }) =>
+        operation.map(({ name }) => `${type} ${name}`),
     );
     assert.deepEqual(operations, ["Group export", "Patient export"]);
     assert.ok(rest[0].resource.every((one: object) => !("interaction" in one)));

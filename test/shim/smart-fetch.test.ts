@@ -25,9 +25,19 @@ suite("smart-fetch", { skip: program ? false : "no Python" }, () => {
     source = await startSource();
     const { publicKey, privateKey } = await generateKeyPair("ES384", { extractable: true });
     const named = { kid: "research-1", alg: "ES384" };
-    await writeFile(join(root, "key.jwks"), JSON.stringify({ keys: [{ ...(await exportJWK(privateKey)), ...named, key_ops: ["sign"] }] }));
-    await writeFile(join(root, "signing.jwk"), JSON.stringify({ kty: "oct", k: Buffer.alloc(32, 9).toString("base64url") }));
-    const client = { id: "research", jwks: { keys: [{ ...(await exportJWK(publicKey)), ...named }] }, scopes: "system/*.rs" };
+    await writeFile(
+      join(root, "key.jwks"),
+      JSON.stringify({ keys: [{ ...(await exportJWK(privateKey)), ...named, key_ops: ["sign"] }] }),
+    );
+    await writeFile(
+      join(root, "signing.jwk"),
+      JSON.stringify({ kty: "oct", k: Buffer.alloc(32, 9).toString("base64url") }),
+    );
+    const client = {
+      id: "research",
+      jwks: { keys: [{ ...(await exportJWK(publicKey)), ...named }] },
+      scopes: "system/*.rs",
+    };
     await writeFile(
       join(root, "config.yaml"),
       JSON.stringify({
@@ -36,7 +46,16 @@ suite("smart-fetch", { skip: program ? false : "no Python" }, () => {
       }),
     );
     standalone = await Standalone.start([
-      ...["--source", source.baseURL, "--target", join(root, "out"), "--data", join(root, "data"), "--retry-seconds", "5"],
+      ...[
+        "--source",
+        source.baseURL,
+        "--target",
+        join(root, "out"),
+        "--data",
+        join(root, "data"),
+        "--retry-seconds",
+        "5",
+      ],
       ...["--config", join(root, "config.yaml")],
     ]);
   });
@@ -50,13 +69,24 @@ suite("smart-fetch", { skip: program ? false : "no Python" }, () => {
     const into = join(root, folder);
     const sign = ["--smart-client-id", "research", "--smart-key", join(root, "key.jwks")];
     const more = ["--type", "Patient,Observation,Condition", "--no-default-filters"];
-    await promisify(execFile)(program!, ["--verbose", "bulk", "--fhir-url", standalone.baseURL, ...sign, ...more, ...args, into]);
+    await promisify(execFile)(program!, [
+      "--verbose",
+      "bulk",
+      "--fhir-url",
+      standalone.baseURL,
+      ...sign,
+      ...more,
+      ...args,
+      into,
+    ]);
     const files = (await readdir(into)).filter((name) => /^[A-Z].*\.ndjson\.gz$/.test(name));
     const texts = await Promise.all(files.map(async (name) => gunzipSync(await readFile(join(into, name))).toString()));
     return texts.flatMap((text) => text.split("\n").filter(Boolean)).sort();
   }
   const wanted = (more: Wanted) =>
-    [...expected(source, { types: ["Patient", "Observation", "Condition"], ...more }).values()].map((line) => line.toString()).sort();
+    [...expected(source, { types: ["Patient", "Observation", "Condition"], ...more }).values()]
+      .map((line) => line.toString())
+      .sort();
 
   test("everything, signed in by SMART Backend Services", async () => {
     assert.deepEqual(await fetched("all"), wanted({}));

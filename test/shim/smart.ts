@@ -10,7 +10,10 @@ import { until } from "../tools/until.ts";
 import { BulkClient, type KickOff, type Refused } from "./bulk-client.ts";
 import type { Backend } from "./contract.ts";
 
-const grantForm = { grant_type: "client_credentials", client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" };
+const grantForm = {
+  grant_type: "client_credentials",
+  client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+};
 
 /** A registered client: asks for tokens as SMART Backend Services says, and keeps them while they are good. */
 class SmartClient {
@@ -35,8 +38,15 @@ class SmartClient {
   async discover(base: string): Promise<void> {
     const answer = await fetch(`${base}/.well-known/smart-configuration`, { headers: { accept: "text/html" } });
     assert.equal(answer.headers.get("content-type")?.split(";")[0], "application/json");
-    const found = (await answer.json()) as { token_endpoint: string; capabilities: string[]; grant_types_supported: string[] };
-    assert(found.capabilities.includes("client-confidential-asymmetric") && found.grant_types_supported.includes("client_credentials"));
+    const found = (await answer.json()) as {
+      token_endpoint: string;
+      capabilities: string[];
+      grant_types_supported: string[];
+    };
+    assert(
+      found.capabilities.includes("client-confidential-asymmetric") &&
+        found.grant_types_supported.includes("client_credentials"),
+    );
     this.#endpoint = found.token_endpoint;
   }
 
@@ -53,7 +63,10 @@ class SmartClient {
 
   /** @param at another replica's endpoint */
   async ask(scope: string, assertion: string, at = this.#endpoint): Promise<Response> {
-    return fetch(at, { method: "POST", body: new URLSearchParams({ ...grantForm, scope, client_assertion: assertion }) });
+    return fetch(at, {
+      method: "POST",
+      body: new URLSearchParams({ ...grantForm, scope, client_assertion: assertion }),
+    });
   }
 
   async token(scope: string): Promise<string> {
@@ -88,8 +101,14 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
       });
     before(async () => {
       if (skip) return;
-      [research, narrow] = await Promise.all([SmartClient.make("research", "RS384"), SmartClient.make("narrow", "ES384")]);
-      await writeFile(join(backend().folder, "signing.jwk"), JSON.stringify({ kty: "oct", k: Buffer.alloc(32, 5).toString("base64url") }));
+      [research, narrow] = await Promise.all([
+        SmartClient.make("research", "RS384"),
+        SmartClient.make("narrow", "ES384"),
+      ]);
+      await writeFile(
+        join(backend().folder, "signing.jwk"),
+        JSON.stringify({ kty: "oct", k: Buffer.alloc(32, 5).toString("base64url") }),
+      );
       await backend().configure(config());
       for (const client of [research, narrow]) await client.discover(backend().base);
     });
@@ -97,7 +116,8 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
       if (!skip) await backend().configure("");
     });
 
-    const as = (client: SmartClient, scope = "system/*.rs") => new BulkClient(backend().base, () => client.token(scope));
+    const as = (client: SmartClient, scope = "system/*.rs") =>
+      new BulkClient(backend().base, () => client.token(scope));
     const refused = async (client: BulkClient, kickOff: KickOff): Promise<Refused> => {
       const answer = await client.kickOff(kickOff);
       assert(typeof answer !== "string", "it was accepted");
@@ -111,7 +131,11 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
     ] as const)
       for (const method of ["GET", "POST"] as const)
         test(`R4, R7: level ${level} by ${method}, from discovery to the last byte`, async () => {
-          const { manifest, lines } = await as(research).export({ path, method, parameters: [["_type", "Patient,Encounter"]] });
+          const { manifest, lines } = await as(research).export({
+            path,
+            method,
+            parameters: [["_type", "Patient,Encounter"]],
+          });
           assert.equal(manifest.requiresAccessToken, true, "R160");
           const wanted = expected(backend().source, {
             level,
@@ -128,7 +152,11 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
       const statuses = async (token: string | undefined) =>
         Promise.all(
           urls.map(async (url) => {
-            const headers = { accept: "*/*", prefer: "respond-async", ...(token !== undefined && { authorization: `Bearer ${token}` }) };
+            const headers = {
+              accept: "*/*",
+              prefer: "respond-async",
+              ...(token !== undefined && { authorization: `Bearer ${token}` }),
+            };
             const answer = await fetch(url, { headers });
             if (answer.status === 401) assert.match(answer.headers.get("www-authenticate")!, /^Bearer /);
             await answer.body?.cancel();
@@ -137,7 +165,11 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
         );
       assert.deepEqual(await statuses(undefined), [401, 401, 401]);
       assert.deepEqual(await statuses("x"), [401, 401, 401]);
-      assert.deepEqual((await statuses(await narrow.token("system/Group.rs"))).slice(1), [404, 404], "R6: another client's");
+      assert.deepEqual(
+        (await statuses(await narrow.token("system/Group.rs"))).slice(1),
+        [404, 404],
+        "R6: another client's",
+      );
       assert.deepEqual((await statuses(await research.token("system/Patient.rs"))).slice(1), [403, 403]);
       assert.deepEqual((await statuses(await research.token("system/Group.rs"))).slice(1), [200, 200]);
       const other = { authorization: `Bearer ${await narrow.token("system/Group.rs")}` };
@@ -159,7 +191,11 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
 
     test("Groups of a client", async () => {
       assert.equal((await refused(as(narrow), { path: "/Group/outer/$export" })).status, 403);
-      assert.equal((await refused(as(narrow, "system/Patient.rs"), { path: "/Group/ward/$export" })).status, 403, "no scope for Groups");
+      assert.equal(
+        (await refused(as(narrow, "system/Patient.rs"), { path: "/Group/ward/$export" })).status,
+        403,
+        "no scope for Groups",
+      );
     });
 
     test("an assertion is good once, over all replicas", async () => {
@@ -210,7 +246,8 @@ export function smart(backend: () => Backend, skip: string | boolean | undefined
           kind,
         );
       // one member each: parsers would keep the last of two
-      for (const { level } of lines) assert(typeof level === "number" || /^(info|warn)$/.test(String(level)), String(level));
+      for (const { level } of lines)
+        assert(typeof level === "number" || /^(info|warn)$/.test(String(level)), String(level));
       assert.doesNotMatch(backend().output(), /client_assertion|eyJ|Patient\/p|_since=/);
     });
   });

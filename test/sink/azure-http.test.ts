@@ -15,7 +15,11 @@ before(() => setDefaultCACertificates([...trusted, authority.cert]));
 after(() => setDefaultCACertificates(trusted));
 
 /** A server of its own for a call of `put`. */
-async function served(scheme: string, answer: RequestListener, body: Uint8Array): ReturnType<typeof httpClient.sendRequest> {
+async function served(
+  scheme: string,
+  answer: RequestListener,
+  body: Uint8Array,
+): ReturnType<typeof httpClient.sendRequest> {
   const server = scheme === "https" ? createHTTPS(authority.issue("127.0.0.1"), answer) : createHTTP(answer);
   await once(server.listen(0, "127.0.0.1"), "listening");
   try {
@@ -33,7 +37,8 @@ async function served(scheme: string, answer: RequestListener, body: Uint8Array)
   }
 }
 
-const content = (length: number) => Buffer.from({ length } as ArrayLike<number>).map((_, i) => (i * 31 + (i >> 8)) & 0xff);
+const content = (length: number) =>
+  Buffer.from({ length } as ArrayLike<number>).map((_, i) => (i * 31 + (i >> 8)) & 0xff);
 
 for (const scheme of ["http", "https"])
   describe(`A block over ${scheme}`, () => {
@@ -73,7 +78,11 @@ for (const scheme of ["http", "https"])
       });
 
     test("that breaks off is what the SDK tries again", async () => {
-      const broken = served(scheme, (request) => void request.once("data", () => request.socket.destroy()), content(3_000_007));
+      const broken = served(
+        scheme,
+        (request) => void request.once("data", () => request.socket.destroy()),
+        content(3_000_007),
+      );
       await assert.rejects(broken, (error: Error & { code?: string }) => {
         assert.equal(error.name, "RestError");
         assert.ok(["REQUEST_SEND_ERROR", "ECONNRESET", "EPIPE"].includes(error.code!), error.code);

@@ -4,7 +4,11 @@ import { createServer, type IncomingMessage, request as send } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { AccountSASPermissions, generateAccountSASQueryParameters, StorageSharedKeyCredential } from "@azure/storage-blob";
+import {
+  AccountSASPermissions,
+  generateAccountSASQueryParameters,
+  StorageSharedKeyCredential,
+} from "@azure/storage-blob";
 import { FailureError } from "../../src/failure.ts";
 import { openStore } from "../../src/sink/open.ts";
 import type { Store } from "../../src/sink/store.ts";
@@ -76,9 +80,19 @@ async function opened() {
   };
 }
 
-const calls: [name: string, prepare: (store: Store) => Promise<unknown>, call: (store: Store) => Promise<unknown>, want: unknown][] = [
+const calls: [
+  name: string,
+  prepare: (store: Store) => Promise<unknown>,
+  call: (store: Store) => Promise<unknown>,
+  want: unknown,
+][] = [
   ["create", async () => {}, (store) => store.create("a", bytes("1")).then(Boolean), true],
-  ["read", (store) => store.create("a", bytes("1")), (store) => store.read("a").then((it) => it?.bytes.toString()), "1"],
+  [
+    "read",
+    (store) => store.create("a", bytes("1")),
+    (store) => store.read("a").then((it) => it?.bytes.toString()),
+    "1",
+  ],
   ["stream", (store) => store.create("a", bytes("1")), (store) => readAll(store, "a").then(String), "1"],
   ["remove", (store) => store.create("a", bytes("1")), (store) => store.remove("a").then(() => paths(store)), []],
   ["list", (store) => store.create("a", bytes("1")), (store) => paths(store), ["a"]],

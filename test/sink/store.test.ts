@@ -32,7 +32,10 @@ for (const kind of kinds)
       const second = await store.replace("_work/a.json", bytes("2"), first);
       assert(second);
       assert.equal(await store.replace("_work/a.json", bytes("3"), first), undefined);
-      assert.deepEqual(await store.read("_work/a.json").then((found) => [found?.bytes.toString(), found?.etag]), ["2", second]);
+      assert.deepEqual(await store.read("_work/a.json").then((found) => [found?.bytes.toString(), found?.etag]), [
+        "2",
+        second,
+      ]);
       await store.remove("_work/a.json");
       assert.equal(await store.replace("_work/a.json", bytes("4"), second), undefined);
       assert.deepEqual(await paths(store, "", true), []);
@@ -43,7 +46,9 @@ for (const kind of kinds)
       const created = await Promise.all(Array.from({ length: 8 }, (_, index) => store.create("x", bytes(`c${index}`))));
       const tag = created.find((etag) => etag !== undefined)!;
       assert.equal(created.filter((etag) => etag !== undefined).length, 1);
-      const replaced = await Promise.all(Array.from({ length: 8 }, (_, index) => store.replace("x", bytes(`r${index}`), tag)));
+      const replaced = await Promise.all(
+        Array.from({ length: 8 }, (_, index) => store.replace("x", bytes(`r${index}`), tag)),
+      );
       assert.equal(replaced.filter((etag) => etag !== undefined).length, 1);
       assert.equal((await store.read("x"))!.bytes.toString(), `r${replaced.findIndex((etag) => etag !== undefined)}`);
     });
@@ -158,7 +163,10 @@ describe("a SAS is enough", () => {
 });
 
 describe("storage that refuses says what to mend", () => {
-  const open = async (kind: "directory" | "azure", change: (target: { azureBlob: Record<string, unknown> }) => void) => {
+  const open = async (
+    kind: "directory" | "azure",
+    change: (target: { azureBlob: Record<string, unknown> }) => void,
+  ) => {
     const { target, secrets } = await place(kind);
     change(target as never);
     return () => openStore(target, secrets).then((store) => store.prepare().then(() => store.create("x", bytes("x"))));

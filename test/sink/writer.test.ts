@@ -27,7 +27,9 @@ const pages = Array.from({ length: 9 }, (_, page) =>
 );
 const expected = pages
   .flatMap((page) =>
-    (JSON.parse(page.toString()) as { entry: { resource: unknown }[] }).entry.map(({ resource }) => JSON.stringify(resource)),
+    (JSON.parse(page.toString()) as { entry: { resource: unknown }[] }).entry.map(({ resource }) =>
+      JSON.stringify(resource),
+    ),
   )
   .filter((_, index) => index % 5 !== 0)
   .map((line) => `${line}\n`)
@@ -127,7 +129,11 @@ function dyingAt(store: Store, k: number, after: boolean): { store: Store; calls
     stream: wrap(store.stream),
     blocks: (...args) => {
       const writer = store.blocks(...args);
-      return { stage: wrap(writer.stage), holds: wrap(writer.holds), commit: wrap(writer.commit) } satisfies BlockWriter;
+      return {
+        stage: wrap(writer.stage),
+        holds: wrap(writer.holds),
+        commit: wrap(writer.commit),
+      } satisfies BlockWriter;
     },
   };
   return { store: dying, calls: () => calls };
@@ -194,25 +200,35 @@ for (const kind of kinds)
         for (let k = 1; k <= counted.calls(); k += slab === 100 ? 7 : 1)
           for (const after of [false, true]) {
             const store = await open();
-            await assert.rejects(run({ store: dyingAt(store, k, after).store, nonce: "aaaaaaaa", gzip, slab }), /killed/);
+            await assert.rejects(
+              run({ store: dyingAt(store, k, after).store, nonce: "aaaaaaaa", gzip, slab }),
+              /killed/,
+            );
             const checkpoint = await store.read(checkpointPath("Patient-0001"));
             if (checkpoint && (JSON.parse(checkpoint.bytes.toString()) as Checkpoint).next !== undefined) resumed++;
             const result = await run({ store, nonce: "bbbbbbbb", gzip, slab });
             const found = await files(store, result);
             assert.equal(content(found, gzip), expected, `killed ${after ? "after" : "before"} call ${k}`);
-            assert.deepEqual(await printsOf(store, result.fingerprints), await printsOf(reference, undisturbed.fingerprints));
+            assert.deepEqual(
+              await printsOf(store, result.fingerprints),
+              await printsOf(reference, undisturbed.fingerprints),
+            );
             assert.deepEqual(
               result.files.map(({ name, lines, sha256 }) => ({ name, lines, sha256: gzip ? "" : sha256 })),
               undisturbed.files.map(({ name, lines, sha256 }) => ({ name, lines, sha256: gzip ? "" : sha256 })),
             );
-            for (const { name, sha256 } of result.files) assert.equal(createHash("sha256").update(found.get(name)!).digest("hex"), sha256);
+            for (const { name, sha256 } of result.files)
+              assert.equal(createHash("sha256").update(found.get(name)!).digest("hex"), sha256);
           }
         assert(resumed > counted.calls() / (slab === 100 ? 14 : 2), `most runs went on from the middle (${resumed})`);
       });
 
     test("as many blocks as a blob takes: the next file begins", async () => {
       const store = await planned(await place(kind));
-      const [few, many] = [await run({ store, nonce: "aaaaaaaa", maxBlocks: 3 }), await run({ store: await fresh(), nonce: "aaaaaaaa" })];
+      const [few, many] = [
+        await run({ store, nonce: "aaaaaaaa", maxBlocks: 3 }),
+        await run({ store: await fresh(), nonce: "aaaaaaaa" }),
+      ];
       assert.equal(content(await files(store, few)), expected);
       assert(few.files.length > many.files.length);
     });
@@ -242,7 +258,10 @@ for (const kind of kinds)
       };
       await assert.rejects(run({ store: slow, nonce: "aaaaaaaa" }), /another writer has taken shard Patient-0001 over/);
       assert.equal(content(await files(store, await overtake!)), expected);
-      assert.equal((await paths(store)).filter((path) => path.endsWith(".ndjson")).length, (await overtake!).files.length);
+      assert.equal(
+        (await paths(store)).filter((path) => path.endsWith(".ndjson")).length,
+        (await overtake!).files.length,
+      );
     });
 
     test("fenced: terminal", async () => {

@@ -16,10 +16,14 @@ export interface Page {
 
 /** The text of a page. Resources are copied as bytes. */
 export function bundle(page: Page, faults: readonly Fault[]): Buffer {
-  const find = <K extends Fault["kind"]>(kind: K) => faults.find((fault): fault is Extract<Fault, { kind: K }> => fault.kind === kind);
+  const find = <K extends Fault["kind"]>(kind: K) =>
+    faults.find((fault): fault is Extract<Fault, { kind: K }> => fault.kind === kind);
   const short = find("shortPage");
   const entries = short ? page.entries.slice(0, Math.max(0, page.entries.length - (short.missing ?? 1))) : page.entries;
-  const links = [{ relation: "self", url: page.self }, ...(page.next && !find("noNext") ? [{ relation: "next", url: page.next }] : [])];
+  const links = [
+    { relation: "self", url: page.self },
+    ...(page.next && !find("noNext") ? [{ relation: "next", url: page.next }] : []),
+  ];
   const head = `{"resourceType":"Bundle","type":"${page.type}"${page.total === undefined ? "" : `,"total":${page.total}`}`;
   const link = `,"link":${JSON.stringify(links)}`;
   const parts: Buffer[] = [Buffer.from(page.linksLast ? head : head + link)];
@@ -33,8 +37,11 @@ export function bundle(page: Page, faults: readonly Fault[]): Buffer {
       ),
     ]);
   if (find("outcome"))
-    texts.push([Buffer.from(`{"resource":${outcome("informational", "A remark, not data")},"search":{"mode":"outcome"}}`)]);
-  if (find("garbage")) texts.splice(1, 0, [Buffer.from('{"resource":{"resourceType":"Basic","id":oops},"search":{"mode":"match"}}')]);
+    texts.push([
+      Buffer.from(`{"resource":${outcome("informational", "A remark, not data")},"search":{"mode":"outcome"}}`),
+    ]);
+  if (find("garbage"))
+    texts.splice(1, 0, [Buffer.from('{"resource":{"resourceType":"Basic","id":oops},"search":{"mode":"match"}}')]);
   for (const [n, text] of texts.entries()) parts.push(Buffer.from(n ? "," : ',"entry":['), ...text);
   parts.push(Buffer.from(`${texts.length ? "]" : ""}${page.linksLast ? link : ""}}`));
   return Buffer.concat(parts);
@@ -42,7 +49,11 @@ export function bundle(page: Page, faults: readonly Fault[]): Buffer {
 
 function matchEntry({ base, elements }: Page, { type, id, bytes }: Current): Buffer[] {
   const resource = elements ? Buffer.from(subset(bytes.toString(), elements)) : bytes;
-  return [Buffer.from(`{"fullUrl":"${base}/${type}/${id}","resource":`), resource, Buffer.from(',"search":{"mode":"match"}}')];
+  return [
+    Buffer.from(`{"fullUrl":"${base}/${type}/${id}","resource":`),
+    resource,
+    Buffer.from(',"search":{"mode":"match"}}'),
+  ];
 }
 
 function historyEntry(base: string, { type, id, versionId, lastUpdated, bytes }: Version): Buffer[] {
@@ -65,6 +76,10 @@ function historyEntry(base: string, { type, id, versionId, lastUpdated, bytes }:
 }
 
 /** Text of an OperationOutcome with one issue. */
-export function outcome(severity: "error" | "warning" | "informational", diagnostics: string, code = "processing"): string {
+export function outcome(
+  severity: "error" | "warning" | "informational",
+  diagnostics: string,
+  code = "processing",
+): string {
   return JSON.stringify({ resourceType: "OperationOutcome", issue: [{ severity, code, diagnostics }] });
 }

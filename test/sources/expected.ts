@@ -56,7 +56,10 @@ export function patientsOf(resource: Resource, base?: string): string[] {
 /** `Type/id` -> line, for an export that sees the whole source as it is now.
  *  Level Patient: everything in some Patient's compartment. Level Group: everything in a member's compartment; of Groups only the named one and those nested in it,
  *  as other Groups of a member would tell who else is in them. A filter of Patient narrows the Patient lines, not the others. */
-export function expected(source: { baseURL?: string; dump(type?: string): Map<string, Buffer> }, wanted: Wanted = {}): Map<string, Buffer> {
+export function expected(
+  source: { baseURL?: string; dump(type?: string): Map<string, Buffer> },
+  wanted: Wanted = {},
+): Map<string, Buffer> {
   const { level = "System", types, filters = {} } = wanted;
   const lines = source.dump();
   const resources = new Map([...lines].map(([key, line]) => [key, JSON.parse(line.toString()) as Resource]));
@@ -66,9 +69,12 @@ export function expected(source: { baseURL?: string; dump(type?: string): Map<st
   const until = wanted.until ? Date.parse(wanted.until) : Number.POSITIVE_INFINITY;
 
   const belongs = (it: Resource): boolean => {
-    if (level === "System") return types !== undefined || (it.resourceType !== "Binary" && it.resourceType !== "OperationOutcome");
+    if (level === "System")
+      return types !== undefined || (it.resourceType !== "Binary" && it.resourceType !== "OperationOutcome");
     if (cohort && it.resourceType === "Group" && !cohort.groups.has(it.id)) return false;
-    return patientsOf(it, source.baseURL).some((id) => (!cohort || cohort.patients.has(id)) && (!narrowed || narrowed.has(id)));
+    return patientsOf(it, source.baseURL).some(
+      (id) => (!cohort || cohort.patients.has(id)) && (!narrowed || narrowed.has(id)),
+    );
   };
   const kept = [...lines].filter(([key]) => {
     const it = resources.get(key)!;
@@ -82,7 +88,11 @@ export function expected(source: { baseURL?: string; dump(type?: string): Map<st
 }
 
 /** Patients of a Group as of a moment, nested Groups included, and the Groups that were walked through. */
-export function membersOf(resources: Map<string, Resource>, groupId: string, asOf: number): { patients: Set<string>; groups: Set<string> } {
+export function membersOf(
+  resources: Map<string, Resource>,
+  groupId: string,
+  asOf: number,
+): { patients: Set<string>; groups: Set<string> } {
   const patients = new Set<string>();
   const groups = new Set<string>();
   const walk = (id: string): void => {

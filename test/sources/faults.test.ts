@@ -25,7 +25,10 @@ suite("faults of the sample source", () => {
     source.inject({ kind: "status", status: 500, match: "gender=male,female", skip: 1 });
     const search = "Patient?gender=male%2Cfemale";
     assert.equal((await first("Patient")).status, 200);
-    assert.deepEqual([(await first(search)).status, (await first(search)).status, (await first(search)).status], [200, 500, 200]);
+    assert.deepEqual(
+      [(await first(search)).status, (await first(search)).status, (await first(search)).status],
+      [200, 500, 200],
+    );
   });
 
   test("a standing fault ends when it is cleared", async () => {
@@ -38,7 +41,10 @@ suite("faults of the sample source", () => {
   test("html: a web page with 200", async () => {
     source.inject({ kind: "html" });
     const got = await first();
-    assert.deepEqual([got.status, got.headers.get("content-type"), got.text[0]], [200, "text/html; charset=utf-8", "<"]);
+    assert.deepEqual(
+      [got.status, got.headers.get("content-type"), got.text[0]],
+      [200, "text/html; charset=utf-8", "<"],
+    );
   });
 
   test("drop and cut end the connection", async () => {
@@ -138,7 +144,10 @@ suite("faults of the sample source", () => {
     assert.deepEqual([page.total ?? 24, selfOf(page).includes("nonsense")], [24, false]);
     all({ unknownParameters: "ignoreUnlessStrict" });
     assert.equal((await first("Patient?nonsense=1")).status, 200);
-    assert.equal((await get(source.baseURL, "Patient?nonsense=1", { headers: { prefer: "handling=strict" } })).status, 400);
+    assert.equal(
+      (await get(source.baseURL, "Patient?nonsense=1", { headers: { prefer: "handling=strict" } })).status,
+      400,
+    );
   });
 
   test("no counts, wrong counts, no sort", async () => {
@@ -155,7 +164,10 @@ suite("faults of the sample source", () => {
     all({ refuse: ["_lastUpdated"] });
     assert.equal((await first("Patient?_lastUpdated=ge2000")).status, 400);
     all({ refuse: [], findNothing: ["_lastUpdated"] });
-    assert.deepEqual([await count(source.baseURL, "Patient?_lastUpdated=ge2000"), await count(source.baseURL, "Patient")], [0, 24]);
+    assert.deepEqual(
+      [await count(source.baseURL, "Patient?_lastUpdated=ge2000"), await count(source.baseURL, "Patient")],
+      [0, 24],
+    );
     assert.equal((await first("Patient?_lastUpdated=ge2000")).page.entry, undefined);
     all({ findNothing: [], lastOnly: true });
     assert.equal(await count(source.baseURL, "Patient?_lastUpdated=lt2000&_lastUpdated=ge2000"), 24);
@@ -194,7 +206,9 @@ suite("faults of the sample source", () => {
     }));
     const own = await startSource({ resources });
     try {
-      const counts = ["Patient", "Patient?_lastUpdated=lt2100", "Patient?_lastUpdated=ge1900"].map((search) => count(own.baseURL, search));
+      const counts = ["Patient", "Patient?_lastUpdated=lt2100", "Patient?_lastUpdated=ge1900"].map((search) =>
+        count(own.baseURL, search),
+      );
       assert.deepEqual(await Promise.all(counts), [3, 1, 1]);
       assert.deepEqual(await allIds(own.baseURL, "Patient?_count=1&_sort=_lastUpdated,_id"), ["b", "c", "a"]);
     } finally {
@@ -270,7 +284,8 @@ suite("faults of the sample source", () => {
   });
 
   test("another process controls it over HTTP", async () => {
-    const control = (body: object) => fetch(new URL("/_control", source.baseURL), { method: "POST", body: JSON.stringify(body) });
+    const control = (body: object) =>
+      fetch(new URL("/_control", source.baseURL), { method: "POST", body: JSON.stringify(body) });
     await control({
       inject: { kind: "status", status: 500 },
       put: ['{"resourceType":"Patient","id":"new","v":1.50}'],
@@ -281,14 +296,19 @@ suite("faults of the sample source", () => {
     assert.equal((await first()).page.entry!.length, 3);
     assert.match(source.get("Patient", "new")!, /"v":1\.50/);
     assert.equal(source.get("Patient", "p0"), undefined);
-    const told = (await (await fetch(new URL("/_control", source.baseURL))).json()) as { counters: { requests: number } };
+    const told = (await (await fetch(new URL("/_control", source.baseURL))).json()) as {
+      counters: { requests: number };
+    };
     assert.equal(told.counters.requests, 2, "control requests are not counted");
   });
 
   test("without the option there is no control", async () => {
     const own = await startSource({ scale: 0.1 });
     try {
-      await fetch(new URL("/_control", own.baseURL), { method: "POST", body: JSON.stringify({ delete: ["Patient/p0"] }) });
+      await fetch(new URL("/_control", own.baseURL), {
+        method: "POST",
+        body: JSON.stringify({ delete: ["Patient/p0"] }),
+      });
       assert.notEqual(own.get("Patient", "p0"), undefined);
     } finally {
       await own.close();

@@ -115,14 +115,21 @@ export interface Control {
   clearFaults?: boolean;
 }
 
-export type Auth = { kind: "none" } | { kind: "basic"; username: string; password: string } | { kind: "bearer"; token: string };
+export type Auth =
+  | { kind: "none" }
+  | { kind: "basic"; username: string; password: string }
+  | { kind: "bearer"; token: string };
 
 /** The faults that wait for their requests. */
 export class Faults {
   #waiting: { fault: Fault; left: number; skip: number }[] = [];
 
   add(fault: Fault): void {
-    this.#waiting.push({ fault, left: fault.times === "always" ? Number.POSITIVE_INFINITY : (fault.times ?? 1), skip: fault.skip ?? 0 });
+    this.#waiting.push({
+      fault,
+      left: fault.times === "always" ? Number.POSITIVE_INFINITY : (fault.times ?? 1),
+      skip: fault.skip ?? 0,
+    });
   }
 
   clear(): void {

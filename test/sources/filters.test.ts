@@ -12,7 +12,9 @@ suite("filters of the sample source", () => {
   const has = (it: Resource, element: string, system: string | undefined, code: string) =>
     [it[element]]
       .flat()
-      .some((concept: Resource) => concept?.coding?.some((one: Resource) => one.code === code && (!system || one.system === system)));
+      .some((concept: Resource) =>
+        concept?.coding?.some((one: Resource) => one.code === code && (!system || one.system === system)),
+      );
   const refersTo = (reference: Resource, ...ids: string[]) =>
     ids.some((id) => reference?.reference === id || reference?.reference?.startsWith(`${id}/_history/`));
   const loinc = "http://loinc.org";
@@ -32,10 +34,16 @@ suite("filters of the sample source", () => {
     ["Patient?address-city=s%C3%A3o+paulo", (it) => it.address[0].city === "São Paulo"],
     ["Patient?link:missing=false", (it) => it.link !== undefined],
     ["Observation?code=8867-4", (it) => has(it, "code", undefined, "8867-4")],
-    [`Observation?code=${loinc}%7C8867-4,${loinc}|718-7`, (it) => has(it, "code", loinc, "8867-4") || has(it, "code", loinc, "718-7")],
+    [
+      `Observation?code=${loinc}%7C8867-4,${loinc}|718-7`,
+      (it) => has(it, "code", loinc, "8867-4") || has(it, "code", loinc, "718-7"),
+    ],
     ["Observation?code=http://snomed.info/sct%7C8867-4", nothing],
     [`Observation?code=${loinc}%7C`, () => true],
-    ["Observation?status=final&category=laboratory", (it) => it.status === "final" && has(it, "category", undefined, "laboratory")],
+    [
+      "Observation?status=final&category=laboratory",
+      (it) => it.status === "final" && has(it, "category", undefined, "laboratory"),
+    ],
     ["Observation?patient=p0,Patient/p3", (it) => refersTo(it.subject, "Patient/p0", "Patient/p3")],
     ["Observation?subject=Patient/p0,Patient/p3", (it) => refersTo(it.subject, "Patient/p0", "Patient/p3")],
     ["Observation?subject:Patient=p6", (it) => refersTo(it.subject, "Patient/p6")],
@@ -43,14 +51,20 @@ suite("filters of the sample source", () => {
     ["Observation?subject=Device/dev-11", (it) => it.subject.reference === "Device/dev-11"],
     ["Observation?performer=Patient/p3", (it) => it.performer?.some((one: Resource) => refersTo(one, "Patient/p3"))],
     ["Condition?asserter=Patient/p3", (it) => refersTo(it.asserter, "Patient/p3")],
-    ["MedicationRequest?requester=PractitionerRole/role-1", (it) => it.requester.reference === "PractitionerRole/role-1"],
+    [
+      "MedicationRequest?requester=PractitionerRole/role-1",
+      (it) => it.requester.reference === "PractitionerRole/role-1",
+    ],
     ["Encounter?class=AMB", (it) => it.class.code === "AMB"],
     ["Encounter?date=lt2018-01-01T00:00:00Z", (it) => Date.parse(it.period.start) < Date.UTC(2018, 0)],
     [
       "Immunization?patient=p0,p3,p6,p9&status:not=completed",
       (it) => refersTo(it.patient, "Patient/p0", "Patient/p3", "Patient/p6", "Patient/p9") && it.status !== "completed",
     ],
-    ["Provenance?patient=p0,p3,p6", (it) => it.target.some((one: Resource) => refersTo(one, "Patient/p0", "Patient/p3", "Patient/p6"))],
+    [
+      "Provenance?patient=p0,p3,p6",
+      (it) => it.target.some((one: Resource) => refersTo(one, "Patient/p0", "Patient/p3", "Patient/p6")),
+    ],
     ["Group?member=Patient/p9", (it) => it.member?.some((one: Resource) => refersTo(one.entity, "Patient/p9"))],
     ["Patient?_id=p0,p3,nobody", (it) => it.id === "p0" || it.id === "p3"],
     ["Patient?_id=p3&_id=p0,p3", (it) => it.id === "p3"],
@@ -83,13 +97,22 @@ suite("filters of the sample source", () => {
   });
 
   test("escaped commas and bars belong to the value", async () => {
-    source.put(JSON.stringify({ resourceType: "Organization", id: "odd", identifier: [{ system: "urn:a|b", value: "x,y$z" }] }));
-    assert.deepEqual(await allIds(source.baseURL, `Organization?identifier=${encodeURIComponent("urn:a\\|b|x\\,y\\$z")}`), ["odd"]);
-    assert.deepEqual(await allIds(source.baseURL, `Organization?identifier=${encodeURIComponent("urn:a|b|x,y$z")}`), []);
+    source.put(
+      JSON.stringify({ resourceType: "Organization", id: "odd", identifier: [{ system: "urn:a|b", value: "x,y$z" }] }),
+    );
+    assert.deepEqual(
+      await allIds(source.baseURL, `Organization?identifier=${encodeURIComponent("urn:a\\|b|x\\,y\\$z")}`),
+      ["odd"],
+    );
+    assert.deepEqual(
+      await allIds(source.baseURL, `Organization?identifier=${encodeURIComponent("urn:a|b|x,y$z")}`),
+      [],
+    );
   });
 
   test("an absolute reference below the base is local, another is not", async () => {
-    const observation = (id: string, reference: string) => JSON.stringify({ resourceType: "Observation", id, subject: { reference } });
+    const observation = (id: string, reference: string) =>
+      JSON.stringify({ resourceType: "Observation", id, subject: { reference } });
     source.put(observation("own", `${source.baseURL}/Patient/p-abs`));
     source.put(observation("foreign", "https://other.example/fhir/Patient/p-abs"));
     assert.deepEqual(await allIds(source.baseURL, "Observation?patient=p-abs"), ["own"]);
@@ -101,7 +124,8 @@ suite("filters of the sample source", () => {
     const wanted = lines.filter((it) => patientsOf(it).some((id) => cohort.includes(id))).map(({ id }) => id);
     const found = new Set<string>();
     for (const parameter of ["subject", "performer"])
-      for (const id of await allIds(source.baseURL, `Observation?${parameter}:Patient=${cohort.join(",")}&_count=250`)) found.add(id);
+      for (const id of await allIds(source.baseURL, `Observation?${parameter}:Patient=${cohort.join(",")}&_count=250`))
+        found.add(id);
     assert.deepEqual([...found].sort(), wanted.sort());
   });
 });

@@ -33,7 +33,11 @@ suite("sample", () => {
 
   test("is valid JSON that says what its index says", () => {
     for (const { type, id, versionId, lastUpdated, text } of sample) {
-      const it = JSON.parse(text) as { resourceType: string; id: string; meta: { versionId: string; lastUpdated: string } };
+      const it = JSON.parse(text) as {
+        resourceType: string;
+        id: string;
+        meta: { versionId: string; lastUpdated: string };
+      };
       assert.deepEqual(
         [it.resourceType, it.id, it.meta.versionId, Math.floor(Date.parse(it.meta.lastUpdated))],
         [type, id, versionId, lastUpdated],

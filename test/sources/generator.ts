@@ -59,17 +59,26 @@ function draft(r: Random, scale: number): Draft[] {
   };
   const drafts: Draft[] = [
     ...cast.organizations.map(
-      (id, n): Draft => ({ type: "Organization", id, body: shape.organization(n + 1, n ? cast.organizations[0] : undefined), tie: "orgs" }),
+      (id, n): Draft => ({
+        type: "Organization",
+        id,
+        body: shape.organization(n + 1, n ? cast.organizations[0] : undefined),
+        tie: "orgs",
+      }),
     ),
     ...cast.locations.map((id, n): Draft => ({ type: "Location", id, body: shape.location(r, cast, n + 1) })),
     ...cast.practitioners.map((id, n): Draft => ({ type: "Practitioner", id, body: shape.practitioner(r, n + 1) })),
     ...cast.roles.map((id): Draft => ({ type: "PractitionerRole", id, body: shape.practitionerRole(r, cast) })),
     ...cast.medications.map((id): Draft => ({ type: "Medication", id, body: shape.medication(r), tie: "medications" })),
-    ...cast.devices.map((id): Draft => ({ type: "Device", id, body: shape.device(r, r.chance(0.6) ? r.pick(patients) : undefined) })),
+    ...cast.devices.map(
+      (id): Draft => ({ type: "Device", id, body: shape.device(r, r.chance(0.6) ? r.pick(patients) : undefined) }),
+    ),
   ];
   const panelOfAll = scale >= 0.5 ? 400 : 90;
-  for (const [n, id] of patients.entries()) drafts.push(...chart(r, cast, patients, n, id, n === 3 ? panelOfAll : n % 5 === 1 ? 80 : 0));
-  for (let n = 0; n < many(20); n++) drafts.push({ type: "Observation", id: `room-${n}`, body: shape.measurement(r, cast) });
+  for (const [n, id] of patients.entries())
+    drafts.push(...chart(r, cast, patients, n, id, n === 3 ? panelOfAll : n % 5 === 1 ? 80 : 0));
+  for (let n = 0; n < many(20); n++)
+    drafts.push({ type: "Observation", id: `room-${n}`, body: shape.measurement(r, cast) });
   for (const group of groups(patients, cast.devices)) drafts.push({ type: "Group", ...group });
   return drafts;
 }
@@ -83,9 +92,11 @@ function chart(r: Random, cast: shape.Cast, patients: string[], n: number, id: s
   const encounters = Array.from({ length: 2 + r.int(5) }, (_, i) => `enc-${n}-${i}`);
   const visit = () => (r.chance(0.8) ? r.pick(encounters) : undefined);
   const add = (type: string, count: number, body: () => shape.Body) => {
-    for (let i = 0; i < count; i++) own.push({ type, id: `${type.toLowerCase().slice(0, 4)}-${n}-${i}`, body: body(), ...tie });
+    for (let i = 0; i < count; i++)
+      own.push({ type, id: `${type.toLowerCase().slice(0, 4)}-${n}-${i}`, body: body(), ...tie });
   };
-  for (const visitID of encounters) own.push({ type: "Encounter", id: visitID, body: shape.encounter(r, cast, id), ...tie });
+  for (const visitID of encounters)
+    own.push({ type: "Encounter", id: visitID, body: shape.encounter(r, cast, id), ...tie });
   add("Observation", 12 + r.int(20), () => shape.observation(r, cast, id, other, visit()));
   add("Condition", 2 + r.int(5), () => shape.condition(r, cast, id));
   add("MedicationRequest", 2 + r.int(5), () => shape.medicationRequest(r, cast, id));
@@ -93,7 +104,12 @@ function chart(r: Random, cast: shape.Cast, patients: string[], n: number, id: s
   add("Immunization", 1 + r.int(4), () => shape.immunization(r, id));
   add("Provenance", 1, () => shape.provenance(r, cast, id, encounters[0]!));
   for (let i = 0; i < panel; i++)
-    own.push({ type: "Observation", id: `panel-${n}-${i}`, body: shape.observation(r, cast, id, other, visit()), tie: `panel-${n}` });
+    own.push({
+      type: "Observation",
+      id: `panel-${n}-${i}`,
+      body: shape.observation(r, cast, id, other, visit()),
+      tie: `panel-${n}`,
+    });
   return own;
 }
 
@@ -111,7 +127,9 @@ function finish(r: Random, { type, id, body }: Draft, lastUpdated: number): Samp
     versionId,
     lastUpdated: instant(r, lastUpdated),
     source: r.chance(0.2) ? "urn:hospital:hl7v2" : undefined,
-    profile: r.chance(0.3) ? [`http://hl7.org/fhir/us/core/StructureDefinition/us-core-${type.toLowerCase()}`] : undefined,
+    profile: r.chance(0.3)
+      ? [`http://hl7.org/fhir/us/core/StructureDefinition/us-core-${type.toLowerCase()}`]
+      : undefined,
     tag: r.chance(0.1) ? [{ system: "http://example.org/tags", code: "synthetic", display: "not {real}" }] : undefined,
   };
   const roll = r.next();

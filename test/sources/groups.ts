@@ -45,7 +45,9 @@ export function groups(patients: readonly string[], devices: readonly string[]):
       id: "criteria",
       body: {
         ...person(false, [], "by rule"),
-        characteristic: [{ code: { text: "gender" }, valueCodeableConcept: { coding: [{ code: "female" }] }, exclude: false }],
+        characteristic: [
+          { code: { text: "gender" }, valueCodeableConcept: { coding: [{ code: "female" }] }, exclude: false },
+        ],
       },
     },
     { id: "solo", body: person(true, [member(at(9))], "one") },

@@ -133,7 +133,8 @@ function understand(query: Query, name: string, value: string, rules: QueryRules
     throw new BadQuery(`Unknown search parameter "${name}" for resource type "${query.type}"`);
   }
   const test = matcher(parameter, modifier, value, rules.bases);
-  const found = (values: unknown[]) => (rules.lastReferenceOnly && parameter.kind === "reference" ? values.slice(-1) : values);
+  const found = (values: unknown[]) =>
+    rules.lastReferenceOnly && parameter.kind === "reference" ? values.slice(-1) : values;
   query.tests.push((resource) => test(found(valuesOf(resource, base, parameter.paths))));
   return true;
 }

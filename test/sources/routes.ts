@@ -80,7 +80,8 @@ function route(site: Site, asked: Asked, request: string): Answer {
 
 function search(site: Site, asked: Asked, type: string, request: string): Answer {
   const { base, parameters, strict } = asked;
-  if (!searchable.includes(type) && !site.store.types().includes(type)) return refusal(400, `${type} cannot be searched`, "not-supported");
+  if (!searchable.includes(type) && !site.store.types().includes(type))
+    return refusal(400, `${type} cannot be searched`, "not-supported");
   const token = parameters.find(([name]) => name === "_cursor")?.[1];
   if (token !== undefined) return next(site, base, token, request);
   return page(site, site.searches.first(base, type, parameters, strict), request);
@@ -106,7 +107,8 @@ function page(site: Site, found: Found, request: string): Answer {
   for (const fault of faults) {
     if (fault.kind === "doubled") found.entries = [...found.entries, ...found.entries];
     if (fault.kind === "overlap") found.entries = [...(before.get(site.store) ?? []), ...found.entries];
-    if (fault.kind === "foreignNext") found.next = `${fault.origin ?? "http://127.0.0.1:9"}/fhir/${found.next!.split("/").at(-1)}`;
+    if (fault.kind === "foreignNext")
+      found.next = `${fault.origin ?? "http://127.0.0.1:9"}/fhir/${found.next!.split("/").at(-1)}`;
     if (fault.kind === "repeatNext") found.next = url;
   }
   before.set(site.store, found.entries.slice(-3));
@@ -128,7 +130,8 @@ function page(site: Site, found: Found, request: string): Answer {
 function history(site: Site, { base, parameters }: Asked, path: string, request: string): Answer {
   const [type, id] = path.split("/") as [string, string | undefined];
   const { noTypeHistory, noInstanceHistory } = site.behaviour();
-  if (id === undefined ? noTypeHistory : noInstanceHistory) return refusal(400, "History is not supported here", "not-supported");
+  if (id === undefined ? noTypeHistory : noInstanceHistory)
+    return refusal(400, "History is not supported here", "not-supported");
   const versions = id === undefined ? [...site.store.history(type)] : [...site.store.versions(type, id)];
   if (id !== undefined && versions.length === 0) return refusal(404, "Resource is not known", "not-found");
   const wrong = parameters.find(([name]) => !["_since", "_at", "_count", "_format", "_pretty"].includes(name));

@@ -27,7 +27,9 @@ suite("searches of the sample source", () => {
             return by.startsWith("-") ? -order : order;
           });
           assert.deepEqual(got.toSorted(), wanted.map(({ id }) => id).toSorted());
-          const key = new Map(observations.map(({ id, lastUpdated }) => [id, by.includes("_lastUpdated") ? lastUpdated : id]));
+          const key = new Map(
+            observations.map(({ id, lastUpdated }) => [id, by.includes("_lastUpdated") ? lastUpdated : id]),
+          );
           assert.deepEqual(
             got.map((id) => key.get(id)),
             wanted.map(({ id }) => key.get(id)),
@@ -91,19 +93,28 @@ suite("searches of the sample source", () => {
       assert.equal(await count(source.baseURL, `Observation?_lastUpdated=lt${iso(at)}`), before);
       assert.equal(await count(source.baseURL, `Observation?_lastUpdated=ge${iso(at)}`), observations.length - before);
     }
-    assert.equal(await count(source.baseURL, `Observation?_lastUpdated=ge${iso(tie)}&_lastUpdated=lt${iso(tie + 1)}`), 400);
-    assert.equal((await allIds(source.baseURL, `Observation?_lastUpdated=ge${iso(tie)}&_lastUpdated=lt${iso(tie + 1)}`)).length, 400);
+    assert.equal(
+      await count(source.baseURL, `Observation?_lastUpdated=ge${iso(tie)}&_lastUpdated=lt${iso(tie + 1)}`),
+      400,
+    );
+    assert.equal(
+      (await allIds(source.baseURL, `Observation?_lastUpdated=ge${iso(tie)}&_lastUpdated=lt${iso(tie + 1)}`)).length,
+      400,
+    );
     assert.equal(await count(source.baseURL, "Observation?_lastUpdated=lt1900-01-01"), 0);
   });
 
   test("a window holds for searches by _id and in the order of _id, too", async () => {
     const tie = observations.find(({ id }) => id === "panel-3-0")!.lastUpdated;
     assert.equal(
-      (await allIds(source.baseURL, `Observation?_sort=_id&_lastUpdated=ge2001&_lastUpdated=lt${iso(tie)}&_count=250`)).length,
+      (await allIds(source.baseURL, `Observation?_sort=_id&_lastUpdated=ge2001&_lastUpdated=lt${iso(tie)}&_count=250`))
+        .length,
       among(0, tie),
     );
     assert.deepEqual(await allIds(source.baseURL, `Observation?_id=panel-3-0&_lastUpdated=lt${iso(tie)}`), []);
-    assert.deepEqual(await allIds(source.baseURL, `Observation?_id=panel-3-0&_lastUpdated=ge${iso(tie)}`), ["panel-3-0"]);
+    assert.deepEqual(await allIds(source.baseURL, `Observation?_id=panel-3-0&_lastUpdated=ge${iso(tie)}`), [
+      "panel-3-0",
+    ]);
   });
 
   test("dump gives lines: the same tokens, no white space between them", () => {
@@ -119,7 +130,8 @@ suite("searches of the sample source", () => {
 
   const at = observations[100]!.lastUpdated;
   const second = at - (at % 1000);
-  const among = (from: number, till: number) => observations.filter(({ lastUpdated }) => lastUpdated >= from && lastUpdated < till).length;
+  const among = (from: number, till: number) =>
+    observations.filter(({ lastUpdated }) => lastUpdated >= from && lastUpdated < till).length;
   const infinity = Number.POSITIVE_INFINITY;
   for (const [value, wanted] of [
     [iso(at), among(at, at + 1)],
@@ -138,7 +150,8 @@ suite("searches of the sample source", () => {
     [`ge${iso(at)}&_lastUpdated=ge2001`, among(at, infinity)],
     [`lt${iso(at)}&_lastUpdated=lt2099&_lastUpdated=ge2001`, among(-infinity, at)],
   ] as const)
-    test(`_lastUpdated=${value}`, async () => assert.equal(await count(source.baseURL, `Observation?_lastUpdated=${value}`), wanted));
+    test(`_lastUpdated=${value}`, async () =>
+      assert.equal(await count(source.baseURL, `Observation?_lastUpdated=${value}`), wanted));
 
   for (const path of [
     "Observation?nonsense=1",

@@ -99,7 +99,12 @@ export class Searches {
     const whole = !more && position.offset === 0 && !position.after;
     return {
       ...common,
-      total: query.accurateTotal || behaviour.alwaysTotal ? count() : whole ? entries.length + (behaviour.countError ?? 0) : undefined,
+      total:
+        query.accurateTotal || behaviour.alwaysTotal
+          ? count()
+          : whole
+            ? entries.length + (behaviour.countError ?? 0)
+            : undefined,
       next: more && this.#link(base, more, query),
       entries,
       data: true,
@@ -119,7 +124,9 @@ export class Searches {
     if (paging === "offset") {
       const found = slice(this.#store, query, offset, query.count + 1);
       const entries = found.slice(0, query.count);
-      return found.length > query.count ? { entries, more: { ...position, offset: offset + query.count } } : { entries };
+      return found.length > query.count
+        ? { entries, more: { ...position, offset: offset + query.count } }
+        : { entries };
     }
     const entries: Current[] = [];
     for (const it of run(this.#store, query, position.after as Current | undefined)) {

@@ -113,7 +113,8 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
 
     const name = `${logged.method} ${readableURL(logged.url)}${isForm ? ` ${readableURL(body)}` : ""}`;
     const hit = faults.take(name, (kind) => plainKinds.includes(kind));
-    const find = <K extends Fault["kind"]>(kind: K) => hit.find((fault): fault is Extract<Fault, { kind: K }> => fault.kind === kind);
+    const find = <K extends Fault["kind"]>(kind: K) =>
+      hit.find((fault): fault is Extract<Fault, { kind: K }> => fault.kind === kind);
     const slow = find("slow");
     if (slow) await sleep(slow.ms);
     if (find("drop")) return void request.socket.destroy();
@@ -124,7 +125,12 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
       const status = find("status");
       if (status) {
         const headers = status.retryAfter === undefined ? {} : { "retry-after": String(status.retryAfter) };
-        return { status: status.status, body: Buffer.from(outcome("error", "Try again", "transient")), headers, kind: "other" };
+        return {
+          status: status.status,
+          body: Buffer.from(outcome("error", "Try again", "transient")),
+          headers,
+          kind: "other",
+        };
       }
       if (!url.pathname.startsWith(`${basePath}/`) && url.pathname !== basePath) return { ...page200, status: 404 };
       const open = url.pathname === `${basePath}/metadata` && !behaviour.closedMetadata;
@@ -158,7 +164,8 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
     for (const fault of [wanted.inject ?? []].flat()) faults.add(fault);
     if (wanted.behaviour) set(wanted.behaviour);
     if (wanted.auth) auth = wanted.auth;
-    for (const resource of wanted.put ?? []) store.put(typeof resource === "string" ? resource : JSON.stringify(resource));
+    for (const resource of wanted.put ?? [])
+      store.put(typeof resource === "string" ? resource : JSON.stringify(resource));
     for (const reference of wanted.delete ?? []) store.delete(...(reference.split("/") as [string, string]));
   };
   const control = (method: string, body: string, response: ServerResponse): void => {
@@ -171,7 +178,10 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
   const server = createServer({ maxHeaderSize: 65_536, keepAliveTimeout: 60_000 }, (request, response) => {
     handle(request, response).catch((error: unknown) => {
       if (response.headersSent) response.destroy();
-      else response.writeHead(500, { "content-type": "application/fhir+json" }).end(outcome("error", String(error), "exception"));
+      else
+        response
+          .writeHead(500, { "content-type": "application/fhir+json" })
+          .end(outcome("error", String(error), "exception"));
     });
   });
   server.on("connection", (socket) => {
@@ -230,7 +240,9 @@ function unauthorized(auth: Auth): Answer {
 function authorized(request: IncomingMessage, auth: Auth): boolean {
   if (auth.kind === "none") return true;
   const expected =
-    auth.kind === "bearer" ? `Bearer ${auth.token}` : `Basic ${Buffer.from(`${auth.username}:${auth.password}`).toString("base64")}`;
+    auth.kind === "bearer"
+      ? `Bearer ${auth.token}`
+      : `Basic ${Buffer.from(`${auth.username}:${auth.password}`).toString("base64")}`;
   return request.headers.authorization === expected;
 }
 

@@ -24,10 +24,31 @@ export function patientReference(r: Random, id: string): Body {
   return { reference: raw(`"\\u0050atient/${id}"`) };
 }
 
-const code = (system: string, value: string, display: string): Body => ({ coding: [{ system, code: value, display }], text: display });
+const code = (system: string, value: string, display: string): Body => ({
+  coding: [{ system, code: value, display }],
+  text: display,
+});
 const given = ["Zoë", "Łukasz", "小龍", "Ann-Marie", "😀", "Иван", "Nuño", "O'Brien", "Bj\u2028ørn", "José"];
-const family = ["Müller", "Ångström", "李", "d’Arc", "Smith {Jr}", "Kovács", "\\Backslash", 'Quote"s', "Nguyễn", "🧬 Helix"];
-const rawNames = ['"Ren\\u00e9"', '"\\ud83d\\ude00"', '"and\\/or"', '"line\\u2028break"', '"tab\\there"', '"brace\\u007d"'];
+const family = [
+  "Müller",
+  "Ångström",
+  "李",
+  "d’Arc",
+  "Smith {Jr}",
+  "Kovács",
+  "\\Backslash",
+  'Quote"s',
+  "Nguyễn",
+  "🧬 Helix",
+];
+const rawNames = [
+  '"Ren\\u00e9"',
+  '"\\ud83d\\ude00"',
+  '"and\\/or"',
+  '"line\\u2028break"',
+  '"tab\\there"',
+  '"brace\\u007d"',
+];
 const decimals = ["1.50", "0.010", "1.0E+2", "-0.0", "100", "3.14159265358979323846", "1e-3", "72.0", "0.1"];
 
 const name = (r: Random): Body => ({
@@ -37,7 +58,8 @@ const name = (r: Random): Body => ({
 });
 
 const pad = (value: number) => String(value).padStart(2, "0");
-export const date = (r: Random, year: number, years: number) => `${year + r.int(years)}-${pad(1 + r.int(12))}-${pad(1 + r.int(28))}`;
+export const date = (r: Random, year: number, years: number) =>
+  `${year + r.int(years)}-${pad(1 + r.int(12))}-${pad(1 + r.int(28))}`;
 const dateTime = (r: Random) =>
   `${date(r, 2015, 10)}T${pad(r.int(24))}:${pad(r.int(60))}:${pad(r.int(60))}${r.pick(["Z", "+01:00", "-05:00"])}`;
 
@@ -88,7 +110,13 @@ const measures = [
   ["718-7", "Hemoglobin", "g/dL"],
 ] as const;
 
-export function observation(r: Random, cast: Cast, patientID: string, other: string, encounterID: string | undefined): Body {
+export function observation(
+  r: Random,
+  cast: Cast,
+  patientID: string,
+  other: string,
+  encounterID: string | undefined,
+): Body {
   const [loinc, display, unit] = r.pick(measures);
   const performers: Body[] = [reference("Practitioner", r.pick(cast.practitioners))];
   // the patient measured this alone (two ways into one compartment), or a relative who is a patient too did (two compartments)
@@ -97,10 +125,20 @@ export function observation(r: Random, cast: Cast, patientID: string, other: str
   return {
     text: r.chance(0.05) ? narrative(r) : undefined,
     // not elements of the compartment, though they name a patient
-    contained: r.chance(0.02) ? [{ resourceType: "Specimen", id: "s", subject: reference("Patient", other) }] : undefined,
-    extension: r.chance(0.02) ? [{ url: "http://example.org/mother", valueReference: reference("Patient", other) }] : undefined,
+    contained: r.chance(0.02)
+      ? [{ resourceType: "Specimen", id: "s", subject: reference("Patient", other) }]
+      : undefined,
+    extension: r.chance(0.02)
+      ? [{ url: "http://example.org/mother", valueReference: reference("Patient", other) }]
+      : undefined,
     status: r.pick(["final", "final", "final", "preliminary", "amended"]),
-    category: [code("http://terminology.hl7.org/CodeSystem/observation-category", r.pick(["vital-signs", "laboratory"]), "Category")],
+    category: [
+      code(
+        "http://terminology.hl7.org/CodeSystem/observation-category",
+        r.pick(["vital-signs", "laboratory"]),
+        "Category",
+      ),
+    ],
     code: code("http://loinc.org", loinc, display),
     subject: patientReference(r, patientID),
     focus: r.chance(0.02) ? [reference("Patient", other)] : undefined,
@@ -129,7 +167,11 @@ export function measurement(r: Random, cast: Cast): Body {
 
 export function condition(r: Random, cast: Cast, patientID: string): Body {
   return {
-    clinicalStatus: code("http://terminology.hl7.org/CodeSystem/condition-clinical", r.pick(["active", "resolved"]), "Status"),
+    clinicalStatus: code(
+      "http://terminology.hl7.org/CodeSystem/condition-clinical",
+      r.pick(["active", "resolved"]),
+      "Status",
+    ),
     category: [code("http://terminology.hl7.org/CodeSystem/condition-category", "encounter-diagnosis", "Diagnosis")],
     code: code("http://snomed.info/sct", r.pick(["38341003", "44054006", "195967001"]), "Diagnosis, so-called"),
     subject: patientReference(r, patientID),
@@ -152,7 +194,10 @@ export function medicationRequest(r: Random, cast: Cast, patientID: string): Bod
     authoredOn: dateTime(r),
     requester: reference("PractitionerRole", r.pick(cast.roles)),
     dosageInstruction: [
-      { text: "½ tablet, täglich", doseAndRate: [{ doseQuantity: { value: raw(r.pick(["0.50", "1.0", "2"])), unit: "tablet" } }] },
+      {
+        text: "½ tablet, täglich",
+        doseAndRate: [{ doseQuantity: { value: raw(r.pick(["0.50", "1.0", "2"])), unit: "tablet" } }],
+      },
     ],
   };
 }
@@ -166,7 +211,12 @@ export function documentReference(r: Random, cast: Cast, patientID: string, enco
     author: [r.chance(0.2) ? patientReference(r, patientID) : reference("Practitioner", r.pick(cast.practitioners))],
     description: 'ends with a backslash \\ and a quote "',
     content: [
-      { attachment: { contentType: "text/plain", data: Buffer.from(`note ${r.int(1e9)} `.repeat(10 + r.int(120))).toString("base64") } },
+      {
+        attachment: {
+          contentType: "text/plain",
+          data: Buffer.from(`note ${r.int(1e9)} `.repeat(10 + r.int(120))).toString("base64"),
+        },
+      },
     ],
     context: encounterID ? { encounter: [reference("Encounter", encounterID)] } : undefined,
   };
@@ -186,7 +236,9 @@ export function immunization(r: Random, patientID: string): Body {
 export function provenance(r: Random, cast: Cast, patientID: string, encounterID: string): Body {
   return {
     // half of them name the patient (then they are in the compartment), half only what was recorded
-    target: r.chance(0.5) ? [reference("Encounter", encounterID), reference("Patient", patientID)] : [reference("Encounter", encounterID)],
+    target: r.chance(0.5)
+      ? [reference("Encounter", encounterID), reference("Patient", patientID)]
+      : [reference("Encounter", encounterID)],
     recorded: `${date(r, 2020, 5)}T12:00:00.000Z`,
     agent: [{ who: reference("Practitioner", r.pick(cast.practitioners)) }],
   };

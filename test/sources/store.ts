@@ -16,7 +16,8 @@ export interface Version {
 export type Current = Version & { bytes: Buffer };
 
 /** The order of every index: time, then id. */
-export const byTime = (a: Version, b: Version): number => a.lastUpdated - b.lastUpdated || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+export const byTime = (a: Version, b: Version): number =>
+  a.lastUpdated - b.lastUpdated || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 
 interface TypeIndex {
   current: Map<string, Current>;
@@ -39,7 +40,14 @@ export class Store {
   constructor(resources: Iterable<SampleResource>, now: () => number) {
     this.#now = now;
     for (const { type, id, versionId, lastUpdated, text } of resources) {
-      const version: Current = { type, id, versionId, lastUpdated, bytes: Buffer.from(text), sequence: this.#sequence++ };
+      const version: Current = {
+        type,
+        id,
+        versionId,
+        lastUpdated,
+        bytes: Buffer.from(text),
+        sequence: this.#sequence++,
+      };
       this.#type(type).current.set(id, version);
       this.#versions.set(`${type}/${id}`, [version]);
     }
@@ -93,7 +101,10 @@ export class Store {
   put(text: string): Current {
     const { type, id } = identity(text);
     const head = this.#head(type, id);
-    const stamped = stamp(text.trim(), { versionId: head.versionId, lastUpdated: new Date(head.lastUpdated).toISOString() });
+    const stamped = stamp(text.trim(), {
+      versionId: head.versionId,
+      lastUpdated: new Date(head.lastUpdated).toISOString(),
+    });
     const version: Current = { ...head, bytes: Buffer.from(stamped) };
     this.#replace(version, version);
     return version;
@@ -161,7 +172,8 @@ export class Store {
   dump(type?: string): Map<string, Buffer> {
     const lines = new Map<string, Buffer>();
     for (const name of type ? [type] : this.types())
-      for (const { id, bytes } of this.#type(name).current.values()) lines.set(`${name}/${id}`, Buffer.from(compact(bytes.toString())));
+      for (const { id, bytes } of this.#type(name).current.values())
+        lines.set(`${name}/${id}`, Buffer.from(compact(bytes.toString())));
     return lines;
   }
 }
@@ -180,7 +192,9 @@ export function lowerBound(items: readonly Version[], key: { lastUpdated: number
 /** @throws Error when the text is no resource with an id */
 export function identity(text: string): { type: string; id: string } {
   const found = new Map(members(text).map(({ name, start, end }) => [name, text.slice(start, end)]));
-  const [type, id] = [found.get("resourceType"), found.get("id")].map((token) => token && (JSON.parse(token) as unknown));
+  const [type, id] = [found.get("resourceType"), found.get("id")].map(
+    (token) => token && (JSON.parse(token) as unknown),
+  );
   if (typeof type !== "string" || typeof id !== "string") throw new Error("a resource needs resourceType and id");
   return { type, id };
 }

@@ -37,12 +37,19 @@ suite("JSON text", () => {
       '{"id":"a","meta":{"versionId":"1","profile":["p"]},"v":1.50}',
       '{"id":"a","meta":{"versionId":"2","lastUpdated":"2026-01-01T00:00:00.000Z","profile":["p"]},"v":1.50}',
     ],
-    ["adds meta", '{"id":"a","v":1.50}', '{"meta":{"versionId":"2","lastUpdated":"2026-01-01T00:00:00.000Z"},"id":"a","v":1.50}'],
+    [
+      "adds meta",
+      '{"id":"a","v":1.50}',
+      '{"meta":{"versionId":"2","lastUpdated":"2026-01-01T00:00:00.000Z"},"id":"a","v":1.50}',
+    ],
   ] as const)
     test(`stamp ${name} and leaves the rest`, () => assert.equal(stamp(text, version), stamped));
 
   test("subset keeps the elements asked for and tags the resource", () => {
-    const cut = subset('{"resourceType":"X","id":"a","meta":{"tag":[{"code":"t"}]},"v":1.50,"_v":{"id":"w"},"z":2}', new Set(["v"]));
+    const cut = subset(
+      '{"resourceType":"X","id":"a","meta":{"tag":[{"code":"t"}]},"v":1.50,"_v":{"id":"w"},"z":2}',
+      new Set(["v"]),
+    );
     assert.match(cut, /"v":1\.50,"_v":/);
     const parsed = JSON.parse(cut) as { meta: { tag: { code: string }[] }; z?: number };
     assert.deepEqual(

@@ -125,7 +125,8 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
         throw new Refused("invalid_client", "unknown client or wrong secret", 401);
       return client;
     }
-    if (form.get("client_assertion_type") !== assertionType) throw new Refused("invalid_client", "no way of authentication that is known");
+    if (form.get("client_assertion_type") !== assertionType)
+      throw new Refused("invalid_client", "no way of authentication that is known");
     const assertion = form.get("client_assertion") ?? "";
     try {
       const claims = decodeJwt(assertion);
@@ -153,15 +154,24 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
     const { authorization } = request.headers;
     const client = peer(request);
     const note = (status: number, why?: string) =>
-      asked.push({ at: "token", status, ...(why && { why }), form, ...(authorization && { authorization }), ...(client && { client }) });
+      asked.push({
+        at: "token",
+        status,
+        ...(why && { why }),
+        form,
+        ...(authorization && { authorization }),
+        ...(client && { client }),
+      });
     if (options.delay) await sleep(options.delay);
     if (scripted("token", response, note)) return;
     try {
       if (request.method !== "POST") throw new Refused("invalid_request", "POST it");
-      if (form.get("grant_type") !== "client_credentials") throw new Refused("unsupported_grant_type", "only client_credentials");
+      if (form.get("grant_type") !== "client_credentials")
+        throw new Refused("unsupported_grant_type", "only client_credentials");
       const client = await authenticate(request, form);
       const scope = form.get("scope") ?? "";
-      if (client.scopes && !scope.split(" ").every((one) => client.scopes!.includes(one))) throw new Refused("invalid_scope", "not yours");
+      if (client.scopes && !scope.split(" ").every((one) => client.scopes!.includes(one)))
+        throw new Refused("invalid_scope", "not yours");
       const token = randomBytes(24).toString("base64url");
       issued.push(token);
       valid.set(token, Date.now() + (server.expiresIn ?? 3600) * 1000);
@@ -170,7 +180,10 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       note(error.status, error.message);
-      json(response, error.status, { error: error.code, error_description: `${error.message} ${form} ${authorization}` });
+      json(response, error.status, {
+        error: error.code,
+        error_description: `${error.message} ${form} ${authorization}`,
+      });
     }
   };
 
@@ -181,7 +194,10 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
     if (found.times !== "always") found.times = (found.times ?? 1) - 1;
     note(found.drop ? 0 : (found.status ?? 200));
     if (found.drop) response.destroy();
-    else response.writeHead(found.status ?? 200, { "content-type": "application/json", ...found.headers }).end(found.body ?? "{}");
+    else
+      response
+        .writeHead(found.status ?? 200, { "content-type": "application/json", ...found.headers })
+        .end(found.body ?? "{}");
     return true;
   };
 
@@ -201,9 +217,15 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
     // the host is ours, so that the links of pages lead here
     const answer = await forward(new URL(request.url!, options.source), request.method!, headers, body);
     note(answer.status);
-    const text = options.tls ? Buffer.from(answer.body.toString().replaceAll(`http://${headers.host}/`, `${origin}/`)) : answer.body;
+    const text = options.tls
+      ? Buffer.from(answer.body.toString().replaceAll(`http://${headers.host}/`, `${origin}/`))
+      : answer.body;
     const type = answer.headers["content-type"];
-    response.writeHead(answer.status, { date: answer.headers.date, "content-length": text.length, ...(type && { "content-type": type }) });
+    response.writeHead(answer.status, {
+      date: answer.headers.date,
+      "content-length": text.length,
+      ...(type && { "content-type": type }),
+    });
     response.end(text);
   };
 
@@ -214,7 +236,11 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
       const note = (status: number) => asked.push({ at: "discovery", status, form: new URLSearchParams() });
       if (scripted("discovery", response, note)) return;
       note(200);
-      return json(response, 200, options.configuration ?? { token_endpoint: server.tokenURL, capabilities: [], grant_types_supported: [] });
+      return json(
+        response,
+        200,
+        options.configuration ?? { token_endpoint: server.tokenURL, capabilities: [], grant_types_supported: [] },
+      );
     }
     if (options.source && pathname.startsWith("/fhir")) return serve(request, response);
     json(response, 404, {});

@@ -18,7 +18,9 @@ export function span(value: string): Span {
   const [, year, month, day, hour, minute, second, fraction, zone] = match;
   const offset = zone?.replace(" ", "+") ?? "Z";
   const ms = (fraction ?? "").slice(0, 3).padEnd(3, "0");
-  const from = Date.parse(`${year}-${month ?? "01"}-${day ?? "01"}T${hour ?? "00"}:${minute ?? "00"}:${second ?? "00"}.${ms}${offset}`);
+  const from = Date.parse(
+    `${year}-${month ?? "01"}-${day ?? "01"}T${hour ?? "00"}:${minute ?? "00"}:${second ?? "00"}.${ms}${offset}`,
+  );
   if (Number.isNaN(from)) throw new BadValue(`"${value}" is not a date`);
   if (!month) return { from, till: Date.UTC(Number(year) + 1, 0, 1) };
   if (!day) return { from, till: Date.UTC(Number(year), Number(month), 1) };
@@ -71,7 +73,9 @@ const unescaped = (value: string) => value.replace(/\\([,|$\\])/g, "$1");
 
 /** The values at dotted paths, arrays walked through. */
 export function valuesAt(resource: unknown, paths: readonly string[]): unknown[] {
-  return paths.flatMap((path) => path.split(".").reduce<unknown[]>((found, name) => found.flatMap((item) => step(item, name)), [resource]));
+  return paths.flatMap((path) =>
+    path.split(".").reduce<unknown[]>((found, name) => found.flatMap((item) => step(item, name)), [resource]),
+  );
 }
 
 function step(item: unknown, name: string): unknown[] {
@@ -85,7 +89,12 @@ export type Test = (values: readonly unknown[]) => boolean;
 /** A test for `parameter=value` (values separated by comma are alternatives).
  *  @param bases the server's own base URLs: absolute references below them are local
  *  @throws BadValue for a value or modifier that the server does not know */
-export function matcher(parameter: Parameter, modifier: string | undefined, value: string, bases: readonly string[]): Test {
+export function matcher(
+  parameter: Parameter,
+  modifier: string | undefined,
+  value: string,
+  bases: readonly string[],
+): Test {
   if (modifier === "missing") {
     if (value !== "true" && value !== "false") throw new BadValue(`:missing is true or false, not "${value}"`);
     return (values) => (values.length === 0) === (value === "true");
@@ -127,24 +136,33 @@ function spanOf(item: unknown): Span | undefined {
   if (typeof item === "string") return span(item);
   const { start, end } = item as { start?: string; end?: string };
   if (!start && !end) return undefined;
-  return { from: start ? span(start).from : Number.NEGATIVE_INFINITY, till: end ? span(end).till : Number.POSITIVE_INFINITY };
+  return {
+    from: start ? span(start).from : Number.NEGATIVE_INFINITY,
+    till: end ? span(end).till : Number.POSITIVE_INFINITY,
+  };
 }
 
 function tokenTest(value: string): (item: unknown) => boolean {
   const parts = split(value, "|").map(unescaped);
   const [system, code] = parts.length > 1 ? [parts[0], parts[1]] : [undefined, parts[0]];
   const test = (itemSystem: unknown, itemCode: unknown) =>
-    (system === undefined || (system === "" ? itemSystem === undefined : itemSystem === system)) && (code === "" || itemCode === code);
+    (system === undefined || (system === "" ? itemSystem === undefined : itemSystem === system)) &&
+    (code === "" || itemCode === code);
   return (item) => {
     // code and boolean, Coding, Identifier, CodeableConcept
     if (typeof item !== "object") return test(undefined, String(item));
     const { coding, system: own, code: ownCode, value: identifier } = item as Record<string, unknown>;
-    if (Array.isArray(coding)) return coding.some((one: { system?: string; code?: string }) => test(one.system, one.code));
+    if (Array.isArray(coding))
+      return coding.some((one: { system?: string; code?: string }) => test(one.system, one.code));
     return test(own, ownCode ?? identifier);
   };
 }
 
-function referenceTest(target: string | undefined, values: string[], bases: readonly string[]): (item: unknown) => boolean {
+function referenceTest(
+  target: string | undefined,
+  values: string[],
+  bases: readonly string[],
+): (item: unknown) => boolean {
   // a set, as cohorts are lists of hundreds
   const wanted = new Set(values.map((value) => (value.includes("/") || !target ? value : `${target}/${value}`)));
   return (item) => {

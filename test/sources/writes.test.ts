@@ -82,7 +82,8 @@ suite("writes to the sample source", () => {
     }[];
   }
   const history = async (path: string) => JSON.parse((await get(source.baseURL, path)).text) as History & Page;
-  const told = ({ entry }: History) => (entry ?? []).map(({ request, response }) => `${request.method} ${request.url} ${response.etag}`);
+  const told = ({ entry }: History) =>
+    (entry ?? []).map(({ request, response }) => `${request.method} ${request.url} ${response.etag}`);
 
   test("_history of a type and an instance: newest first, deletions without resource", async () => {
     source.put(basic("a"));
@@ -97,7 +98,10 @@ suite("writes to the sample source", () => {
       'PUT Basic/b W/"1"',
       'PUT Basic/a W/"1"',
     ]);
-    assert.deepEqual(told(await history(`Basic/_history?_since=${at(since)}`)), ['DELETE Basic/b W/"2"', 'PUT Basic/a W/"2"']);
+    assert.deepEqual(told(await history(`Basic/_history?_since=${at(since)}`)), [
+      'DELETE Basic/b W/"2"',
+      'PUT Basic/a W/"2"',
+    ]);
     assert.deepEqual(told(await history(`Basic/_history?_since=${at(since + 1)}`)), ['DELETE Basic/b W/"2"']);
     assert.deepEqual(told(await history("Basic/a/_history")), ['PUT Basic/a W/"2"', 'PUT Basic/a W/"1"']);
     const [deletion] = (await history("Basic/_history?_count=1")).entry!;
@@ -111,7 +115,10 @@ suite("writes to the sample source", () => {
     now += 10;
     source.put(basic("a"));
     source.delete("Basic", "b");
-    assert.deepEqual(told(await history(`Basic/_history?_at=${at(then)}`)).sort(), ['PUT Basic/a W/"1"', 'PUT Basic/b W/"1"']);
+    assert.deepEqual(told(await history(`Basic/_history?_at=${at(then)}`)).sort(), [
+      'PUT Basic/a W/"1"',
+      'PUT Basic/b W/"1"',
+    ]);
     assert.deepEqual(told(await history(`Basic/_history?_at=${at(then - 1)}`)), []);
     assert.deepEqual(told(await history(`Basic/a/_history?_at=${at(now)}`)), ['PUT Basic/a W/"2"']);
   });

@@ -47,7 +47,8 @@ before(async () => {
       spec: { azureBlob: { accountURL, container: "fhir", auth: { connectionStringRef: { name } } } },
     });
   };
-  const connection = (url: string) => `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key};BlobEndpoint=${url};`;
+  const connection = (url: string) =>
+    `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key};BlobEndpoint=${url};`;
   const nowhere = `http://127.0.0.1:${port}/devstoreaccount1`;
   target("azurite", azurite.accountURL, azurite.connectionString);
   target("refusing", azurite.accountURL, connection(azurite.accountURL));
@@ -75,17 +76,46 @@ const always = { times: "always" } as const;
 
 const cases: Case[] = [
   { name: "unknown source", spec: { source: "nobody" }, ready: "Waiting", message: /FhirSource nobody does not exist/ },
-  { name: "unknown target", spec: { target: "nobody" }, ready: "Waiting", message: /ExportTarget nobody does not exist/ },
+  {
+    name: "unknown target",
+    spec: { target: "nobody" },
+    ready: "Waiting",
+    message: /ExportTarget nobody does not exist/,
+  },
   {
     name: "unreachable source",
     spec: { source: "gone" },
     ready: "Planning",
     message: /SourceUnreachable.*ECONNREFUSED.*spec\.baseURL.*tried again at/,
   },
-  { name: "wrong base URL", spec: { source: "elsewhere" }, ready: "Failed", failed: "SourceNotFHIR", message: /spec\.baseURL/ },
-  { name: "wrong credentials", spec: { source: "locked" }, ready: "Failed", failed: "SourceUnauthorized", message: /401.*spec\.auth/ },
-  { name: "illegal container", spec: { container: "other" }, ready: "Refused", failed: "InvalidContainer", message: /spec\.container/ },
-  { name: "unknown type", spec: { types: ["Patiemt"] }, ready: "Failed", failed: "UnknownType", message: /spec\.types.*Patiemt/ },
+  {
+    name: "wrong base URL",
+    spec: { source: "elsewhere" },
+    ready: "Failed",
+    failed: "SourceNotFHIR",
+    message: /spec\.baseURL/,
+  },
+  {
+    name: "wrong credentials",
+    spec: { source: "locked" },
+    ready: "Failed",
+    failed: "SourceUnauthorized",
+    message: /401.*spec\.auth/,
+  },
+  {
+    name: "illegal container",
+    spec: { container: "other" },
+    ready: "Refused",
+    failed: "InvalidContainer",
+    message: /spec\.container/,
+  },
+  {
+    name: "unknown type",
+    spec: { types: ["Patiemt"] },
+    ready: "Failed",
+    failed: "UnknownType",
+    message: /spec\.types.*Patiemt/,
+  },
   {
     name: "unparsable filter",
     spec: { typeFilters: ["Patient?nonsense=1"] },
@@ -101,7 +131,13 @@ const cases: Case[] = [
     failed: "InvalidFilter",
     message: /typeFilters\[0\] \(Patient\).*ignores gender/,
   },
-  { name: "HTML", faults: [{ kind: "html", ...always }], ready: "Failed", failed: "SourceNotFHIR", message: /web page/ },
+  {
+    name: "HTML",
+    faults: [{ kind: "html", ...always }],
+    ready: "Failed",
+    failed: "SourceNotFHIR",
+    message: /web page/,
+  },
   {
     name: "a wrong resource",
     spec: { onResourceError: "Fail" },
@@ -117,7 +153,12 @@ const cases: Case[] = [
     failed: "TargetUnauthorized",
     message: /ExportTarget's credentials.*"fhir"/,
   },
-  { name: "storage that is not there", spec: { target: "silent" }, ready: "Planning", message: /TargetUnreachable.*tried again at/ },
+  {
+    name: "storage that is not there",
+    spec: { target: "silent" },
+    ready: "Planning",
+    message: /TargetUnreachable.*tried again at/,
+  },
 ];
 
 suite("bad input ends in a condition that names what to mend", () => {
@@ -149,7 +190,11 @@ suite("bad input ends in a condition that names what to mend", () => {
           [find(status?.conditions, "Stalled")?.status, find(status?.conditions, "Reconciling")?.status],
           failed ? ["True", undefined] : [undefined, "True"],
         );
-        assert.deepEqual([status?.output?.files, status?.output?.manifestSHA256], [undefined, undefined], "nothing is listed as output");
+        assert.deepEqual(
+          [status?.output?.files, status?.output?.manifestSHA256],
+          [undefined, undefined],
+          "nothing is listed as output",
+        );
         // no crash loop: what ended stays ended, what waits does so for half a minute at least
         if (failed) assert.equal(metadata.annotations?.["fhirexport.dev/outcome"], "Failed/1");
         else if (ready === "Planning") assert(Date.parse(status!.run!.repeat!.time) - Date.now() > 15_000);

@@ -21,12 +21,20 @@ suite("the command line", () => {
   const standalone = ["standalone", "--source", "http://127.0.0.1:1/fhir", "--target"];
   const folders = () => [join(root, "out"), "--data", join(root, "data"), "--port", "0"];
   const cases: Record<string, { args: () => string[]; code: number; stdout?: RegExp; stderr?: RegExp }> = {
-    "--version": { args: () => ["--version"], code: 0, stdout: new RegExp(`^${pkg.version.replaceAll(".", "\\.")}\n$`) },
+    "--version": {
+      args: () => ["--version"],
+      code: 0,
+      stdout: new RegExp(`^${pkg.version.replaceAll(".", "\\.")}\n$`),
+    },
     "--help": { args: () => ["--help"], code: 0, stdout: /fhir-export worker COMMAND/ },
     nothing: { args: () => [], code: 64, stderr: /a subcommand is missing/ },
     "an unknown command": { args: () => ["exprot"], code: 64, stderr: /unknown command "exprot"/ },
     "an unknown option": { args: () => ["--verbose"], code: 64, stderr: /unknown option "--verbose"/ },
-    "an unknown worker command": { args: () => ["worker", "exprot"], code: 64, stderr: /worker wants exactly one command.*"exprot"/ },
+    "an unknown worker command": {
+      args: () => ["worker", "exprot"],
+      code: 64,
+      stderr: /worker wants exactly one command.*"exprot"/,
+    },
     "a worker without its task": { args: () => ["worker", "plan"], code: 64 },
     "standalone --help": { args: () => ["standalone", "--help"], code: 0, stdout: /--source URL/ },
     "standalone, unknown option": { args: () => ["standalone", "--sauce", "x"], code: 64, stderr: /--sauce/ },
@@ -51,7 +59,11 @@ suite("the command line", () => {
       code: 64,
       stderr: /AZURE_STORAGE_CONNECTION_STRING/,
     },
-    "standalone, a port that is none": { args: () => [...standalone, ...folders(), "--port", "http"], code: 64, stderr: /--port must be/ },
+    "standalone, a port that is none": {
+      args: () => [...standalone, ...folders(), "--port", "http"],
+      code: 64,
+      stderr: /--port must be/,
+    },
     "standalone, --apply of something else": {
       args: () => [...standalone, ...folders(), "--apply", join(root, "not-exports.yaml")],
       code: 64,
@@ -75,10 +87,23 @@ suite("the command line", () => {
 
   test("a second standalone on the same data, or the same port, is refused and says why; SIGTERM ends the first with 0", async () => {
     const data = ["--data", join(root, "busy")];
-    const first = await Standalone.start(["--source", "http://127.0.0.1:1/fhir", "--target", join(root, "out"), ...data]);
+    const first = await Standalone.start([
+      "--source",
+      "http://127.0.0.1:1/fhir",
+      "--target",
+      join(root, "out"),
+      ...data,
+    ]);
     const sameData = await run([...standalone, join(root, "out"), ...data, "--port", "0"]);
     assert.deepEqual([sameData.code, /uses the data folder/.test(sameData.stderr)], [64, true]);
-    const samePort = await run([...standalone, join(root, "out"), "--data", join(root, "other"), "--port", String(first.port)]);
+    const samePort = await run([
+      ...standalone,
+      join(root, "out"),
+      "--data",
+      join(root, "other"),
+      "--port",
+      String(first.port),
+    ]);
     assert.deepEqual([samePort.code, /EADDRINUSE.*--port/.test(samePort.stderr)], [64, true]);
     assert.equal(await first.end(), 0);
   });

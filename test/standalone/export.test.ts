@@ -18,7 +18,16 @@ before(async () => {
   root = await mkdtemp(join(tmpdir(), "fhir-export-standalone-"));
   source = await startSource();
   azurite = await startAzurite();
-  const from = ["--source", source.baseURL, "--shard-resources", "1000", "--inline-resources", "0", "--retry-seconds", "5"];
+  const from = [
+    "--source",
+    source.baseURL,
+    "--shard-resources",
+    "1000",
+    "--inline-resources",
+    "0",
+    "--retry-seconds",
+    "5",
+  ];
   [standalone, azure] = await Promise.all([
     Standalone.start([...from, "--target", join(root, "out"), "--data", join(root, "data")]),
     Standalone.start([...from, "--target", "azure", "--data", join(root, "azure")], {
@@ -61,7 +70,9 @@ suite("over HTTP into a directory, byte for byte what the source holds", () => {
 
   test("_typeFilter, _since, and a container that is a folder here", async () => {
     const filter = encodeURIComponent("Patient?gender=female");
-    const url = await standalone.kickOff(`/$export?_type=Patient&_typeFilter=${filter}&_since=2000-01-01T00:00:00Z&_container=export-x`);
+    const url = await standalone.kickOff(
+      `/$export?_type=Patient&_typeFilter=${filter}&_since=2000-01-01T00:00:00Z&_container=export-x`,
+    );
     const { lines } = await complete(url);
     const wanted = sorted(source.dump("Patient")).filter(([, line]) => line.includes('"gender":"female"'));
     assert.ok(wanted.length > 10);

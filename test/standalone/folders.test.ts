@@ -16,7 +16,12 @@ test("an attempt gets of each Secret what it is named for, and nothing else", ()
   folders.writeSecret("ca", { "ca.crt": "ca", "tls.crt": "not this one", "tls.key": "not this one" });
   folders.writeSecret("tls", { "tls.crt": "crt", "tls.key": "key", "ca.crt": "not this one" });
   folders.writeSecret("storage", { "sas-token": "sas", token: "not this one" });
-  const run = { sourceSecret: "creds", sourceCA: { kind: "Secret", name: "ca" }, sourceCertificate: "tls", targetSecret: "storage" };
+  const run = {
+    sourceSecret: "creds",
+    sourceCA: { kind: "Secret", name: "ca" },
+    sourceCertificate: "tls",
+    targetSecret: "storage",
+  };
   folders.layOut("x-task-1", { v: 1 } as Task, run as FhirExportRun);
   const filesOf = (name: string) => {
     const folder = join(folders.attempt("x-task-1"), name);

@@ -114,7 +114,10 @@ export async function ended(statusURL: string, timeoutMs = 60_000): Promise<Ende
       const text = await answer.text();
       if (answer.status === 202) return { status: 202, outcome: `${answer.headers.get("x-progress")}` as never };
       const body = JSON.parse(text);
-      return { status: answer.status, ...(answer.status === 200 ? { manifest: body as Manifest } : { outcome: body as OperationOutcome }) };
+      return {
+        status: answer.status,
+        ...(answer.status === 200 ? { manifest: body as Manifest } : { outcome: body as OperationOutcome }),
+      };
     },
     ({ status }) => status !== 202,
     { timeoutMs, everyMs: 100 },
@@ -122,7 +125,9 @@ export async function ended(statusURL: string, timeoutMs = 60_000): Promise<Ende
 }
 
 /** The manifest of an export that ends well, and its files by path, fetched as a client does and checked against what the manifest says. */
-export async function complete(statusURL: string): Promise<{ manifest: Manifest; files: Map<string, Buffer>; lines: Map<string, string> }> {
+export async function complete(
+  statusURL: string,
+): Promise<{ manifest: Manifest; files: Map<string, Buffer>; lines: Map<string, string> }> {
   const { status, manifest, outcome } = await ended(statusURL);
   if (!manifest) throw new Error(`${status} ${JSON.stringify(outcome)}`);
   const files = new Map<string, Buffer>();
@@ -130,7 +135,12 @@ export async function complete(statusURL: string): Promise<{ manifest: Manifest;
   for (const { path, url, count, fileSize, sha256 } of [...manifest.output, ...manifest.error]) {
     const answer = await fetch(url);
     const bytes = Buffer.from(await answer.arrayBuffer());
-    const found = [answer.status, answer.headers.get("content-type"), bytes.length, createHash("sha256").update(bytes).digest("hex")];
+    const found = [
+      answer.status,
+      answer.headers.get("content-type"),
+      bytes.length,
+      createHash("sha256").update(bytes).digest("hex"),
+    ];
     const wanted = [200, "application/fhir+ndjson", fileSize, sha256];
     if (found.join() !== wanted.join()) throw new Error(`${path}: ${found.join(" ")} instead of ${wanted.join(" ")}`);
     files.set(path, bytes);

@@ -24,7 +24,10 @@ before(async () => {
   const { files, lines } = await complete(await standalone.kickOff(path));
   undisturbed = files;
   assert.ok(files.size > 5, `${files.size} files`);
-  assert.deepEqual(sorted(lines), sorted(new Map(["Patient", "Observation", "Condition"].flatMap((type) => [...source.dump(type)]))));
+  assert.deepEqual(
+    sorted(lines),
+    sorted(new Map(["Patient", "Observation", "Condition"].flatMap((type) => [...source.dump(type)]))),
+  );
   await standalone.end();
 });
 after(async () => {

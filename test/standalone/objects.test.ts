@@ -12,7 +12,9 @@ import { openDatabase } from "../../src/standalone/database.ts";
 import { Objects } from "../../src/standalone/objects.ts";
 import { cases } from "../api/objects.ts";
 
-const crds: Crd[] = ["fhirexports", "fhirsources", "exporttargets"].map((name) => parse(readFileSync(`crds/${name}.yaml`, "utf8")));
+const crds: Crd[] = ["fhirexports", "fhirsources", "exporttargets"].map((name) =>
+  parse(readFileSync(`crds/${name}.yaml`, "utf8")),
+);
 const validate = createValidator(crds);
 const spec = { sourceRef: { name: "s" }, targetRef: { name: "t" } };
 
@@ -40,14 +42,26 @@ suite("objects are kept as an API server keeps them", () => {
     const { metadata, spec, status } = create();
     assert.match(metadata.uid!, /^[0-9a-f-]{36}$/);
     assert.ok(Math.abs(Date.parse(metadata.creationTimestamp!) - Date.now()) < 5000);
-    assert.deepEqual([metadata.generation, metadata.namespace, spec.level, spec.parallelism], [1, "standalone", "System", 4]);
+    assert.deepEqual(
+      [metadata.generation, metadata.namespace, spec.level, spec.parallelism],
+      [1, "standalone", "System", 4],
+    );
     assert.deepEqual(status, { observedGeneration: -1 });
-    assert.deepEqual(objects.get("FhirExport", "a"), { apiVersion: "fhirexport.dev/v1alpha1", kind: "FhirExport", metadata, spec, status });
+    assert.deepEqual(objects.get("FhirExport", "a"), {
+      apiVersion: "fhirexport.dev/v1alpha1",
+      kind: "FhirExport",
+      metadata,
+      spec,
+      status,
+    });
   });
 
   test("a taken name makes none", () => {
     const first = create();
-    assert.equal(objects.create("FhirExport", { metadata: { name: "a" }, spec: { ...spec, level: "Patient" } }), undefined);
+    assert.equal(
+      objects.create("FhirExport", { metadata: { name: "a" }, spec: { ...spec, level: "Patient" } }),
+      undefined,
+    );
     assert.deepEqual(objects.get("FhirExport", "a"), first);
   });
 
@@ -71,7 +85,10 @@ suite("objects are kept as an API server keeps them", () => {
       versions,
     );
     assert.equal(new Set(versions).size, 3);
-    assert.equal(objects.update("FhirExport", "a", () => {}).metadata.resourceVersion, labelled.metadata.resourceVersion);
+    assert.equal(
+      objects.update("FhirExport", "a", () => {}).metadata.resourceVersion,
+      labelled.metadata.resourceVersion,
+    );
   });
 
   test("a writer of spec cannot change status, uid or name", () => {
@@ -81,7 +98,10 @@ suite("objects are kept as an API server keeps them", () => {
       object.metadata.uid = "other";
       object.metadata.name = "other";
     });
-    assert.deepEqual([changed.status, changed.metadata.uid, changed.metadata.name], [{ observedGeneration: -1 }, metadata.uid, "a"]);
+    assert.deepEqual(
+      [changed.status, changed.metadata.uid, changed.metadata.name],
+      [{ observedGeneration: -1 }, metadata.uid, "a"],
+    );
   });
 
   test("a status written from a stale object is a transient conflict", () => {
@@ -89,7 +109,10 @@ suite("objects are kept as an API server keeps them", () => {
     objects.update("FhirExport", "a", (object) => void (object.spec.cancel = true));
     assert.throws(() => objects.updateStatus("FhirExport", stale, { observedGeneration: 1 }), isClass("transient"));
     const fresh = objects.updateStatus("FhirExport", objects.get("FhirExport", "a")!, { observedGeneration: 2 });
-    assert.deepEqual([fresh.status, fresh.spec.cancel, fresh.metadata.generation], [{ observedGeneration: 2 }, true, 2]);
+    assert.deepEqual(
+      [fresh.status, fresh.spec.cancel, fresh.metadata.generation],
+      [{ observedGeneration: 2 }, true, 2],
+    );
   });
 
   test("a finalizer holds what is deleted until it is taken off", () => {
@@ -106,7 +129,9 @@ suite("objects are kept as an API server keeps them", () => {
 
   test("listeners hear of every change, and of the end", () => {
     const heard: string[] = [];
-    objects.onChange((kind, object, gone) => heard.push(`${kind} ${object.metadata.name} ${gone ? "gone" : object.metadata.generation}`));
+    objects.onChange((kind, object, gone) =>
+      heard.push(`${kind} ${object.metadata.name} ${gone ? "gone" : object.metadata.generation}`),
+    );
     create();
     objects.update("FhirExport", "a", (object) => void (object.spec.cancel = true));
     objects.update("FhirExport", "a", () => {});

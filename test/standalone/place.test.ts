@@ -47,7 +47,10 @@ async function open(inlineResources = 0): Promise<void> {
   place.start();
 }
 const apply = (name: string, spec: Partial<FhirExportSpec> = {}) =>
-  applyExport(place.objects, { metadata: { name }, spec: { sourceRef: { name: "source" }, targetRef: { name: "target" }, ...spec } });
+  applyExport(place.objects, {
+    metadata: { name },
+    spec: { sourceRef: { name: "source" }, targetRef: { name: "target" }, ...spec },
+  });
 const change = (name: string, spec: Partial<FhirExportSpec>) =>
   place.objects.update("FhirExport", name, (object) => void Object.assign(object.spec, spec));
 const reasonOf = (object: FhirExport | undefined) => find(object?.status?.conditions, "Ready")?.reason;
@@ -57,7 +60,9 @@ const until = (name: string, reason: string) =>
     (object) => reasonOf(object) === reason,
   );
 const files = async () =>
-  (await readdir(out, { recursive: true, withFileTypes: true })).flatMap((entry) => (entry.isFile() ? [entry.name] : [])).sort();
+  (await readdir(out, { recursive: true, withFileTypes: true }))
+    .flatMap((entry) => (entry.isFile() ? [entry.name] : []))
+    .sort();
 
 suite("FhirExports on one machine", () => {
   test("complete: status, counts, outcome, run folder of its own for root only", async () => {
@@ -77,7 +82,10 @@ suite("FhirExports on one machine", () => {
     apply("a", { types: ["Observation"] });
     const all = source.dump("Observation").size;
     const { status } = (await until("a", "Complete"))!;
-    assert.deepEqual([status?.output?.resources, status?.progress?.percent, status?.types?.[0]?.exported], [all, 100, all]);
+    assert.deepEqual(
+      [status?.output?.resources, status?.progress?.percent, status?.types?.[0]?.exported],
+      [all, 100, all],
+    );
     assert.deepEqual(
       place.runs.all().map(({ command }) => command),
       ["plan"],

@@ -12,8 +12,16 @@ const index = (number: number, state: IndexState["state"], more: Partial<IndexSt
 
 suite("which indexes start", () => {
   const cases: Record<string, { indexes: IndexState[]; parallelism: number; start: number[]; wait?: number }> = {
-    "the first ones, up to parallelism": { indexes: [0, 1, 2].map((n) => index(n, "pending")), parallelism: 2, start: [0, 1] },
-    "running ones count": { indexes: [index(0, "running"), index(1, "pending"), index(2, "pending")], parallelism: 2, start: [1] },
+    "the first ones, up to parallelism": {
+      indexes: [0, 1, 2].map((n) => index(n, "pending")),
+      parallelism: 2,
+      start: [0, 1],
+    },
+    "running ones count": {
+      indexes: [index(0, "running"), index(1, "pending"), index(2, "pending")],
+      parallelism: 2,
+      start: [1],
+    },
     "done ones do not": { indexes: [index(0, "done"), index(1, "pending")], parallelism: 1, start: [1] },
     "none beyond a parallelism that was lowered": {
       indexes: [index(0, "running"), index(1, "running"), index(2, "pending")],
@@ -34,15 +42,30 @@ suite("which indexes start", () => {
 
 suite("after a process has ended", () => {
   const report = { v: 1, uid: "u", command: "export" } as const;
-  const cases: Record<string, { command: Command; failures?: number; exit: Parameters<typeof afterExit>[2]; expected: object }> = {
-    "exit 0 is done": { command: "export", exit: { stopped: false, code: 0, report }, expected: { index: { state: "done", report } } },
+  const cases: Record<
+    string,
+    { command: Command; failures?: number; exit: Parameters<typeof afterExit>[2]; expected: object }
+  > = {
+    "exit 0 is done": {
+      command: "export",
+      exit: { stopped: false, code: 0, report },
+      expected: { index: { state: "done", report } },
+    },
     "exit 0 although it was stopped is done": {
       command: "export",
       exit: { stopped: true, code: 0 },
       expected: { index: { state: "done" } },
     },
-    "stopped by us counts as nothing": { command: "plan", exit: { stopped: true, code: 143 }, expected: { index: { state: "pending" } } },
-    "killed by us counts as nothing": { command: "plan", exit: { stopped: true, code: null }, expected: { index: { state: "pending" } } },
+    "stopped by us counts as nothing": {
+      command: "plan",
+      exit: { stopped: true, code: 143 },
+      expected: { index: { state: "pending" } },
+    },
+    "killed by us counts as nothing": {
+      command: "plan",
+      exit: { stopped: true, code: null },
+      expected: { index: { state: "pending" } },
+    },
     "SIGTERM by someone else counts as nothing, a moment later": {
       command: "plan",
       exit: { stopped: false, code: 143 },
@@ -78,6 +101,9 @@ suite("after a process has ended", () => {
   };
   for (const [name, { command, failures = 0, exit, expected }] of Object.entries(cases))
     test(name, () =>
-      assert.deepEqual(afterExit(command, index(0, "running", { failures }), exit, { now: 1000, backoffMs: 100 }), expected),
+      assert.deepEqual(
+        afterExit(command, index(0, "running", { failures }), exit, { now: 1000, backoffMs: 100 }),
+        expected,
+      ),
     );
 });

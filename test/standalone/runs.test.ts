@@ -50,7 +50,10 @@ async function ensure(fixture: object, spec: Partial<RunSpec> = {}): Promise<voi
 const view = async (): Promise<RunView> => runs.view(runs.owned("u-1")[0]!);
 const until = (holds: (view: RunView) => boolean) => eventually(view, holds);
 const starts = async (index = 0, command = "export") =>
-  (await readFile(join(folder, "task", `starts-${command}-${index}`), "utf8").catch(() => "")).trim().split("\n").filter(Boolean);
+  (await readFile(join(folder, "task", `starts-${command}-${index}`), "utf8").catch(() => ""))
+    .trim()
+    .split("\n")
+    .filter(Boolean);
 const isAlive = (pid: string) => existsSync(`/proc/${pid}`);
 
 suite("a run of child processes", () => {
@@ -62,7 +65,10 @@ suite("a run of child processes", () => {
       return view.state === "complete";
     });
     assert.equal(most, 2);
-    assert.deepEqual([done.done, done.live, done.reports.map((report) => report?.command)], [5, 0, Array(5).fill("export")]);
+    assert.deepEqual(
+      [done.done, done.live, done.reports.map((report) => report?.command)],
+      [5, 0, Array(5).fill("export")],
+    );
     for (let index = 0; index < 5; index++) assert.equal((await starts(index)).length, 1);
     assert.ok(changes >= 5);
   });

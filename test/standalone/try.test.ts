@@ -23,7 +23,14 @@ suite("the export that helm test makes", () => {
   test("tells each file, and leaves nothing; a type that is none, a digest that is wrong and a service that is not there fail", async (t) => {
     const source = await startSource();
     const root = await mkdtemp(join(tmpdir(), "fhir-export-try-"));
-    const standalone = await Standalone.start(["--source", source.baseURL, "--target", join(root, "out"), "--data", join(root, "data")]);
+    const standalone = await Standalone.start([
+      "--source",
+      source.baseURL,
+      "--target",
+      join(root, "out"),
+      "--data",
+      join(root, "data"),
+    ]);
     t.after(async () => {
       await standalone.end("SIGKILL");
       await source.close();
@@ -41,7 +48,10 @@ suite("the export that helm test makes", () => {
     // one byte of each file is another
     const proxy = createServer(async ({ url = "/", method, headers }, response) => {
       const { host: _, ...rest } = headers;
-      const answer = await fetch(`${standalone.baseURL}${url}`, { method: method!, headers: rest as Record<string, string> });
+      const answer = await fetch(`${standalone.baseURL}${url}`, {
+        method: method!,
+        headers: rest as Record<string, string>,
+      });
       const bytes = Buffer.from(await answer.arrayBuffer());
       if (url.includes("/files/")) bytes[0]! ^= 1;
       const kept = ["content-type", "content-location", "x-progress"].flatMap((name) =>

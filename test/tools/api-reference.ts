@@ -54,7 +54,9 @@ const table = (head: string[], rows: string[]) => [row(...head), `|${"---|".repe
 
 /** The page. */
 export function renderReference(): string {
-  const crds: Crd[] = kinds.map((kind) => parse(readFileSync(new URL(`../../crds/${kind}s.yaml`, import.meta.url), "utf8")));
+  const crds: Crd[] = kinds.map((kind) =>
+    parse(readFileSync(new URL(`../../crds/${kind}s.yaml`, import.meta.url), "utf8")),
+  );
   const { group, versions } = crds[0]!.spec;
   return [
     "# API reference",
@@ -110,7 +112,14 @@ function renderKind({ spec: { names, versions } }: Crd): string[] {
 /** What holds beyond a field's own limits, in the words of the refusal. */
 function renderRules(kind: string, root: Schema): string[] {
   const messages = [...new Set(rulesOf(root))].filter((message) => !fixed.test(message));
-  return [`### ${kind} rules`, "", "An object that breaks one is refused with its text:", "", ...messages.map((one) => `- ${one}`), ""];
+  return [
+    `### ${kind} rules`,
+    "",
+    "An object that breaks one is refused with its text:",
+    "",
+    ...messages.map((one) => `- ${one}`),
+    "",
+  ];
 }
 
 const rulesOf = (schema: Schema): string[] => [
@@ -121,12 +130,15 @@ const rulesOf = (schema: Schema): string[] => [
 
 /** @param always the field that they are in cannot be changed */
 function fieldsOf(schema: Schema, path: string, always = false): string[] {
-  const immutable = new Set((schema["x-kubernetes-validations"] ?? []).flatMap(({ message }) => fixed.exec(message)?.[1] ?? []));
+  const immutable = new Set(
+    (schema["x-kubernetes-validations"] ?? []).flatMap(({ message }) => fixed.exec(message)?.[1] ?? []),
+  );
   return Object.entries(schema.properties ?? {}).flatMap(([name, field]) => {
     const own = `${path}.${name}`;
     const stays = always || immutable.has(name);
     const limits = limitsOf(field, schema.required?.includes(name) ?? false, stays);
-    const description = name === "conditions" ? `${field.description} See [Conditions](#conditions).` : (field.description ?? "");
+    const description =
+      name === "conditions" ? `${field.description} See [Conditions](#conditions).` : (field.description ?? "");
     const line = row(code(own), typeOf(field), limits, description);
     if (name === "conditions") return [line];
     const inner = field.items?.properties ? fieldsOf(field.items, `${own}[]`, stays) : fieldsOf(field, own, stays);
@@ -137,13 +149,18 @@ function fieldsOf(schema: Schema, path: string, always = false): string[] {
 function typeOf({ type = "", format, items, additionalProperties, ...schema }: Schema): string {
   if (items) return `list of ${typeOf(items)}s`;
   if (additionalProperties)
-    return additionalProperties["x-kubernetes-int-or-string"] ? "map of quantities" : `map of ${typeOf(additionalProperties)}s`;
+    return additionalProperties["x-kubernetes-int-or-string"]
+      ? "map of quantities"
+      : `map of ${typeOf(additionalProperties)}s`;
   if (schema["x-kubernetes-preserve-unknown-fields"]) return "object, as in Kubernetes";
   return format === "date-time" ? "date-time" : type;
 }
 
 function limitsOf(field: Schema, required: boolean, immutable: boolean): string {
-  const { minimum, maximum, minItems, maxItems, maxLength, pattern } = { ...field, ...(field.items && { ...field.items, ...field }) };
+  const { minimum, maximum, minItems, maxItems, maxLength, pattern } = {
+    ...field,
+    ...(field.items && { ...field.items, ...field }),
+  };
   const values = field.enum ?? field.items?.enum;
   const range =
     minimum !== undefined && maximum !== undefined
@@ -151,10 +168,13 @@ function limitsOf(field: Schema, required: boolean, immutable: boolean): string 
       : minimum !== undefined && minimum > 0
         ? `at least ${minimum}`
         : "";
-  const items = maxItems === undefined ? "" : minItems ? `${minItems} to ${maxItems} items` : `at most ${maxItems} items`;
+  const items =
+    maxItems === undefined ? "" : minItems ? `${minItems} to ${maxItems} items` : `at most ${maxItems} items`;
   return [
     required ? "required" : "",
-    field.default === undefined ? "" : `default ${code(typeof field.default === "string" ? field.default : JSON.stringify(field.default))}`,
+    field.default === undefined
+      ? ""
+      : `default ${code(typeof field.default === "string" ? field.default : JSON.stringify(field.default))}`,
     values ? values.map(code).join(", ") : "",
     range,
     items,

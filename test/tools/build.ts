@@ -44,13 +44,23 @@ const stamps = [
 export const kubernetes = (programs: string[]): GoBuild => ({
   folder: modules,
   args: [
-    ...["-trimpath", "-tags", "selinux,notest,grpcnotrace", "-ldflags", `-s -w ${stamps.map((stamp) => `-X ${stamp}`).join(" ")}`],
+    ...[
+      "-trimpath",
+      "-tags",
+      "selinux,notest,grpcnotrace",
+      "-ldflags",
+      `-s -w ${stamps.map((stamp) => `-X ${stamp}`).join(" ")}`,
+    ],
     ...programs.map((name) => `k8s.io/kubernetes/cmd/${name}`),
   ],
 });
 const builds: GoBuild[] = [
   kubernetes(Object.values(names).filter((name) => name.startsWith("kube"))),
-  { folder: join(modules, "etcd"), args: ["-trimpath", "-ldflags", "-s -w", "go.etcd.io/etcd/server/v3"], name: names.etcd },
+  {
+    folder: join(modules, "etcd"),
+    args: ["-trimpath", "-ldflags", "-s -w", "go.etcd.io/etcd/server/v3"],
+    name: names.etcd,
+  },
 ];
 
 /** Where programs are that can be used now, or why there are none. Builds nothing. */
@@ -65,7 +75,9 @@ export function controlPlane(): Programs | { missing: string } {
   const folder = go ? cacheFolder("cluster", builds, go) : cacheFolders("cluster", builds).find(programsIn);
   const found = folder && programsIn(folder);
   if (found) return found;
-  return { missing: `the control plane is not built${go ? " (npm run cluster:build)" : " and there is no Go to build it"}` };
+  return {
+    missing: `the control plane is not built${go ? " (npm run cluster:build)" : " and there is no Go to build it"}`,
+  };
 }
 
 /** Builds what is missing.
@@ -82,7 +94,10 @@ export async function buildControlPlane(say: (line: string) => void): Promise<Pr
   say(
     `control plane: building etcd and Kubernetes ${version} with ${go}: about 5 minutes with empty Go caches, half a minute with full ones`,
   );
-  await buildInto(folder, builds, { whole: (path) => programsIn(path) !== undefined, say: (line) => say(`control plane: ${line}`) });
+  await buildInto(folder, builds, {
+    whole: (path) => programsIn(path) !== undefined,
+    say: (line) => say(`control plane: ${line}`),
+  });
   say(`control plane: ready in ${folder}`);
   return programsIn(folder)!;
 }

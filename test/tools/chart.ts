@@ -14,9 +14,15 @@ function field(kind: string, path: string): Schema {
   let found = crd.spec.versions[0].schema.openAPIV3Schema;
   for (const name of path.split(".")) found = found.properties[name];
   const plain = (schema: Schema): Schema => {
-    const { properties, items, required, ...rest } = schema as { properties?: Record<string, Schema>; items?: Schema; required?: string[] };
+    const { properties, items, required, ...rest } = schema as {
+      properties?: Record<string, Schema>;
+      items?: Schema;
+      required?: string[];
+    };
     const kept = Object.fromEntries(
-      Object.entries(rest).filter(([key]) => !key.startsWith("x-kubernetes-") && !["description", "default", "format"].includes(key)),
+      Object.entries(rest).filter(
+        ([key]) => !key.startsWith("x-kubernetes-") && !["description", "default", "format"].includes(key),
+      ),
     );
     const needed = required?.filter((name) => !["secretRef", "auth", "claimName"].includes(name));
     return {
@@ -107,7 +113,10 @@ const special: Record<string, Schema> = {
   extraObjects: { type: "array", items: { type: ["object", "string"] } },
   ...Object.fromEntries(
     ["operator", "shim"].flatMap((part) => [
-      [`${part}.resources`, { type: "object", properties: { requests: free, limits: free, claims: objects }, additionalProperties: false }],
+      [
+        `${part}.resources`,
+        { type: "object", properties: { requests: free, limits: free, claims: objects }, additionalProperties: false },
+      ],
       [`${part}.podLabels`, map],
       [`${part}.podAnnotations`, map],
       [`${part}.nodeSelector`, map],
@@ -117,9 +126,14 @@ const special: Record<string, Schema> = {
     ]),
   ),
   ...Object.fromEntries(
-    ["operator.serviceAccount", "shim.serviceAccount", "worker.serviceAccount", "shim.service", "shim.ingress", "shim.httpRoute"].map(
-      (part) => [`${part}.annotations`, map],
-    ),
+    [
+      "operator.serviceAccount",
+      "shim.serviceAccount",
+      "worker.serviceAccount",
+      "shim.service",
+      "shim.ingress",
+      "shim.httpRoute",
+    ].map((part) => [`${part}.annotations`, map]),
   ),
   "operator.podMonitor.labels": map,
 };
@@ -174,8 +188,10 @@ export function documentedValues(): Value[] {
       const path = prefix + pair.key.value;
       const comment = (pair.key.commentBefore ?? (index === 0 ? inherited : undefined))?.split("\n").at(-1)?.trim();
       const told = comment?.startsWith("-- ") ? comment.slice(3) : undefined;
-      if (told !== undefined) found.push({ path, fallback: JSON.stringify((pair.value as YAMLMap).toJSON()), text: told });
-      else if (isMap(pair.value) && pair.value.items.length > 0) visit(pair.value, `${path}.`, pair.value.commentBefore ?? undefined);
+      if (told !== undefined)
+        found.push({ path, fallback: JSON.stringify((pair.value as YAMLMap).toJSON()), text: told });
+      else if (isMap(pair.value) && pair.value.items.length > 0)
+        visit(pair.value, `${path}.`, pair.value.commentBefore ?? undefined);
       else throw new Error(`${path} has no comment`);
     }
   };
@@ -188,7 +204,9 @@ export function documentedValues(): Value[] {
 /** README.md of the chart. */
 export function makeReadme(): string {
   const cell = (text: string) => text.replaceAll("|", "\\|");
-  const rows = documentedValues().map(({ path, fallback, text }) => `| \`${path}\` | \`${cell(fallback)}\` | ${cell(text)} |`);
+  const rows = documentedValues().map(
+    ({ path, fallback, text }) => `| \`${path}\` | \`${cell(fallback)}\` | ${cell(text)} |`,
+  );
   return readFileSync(join(root, "test/tools/chart-readme.md"), "utf8").replace(
     "{{values}}",
     ["| value | default | |", "|---|---|---|", ...rows].join("\n"),

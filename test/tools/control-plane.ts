@@ -50,7 +50,12 @@ const controllers = [
     "garbage-collector-controller",
     "pod-garbage-collector-controller",
   ],
-  ...["namespace-controller", "serviceaccount-controller", "serviceaccount-token-controller", "root-ca-certificate-publisher-controller"],
+  ...[
+    "namespace-controller",
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+    "root-ca-certificate-publisher-controller",
+  ],
   ...[
     "clusterrole-aggregation-controller",
     "deployment-controller",
@@ -98,7 +103,11 @@ class Plane implements ControlPlane {
     const path = (name: string) => join(this.folder, name);
     this.caFile = caFileOf(this.folder);
     this.kubeconfig = path("admin.kubeconfig");
-    this.users = { plain: path("plain.kubeconfig"), operator: path("operator.kubeconfig"), shim: path("shim.kubeconfig") };
+    this.users = {
+      plain: path("plain.kubeconfig"),
+      operator: path("operator.kubeconfig"),
+      shim: path("shim.kubeconfig"),
+    };
   }
 
   async start(): Promise<void> {
@@ -122,7 +131,8 @@ class Plane implements ControlPlane {
     this.#run("apiserver");
     if (this.#withControllers) {
       const { controllerManager, scheduler } = this.#programs;
-      if (!controllerManager || !scheduler) throw new Error("no kube-controller-manager and kube-scheduler beside the API server");
+      if (!controllerManager || !scheduler)
+        throw new Error("no kube-controller-manager and kube-scheduler beside the API server");
       this.#commands.set("controllers", controllersCommand(controllerManager, this.folder, controllers));
       this.#commands.set("scheduler", schedulerCommand(scheduler, this.folder));
       // the certificate is made long before the server is ready; both wait for that themselves
@@ -183,7 +193,8 @@ class Plane implements ControlPlane {
     running.exited.then(() => (gone = true));
     for (const deadline = Date.now() + 60_000; ; await sleep(25)) {
       if (await holds().catch(() => false)) return;
-      if (gone || Date.now() > deadline) throw new Error(`${part} ${gone ? "ended" : "is not ready after 60 s"}:\n${this.#tail(part)}`);
+      if (gone || Date.now() > deadline)
+        throw new Error(`${part} ${gone ? "ended" : "is not ready after 60 s"}:\n${this.#tail(part)}`);
     }
   }
 

@@ -58,7 +58,18 @@ async function start(): Promise<Started> {
 
 function startStandalone(source: Source, azurite: Azurite, data: string, port: number): ChildProcess {
   const program = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
-  const args = ["--source", source.baseURL, "--target", "azure", "--container", "demo", "--data", data, "--port", String(port)];
+  const args = [
+    "--source",
+    source.baseURL,
+    "--target",
+    "azure",
+    "--container",
+    "demo",
+    "--data",
+    data,
+    "--port",
+    String(port),
+  ];
   return spawn(
     process.execPath,
     [program, "standalone", ...args, "--shard-resources", "1000", "--inline-resources", "0", "--page-size", "100"],
@@ -153,8 +164,11 @@ async function show({ source, baseURL }: Started, began: number): Promise<boolea
     const type = name.slice(0, name.indexOf("/"));
     wanted.set(type, (wanted.get(type) ?? 0) + 1);
   }
-  const different = [...new Set([...wanted.keys(), ...found.keys()])].filter((type) => wanted.get(type) !== found.get(type));
-  for (const type of different) console.log(`${type}: ${found.get(type) ?? 0} exported, but the source holds ${wanted.get(type) ?? 0}`);
+  const different = [...new Set([...wanted.keys(), ...found.keys()])].filter(
+    (type) => wanted.get(type) !== found.get(type),
+  );
+  for (const type of different)
+    console.log(`${type}: ${found.get(type) ?? 0} exported, but the source holds ${wanted.get(type) ?? 0}`);
   const total = [...found.values()].reduce((sum, count) => sum + count, 0);
   const good = wrong === 0 && different.length === 0 && manifest.error.length === 0;
   console.log(
@@ -182,7 +196,8 @@ let started: Started | undefined;
 try {
   started = await start();
   process.exitCode = (await show(started, began)) ? 0 : 1;
-  if (values.keep && !stop.signal.aborted) await new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve()));
+  if (values.keep && !stop.signal.aborted)
+    await new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve()));
 } catch (error) {
   if (!stop.signal.aborted) console.error(error instanceof Error ? error.message : error);
   process.exitCode = stop.signal.aborted ? 130 : 1;

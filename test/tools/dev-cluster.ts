@@ -67,8 +67,26 @@ async function start(): Promise<void> {
   closers.push(() => kubelet.stop());
 
   run("operator", folder, [
-    ...["--kubeconfig", plane.users.operator, "--image", "fhir-export:test", "--listen", `127.0.0.1:${await freePort()}`],
-    ...["--shard-resources", "500", "--inline-resources", "0", "--retry-seconds", "30", "--progress-seconds", "1", "--poll-seconds", "1"],
+    ...[
+      "--kubeconfig",
+      plane.users.operator,
+      "--image",
+      "fhir-export:test",
+      "--listen",
+      `127.0.0.1:${await freePort()}`,
+    ],
+    ...[
+      "--shard-resources",
+      "500",
+      "--inline-resources",
+      "0",
+      "--retry-seconds",
+      "30",
+      "--progress-seconds",
+      "1",
+      "--poll-seconds",
+      "1",
+    ],
   ]);
   const port = await freePort();
   const shim = `http://127.0.0.1:${port}`;
@@ -110,7 +128,8 @@ async function apply(client: KubeClient, file: string, sourceURL: string, accoun
   for (const document of parseAllDocuments(text)) {
     const object: KubeObject = document.toJS();
     const resource = kinds[object.kind ?? ""];
-    if (resource) await client.apply(pathOf(resource, { namespace, name: object.metadata.name }), object, "dev-cluster");
+    if (resource)
+      await client.apply(pathOf(resource, { namespace, name: object.metadata.name }), object, "dev-cluster");
   }
 }
 

@@ -1,4 +1,11 @@
-import { Agent, createServer, type IncomingHttpHeaders, type IncomingMessage, request as open, type ServerResponse } from "node:http";
+import {
+  Agent,
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request as open,
+  type ServerResponse,
+} from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 
 /** A request that passes through, with its whole body. */
@@ -52,7 +59,13 @@ export async function startFaultProxy(upstreams: Record<string, string>): Promis
 
   const handle = async (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> => {
     const body = await bytesOf(incoming);
-    const request: Passing = { number: ++count, method: incoming.method!, url: incoming.url!, headers: incoming.headers, body };
+    const request: Passing = {
+      number: ++count,
+      method: incoming.method!,
+      url: incoming.url!,
+      headers: incoming.headers,
+      body,
+    };
     // those that were set when it came
     const { before, after } = hooks;
     const instead = await before?.(request);
@@ -96,7 +109,10 @@ function give({ method }: Passing, outgoing: ServerResponse, what: Instead | "cu
   // what the connection between proxy and server was like is nothing to the client
   const { connection: _, "keep-alive": __, "transfer-encoding": ___, ...rest } = headers;
   // of an answer to HEAD the length is that of the body it does not have
-  outgoing.writeHead(status, method === "HEAD" || status === 204 || status === 304 ? rest : { ...rest, "content-length": body.length });
+  outgoing.writeHead(
+    status,
+    method === "HEAD" || status === 204 || status === 304 ? rest : { ...rest, "content-length": body.length },
+  );
   if (what !== "cut") outgoing.end(body);
   else outgoing.write(body.subarray(0, body.length >> 1), () => outgoing.destroy());
 }
@@ -104,9 +120,16 @@ function give({ method }: Passing, outgoing: ServerResponse, what: Instead | "cu
 function forward(upstream: string, { method, url, headers, body }: Passing, agent: Agent): Promise<Passed> {
   return new Promise((resolve, reject) => {
     const { "transfer-encoding": _, connection: __, ...rest } = headers;
-    const sent = open(upstream + url, { method, headers: { ...rest, "content-length": body.length }, agent }, (answer) => {
-      bytesOf(answer).then((bytes) => resolve({ status: answer.statusCode!, headers: answer.headers, body: bytes }), reject);
-    });
+    const sent = open(
+      upstream + url,
+      { method, headers: { ...rest, "content-length": body.length }, agent },
+      (answer) => {
+        bytesOf(answer).then(
+          (bytes) => resolve({ status: answer.statusCode!, headers: answer.headers, body: bytes }),
+          reject,
+        );
+      },
+    );
     sent.on("error", reject);
     sent.end(body);
   });

@@ -56,7 +56,9 @@ function prepare(schema: Schema): Schema {
     Object.entries(schema).filter(([key]) => !key.startsWith("x-kubernetes-") && key !== "default"),
   ) as Schema;
   if (schema.properties)
-    made.properties = Object.fromEntries(Object.entries(schema.properties).map(([key, value]) => [key, prepare(value)]));
+    made.properties = Object.fromEntries(
+      Object.entries(schema.properties).map(([key, value]) => [key, prepare(value)]),
+    );
   if (schema.items) made.items = prepare(schema.items);
   if (typeof schema.additionalProperties === "object") made.additionalProperties = prepare(schema.additionalProperties);
   return made;

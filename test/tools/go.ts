@@ -21,7 +21,11 @@ export const cacheRoot = () => join(process.env.XDG_CACHE_HOME || join(homedir()
  *  @param folder of a go.mod */
 export function goVersion(folder: string): string | undefined {
   try {
-    return execFileSync("go", ["env", "GOVERSION"], { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    return execFileSync("go", ["env", "GOVERSION"], {
+      cwd: folder,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
   } catch {
     return undefined;
   }
@@ -29,7 +33,9 @@ export function goVersion(folder: string): string | undefined {
 
 /** Where these programs are, or will be, in the cache. */
 export function cacheFolder(name: string, builds: GoBuild[], go: string): string {
-  const hash = createHash("sha256").update(JSON.stringify([builds.map(({ args }) => args), process.platform, process.arch]));
+  const hash = createHash("sha256").update(
+    JSON.stringify([builds.map(({ args }) => args), process.platform, process.arch]),
+  );
   for (const { folder } of builds)
     for (const file of readdirSync(folder).filter((file) => /^go\.(mod|sum)$|\.go$/.test(file)))
       hash.update(readFileSync(join(folder, file)));
@@ -79,9 +85,15 @@ export async function buildInto(
 }
 
 function run(args: string[], cwd: string): Promise<void> {
-  const child = spawn("go", args, { cwd, env: { ...process.env, CGO_ENABLED: "0" }, stdio: ["ignore", "inherit", "inherit"] });
+  const child = spawn("go", args, {
+    cwd,
+    env: { ...process.env, CGO_ENABLED: "0" },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
   return new Promise((resolve, reject) => {
     child.once("error", reject);
-    child.once("exit", (code, signal) => (code === 0 ? resolve() : reject(new Error(`go ${args[0]} ended with ${signal ?? code}`))));
+    child.once("exit", (code, signal) =>
+      code === 0 ? resolve() : reject(new Error(`go ${args[0]} ended with ${signal ?? code}`)),
+    );
   });
 }

@@ -19,7 +19,8 @@ const alive = (pid: number) => {
 };
 const forever = "setInterval(() => {}, 1000)";
 const env = { PATH: process.env.PATH ?? "" };
-const start = (script: string, more: object = {}) => runProcess({ command: process.execPath, args: ["-e", script], env, ...more });
+const start = (script: string, more: object = {}) =>
+  runProcess({ command: process.execPath, args: ["-e", script], env, ...more });
 
 test("what a killed process guarded is gone: processes that ignore SIGTERM, and folders; what it took back stays", async () => {
   const folder = mkdtempSync(join(tmpdir(), "fhir-export-test-"));
@@ -34,7 +35,9 @@ test("what a killed process guarded is gone: processes that ignore SIGTERM, and 
     guard.remove(pids[1]);
     console.log(JSON.stringify(pids));
     ${forever};`;
-  const parent = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const parent = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const [line] = await once(parent.stdout, "data");
   const pids: number[] = JSON.parse(String(line));
   try {
@@ -101,7 +104,9 @@ test("KUBEBUILDER_ASSETS is taken when it has what is needed, and blamed when no
   const before = process.env.KUBEBUILDER_ASSETS;
   try {
     process.env.KUBEBUILDER_ASSETS = folder;
-    assert.deepEqual(controlPlane(), { missing: `KUBEBUILDER_ASSETS is ${folder}, which lacks etcd, kube-apiserver or kubectl` });
+    assert.deepEqual(controlPlane(), {
+      missing: `KUBEBUILDER_ASSETS is ${folder}, which lacks etcd, kube-apiserver or kubectl`,
+    });
     mkdirSync(folder, { recursive: true });
     for (const name of ["etcd", "kube-apiserver", "kubectl"]) {
       writeFileSync(join(folder, name), "");

@@ -27,7 +27,8 @@ const storage = ["--root", join(cache, "root"), "--runroot", join(cache, "run"),
 /** Why images cannot be built here; undefined when they can. */
 export function imageMissing(): string | undefined {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return "images are built as root on Linux only";
-  if (spawnSync("buildah", ["--version"]).status !== 0) return "buildah is missing (apt-get install --no-install-recommends buildah)";
+  if (spawnSync("buildah", ["--version"]).status !== 0)
+    return "buildah is missing (apt-get install --no-install-recommends buildah)";
   if (!existsSync("/bin/dash")) return "base images are made of Debian's own files";
   return undefined;
 }
@@ -57,7 +58,8 @@ function rootfs(programs: Record<string, string>): string {
   };
   for (const [to, from] of Object.entries(programs)) {
     copy(from, to);
-    for (const [, library] of execFileSync("ldd", [from], { encoding: "utf8" }).matchAll(/(\/\S+) \(0x/g)) copy(library!, library!);
+    for (const [, library] of execFileSync("ldd", [from], { encoding: "utf8" }).matchAll(/(\/\S+) \(0x/g))
+      copy(library!, library!);
   }
   const resolver = "/lib/x86_64-linux-gnu";
   for (const name of existsSync(resolver) ? readdirSync(resolver) : [])
@@ -65,7 +67,8 @@ function rootfs(programs: Record<string, string>): string {
   writeFileSync(join(folder, "etc/passwd"), "root:x:0:0::/:/sbin/nologin\nnonroot:x:65532:65532::/:/sbin/nologin\n");
   writeFileSync(join(folder, "etc/group"), "root:x:0:\nnonroot:x:65532:\n");
   writeFileSync(join(folder, "etc/nsswitch.conf"), "hosts: files dns\n");
-  if (existsSync("/etc/ssl/certs/ca-certificates.crt")) copy("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt");
+  if (existsSync("/etc/ssl/certs/ca-certificates.crt"))
+    copy("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt");
   return folder;
 }
 
@@ -88,8 +91,10 @@ function contents(): string {
   const hash = createHash("sha256").update(process.version);
   const files = ["Dockerfile", "LICENSE", "package.json", "package-lock.json", relative(root, import.meta.filename)];
   for (const folder of ["build", "crds", "src"])
-    for (const name of readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).sort()) files.push(join(folder, name));
-  for (const file of files.filter((file) => statSync(join(root, file)).isFile())) hash.update(file).update(readFileSync(join(root, file)));
+    for (const name of readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).sort())
+      files.push(join(folder, name));
+  for (const file of files.filter((file) => statSync(join(root, file)).isFile()))
+    hash.update(file).update(readFileSync(join(root, file)));
   return hash.digest("hex");
 }
 

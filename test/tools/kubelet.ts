@@ -66,11 +66,20 @@ export class Kubelet {
   }
 
   async start(): Promise<void> {
-    const labels = { "kubernetes.io/hostname": this.node, ...(this.#namespace && { "fhir-export-test/namespace": this.#namespace }) };
+    const labels = {
+      "kubernetes.io/hostname": this.node,
+      ...(this.#namespace && { "fhir-export-test/namespace": this.#namespace }),
+    };
     const path = pathOf(resources.nodes, { name: this.node });
-    await this.#client.apply(path, { apiVersion: "v1", kind: "Node", metadata: { name: this.node, labels } }, "kubelet");
+    await this.#client.apply(
+      path,
+      { apiVersion: "v1", kind: "Node", metadata: { name: this.node, labels } },
+      "kubelet",
+    );
     const capacity = { cpu: "64", memory: "256Gi", pods: "5000", "ephemeral-storage": "1Ti" };
-    await this.#client.patch(`${path}/status`, { status: { capacity, allocatable: capacity, conditions: [readiness("True")] } });
+    await this.#client.patch(`${path}/status`, {
+      status: { capacity, allocatable: capacity, conditions: [readiness("True")] },
+    });
     // admission put it there, a controller that does not run here would remove it
     await this.#client.patch(path, { spec: { taints: null } });
     this.#informer.run(this.#stop.signal);
@@ -102,7 +111,10 @@ export class Kubelet {
     await this.#setReady("True");
     this.#halted = false;
     this.#gate.resolve();
-    for (const key of new Set([...[...this.#pods.values()].map(({ key }) => key), ...[...this.#informer.list()].map(keyOf)]))
+    for (const key of new Set([
+      ...[...this.#pods.values()].map(({ key }) => key),
+      ...[...this.#informer.list()].map(keyOf),
+    ]))
       this.#look(key);
   }
 
@@ -165,11 +177,17 @@ export class Kubelet {
     const { pod } = running;
     const wrong = unknownField(pod);
     if (wrong)
-      await this.#report(running, { phase: "Failed", reason: "UnknownField", message: `the process kubelet does not know ${wrong}` });
+      await this.#report(running, {
+        phase: "Failed",
+        reason: "UnknownField",
+        message: `the process kubelet does not know ${wrong}`,
+      });
     else if (await this.#start(running)) {
       await this.#report(running, { phase: "Running" });
       await Promise.all(running.started.map(({ process }) => process.exited));
-      await this.#report(running, { phase: running.started.every(({ exit }) => exit?.code === 0) ? "Succeeded" : "Failed" });
+      await this.#report(running, {
+        phase: running.started.every(({ exit }) => exit?.code === 0) ? "Succeeded" : "Failed",
+      });
     } else await this.#report(running, { phase: "Failed" });
     while (!running.gone && !this.#stop.signal.aborted && running.grace === undefined) await sleep(20);
     if (running.gone || this.#stop.signal.aborted) return;
@@ -190,7 +208,9 @@ export class Kubelet {
       if (running.grace !== undefined || running.gone || this.#stop.signal.aborted) return false;
       const missing = pod.spec.containers.find(({ image }) => !(image in this.#images));
       // a Secret may come later than the pod that mounts it
-      const made = missing ? `image ${missing.image} is not on this node` : await makeFiles(this.#client, pod, join(folder, "volumes"));
+      const made = missing
+        ? `image ${missing.image} is not on this node`
+        : await makeFiles(this.#client, pod, join(folder, "volumes"));
       if (made instanceof Map) paths = made;
       else {
         if (made !== blocked)
@@ -233,7 +253,11 @@ export class Kubelet {
     return true;
   }
 
-  async #report(running: Running, status: { phase: string; reason?: string; message?: string }, waiting?: object): Promise<void> {
+  async #report(
+    running: Running,
+    status: { phase: string; reason?: string; message?: string },
+    waiting?: object,
+  ): Promise<void> {
     const { pod, ip, started } = running;
     await this.#gate.promise;
     if (running.gone || this.#stop.signal.aborted) return;
@@ -244,7 +268,11 @@ export class Kubelet {
       const { name, image } = container;
       return { name, image, imageID: image, ready, started: ready, restartCount: 0, state };
     });
-    const condition = (type: string, on: boolean) => ({ type, status: on ? "True" : "False", lastTransitionTime: seconds() });
+    const condition = (type: string, on: boolean) => ({
+      type,
+      status: on ? "True" : "False",
+      lastTransitionTime: seconds(),
+    });
     const body = {
       apiVersion: "v1",
       kind: "Pod",
@@ -272,7 +300,9 @@ export class Kubelet {
   }
 
   async #setReady(status: "True" | "Unknown"): Promise<void> {
-    await this.#client.patch(`${pathOf(resources.nodes, { name: this.node })}/status`, { status: { conditions: [readiness(status)] } });
+    await this.#client.patch(`${pathOf(resources.nodes, { name: this.node })}/status`, {
+      status: { conditions: [readiness(status)] },
+    });
   }
 
   #nextAddress(): string {

@@ -35,11 +35,17 @@ export async function makeNamespace(labels: Record<string, string> = {}): Promis
   const client = KubeClient.load(kubeconfig());
   const name = `test-${randomBytes(4).toString("hex")}`;
   const annotations = { "scheduler.alpha.kubernetes.io/node-selector": `fhir-export-test/namespace=${name}` };
-  await client.create(pathOf(resources.namespaces), { apiVersion: "v1", kind: "Namespace", metadata: { name, labels, annotations } });
+  await client.create(pathOf(resources.namespaces), {
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: { name, labels, annotations },
+  });
   // admission refuses a pod until its controller has made it
   await until(`the service account of namespace ${name}`, async () => {
     try {
-      return await client.get(pathOf({ api: "/api/v1", plural: "serviceaccounts" }, { namespace: name, name: "default" }));
+      return await client.get(
+        pathOf({ api: "/api/v1", plural: "serviceaccounts" }, { namespace: name, name: "default" }),
+      );
     } catch (error) {
       if (!isNotFound(error)) throw error;
       return undefined;
@@ -67,8 +73,18 @@ export async function makeClaim({ client, name: namespace }: Namespace, name: st
   };
   const claim = { volumeName, resources: { requests: { storage: "1Gi" } } };
   const at = (plural: string) => ({ api: "/api/v1", plural });
-  const made = { apiVersion: "v1", kind: "PersistentVolume", metadata: { name: volumeName }, spec: { ...spec, ...volume } };
+  const made = {
+    apiVersion: "v1",
+    kind: "PersistentVolume",
+    metadata: { name: volumeName },
+    spec: { ...spec, ...volume },
+  };
   await client.create(pathOf(at("persistentvolumes")), made);
-  const asked = { apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name, namespace }, spec: { ...spec, ...claim } };
+  const asked = {
+    apiVersion: "v1",
+    kind: "PersistentVolumeClaim",
+    metadata: { name, namespace },
+    spec: { ...spec, ...claim },
+  };
   await client.create(pathOf(at("persistentvolumeclaims"), { namespace }), asked);
 }

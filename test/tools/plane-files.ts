@@ -20,7 +20,11 @@ export const caFileOf = (folder: string): string => join(folder, "pki/apiserver.
 
 /** Writes the service account keys, the tokens, a kubeconfig `{user}.kubeconfig` for each user and the scheduler's configuration.
  *  @returns the tokens */
-export function writePlaneFiles<Names extends Users>(folder: string, server: string, users: Names): Record<keyof Names, string> {
+export function writePlaneFiles<Names extends Users>(
+  folder: string,
+  server: string,
+  users: Names,
+): Record<keyof Names, string> {
   const write = (name: string, text: string) => writeFileSync(join(folder, name), text, { mode: 0o600 });
   mkdirSync(join(folder, "pki"));
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -75,12 +79,21 @@ export function apiserverCommand(programs: Programs, folder: string, etcdPort: n
   return [
     programs.apiserver,
     [
-      ...[`--etcd-servers=http://127.0.0.1:${etcdPort}`, `--cert-dir=${path("pki")}`, `--token-auth-file=${path("tokens.csv")}`],
+      ...[
+        `--etcd-servers=http://127.0.0.1:${etcdPort}`,
+        `--cert-dir=${path("pki")}`,
+        `--token-auth-file=${path("tokens.csv")}`,
+      ],
       "--service-account-issuer=https://kubernetes.default.svc",
       ...[`--service-account-signing-key-file=${path("sa.key")}`, `--service-account-key-file=${path("sa.pub")}`],
       // the benchmark range: these addresses exist nowhere
       "--service-cluster-ip-range=198.18.1.0/24",
-      ...["--authorization-mode=Node,RBAC", "--allow-privileged=true", "--profiling=false", "--enable-priority-and-fairness=false"],
+      ...[
+        "--authorization-mode=Node,RBAC",
+        "--allow-privileged=true",
+        "--profiling=false",
+        "--enable-priority-and-fairness=false",
+      ],
       ...more,
     ],
   ];
@@ -91,7 +104,12 @@ export function controllersCommand(program: string, folder: string, controllers:
   return [
     program,
     [
-      ...[`--kubeconfig=${join(folder, "controllers.kubeconfig")}`, "--secure-port=0", "--leader-elect=false", "--profiling=false"],
+      ...[
+        `--kubeconfig=${join(folder, "controllers.kubeconfig")}`,
+        "--secure-port=0",
+        "--leader-elect=false",
+        "--profiling=false",
+      ],
       ...[`--service-account-private-key-file=${join(folder, "sa.key")}`, `--root-ca-file=${caFileOf(folder)}`],
       "--use-service-account-credentials=true",
       // the default 20 requests a second would make 1,000 pods take 100 s

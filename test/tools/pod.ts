@@ -8,7 +8,13 @@ import type { Exit, RunningProcess } from "../../src/standalone/process.ts";
 /** The parts of a pod that the process kubelet acts on. */
 export interface Pod extends KubeObject {
   metadata: KubeObject["metadata"] & { deletionGracePeriodSeconds?: number };
-  spec: { containers: Container[]; volumes?: Volume[]; nodeName?: string; serviceAccountName?: string; restartPolicy?: string };
+  spec: {
+    containers: Container[];
+    volumes?: Volume[];
+    nodeName?: string;
+    serviceAccountName?: string;
+    restartPolicy?: string;
+  };
   status?: { phase?: string };
 }
 export interface Container {
@@ -42,7 +48,15 @@ interface Volume {
 // what is acted on, and what can be ignored because a process of this machine has no such thing
 const known = {
   spec: [
-    ...["containers", "volumes", "nodeName", "restartPolicy", "terminationGracePeriodSeconds", "serviceAccountName", "serviceAccount"],
+    ...[
+      "containers",
+      "volumes",
+      "nodeName",
+      "restartPolicy",
+      "terminationGracePeriodSeconds",
+      "serviceAccountName",
+      "serviceAccount",
+    ],
     ...[
       "automountServiceAccountToken",
       "enableServiceLinks",
@@ -55,7 +69,17 @@ const known = {
     ...["priority", "preemptionPolicy", "schedulerName", "dnsPolicy", "imagePullSecrets", "hostname", "subdomain"],
   ],
   container: [
-    ...["name", "image", "command", "args", "workingDir", "env", "volumeMounts", "terminationMessagePath", "terminationMessagePolicy"],
+    ...[
+      "name",
+      "image",
+      "command",
+      "args",
+      "workingDir",
+      "env",
+      "volumeMounts",
+      "terminationMessagePath",
+      "terminationMessagePolicy",
+    ],
     ...["imagePullPolicy", "resources", "securityContext", "ports", "livenessProbe", "readinessProbe", "startupProbe"],
   ],
   env: ["name", "value", "valueFrom"],
@@ -69,15 +93,24 @@ const known = {
 export function unknownField({ spec }: Pod): string | undefined {
   const check = (path: string, object: object, names: string[]): string[] =>
     Object.keys(object).flatMap((name) => (names.includes(name) ? [] : [`${path}.${name}`]));
-  const each = <One extends object>(path: string, list: One[] | undefined, names: string[], more?: (path: string, one: One) => string[]) =>
+  const each = <One extends object>(
+    path: string,
+    list: One[] | undefined,
+    names: string[],
+    more?: (path: string, one: One) => string[],
+  ) =>
     (list ?? []).flatMap((one, i) => [...check(`${path}[${i}]`, one, names), ...(more?.(`${path}[${i}]`, one) ?? [])]);
   const found = [
     ...check("spec", spec, known.spec),
     ...(spec.restartPolicy === "Never" ? [] : [`spec.restartPolicy ${spec.restartPolicy}`]),
     ...each("spec.containers", spec.containers, known.container, (path, container) => [
-      ...each(`${path}.env`, container.env, known.env, (at, { valueFrom }) => check(`${at}.valueFrom`, valueFrom ?? {}, known.valueFrom)),
+      ...each(`${path}.env`, container.env, known.env, (at, { valueFrom }) =>
+        check(`${at}.valueFrom`, valueFrom ?? {}, known.valueFrom),
+      ),
       ...each(`${path}.volumeMounts`, container.volumeMounts, known.mount),
-      ...(container.terminationMessagePolicy === "File" ? [] : [`${path}.terminationMessagePolicy ${container.terminationMessagePolicy}`]),
+      ...(container.terminationMessagePolicy === "File"
+        ? []
+        : [`${path}.terminationMessagePolicy ${container.terminationMessagePolicy}`]),
     ]),
     ...each("spec.volumes", spec.volumes, known.volume, (path, { projected }) =>
       each(`${path}.projected.sources`, projected?.sources, known.source),
@@ -113,7 +146,8 @@ export async function makeFiles(client: KubeClient, pod: Pod, folder: string): P
       paths.set(name, host);
       mkdirSync(host, { recursive: true, mode: 0o750 });
       for (const source of sources)
-        for (const [path, bytes] of await filesOf(client, namespace, source)) writeFile(join(host, path), bytes, rewrite);
+        for (const [path, bytes] of await filesOf(client, namespace, source))
+          writeFile(join(host, path), bytes, rewrite);
     }
     return paths;
   } catch (error) {
@@ -124,7 +158,11 @@ export async function makeFiles(client: KubeClient, pod: Pod, folder: string): P
 
 class Missing extends Error {}
 
-async function filesOf(client: KubeClient, namespace: string, { secret, configMap }: Sources): Promise<[string, Buffer][]> {
+async function filesOf(
+  client: KubeClient,
+  namespace: string,
+  { secret, configMap }: Sources,
+): Promise<[string, Buffer][]> {
   const source = secret ?? configMap!;
   const path = pathOf(secret ? resources.secrets : resources.configMaps, { namespace, name: source.name });
   interface Data extends KubeObject {
@@ -159,7 +197,9 @@ async function pathOfClaim(client: KubeClient, namespace: string, name: string):
   interface PersistentVolume extends KubeObject {
     spec: { hostPath?: { path: string } };
   }
-  const claim = await client.get<Claim>(pathOf({ api: "/api/v1", plural: "persistentvolumeclaims" }, { namespace, name }));
+  const claim = await client.get<Claim>(
+    pathOf({ api: "/api/v1", plural: "persistentvolumeclaims" }, { namespace, name }),
+  );
   if (!claim.spec.volumeName) throw new Missing(`claim ${name} is not bound`);
   const volume = await client.get<PersistentVolume>(
     pathOf({ api: "/api/v1", plural: "persistentvolumes" }, { name: claim.spec.volumeName }),
@@ -169,7 +209,11 @@ async function pathOfClaim(client: KubeClient, namespace: string, name: string):
 }
 
 /** Paths inside the container as paths of this machine: there is no other file system here. */
-export function makeRewrite(container: Container, volumes: Map<string, string>, termination: string): (text: string) => string {
+export function makeRewrite(
+  container: Container,
+  volumes: Map<string, string>,
+  termination: string,
+): (text: string) => string {
   const pairs = (container.volumeMounts ?? []).map(({ name, mountPath }): [string, string] => [
     mountPath.replace(/\/$/, ""),
     volumes.get(name) ?? "",
@@ -180,20 +224,28 @@ export function makeRewrite(container: Container, volumes: Map<string, string>, 
 /** In one pass, the longest path first, whole path segments only: `/data` is neither in `/database` nor in `/var/data`. */
 function rewriter(paths: Map<string, string>): (text: string) => string {
   if (paths.size === 0) return (text) => text;
-  const inside = [...paths.keys()].sort((a, b) => b.length - a.length).map((path) => path.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const inside = [...paths.keys()]
+    .sort((a, b) => b.length - a.length)
+    .map((path) => path.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
   const pattern = new RegExp(`(?<![\\w.\\-/])(${inside.join("|")})(?![\\w.\\-])`, "g");
   return (text) => text.replace(pattern, (path) => paths.get(path)!);
 }
 
 /** The environment of a container, and what replaces `$(NAME)` in its command. */
 export function makeEnv(pod: Pod, container: Container, ip: string, rewrite: (text: string) => string) {
-  const env: Record<string, string> = { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", HOSTNAME: pod.metadata.name };
+  const env: Record<string, string> = {
+    PATH: process.env.PATH ?? "",
+    HOME: process.env.HOME ?? "",
+    HOSTNAME: pod.metadata.name,
+  };
   const temporary = rewrite("/tmp");
   if (temporary !== "/tmp") env.TMPDIR = temporary;
   // as the container sees it; rewritten only once, at the end
   const inside: Record<string, string> = {};
   const fill = (text: string) =>
-    text.replace(/\$(\$|\(([\w.-]+)\))/g, (whole, what: string, name: string) => (what === "$" ? "$" : (inside[name] ?? whole)));
+    text.replace(/\$(\$|\(([\w.-]+)\))/g, (whole, what: string, name: string) =>
+      what === "$" ? "$" : (inside[name] ?? whole),
+    );
   for (const { name, value, valueFrom } of container.env ?? []) {
     inside[name] = valueFrom?.fieldRef ? fieldOf(pod, ip, valueFrom.fieldRef.fieldPath) : fill(value ?? "");
     env[name] = rewrite(inside[name]);
@@ -237,7 +289,14 @@ export function stateOf({ exit, startedAt, termination, process }: Started): obj
   const message = exit.error?.message ?? read(termination).subarray(0, 4096).toString();
   const reason = process.pid === undefined ? "StartError" : exitCode === 0 ? "Completed" : "Error";
   return {
-    terminated: { exitCode, ...(signal && { signal }), reason, message, startedAt: seconds(startedAt), finishedAt: seconds(exit.at) },
+    terminated: {
+      exitCode,
+      ...(signal && { signal }),
+      reason,
+      message,
+      startedAt: seconds(startedAt),
+      finishedAt: seconds(exit.at),
+    },
   };
 }
 

@@ -12,7 +12,9 @@ export function pypi(name: string, version: string): string | undefined {
   const folder = join(cache, `${name}-${version}`);
   const program = join(folder, "bin", name);
   if (existsSync(join(folder, "whole"))) return program;
-  const python = ["python3.13", "python3.12", "python3.11", "python3"].find((one) => spawnSync(one, ["-m", "venv", "--help"]).status === 0);
+  const python = ["python3.13", "python3.12", "python3.11", "python3"].find(
+    (one) => spawnSync(one, ["-m", "venv", "--help"]).status === 0,
+  );
   if (!python) {
     if (process.env.CI === "true") throw new Error(`python3 with venv is missing, which installs ${name}`);
     console.log(`!! SKIPPED: ${name}, as there is no python3 with venv`);

@@ -53,7 +53,11 @@ const unique = (list: readonly string[]) => [...new Set(list)].sort();
 
 /** What src/operator makes. @throws where a reason is made in a way that this does not see */
 export function reasonsOfOperator(): Found {
-  const found: Record<"end" | "purge" | "event", string[]> = { end: [...failureReasons], purge: [...failureReasons], event: [] };
+  const found: Record<"end" | "purge" | "event", string[]> = {
+    end: [...failureReasons],
+    purge: [...failureReasons],
+    event: [],
+  };
   const validity: Found["validity"] = [];
   const own: Found["own"] = [];
   for (const path of globSync("src/operator/*.ts", { cwd: root }).sort()) {
@@ -68,9 +72,12 @@ export function reasonsOfOperator(): Found {
       } else if (!["Complete", "Cancelled"].includes(reason!)) found[use].push(reason!);
     }
     for (const [, , type, status, reason] of callsOf(text, "addCondition"))
-      for (const [one, its] of pairs(reason!, status!)) own.push({ type: literal(type!) as ConditionType, status: its, reason: one });
+      for (const [one, its] of pairs(reason!, status!))
+        own.push({ type: literal(type!) as ConditionType, status: its, reason: one });
   }
-  const refused = [...(/\nfunction refuse\([\s\S]*?\n}/.exec(read("src/operator/accept.ts"))?.[0] ?? "").matchAll(/reason: "(\w+)"/g)];
+  const refused = [
+    ...(/\nfunction refuse\([\s\S]*?\n}/.exec(read("src/operator/accept.ts"))?.[0] ?? "").matchAll(/reason: "(\w+)"/g),
+  ];
   if (refused.length === 0) throw new Error("src/operator/accept.ts has no function refuse that gives reasons");
   return {
     end: unique(found.end),
@@ -86,7 +93,10 @@ const literal = (text: string) => /^"(\w+)"$/.exec(text)?.[1] ?? text;
 
 /** A reason and its status as arguments: literals, or both by one condition. A variable is the reason of a purge. */
 function pairs(reason: string, status: string): [string, Condition["status"]][] {
-  const [reasons, statuses] = [reason, status].map((text) => [...text.matchAll(/"(\w+)"/g)].map(([, one]) => one!)) as [string[], string[]];
+  const [reasons, statuses] = [reason, status].map((text) => [...text.matchAll(/"(\w+)"/g)].map(([, one]) => one!)) as [
+    string[],
+    string[],
+  ];
   if (reasons.length === 0 && reason !== "step.reason" && reason !== "reason")
     throw new Error(`addCondition with the reason ${reason}: test/tools/reasons.ts does not know what that can be`);
   return reasons.map((one, index) => [one, (statuses[index] ?? statuses[0]) as Condition["status"]]);
@@ -116,7 +126,11 @@ function callsOf(text: string, name: string): string[][] {
 
 /** The conditions of a state, as the operator sets them. */
 export function conditionsOf(state: ReadyReason): Condition[] {
-  const facts = { export: { metadata: { name: "x", generation: 1 } }, now: new Date(0), attempt: 1 } as unknown as Facts;
+  const facts = {
+    export: { metadata: { name: "x", generation: 1 } },
+    now: new Date(0),
+    attempt: 1,
+  } as unknown as Facts;
   return showState(facts, {}, state, "").conditions ?? [];
 }
 

@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
  *  TCPWrap::Reset: it counts as closing, while uv_close was not called). */
 export function resetSocket(socket: Socket): void {
   // a FIN may be under way then
-  if (!socket.writableEnded && !socket.connecting) (socket as unknown as { resetAndClosing: boolean }).resetAndClosing = true;
+  if (!socket.writableEnded && !socket.connecting)
+    (socket as unknown as { resetAndClosing: boolean }).resetAndClosing = true;
   socket.destroy();
 }

@@ -11,7 +11,9 @@ const tierOf = (file: string) => apart.find((name) => file.startsWith(`test/${na
 
 const files = (
   named.length
-    ? named.flatMap((path) => (statSync(path).isDirectory() ? globSync(`${path.replace(/\/$/, "")}/**/*.test.ts`) : [path]))
+    ? named.flatMap((path) =>
+        statSync(path).isDirectory() ? globSync(`${path.replace(/\/$/, "")}/**/*.test.ts`) : [path],
+      )
     : globSync("test/**/*.test.ts")
 )
   .filter((file) => named.length || tierOf(file) === tier)

@@ -21,7 +21,8 @@ let node: TestNode | undefined;
 export async function globalSetup(): Promise<void> {
   watchTestProcesses();
   if (process.env.FHIR_EXPORT_TEST_NODE === "1") await share("node", setUpNode);
-  if (process.env.FHIR_EXPORT_TEST_PLANE === "1" && process.env.FHIR_EXPORT_TEST_TIER !== "T0") await share("control plane", setUpPlane);
+  if (process.env.FHIR_EXPORT_TEST_PLANE === "1" && process.env.FHIR_EXPORT_TEST_TIER !== "T0")
+    await share("control plane", setUpPlane);
 }
 
 /** Without it tests are skipped, in CI it is an error. */
@@ -94,9 +95,8 @@ export async function applyCRDs(kubeconfig: string): Promise<void> {
   const client = KubeClient.load(kubeconfig);
   try {
     const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
-    const crds: (KubeObject & { spec: { group: string; names: { plural: string }; versions: { name: string }[] } })[] = files.map((file) =>
-      parse(readFileSync(`${folder}${file}`, "utf8")),
-    );
+    const crds: (KubeObject & { spec: { group: string; names: { plural: string }; versions: { name: string }[] } })[] =
+      files.map((file) => parse(readFileSync(`${folder}${file}`, "utf8")));
     await Promise.all(
       crds.map(async (crd) => {
         await client.apply(pathOf(resources.crds, { name: crd.metadata.name }), crd, "test");

@@ -29,7 +29,9 @@ export const readExcerpt = (): Excerpt => JSON.parse(readFileSync(excerptPath, "
 export function compartmentTable({ compartment, expressions }: Excerpt): Record<string, Record<string, string[]>> {
   const table: Record<string, Record<string, string[]>> = {};
   for (const [type, parameters] of Object.entries(compartment)) {
-    const entries = parameters.filter((code) => code !== "{def}").map((code) => [code, pathsOf(type, expressions[type]![code]!)] as const);
+    const entries = parameters
+      .filter((code) => code !== "{def}")
+      .map((code) => [code, pathsOf(type, expressions[type]![code]!)] as const);
     table[type] = Object.fromEntries(entries);
   }
   return table;
@@ -66,18 +68,24 @@ interface Definition {
 function readSpecification(folder: string): Excerpt {
   const read = (name: string): unknown => JSON.parse(readFileSync(join(folder, name), "utf8"));
   const { resource } = read("compartmentdefinition-patient.json") as { resource: { code: string; param?: string[] }[] };
-  const compartment = Object.fromEntries(resource.filter(({ param }) => param).map(({ code, param }) => [code, param!]));
+  const compartment = Object.fromEntries(
+    resource.filter(({ param }) => param).map(({ code, param }) => [code, param!]),
+  );
   const expressions: Excerpt["expressions"] = {};
   for (const { resource: parameter } of (read("search-parameters.json") as { entry: Definition[] }).entry)
     for (const type of parameter.base)
-      if (compartment[type]?.includes(parameter.code)) (expressions[type] ??= {})[parameter.code] = parameter.expression!;
+      if (compartment[type]?.includes(parameter.code))
+        (expressions[type] ??= {})[parameter.code] = parameter.expression!;
   const elements: Excerpt["elements"] = {};
   const choices: Excerpt["choices"] = {};
   for (const { resource: structure } of (read("profiles-resources.json") as { entry: Definition[] }).entry) {
-    if (structure.resourceType !== "StructureDefinition" || structure.kind !== "resource" || structure.abstract) continue;
+    if (structure.resourceType !== "StructureDefinition" || structure.kind !== "resource" || structure.abstract)
+      continue;
     const own = structure.snapshot!.element.filter(({ path }) => path.split(".").length === 2);
     const nameOf = (path: string) => path.slice(structure.type.length + 1);
-    elements[structure.type] = own.filter(({ min, isModifier }) => min > 0 || isModifier === true).map(({ path }) => nameOf(path));
+    elements[structure.type] = own
+      .filter(({ min, isModifier }) => min > 0 || isModifier === true)
+      .map(({ path }) => nameOf(path));
     for (const { path, type = [] } of own.filter((element) => element.path.endsWith("[x]"))) {
       const name = nameOf(path).slice(0, -3);
       (choices[structure.type] ??= {})[name] = type.map(({ code }) => name + code[0]!.toUpperCase() + code.slice(1));
@@ -100,6 +108,7 @@ export function writeTables(): void {
 }
 
 if (import.meta.main) {
-  if (process.argv[2]) writeFileSync(excerptPath, `${JSON.stringify(readSpecification(process.argv[2]), undefined, 2)}\n`);
+  if (process.argv[2])
+    writeFileSync(excerptPath, `${JSON.stringify(readSpecification(process.argv[2]), undefined, 2)}\n`);
   writeTables();
 }

@@ -2,7 +2,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Polls until `look` finds something.
  *  @param what for the message when it does not */
-export async function until<Found>(what: string, look: () => Promise<Found | undefined | false>, ms = 30_000): Promise<Found> {
+export async function until<Found>(
+  what: string,
+  look: () => Promise<Found | undefined | false>,
+  ms = 30_000,
+): Promise<Found> {
   for (const deadline = Date.now() + ms; ; await sleep(25)) {
     const found = await look();
     if (found !== undefined && found !== false) return found;

@@ -22,7 +22,8 @@ function describeHandles(): string {
   const { _getActiveHandles } = process as unknown as { _getActiveHandles(): object[] };
   const handles = _getActiveHandles.call(process).map((handle) => {
     const { localPort, remotePort, spawnfile, pid } = handle as Record<string, string | number | undefined>;
-    const of = spawnfile !== undefined ? `${spawnfile} ${pid}` : localPort !== undefined ? `${localPort} to ${remotePort}` : "";
+    const of =
+      spawnfile !== undefined ? `${spawnfile} ${pid}` : localPort !== undefined ? `${localPort} to ${remotePort}` : "";
     return `${handle.constructor.name}${of && ` ${of}`}`;
   });
   return [...handles, ...process.getActiveResourcesInfo()].join(", ");

@@ -17,15 +17,21 @@ afterEach(() => source.set({ ignore: [], ignoreButRepeat: false, pretty: false }
 const elements = ["Patient.birthDate", "value", "code"];
 /** by R4: mandatory and modifier elements of the two types, and what is asked for above */
 const kept: Record<string, RegExp> = {
-  Patient: /^(resourceType|id|meta|implicitRules|modifierExtension|active|deceased.*|link|birthDate|value[A-Z].*|code)$/,
+  Patient:
+    /^(resourceType|id|meta|implicitRules|modifierExtension|active|deceased.*|link|birthDate|value[A-Z].*|code)$/,
   Observation: /^(resourceType|id|meta|implicitRules|modifierExtension|status|value[A-Z].*|code)$/,
 };
-const subsetted = (resource: Resource) => (resource.meta.tag as { code: string }[]).filter(({ code }) => code === "SUBSETTED").length;
+const subsetted = (resource: Resource) =>
+  (resource.meta.tag as { code: string }[]).filter(({ code }) => code === "SUBSETTED").length;
 
 describe("elements", () => {
   for (const { name, behaviour, level, pretty } of [
     { name: "a source that obeys", behaviour: {}, level: "System" },
-    { name: "a source that ignores _elements", behaviour: { ignore: ["_elements"], ignoreButRepeat: true }, level: "System" },
+    {
+      name: "a source that ignores _elements",
+      behaviour: { ignore: ["_elements"], ignoreButRepeat: true },
+      level: "System",
+    },
     {
       name: "... and writes pretty pages",
       behaviour: { ignore: ["_elements"], ignoreButRepeat: true, pretty: true },

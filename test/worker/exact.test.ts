@@ -15,9 +15,9 @@ const lacks: [name: string, behaviour: Behaviour][] = [
   ["no histories", { noTypeHistory: true, noInstanceHistory: true }],
 ];
 const noHistories = lacks[3]!;
-const combinations = Array.from({ length: 2 ** lacks.length }, (_, bits) => lacks.filter((_, bit) => bits & (1 << bit))).filter(
-  (some) => !(some.includes(lacks[0]!) && some.includes(lacks[1]!)),
-);
+const combinations = Array.from({ length: 2 ** lacks.length }, (_, bits) =>
+  lacks.filter((_, bit) => bits & (1 << bit)),
+).filter((some) => !(some.includes(lacks[0]!) && some.includes(lacks[1]!)));
 
 const cases = [
   ...(["cursor", "offset", "snapshot"] as const).flatMap((paging) =>
@@ -42,10 +42,21 @@ const cases = [
 
 describe("whatever the source lacks, Exact=True is true while it is written to", { concurrency: 4 }, () => {
   for (const { paging, some, level, typeFilters, kinds } of cases) {
-    const name = [level, `${paging} paging`, ...some.map(([name]) => name), ...(typeFilters ? ["two filters"] : []), ...(kinds ?? [])];
+    const name = [
+      level,
+      `${paging} paging`,
+      ...some.map(([name]) => name),
+      ...(typeFilters ? ["two filters"] : []),
+      ...(kinds ?? []),
+    ];
     test(name.join(", "), async () => {
       const behaviour = Object.assign({ paging }, ...some.map(([, behaviour]) => behaviour)) as Behaviour;
-      const asked = { types, level, ...(level === "Group" && { groupId: "ward" }), ...(typeFilters && { typeFilters }) };
+      const asked = {
+        types,
+        level,
+        ...(level === "Group" && { groupId: "ward" }),
+        ...(typeFilters && { typeFilters }),
+      };
       const { then, report, lines, doubled, told, counts, baseURL } = await exportWhileWritten(behaviour, asked, {
         ...(kinds && { kinds }),
         shardResources: 700,
@@ -54,7 +65,8 @@ describe("whatever the source lacks, Exact=True is true while it is written to",
       assert(counts.create! + counts.update! + counts.delete! > 30, JSON.stringify(counts));
       assert.deepEqual(doubled, []);
       const wanted = expected({ baseURL, dump: () => then }, asked);
-      const isExact = lines.size === wanted.size && [...wanted].every(([key, line]) => lines.get(key) === line.toString());
+      const isExact =
+        lines.size === wanted.size && [...wanted].every(([key, line]) => lines.get(key) === line.toString());
       assert.equal(report.exact, told === "", told);
       // where histories tell what was there, nothing is left open, but whether it matched a filter then
       if (!some.includes(noHistories) && !typeFilters) assert.equal(report.exact, true, told);

@@ -13,7 +13,11 @@ before(async () => {
 after(() => source.close());
 
 const dump = (keep: (name: string, line: string) => boolean = () => true) =>
-  new Map([...source.dump()].map(([name, line]) => [name, line.toString()] as const).filter(([name, line]) => keep(name, line)));
+  new Map(
+    [...source.dump()]
+      .map(([name, line]) => [name, line.toString()] as const)
+      .filter(([name, line]) => keep(name, line)),
+  );
 
 for (const kind of kinds)
   describe(`a system export into ${kind}`, () => {
@@ -61,11 +65,15 @@ for (const kind of kinds)
       const run = new Export(where, source.baseURL, { export: { types: ["Patient", "Group"] } });
       const first = await run.all();
       const store = await where.open();
-      const before = await Promise.all((await paths(store)).map(async (path) => [path, (await readAll(store, path))!.toString("hex")]));
+      const before = await Promise.all(
+        (await paths(store)).map(async (path) => [path, (await readAll(store, path))!.toString("hex")]),
+      );
       assert.deepEqual(await run.run("seal").then(({ report }) => report), first.report);
       assert.deepEqual((await run.run("plan")).report.packages, first.packages);
       assert.deepEqual(
-        await Promise.all((await paths(store)).map(async (path) => [path, (await readAll(store, path))!.toString("hex")])),
+        await Promise.all(
+          (await paths(store)).map(async (path) => [path, (await readAll(store, path))!.toString("hex")]),
+        ),
         before,
       );
       const verified = await run.run("verify");
@@ -109,7 +117,8 @@ describe("parameters", () => {
     assert.deepEqual([done.code, done.report.error], [0, undefined]);
     return { ...(await linesOf(await where.open())), done, where };
   };
-  const updated = (line: string) => Date.parse((JSON.parse(line) as { meta: { lastUpdated: string } }).meta.lastUpdated);
+  const updated = (line: string) =>
+    Date.parse((JSON.parse(line) as { meta: { lastUpdated: string } }).meta.lastUpdated);
 
   test("types", async () => {
     const { lines } = await exported({ export: { types: ["Practitioner", "Condition"] } });
@@ -119,7 +128,9 @@ describe("parameters", () => {
   test("since is inclusive, until exclusive", async () => {
     const times = [...dump().values()].map(updated).sort((a, b) => a - b);
     const [from, till] = [times[Math.floor(times.length / 3)]!, times[Math.floor((2 * times.length) / 3)]!];
-    const { lines } = await exported({ export: { since: new Date(from).toISOString(), until: new Date(till).toISOString() } });
+    const { lines } = await exported({
+      export: { since: new Date(from).toISOString(), until: new Date(till).toISOString() },
+    });
     const wanted = dump((_, line) => updated(line) >= from && updated(line) < till);
     assert(wanted.size > 500);
     assert.deepEqual(new Set(lines.keys()), new Set(wanted.keys()));
@@ -127,10 +138,14 @@ describe("parameters", () => {
 
   test("typeFilters of one type are OR, and one copy comes out", async () => {
     const { lines } = await exported({
-      export: { types: ["Patient", "Organization"], typeFilters: ["Patient?gender=female", "Patient?gender=female,male"] },
+      export: {
+        types: ["Patient", "Organization"],
+        typeFilters: ["Patient?gender=female", "Patient?gender=female,male"],
+      },
     });
     const wanted = dump(
-      (name, line) => name.startsWith("Organization/") || (name.startsWith("Patient/") && /"gender":"(fe)?male"/.test(line)),
+      (name, line) =>
+        name.startsWith("Organization/") || (name.startsWith("Patient/") && /"gender":"(fe)?male"/.test(line)),
     );
     assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
   });

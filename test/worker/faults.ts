@@ -33,7 +33,10 @@ export async function openLane(azurite: Azurite): Promise<Lane> {
   let calls = 0;
   // the plan waits for the next second of this clock; it must not get a minute off, or the plan warns of that
   const source = await startSource({ resources, now: () => Date.now() + Math.min(calls++, 30) * 1000 });
-  const proxy = await startFaultProxy({ fhir: new URL(source.baseURL).origin, devstoreaccount1: new URL(azurite.accountURL).origin });
+  const proxy = await startFaultProxy({
+    fhir: new URL(source.baseURL).origin,
+    devstoreaccount1: new URL(azurite.accountURL).origin,
+  });
   return {
     source,
     proxy,
@@ -68,7 +71,10 @@ export async function exportThrough(
   const secrets = join(direct.secrets, "through-proxy");
   await cp(join(direct.secrets, "target"), join(secrets, "target"), { recursive: true });
   const { connectionString, accountURL } = azurite;
-  await writeFile(join(secrets, "target", "connection-string"), connectionString.replace(new URL(accountURL).origin, proxy.origin));
+  await writeFile(
+    join(secrets, "target", "connection-string"),
+    connectionString.replace(new URL(accountURL).origin, proxy.origin),
+  );
   const { target } = direct;
   const small = "azureBlob" in target ? { ...target, azureBlob: { ...target.azureBlob, blockBytes: 65_536 } } : target;
   const of = new Export({ ...direct, secrets, target: small }, `${proxy.origin}/fhir`, {
@@ -178,7 +184,11 @@ export async function putState(store: Store, state: ReadonlyMap<string, Buffer |
 }
 
 /** Does all in the order they stand in, as many at a time as there are lanes. */
-export async function inLanes<T>(lanes: readonly Lane[], items: Iterable<T>, work: (lane: Lane, item: T) => Promise<void>): Promise<void> {
+export async function inLanes<T>(
+  lanes: readonly Lane[],
+  items: Iterable<T>,
+  work: (lane: Lane, item: T) => Promise<void>,
+): Promise<void> {
   const queue = [...items];
   const ends = await Promise.allSettled(
     lanes.map(async (lane) => {

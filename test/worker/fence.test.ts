@@ -2,7 +2,18 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { planningPath } from "../../src/sink/layout.ts";
 import { storage } from "../sink/stores.ts";
-import { comparable, exportThrough, inLanes, type Lane, openLane, putState, start, stateOf, steps, undisturbed } from "./faults.ts";
+import {
+  comparable,
+  exportThrough,
+  inLanes,
+  type Lane,
+  openLane,
+  putState,
+  start,
+  stateOf,
+  steps,
+  undisturbed,
+} from "./faults.ts";
 
 const { kinds, place, azurite } = storage();
 /** steps that are frozen: the plan, an export and the seal */
@@ -55,7 +66,10 @@ for (const kind of kinds)
               // what has not begun cannot tell a purge from a new export
               .filter(({ meanwhile }) => frozen > 0 || (request >= begun && meanwhile === "purged"))
               // of the requests that change nothing a few will do, but for an export
-              .filter(() => frozen === 1 || kind === "directory" || reference.writes[frozen]!.has(request) || request % 5 === 0),
+              .filter(
+                () =>
+                  frozen === 1 || kind === "directory" || reference.writes[frozen]!.has(request) || request % 5 === 0,
+              ),
           ),
         ),
       );

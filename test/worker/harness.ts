@@ -62,7 +62,11 @@ export class Export {
     };
   }
 
-  async run(command: Command, index = 0, signal = new AbortController().signal): Promise<{ code: number; report: Report }> {
+  async run(
+    command: Command,
+    index = 0,
+    signal = new AbortController().signal,
+  ): Promise<{ code: number; report: Report }> {
     const env = await this.environment(index);
     const code = await runWorker(command, env, signal);
     const message = code === 143 ? "{}" : await readFile(env.FHIR_EXPORT_TERMINATION!, "utf8");
@@ -83,7 +87,9 @@ export class Export {
 }
 
 /** the lines of all output files, by `Type/id` */
-export async function linesOf(store: Store): Promise<{ manifest: Manifest; lines: Map<string, string>; doubled: string[] }> {
+export async function linesOf(
+  store: Store,
+): Promise<{ manifest: Manifest; lines: Map<string, string>; doubled: string[] }> {
   const manifest = JSON.parse((await store.read("manifest.json"))!.bytes.toString()) as Manifest;
   const lines = new Map<string, string>();
   const doubled: string[] = [];

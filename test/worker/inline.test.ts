@@ -12,13 +12,17 @@ before(async () => {
 after(() => source.close());
 
 const types = ["Patient", "Encounter"];
-const wanted = () => [...source.dump("Patient"), ...source.dump("Encounter")].map(([key, line]) => [key, line.toString()]).sort();
+const wanted = () =>
+  [...source.dump("Patient"), ...source.dump("Encounter")].map(([key, line]) => [key, line.toString()]).sort();
 
 for (const kind of kinds)
   describe(`a small export in the plan's pod, into ${kind}`, () => {
     test("is whole and sealed when the plan ends; the report has the totals and no packages", async () => {
       const where = await place(kind);
-      const exported = new Export(where, source.baseURL, { export: { types }, plan: { inlineResources: 200_000, shardResources: 100 } });
+      const exported = new Export(where, source.baseURL, {
+        export: { types },
+        plan: { inlineResources: 200_000, shardResources: 100 },
+      });
       const { code, report } = await exported.run("plan");
       assert.deepEqual([code, report.error, report.packages, report.exact], [0, undefined, 0, true]);
       const { lines, manifest } = await linesOf(await where.open());
@@ -34,7 +38,10 @@ for (const kind of kinds)
 
     test("stopped in the middle it goes on", async () => {
       const where = await place(kind);
-      const exported = new Export(where, source.baseURL, { export: { types }, plan: { inlineResources: 200_000, shardResources: 100 } });
+      const exported = new Export(where, source.baseURL, {
+        export: { types },
+        plan: { inlineResources: 200_000, shardResources: 100 },
+      });
       let stops = 0;
       for (const pages of [1, 3, 5]) {
         const stop = new AbortController();

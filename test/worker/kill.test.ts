@@ -20,7 +20,12 @@ const killAt = [3, 22, 8];
 const until = "2026-01-01T00:00:00.000Z";
 
 /** One command as a process of its own. @returns its exit code, undefined when a signal ended it */
-async function run(of: Export, command: Command, index: number, onStart: (pid: number) => void = () => {}): Promise<number | undefined> {
+async function run(
+  of: Export,
+  command: Command,
+  index: number,
+  onStart: (pid: number) => void = () => {},
+): Promise<number | undefined> {
   const child = spawn(process.execPath, ["bin/fhir-export.mjs", "worker", command], {
     env: { ...process.env, ...(await of.environment(index)) },
     stdio: "ignore",
@@ -38,7 +43,8 @@ async function outputOf(where: Place): Promise<Map<string, string>> {
   const store = await where.open();
   const found = new Map<string, string>();
   for (const path of await paths(store))
-    if (path.endsWith(".ndjson") || path === "SHA256SUMS") found.set(path, (await readAll(store, path))!.toString("latin1"));
+    if (path.endsWith(".ndjson") || path === "SHA256SUMS")
+      found.set(path, (await readAll(store, path))!.toString("latin1"));
   return found;
 }
 

@@ -57,8 +57,18 @@ async function finish(source: Source, run: Export, packages: number) {
   assert.deepEqual([code, report.error], [0, undefined]);
   const store = await run.place.open();
   const { manifest, lines, doubled } = await linesOf(store);
-  const told = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))).join("");
-  return { report, manifest, lines, doubled, told, end: Date.parse(report.transactionTime!) + 1, baseURL: source.baseURL };
+  const told = (
+    await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))
+  ).join("");
+  return {
+    report,
+    manifest,
+    lines,
+    doubled,
+    told,
+    end: Date.parse(report.transactionTime!) + 1,
+    baseURL: source.baseURL,
+  };
 }
 
 describe("a search index that lags, and is written to all the time", () => {
@@ -107,7 +117,11 @@ describe("a search index that lags, and is written to all the time", () => {
 describe("a search index that lags more than settleSeconds", () => {
   /** An export whose source was written to right before transactionTime, and does not show it yet.
    *  @param write what is written */
-  async function begin(behaviour: Behaviour, level: Task["export"]["level"], write: (versions: Versions, source: Source) => void) {
+  async function begin(
+    behaviour: Behaviour,
+    level: Task["export"]["level"],
+    write: (versions: Versions, source: Source) => void,
+  ) {
     const source = await startSource({ behaviour: { ...behaviour, lag: never } });
     const versions = new Versions(source);
     const off = source.onRequest(async () => {
@@ -127,7 +141,8 @@ describe("a search index that lags more than settleSeconds", () => {
     return { source, versions, run, packages: planned.report.packages! };
   }
   const create = (versions: Versions, source: Source) => {
-    for (const type of types) for (const [n, one] of [...source.dump(type)].slice(0, 40).entries()) versions.create(one, `late-${n}`);
+    for (const type of types)
+      for (const [n, one] of [...source.dump(type)].slice(0, 40).entries()) versions.create(one, `late-${n}`);
   };
   const update = (versions: Versions, source: Source) => {
     for (const one of [...source.dump("Observation")].slice(0, 25)) versions.update(one);
@@ -167,13 +182,17 @@ describe("a search index that lags more than settleSeconds", () => {
       let cuts = 0;
       source.onRequest(({ url }) => {
         const bounds = new URL(url, source.baseURL).searchParams.getAll("_lastUpdated");
-        if (url.includes("/Observation?") && url.includes("_summary=count") && bounds.length === 2 && ++cuts === 3) source.catchUp();
+        if (url.includes("/Observation?") && url.includes("_summary=count") && bounds.length === 2 && ++cuts === 3)
+          source.catchUp();
       });
       // so that there is a window of them
       update(versions, source);
       source.catchUp();
       create(versions, source);
-      const run = new Export(await place("directory"), source.baseURL, { export: { types }, plan: { shardResources: 600 } });
+      const run = new Export(await place("directory"), source.baseURL, {
+        export: { types },
+        plan: { shardResources: 600 },
+      });
       // they are older than transactionTime
       await sleep(1000);
       assert.equal((await run.run("plan")).code, 0);
@@ -207,7 +226,12 @@ describe("a search index that lags more than settleSeconds", () => {
         const older = [...wanted].filter(([key, line]) => lines.get(key) !== line.toString());
         assert(older.length > 0);
         assert.equal(report.exact, false);
-        assert.match(told, new RegExp(`"text":"${older.length} resources of Observation are older than transactionTime: .*settleSeconds`));
+        assert.match(
+          told,
+          new RegExp(
+            `"text":"${older.length} resources of Observation are older than transactionTime: .*settleSeconds`,
+          ),
+        );
       } finally {
         await source.close();
       }
@@ -218,9 +242,12 @@ describe("a search index that lags more than settleSeconds", () => {
     const { source, run, packages } = await begin({}, "System", update);
     try {
       assert(packages > 2);
-      const { shards, packages: all } = JSON.parse((await (await run.place.open()).read("_work/plan.json"))!.bytes.toString()) as Plan;
+      const { shards, packages: all } = JSON.parse(
+        (await (await run.place.open()).read("_work/plan.json"))!.bytes.toString(),
+      ) as Plan;
       const last = shards.filter(({ type }) => type === "Observation").at(-1)!.id;
-      for (const [index, ids] of all.entries()) if (!ids.includes(last)) assert.equal((await run.run("export", index)).code, 0);
+      for (const [index, ids] of all.entries())
+        if (!ids.includes(last)) assert.equal((await run.run("export", index)).code, 0);
       source.catchUp();
       const { report, doubled, told } = await finish(source, run, packages);
       assert(doubled.length > 0);
@@ -232,16 +259,21 @@ describe("a search index that lags more than settleSeconds", () => {
   });
 
   test("a resource that two readings of a window have skipped, while others have moved into it, is found by the third", async () => {
-    const timeOf = (line: Buffer) => (JSON.parse(line.toString()) as { meta: { lastUpdated: string } }).meta.lastUpdated;
+    const timeOf = (line: Buffer) =>
+      (JSON.parse(line.toString()) as { meta: { lastUpdated: string } }).meta.lastUpdated;
     const byTime = (source: Source) =>
-      [...source.dump("Observation")].sort(([a, left], [b, right]) => (`${timeOf(left)} ${a}` < `${timeOf(right)} ${b}` ? -1 : 1));
+      [...source.dump("Observation")].sort(([a, left], [b, right]) =>
+        `${timeOf(left)} ${a}` < `${timeOf(right)} ${b}` ? -1 : 1,
+      );
     const { source, versions, run, packages } = await begin({ paging: "offset" }, "System", (versions, source) => {
       for (const one of byTime(source).slice(0, 25)) versions.update(one);
     });
     try {
       const { shards } = JSON.parse((await (await run.place.open()).read("_work/plan.json"))!.bytes.toString()) as Plan;
       const { from } = shards.filter(({ type }) => type === "Observation").at(-1)!;
-      const rows = byTime(source).filter(([, line]) => timeOf(line) >= from! && Date.parse(timeOf(line)) < Date.now() - 3_600_000);
+      const rows = byTime(source).filter(
+        ([, line]) => timeOf(line) >= from! && Date.parse(timeOf(line)) < Date.now() - 3_600_000,
+      );
       assert(rows.length > 210, `${rows.length}`);
       // deletions are seen at once, the updates not yet
       source.set({ paging: "offset", lag: 0 });

@@ -18,7 +18,8 @@ const perType = (until - from) / 1000;
 
 function answer(request: IncomingMessage, response: ServerResponse, origin: string): void {
   const url = new URL(request.url!, origin);
-  const say = (body: object) => response.writeHead(200, { "content-type": "application/fhir+json" }).end(JSON.stringify(body));
+  const say = (body: object) =>
+    response.writeHead(200, { "content-type": "application/fhir+json" }).end(JSON.stringify(body));
   const type = url.pathname.slice("/fhir/".length);
   if (type === "metadata") {
     const resource = types.map((name) => ({ type: name, interaction: [{ code: "search-type" }] }));

@@ -17,14 +17,22 @@ before(async () => {
           resourceType: "DocumentReference",
           id: `d${index}-${copy}`,
           status: "current",
-          content: [{ attachment: { contentType: "application/pdf", data: copy ? "x" : "Qk1Q".repeat(Math.ceil(size * 250_000)) } }],
+          content: [
+            {
+              attachment: {
+                contentType: "application/pdf",
+                data: copy ? "x" : "Qk1Q".repeat(Math.ceil(size * 250_000)),
+              },
+            },
+          ],
           description: `\u00e9 "quoted" \\ ${index}`,
         }),
       );
 });
 after(() => source.close());
 
-const wanted = () => [...source.dump()].map(([key, line]) => [key, line.toString()]).sort(([a], [b]) => (a! < b! ? -1 : 1));
+const wanted = () =>
+  [...source.dump()].map(([key, line]) => [key, line.toString()]).sort(([a], [b]) => (a! < b! ? -1 : 1));
 
 describe("large resources and pages", () => {
   for (const kind of kinds)
@@ -54,7 +62,8 @@ describe("large resources and pages", () => {
         for (const [key, line] of wanted()) assert(lines.get(key!) === line, key);
         // 50 MB in files of at most 25; how many more depends on when the resources were put, to the millisecond
         assert(manifest.output.length >= 3);
-        for (const { path, fileSize } of manifest.output) assert.equal((await readAll(await where.open(), path))!.length, fileSize);
+        for (const { path, fileSize } of manifest.output)
+          assert.equal((await readAll(await where.open(), path))!.length, fileSize);
         assert.equal((await exported.run("verify")).code, 0);
       });
 });

@@ -13,13 +13,17 @@ before(async () => {
 });
 after(() => source.close());
 
-const anyPatients = (count: number) => [...source.dump("Patient").keys()].slice(0, count).map((name) => name.slice("Patient/".length));
+const anyPatients = (count: number) =>
+  [...source.dump("Patient").keys()].slice(0, count).map((name) => name.slice("Patient/".length));
 
 /** the export's parameters beside what an independent look at the source's whole content says it must hold */
 const cases: { name: string; export: () => Partial<Task["export"]>; wanted?: () => Wanted; empty?: boolean }[] = [
   { name: "system", export: () => ({ level: "System" }) },
   { name: "all patients", export: () => ({ level: "Patient" }) },
-  { name: "all patients, some types", export: () => ({ level: "Patient", types: ["Patient", "Observation", "Group"] }) },
+  {
+    name: "all patients, some types",
+    export: () => ({ level: "Patient", types: ["Patient", "Observation", "Group"] }),
+  },
   { name: "some patients", export: () => ({ level: "Patient", patients: anyPatients(3) }) },
   { name: "all patients since", export: () => ({ level: "Patient", since: "2021-01-01T00:00:00.000Z" }) },
   ...["ward", "outer", "loop", "mixed", "solo"].map((groupId) => ({

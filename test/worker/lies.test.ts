@@ -32,7 +32,11 @@ const cases: {
   says?: RegExp;
 }[] = [
   { name: "each resource twice in its page", faults: [{ kind: "doubled", times: "always" }], exact: true },
-  { name: "pages that begin with resources of the page before", faults: [{ kind: "overlap", times: "always" }], exact: true },
+  {
+    name: "pages that begin with resources of the page before",
+    faults: [{ kind: "overlap", times: "always" }],
+    exact: true,
+  },
   {
     name: "a page that always lacks entries: the source counts more than it shows",
     faults: [{ kind: "shortPage", missing: 3, times: "always", match: "&_sort=" }],

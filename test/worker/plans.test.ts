@@ -21,7 +21,10 @@ const tied = (() => {
     lastUpdated: at,
     text: one.text.replace(/"lastUpdated":( ?)"[^"]+"/, `"lastUpdated":$1"${new Date(at).toISOString()}"`),
   });
-  return [...sample.filter(({ type }) => type !== "Observation"), ...[first!, ...others].map((one, n) => (n < 1600 ? withTime(one) : one))];
+  return [
+    ...sample.filter(({ type }) => type !== "Observation"),
+    ...[first!, ...others].map((one, n) => (n < 1600 ? withTime(one) : one)),
+  ];
 })();
 /** every fifth Observation without meta.lastUpdated */
 const undated = sample.map((one, n) =>
@@ -96,8 +99,19 @@ const cases: {
     shards: 1,
     faults: [{ kind, match: "Observation?_cursor", skip: 5 }],
   })),
-  { name: "_lastUpdated refused, since and until", behaviour: { refuse: ["_lastUpdated"] }, export: between, plan: noWindows, shards: 1 },
-  { name: "searches by _lastUpdated find nothing", behaviour: { findNothing: ["_lastUpdated"] }, plan: noWindows, shards: 1 },
+  {
+    name: "_lastUpdated refused, since and until",
+    behaviour: { refuse: ["_lastUpdated"] },
+    export: between,
+    plan: noWindows,
+    shards: 1,
+  },
+  {
+    name: "searches by _lastUpdated find nothing",
+    behaviour: { findNothing: ["_lastUpdated"] },
+    plan: noWindows,
+    shards: 1,
+  },
   {
     name: "searches by _lastUpdated find nothing, and there are no counts",
     behaviour: { findNothing: ["_lastUpdated"], noCount: true },
@@ -117,9 +131,18 @@ const cases: {
     shards: { least: 8 },
   },
   { name: "_summary refused", behaviour: { refuse: ["_summary"] }, plan: { counts: false }, shards: 1 },
-  { name: "_sort refused", behaviour: { refuse: ["_sort"], paging: "offset" }, plan: { windows: true, sort: false }, shards: { least: 8 } },
+  {
+    name: "_sort refused",
+    behaviour: { refuse: ["_sort"], paging: "offset" },
+    plan: { windows: true, sort: false },
+    shards: { least: 8 },
+  },
   { name: "_sort ignored", behaviour: { ignore: ["_sort"] }, plan: { windows: true }, shards: { least: 8 } },
-  { name: "another order each time, offset paging", behaviour: { unstableOrder: true }, plan: { windows: true, sort: false } },
+  {
+    name: "another order each time, offset paging",
+    behaviour: { unstableOrder: true },
+    plan: { windows: true, sort: false },
+  },
   { name: "_count ignored", behaviour: { ignore: ["_count"] }, plan: { windows: true }, shards: { least: 8 } },
   { name: "all parameters but _count ignored", behaviour: { ignore: "all" }, plan: { windows: false }, shards: 1 },
   {
@@ -134,7 +157,12 @@ const cases: {
     export: { level: "Patient" },
     plan: { windows: true },
   },
-  { name: "of two bounds only the last is understood", behaviour: { lastOnly: true }, plan: { windows: true }, shards: 1 },
+  {
+    name: "of two bounds only the last is understood",
+    behaviour: { lastOnly: true },
+    plan: { windows: true },
+    shards: 1,
+  },
   {
     name: "of two bounds only the last is understood, since and until",
     behaviour: { lastOnly: true },
@@ -192,9 +220,20 @@ const cases: {
     plan: { windows: true },
     shards: { least: 5 },
   },
-  { name: "1,600 in a millisecond, no order", of: "tied", behaviour: { refuse: ["_sort"], unstableOrder: true }, plan: { sort: false } },
+  {
+    name: "1,600 in a millisecond, no order",
+    of: "tied",
+    behaviour: { refuse: ["_sort"], unstableOrder: true },
+    plan: { sort: false },
+  },
   { name: "resources without meta.lastUpdated", of: "undated", plan: { counts: true }, shards: 1 },
-  { name: "resources without meta.lastUpdated, since and until", of: "undated", export: between, plan: { counts: true }, shards: 1 },
+  {
+    name: "resources without meta.lastUpdated, since and until",
+    of: "undated",
+    export: between,
+    plan: { counts: true },
+    shards: 1,
+  },
   {
     name: "resources without meta.lastUpdated, no counts",
     of: "undated",
@@ -213,13 +252,25 @@ const cases: {
 ];
 
 describe("plans for sources of all kinds: every resource once", () => {
-  for (const { name, of = "sample", behaviour, export: parameters, source: change, plan: wantedPlan, shards, faults = [] } of cases)
+  for (const {
+    name,
+    of = "sample",
+    behaviour,
+    export: parameters,
+    source: change,
+    plan: wantedPlan,
+    shards,
+    faults = [],
+  } of cases)
     test(name, async () => {
       const source = sources[of];
       source.set({ ...normal, ...behaviour });
       source.inject(...faults);
       const where = await place("directory");
-      const done = await new Export(where, source.baseURL, { export: { types, ...parameters }, source: { count: 200, ...change } }).all();
+      const done = await new Export(where, source.baseURL, {
+        export: { types, ...parameters },
+        source: { count: 200, ...change },
+      }).all();
       assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, true]);
       const store = await where.open();
       const plan = JSON.parse((await store.read("_work/plan.json"))!.bytes.toString()) as Plan;
@@ -232,7 +283,9 @@ describe("plans for sources of all kinds: every resource once", () => {
       const { since, until, level = "System" } = parameters ?? {};
       // what has no time cannot be said to be outside
       const timed = expected(source, { types, level, since, until });
-      const wanted = new Map([...source.dump()].filter(([key, line]) => timed.has(key) || !line.includes('"lastUpdated"')));
+      const wanted = new Map(
+        [...source.dump()].filter(([key, line]) => timed.has(key) || !line.includes('"lastUpdated"')),
+      );
       assert(wanted.size > 500);
       assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
       for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());

@@ -162,7 +162,9 @@ describe("what cannot be exported says what to mend, and leaves no output", () =
   for (const { name, export: parameters, source: change, behaviour, faults, code, reason, message } of cases)
     test(name, async () => {
       const where = await place("directory");
-      const baseURL = change?.baseURL?.startsWith("/") ? new URL(change.baseURL, source.baseURL).href : (change?.baseURL ?? source.baseURL);
+      const baseURL = change?.baseURL?.startsWith("/")
+        ? new URL(change.baseURL, source.baseURL).href
+        : (change?.baseURL ?? source.baseURL);
       const run = new Export(where, baseURL, {
         export: { types: ["Patient", "Observation"], ...parameters },
         source: { ...change, baseURL },
@@ -224,7 +226,8 @@ describe("storage that refuses", () => {
     return { code, error: report.error!, where, run };
   };
   const azure = (task: Task) =>
-    (task.target as { azureBlob: { container: string; auth: string; createContainer: boolean; accountURL: string } }).azureBlob;
+    (task.target as { azureBlob: { container: string; auth: string; createContainer: boolean; accountURL: string } })
+      .azureBlob;
 
   test("an illegal container name", async () => {
     const { code, error } = await failing((task) => (azure(task).container = "No_Good"));
@@ -269,7 +272,10 @@ describe("storage that refuses", () => {
         ...(body.length > 0 && { body }),
       });
       response
-        .writeHead(answer.status, Object.fromEntries([...answer.headers].filter(([name]) => name !== "content-encoding")))
+        .writeHead(
+          answer.status,
+          Object.fromEntries([...answer.headers].filter(([name]) => name !== "content-encoding")),
+        )
         .end(Buffer.from(await answer.arrayBuffer()));
     });
     await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
@@ -318,12 +324,16 @@ describe("onResourceError: Record", () => {
     // a page that lies on a second reading, too, is told of: counted, not exact
     assert(done.report.totals!.errors > 0);
     assert.equal(done.report.exact, false);
-    const outcomes = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString())))
+    const outcomes = (
+      await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))
+    )
       .join("")
       .split("\n")
       .slice(0, -1);
     assert(outcomes.length >= done.report.totals!.errors);
-    assert(outcomes.every((line) => (JSON.parse(line) as { resourceType: string }).resourceType === "OperationOutcome"));
+    assert(
+      outcomes.every((line) => (JSON.parse(line) as { resourceType: string }).resourceType === "OperationOutcome"),
+    );
     assert(outcomes.some((line) => /A search of Observation from .* was answered with a resource of type/.test(line)));
     assert([...lines.keys()].every((name) => name.startsWith("Observation/")));
   });

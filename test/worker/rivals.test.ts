@@ -76,7 +76,10 @@ for (const kind of kinds)
         for (let tries = 1; ; tries++) {
           const { code, report } = await of.run(command, index);
           if (code === done) break;
-          assert(retryable.includes(code) && tries < 3, `${command} ${index} ends with ${JSON.stringify(report.error)}`);
+          assert(
+            retryable.includes(code) && tries < 3,
+            `${command} ${index} ends with ${JSON.stringify(report.error)}`,
+          );
         }
     }
 
@@ -87,7 +90,14 @@ for (const kind of kinds)
       if (kind === "azure") assert.equal(manifests, 1);
     }
 
-    const cases: { name: string; step: Step; before: number; rest: readonly Step[]; rounds: number; processes?: true }[] = [
+    const cases: {
+      name: string;
+      step: Step;
+      before: number;
+      rest: readonly Step[];
+      rounds: number;
+      processes?: true;
+    }[] = [
       { name: "plans", step: plan, before: 0, rest: steps, rounds: 6 },
       { name: "workers on one package", step: first, before: 1, rest: steps.slice(1), rounds: 10 },
       // one that failed at one type has others under way, which end with its process
@@ -99,7 +109,9 @@ for (const kind of kinds)
         for (let round = 0; round < rounds; round++) {
           const { all, store } = await rivals(2 + (round % 2), before);
           const manifests = disorder(round);
-          const ends = await Promise.all(all.map((of) => (processes ? ended(of, step) : of.run(...step).then(({ code }) => code))));
+          const ends = await Promise.all(
+            all.map((of) => (processes ? ended(of, step) : of.run(...step).then(({ code }) => code))),
+          );
           for (const code of ends) {
             codes.set(code, (codes.get(code) ?? 0) + 1);
             assert([done, ...retryable].includes(code), `round ${round}: exit ${code}`);
@@ -113,7 +125,8 @@ for (const kind of kinds)
     test("three workers as processes of their own", async () => {
       const { all, store } = await rivals(3, 1);
       const manifests = disorder(99);
-      for (const code of await Promise.all(all.map((of) => ended(of, first)))) assert([done, ...retryable].includes(code));
+      for (const code of await Promise.all(all.map((of) => ended(of, first))))
+        assert([done, ...retryable].includes(code));
       await goOn(all[0]!, steps.slice(1));
       await check(store, manifests());
     });

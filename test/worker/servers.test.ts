@@ -82,7 +82,10 @@ const cases: {
     name: "a page that holds less than it should, once",
     faults: [{ kind: "shortPage", missing: 3, skip: 12, times: 1, match: "&_sort=" }],
   },
-  { name: "a last page that is announced too early, once", faults: [{ kind: "noNext", skip: 14, times: 1, match: "&_sort=" }] },
+  {
+    name: "a last page that is announced too early, once",
+    faults: [{ kind: "noNext", skip: 14, times: 1, match: "&_sort=" }],
+  },
   { name: "pages without entries before each page", behaviour: { emptyPages: true } },
   { name: "next links in the Link header", behaviour: { linkHeader: true } },
   { name: "counts that are estimates", behaviour: { countError: 3 } },
@@ -102,17 +105,28 @@ describe("the same lines from servers of all kinds", () => {
       const { lines, doubled } = await linesOf(await where.open());
       assert.deepEqual(doubled, []);
       const updated = (line: Buffer) =>
-        Date.parse((JSON.parse(line.toString()) as { meta: { lastUpdated: string } }).meta.lastUpdated.replace(/(\.\d{3})\d+/, "$1"));
-      const [since, until] = [parameters?.since, parameters?.until].map((at) => (at === undefined ? undefined : Date.parse(at)));
+        Date.parse(
+          (JSON.parse(line.toString()) as { meta: { lastUpdated: string } }).meta.lastUpdated.replace(
+            /(\.\d{3})\d+/,
+            "$1",
+          ),
+        );
+      const [since, until] = [parameters?.since, parameters?.until].map((at) =>
+        at === undefined ? undefined : Date.parse(at),
+      );
       const wanted = new Map(
         [...source.dump()]
           .filter(([key]) => /^(Patient|Observation|Group|Encounter)\//.test(key))
-          .filter(([, line]) => (since === undefined || updated(line) >= since) && (until === undefined || updated(line) < until)),
+          .filter(
+            ([, line]) =>
+              (since === undefined || updated(line) >= since) && (until === undefined || updated(line) < until),
+          ),
       );
       assert(wanted.size > 500);
       assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
       // the sample's own texts have white space, too; it does not count
       const squeeze = (text: string) => text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
-      for (const [key, line] of wanted) assert.equal(lines.get(key), pretty ? squeeze(line.toString()) : line.toString());
+      for (const [key, line] of wanted)
+        assert.equal(lines.get(key), pretty ? squeeze(line.toString()) : line.toString());
     });
 });

@@ -2,7 +2,17 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { storage } from "../sink/stores.ts";
 import type { Hooks, Passed } from "../tools/fault-proxy.ts";
-import { comparable, exportThrough, inLanes, type Lane, openLane, putState, stateOf, steps, undisturbed } from "./faults.ts";
+import {
+  comparable,
+  exportThrough,
+  inLanes,
+  type Lane,
+  openLane,
+  putState,
+  stateOf,
+  steps,
+  undisturbed,
+} from "./faults.ts";
 
 const { place, azurite } = storage();
 

@@ -37,7 +37,10 @@ class Copy {
   /** Changes the lines of a file, and its item with them. */
   write(item: ManifestItem, change: (lines: string[]) => string[] | string): void {
     const changed = change(this.lines(item));
-    const content = Buffer.from(typeof changed === "string" ? changed : changed.map((line) => `${line}\n`).join(""), "latin1");
+    const content = Buffer.from(
+      typeof changed === "string" ? changed : changed.map((line) => `${line}\n`).join(""),
+      "latin1",
+    );
     const bytes = item.contentSha256 ? gzipSync(content) : content;
     this.objects.set(item.path, bytes);
     item.count = content.filter((byte) => byte === 10).length;
@@ -53,12 +56,14 @@ class Copy {
     }
     const store = await where.open();
     await store.prepare();
-    const put = async ([path, bytes]: [string, Buffer]) => assert.notEqual(await store.create(path, bytes), undefined, path);
+    const put = async ([path, bytes]: [string, Buffer]) =>
+      assert.notEqual(await store.create(path, bytes), undefined, path);
     await Promise.all([...this.objects].map(put));
   }
 }
 const digest = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
-const replaced = (bytes: Buffer, from: string, to: string) => Buffer.from(bytes.toString("latin1").replace(from, to), "latin1");
+const replaced = (bytes: Buffer, from: string, to: string) =>
+  Buffer.from(bytes.toString("latin1").replace(from, to), "latin1");
 
 interface Tampering {
   name: string;
@@ -93,7 +98,8 @@ const tamperings: Tampering[] = [
   },
   {
     name: "a data file that the manifest does not name",
-    change: ({ objects, manifest }) => void objects.set("Patient-0099-1.ndjson", objects.get(manifest.output[0]!.path)!),
+    change: ({ objects, manifest }) =>
+      void objects.set("Patient-0099-1.ndjson", objects.get(manifest.output[0]!.path)!),
     message: /^Patient-0099-1\.ndjson is in the export's folder and not in manifest\.json$/,
   },
   {
@@ -130,7 +136,8 @@ const tamperings: Tampering[] = [
   },
   {
     name: "a line that is no JSON",
-    change: (copy) => copy.write(copy.of("Patient")[0]!, ([first, second, ...rest]) => [first!, second!.slice(0, -1), ...rest]),
+    change: (copy) =>
+      copy.write(copy.of("Patient")[0]!, ([first, second, ...rest]) => [first!, second!.slice(0, -1), ...rest]),
     message: /^Patient-0001-1\.ndjson: line 2 is not JSON$/,
   },
   {
@@ -146,7 +153,10 @@ const tamperings: Tampering[] = [
   },
   {
     name: "a line that is not UTF-8",
-    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => lines.with(1, lines[1]!.replace('"Patient"', '"Patient","x":"\xff"'))),
+    change: (copy) =>
+      copy.write(copy.of("Patient")[0]!, (lines) =>
+        lines.with(1, lines[1]!.replace('"Patient"', '"Patient","x":"\xff"')),
+      ),
     message: /: line 2 is not UTF-8$/,
   },
   {
@@ -169,7 +179,8 @@ const tamperings: Tampering[] = [
   },
   {
     name: "a resource without an id",
-    change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => [...lines, '{"resourceType":"Patient","_id":{"id":"x"}}']),
+    change: (copy) =>
+      copy.write(copy.of("Patient")[0]!, (lines) => [...lines, '{"resourceType":"Patient","_id":{"id":"x"}}']),
     message: /: line \d+ has no id$/,
   },
   {
@@ -276,7 +287,12 @@ describe("verify finds", () => {
       for (const gzip of [false, true]) {
         const where = await place(kind);
         const exported = new Export(where, source.baseURL, {
-          export: { types: ["Patient", "Observation", "Encounter"], gzip, maxFileBytes: 200_000, warnings: ["a notice"] },
+          export: {
+            types: ["Patient", "Observation", "Encounter"],
+            gzip,
+            maxFileBytes: 200_000,
+            warnings: ["a notice"],
+          },
         });
         assert.equal((await exported.all()).code, 0);
         const { code, report } = await exported.run("verify");
@@ -360,7 +376,10 @@ describe("verify finds", () => {
         const changed = new Copy(originals.get("directory false")!);
         changed.write(changed.of("Observation").at(-1)!, (lines) => [...lines, all[from]!]);
         const { found } = await looks(changed);
-        assert.match(found ?? "", /^Observation-\d+-\d+\.ndjson: line \d+ holds the resource of line \d+ of Observation-.*ndjson again$/);
+        assert.match(
+          found ?? "",
+          /^Observation-\d+-\d+\.ndjson: line \d+ holds the resource of line \d+ of Observation-.*ndjson again$/,
+        );
       }
     });
 
@@ -391,7 +410,11 @@ describe("verify finds", () => {
     test(`nothing in lines of 20 MB, and a double behind them${gzip ? ", compressed" : ""}`, async () => {
       const copy = new Copy(originals.get(`directory ${gzip}`)!);
       const item = copy.of("Patient")[0]!;
-      const large = JSON.stringify({ resourceType: "Patient", id: "large", photo: [{ data: "Qk1Q".repeat(5_000_000) }] });
+      const large = JSON.stringify({
+        resourceType: "Patient",
+        id: "large",
+        photo: [{ data: "Qk1Q".repeat(5_000_000) }],
+      });
       copy.write(item, (lines) => [lines[0]!, large, ...lines.slice(1, 4)]);
       const where = await place("directory");
       await copy.put(where);
@@ -429,7 +452,8 @@ test("property: every id that is shown twice is suspected, and only those that s
         const prints = Map.groupBy(shown, (id) => print(id).toString("latin1", 0, 8));
         const shared = ids.filter((id) => prints.get(print(id).toString("latin1", 0, 8))!.length > 1);
         assert.equal(doubles.suspected, shared.length > 0);
-        if (new Set(shared.map((id) => print(id).toString("latin1", 0, 8))).size < 100) assert.deepEqual([...found].sort(), shared.sort());
+        if (new Set(shared.map((id) => print(id).toString("latin1", 0, 8))).size < 100)
+          assert.deepEqual([...found].sort(), shared.sort());
       },
     ),
     { numRuns: 60 },

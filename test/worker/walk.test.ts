@@ -98,7 +98,9 @@ describe("kill -9 of the worker at every request", () => {
     return killed;
   }
 
-  test("the files are byte-identical to the undisturbed run's, and the manifest is written once", { timeout: 900_000 }, async () => {
+  test("the files are byte-identical to the undisturbed run's, and the manifest is written once", {
+    timeout: 900_000,
+  }, async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
     let kills = 0;
     await inLanes(lanes, pointsOf(reference), async (lane, point) => {
@@ -132,7 +134,9 @@ describe("kill -9 of the worker at every request", () => {
   });
 
   test("searched by members of a cohort: at every twelfth request, also between the searches of a shard", async () => {
-    const patients = [...lanes[0]!.source.dump("Patient").keys()].slice(0, 5).map((key) => key.slice("Patient/".length));
+    const patients = [...lanes[0]!.source.dump("Patient").keys()]
+      .slice(0, 5)
+      .map((key) => key.slice("Patient/".length));
     const change: Change = { level: "Patient", patients };
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
     const exports = Object.keys(reference.end).filter((path) => path.endsWith(".ndjson"));
@@ -168,7 +172,8 @@ describe("kill -9 of the worker at every request", () => {
           return undefined;
         },
         after: ({ method, url, headers }) => {
-          if (method === "PUT" && url.includes("checkpoint.json") && headers["if-match"] && left === undefined) left = behind;
+          if (method === "PUT" && url.includes("checkpoint.json") && headers["if-match"] && left === undefined)
+            left = behind;
           return undefined;
         },
       });
@@ -176,14 +181,20 @@ describe("kill -9 of the worker at every request", () => {
       pid = child.pid;
       assert.equal(await code, undefined, "killed");
       lane.source.set({ pageDelay: 0 });
-      const { next, taken } = JSON.parse((await store.read(checkpointPath("DocumentReference-0001")))!.bytes.toString()) as Checkpoint;
+      const { next, taken } = JSON.parse(
+        (await store.read(checkpointPath("DocumentReference-0001")))!.bytes.toString(),
+      ) as Checkpoint;
       const resumed: string[] = [];
       lane.watch({ before: ({ url }) => void (isPage(url) && resumed.push(url)) });
       assert.equal((await of.run("export", 0)).code, 0);
       const from = pages.findIndex((url) => next!.endsWith(url));
       assert(from > 0 && taken !== undefined, "the checkpoint names a page behind the first");
       assert.deepEqual(resumed.slice(0, pages.length - from), pages.slice(from));
-      assert.equal(new Set([...pages.slice(0, from), ...resumed]).size, from + resumed.length, "and none of those before");
+      assert.equal(
+        new Set([...pages.slice(0, from), ...resumed]).size,
+        from + resumed.length,
+        "and none of those before",
+      );
       for (const [command, index] of steps.slice(2)) assert.equal((await of.run(command, index)).code, 0);
       assert.deepEqual(comparable(await stateOf(store)), reference.end);
     });

@@ -14,7 +14,11 @@ describe("as of transactionTime, from a source that is written to while it is re
         const group = level === "Group" && { groupId: "ward" };
         // so that the members of the Group are two batches
         const behaviour = level === "Group" ? { paging, noPost: true, maxURL: 700 } : { paging };
-        const { then, report, lines, doubled, told, counts, baseURL } = await exportWhileWritten(behaviour, { types, level, ...group });
+        const { then, report, lines, doubled, told, counts, baseURL } = await exportWhileWritten(behaviour, {
+          types,
+          level,
+          ...group,
+        });
         assert(counts.create! > 20 && counts.update! > 50 && counts.delete! > 20, JSON.stringify(counts));
         const wanted = expected({ baseURL, dump: () => then }, { level, types, ...group });
         assert.deepEqual(doubled, []);
@@ -65,7 +69,10 @@ describe("as of transactionTime, from a source that is written to while it is re
   });
 
   test("windows that are slow are not named by the search, but kept: exactly what was there then", async () => {
-    const { then, report, lines, doubled, shards } = await exportWhileWritten({ paging: "offset", windowDelay: 500 }, { types });
+    const { then, report, lines, doubled, shards } = await exportWhileWritten(
+      { paging: "offset", windowDelay: 500 },
+      { types },
+    );
     assert.deepEqual(
       shards.filter(({ type }) => type === "Observation").map(({ windows }) => windows),
       [false],
@@ -86,12 +93,16 @@ describe("as of transactionTime, from a source that is written to while it is re
       );
       const wanted = expected({ dump: () => then }, { types });
       assert.deepEqual(doubled, []);
-      const [missing, more] = [[...wanted.keys()].filter((key) => !lines.has(key)), [...lines.keys()].filter((key) => !wanted.has(key))];
+      const [missing, more] = [
+        [...wanted.keys()].filter((key) => !lines.has(key)),
+        [...lines.keys()].filter((key) => !wanted.has(key)),
+      ];
       const other = [...wanted].filter(([key, line]) => lines.has(key) && lines.get(key) !== line.toString());
       // made and updated since: its first version may have been there, so it is exported and told of
       assert(more.every((key) => key.includes("/new-")));
       assert.equal(report.exact, false);
-      const numbers = (pattern: RegExp) => [...told.matchAll(pattern)].reduce((sum, [, number]) => sum + Number(number), 0);
+      const numbers = (pattern: RegExp) =>
+        [...told.matchAll(pattern)].reduce((sum, [, number]) => sum + Number(number), 0);
       // each is told twice in a line: as text and as diagnostics
       const went = numbers(/"text":"At least (\d+) resources of \w+ went/g);
       assert(went <= missing.length && went >= missing.length - more.length, `${went} of ${missing.length}`);

@@ -52,19 +52,26 @@ export function whileWritten() {
     try {
       await prepare?.(source);
       const where = await place("directory");
-      const run = new Export(where, source.baseURL, { export: parameters, source: { count: 40, ...change }, plan: { shardResources } });
+      const run = new Export(where, source.baseURL, {
+        export: parameters,
+        source: { count: 40, ...change },
+        plan: { shardResources },
+      });
       const planned = await run.run("plan");
       assert.equal(planned.code, 0);
       // nothing was written since transactionTime yet: this is the state to be exported
       const then = source.dump();
       const writes = write(source, parameters.types!, 240, kinds);
-      for (let index = 0; index < planned.report.packages!; index++) assert.equal((await run.run("export", index)).code, 0);
+      for (let index = 0; index < planned.report.packages!; index++)
+        assert.equal((await run.run("export", index)).code, 0);
       const { code, report } = await run.run("seal");
       writes.stop();
       assert.equal(code, 0, report.error?.message);
       const store = await where.open();
       const { manifest, lines, doubled } = await linesOf(store);
-      const told = (await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))).join("");
+      const told = (
+        await Promise.all(manifest.error.map(async ({ path }) => (await readAll(store, path))!.toString()))
+      ).join("");
       const { shards } = JSON.parse((await store.read("_work/plan.json"))!.bytes.toString()) as Plan;
       return { then, report, lines, doubled, told, shards, counts: writes.counts, baseURL: source.baseURL };
     } finally {

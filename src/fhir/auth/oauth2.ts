@@ -54,7 +54,10 @@ export class TokenClient {
       throw terminal("SourceUnauthorized", `${named} is not an absolute https URL without user and fragment`);
     // what is sent there is worth as much as the data: never in the clear, unless the data are
     if (url.protocol === "http:" && this.base.protocol !== "http:")
-      throw terminal("SourceUnauthorized", `${named} (${showURL(url)}) must be https, as spec.baseURL of the FhirSource is`);
+      throw terminal(
+        "SourceUnauthorized",
+        `${named} (${showURL(url)}) must be https, as spec.baseURL of the FhirSource is`,
+      );
     return text;
   }
 
@@ -79,10 +82,16 @@ export class TokenClient {
         `the token endpoint ${at} answers a web page (${status}); check ${field}.tokenURL of the FhirSource`,
       );
     if (status >= 300)
-      throw terminal("SourceUnauthorized", `the token endpoint ${at} answers ${status}; check ${field}.tokenURL of the FhirSource`);
+      throw terminal(
+        "SourceUnauthorized",
+        `the token endpoint ${at} answers ${status}; check ${field}.tokenURL of the FhirSource`,
+      );
     const { access_token, token_type, expires_in } = this.#json(answer, `the token endpoint ${at}`);
     if (typeof access_token !== "string" || access_token === "")
-      throw terminal("SourceUnauthorized", `the answer of ${at} has no access_token; check ${field}.tokenURL of the FhirSource`);
+      throw terminal(
+        "SourceUnauthorized",
+        `the answer of ${at} has no access_token; check ${field}.tokenURL of the FhirSource`,
+      );
     if (token_type !== undefined && String(token_type).toLowerCase() !== "bearer")
       throw terminal(
         "SourceUnauthorized",
@@ -104,9 +113,13 @@ export class TokenClient {
     this.#passing(answer, at);
     const mend = "name the token endpoint in spec.auth.smart.tokenURL of the FhirSource";
     if (answer.status !== 200 || isHTML(answer))
-      throw terminal("SourceUnauthorized", `the source has no SMART configuration (${answer.status} at ${at}); ${mend}`);
+      throw terminal(
+        "SourceUnauthorized",
+        `the source has no SMART configuration (${answer.status} at ${at}); ${mend}`,
+      );
     const { token_endpoint } = this.#json(answer, at);
-    if (typeof token_endpoint !== "string") throw terminal("SourceUnauthorized", `${at} names no token_endpoint; ${mend}`);
+    if (typeof token_endpoint !== "string")
+      throw terminal("SourceUnauthorized", `${at} names no token_endpoint; ${mend}`);
     return this.endpoint(token_endpoint, `token_endpoint in ${at}`);
   }
 
@@ -124,11 +137,17 @@ export class TokenClient {
       return value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
     } catch {
       // without the cause: its message quotes the body
-      throw transient("SourceUnreachable", `${what} answers what is not JSON; check spec.auth.${this.kind}.tokenURL of the FhirSource`);
+      throw transient(
+        "SourceUnreachable",
+        `${what} answers what is not JSON; check spec.auth.${this.kind}.tokenURL of the FhirSource`,
+      );
     }
   }
 
-  async #send(url: URL, how: { method: "GET" | "POST"; headers: Record<string, string>; body?: string }): Promise<Said> {
+  async #send(
+    url: URL,
+    how: { method: "GET" | "POST"; headers: Record<string, string>; body?: string },
+  ): Promise<Said> {
     try {
       const answer = await request(url, {
         ...how,
@@ -165,7 +184,11 @@ export class TokenClient {
 }
 
 /** OAuth 2 client credentials with a client secret, sent by HTTP basic authentication (RFC 6749 section 2.3.1). */
-export function clientSecretToken(client: TokenClient, auth: Task["source"]["auth"], secret: ReadSecret): () => Promise<Token> {
+export function clientSecretToken(
+  client: TokenClient,
+  auth: Task["source"]["auth"],
+  secret: ReadSecret,
+): () => Promise<Token> {
   const url = client.endpoint(auth.tokenURL ?? "", "spec.auth.oauth2.tokenURL of the FhirSource");
   return async () => {
     const pair = [auth.clientID ?? "", await secret("client-secret")].map(encodeURIComponent).join(":");
@@ -177,7 +200,14 @@ export function clientSecretToken(client: TokenClient, auth: Task["source"]["aut
   };
 }
 
-const errorCodes = ["invalid_client", "invalid_grant", "invalid_request", "invalid_scope", "unauthorized_client", "unsupported_grant_type"];
+const errorCodes = [
+  "invalid_client",
+  "invalid_grant",
+  "invalid_request",
+  "invalid_scope",
+  "unauthorized_client",
+  "unsupported_grant_type",
+];
 
 /** The error code of RFC 6749 section 5.2, and nothing else of the body. */
 function errorCode(body: string): string | undefined {
@@ -198,4 +228,5 @@ function refusal(at: string, status: number, code: string | undefined, field: st
   return `${said}; check ${field} of the FhirSource: tokenURL, scope, ${client}`;
 }
 
-const isHTML = ({ headers, body }: Said) => /html/i.test(String(headers["content-type"] ?? "")) || body.trimStart().startsWith("<");
+const isHTML = ({ headers, body }: Said) =>
+  /html/i.test(String(headers["content-type"] ?? "")) || body.trimStart().startsWith("<");

@@ -40,9 +40,15 @@ export function credentials(source: Task["source"], folder: string, signal: Abor
     case "none":
       return { header: async () => undefined, renew: async () => false, close: async () => {} };
     case "basic":
-      return fixed(async () => `Basic ${Buffer.from(`${await secret("username")}:${await secret("password")}`).toString("base64")}`);
+      return fixed(
+        async () =>
+          `Basic ${Buffer.from(`${await secret("username")}:${await secret("password")}`).toString("base64")}`,
+      );
     case "bearer":
-      return fixed(async () => `Bearer ${checkToken(await secret("token"), 'key "token" in the Secret of the FhirSource\'s auth.bearer')}`);
+      return fixed(
+        async () =>
+          `Bearer ${checkToken(await secret("token"), 'key "token" in the Secret of the FhirSource\'s auth.bearer')}`,
+      );
     case "oauth2":
     case "smart": {
       let opened: ReturnType<typeof tokensOf> | undefined;

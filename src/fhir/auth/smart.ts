@@ -10,7 +10,11 @@ import type { ReadSecret } from "./open.ts";
 const lifeSeconds = 240;
 
 /** SMART Backend Services: client credentials with an assertion signed by our key. The key is read at each use. */
-export function smartToken(client: TokenClient, auth: Task["source"]["auth"], secret: ReadSecret): () => Promise<Token> {
+export function smartToken(
+  client: TokenClient,
+  auth: Task["source"]["auth"],
+  secret: ReadSecret,
+): () => Promise<Token> {
   let endpoint = auth.tokenURL && client.endpoint(auth.tokenURL, "spec.auth.smart.tokenURL of the FhirSource");
   return async () => {
     const key = readKey(await secret("private-key.jwk"));
@@ -22,7 +26,8 @@ export function smartToken(client: TokenClient, auth: Task["source"]["auth"], se
         client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
         client_assertion: await sign(key, auth.clientID ?? "", endpoint),
       },
-      client: 'clientID, and key "private-key.jwk" in its Secret, whose public half must be registered there under the same kid',
+      client:
+        'clientID, and key "private-key.jwk" in its Secret, whose public half must be registered there under the same kid',
     });
   };
 }
@@ -48,7 +53,8 @@ function readKey(text: string): Key {
   if (!alg) throw wrong("must be of kty RSA, or of kty EC with crv P-384");
   if (typeof jwk.d !== "string") throw wrong("is a public key; the private one is needed");
   if (jwk.alg !== undefined && jwk.alg !== alg) throw wrong(`is for another algorithm than SMART's ${alg}`);
-  if (typeof jwk.kid !== "string" || jwk.kid === "") throw wrong("has no kid; it must be the one that the public key is registered under");
+  if (typeof jwk.kid !== "string" || jwk.kid === "")
+    throw wrong("has no kid; it must be the one that the public key is registered under");
   return { jwk, alg, kid: jwk.kid };
 }
 
@@ -64,6 +70,9 @@ async function sign({ jwk, alg, kid }: Key, clientID: string, audience: string):
       .sign(await importJWK(jwk, alg));
   } catch {
     // the library's message may quote the key
-    throw terminal("SourceUnauthorized", 'key "private-key.jwk" in the Secret of the FhirSource\'s auth.smart is not a key that can sign');
+    throw terminal(
+      "SourceUnauthorized",
+      'key "private-key.jwk" in the Secret of the FhirSource\'s auth.smart is not a key that can sign',
+    );
   }
 }

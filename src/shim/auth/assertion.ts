@@ -42,7 +42,8 @@ export class Assertions {
     if (!algorithms.includes(header.alg ?? "")) return "the assertion must be signed with RS384 or ES384";
     if (typeof header.kid !== "string" || header.kid === "") return "the assertion's header has no kid";
     if (header.typ?.toUpperCase() !== "JWT") return "the assertion's header must have typ JWT";
-    if (claims.iss === undefined || claims.iss !== claims.sub) return "the assertion's iss and sub must both be the client's id";
+    if (claims.iss === undefined || claims.iss !== claims.sub)
+      return "the assertion's iss and sub must both be the client's id";
     const client = this.#clients.get(claims.iss);
     if (!client || client.disabled) return "the client is not registered";
     if (header.jku !== undefined && header.jku !== client.jwksURL)
@@ -72,8 +73,10 @@ export class Assertions {
 
 /** jose's messages are its own; ours name what the client has to mend. */
 function explain(error: unknown): string {
-  if (error instanceof errors.JWKSNoMatchingKey) return "the client has not registered a key of the assertion's kid for its algorithm";
-  if (error instanceof errors.JWKSMultipleMatchingKeys) return "the client has registered more than one key of the assertion's kid";
+  if (error instanceof errors.JWKSNoMatchingKey)
+    return "the client has not registered a key of the assertion's kid for its algorithm";
+  if (error instanceof errors.JWKSMultipleMatchingKeys)
+    return "the client has registered more than one key of the assertion's kid";
   if (error instanceof errors.JWTExpired) return "the assertion has expired";
   if (error instanceof errors.JWTClaimValidationFailed && error.claim === "aud")
     return "the assertion's aud must be the URL of this token endpoint";

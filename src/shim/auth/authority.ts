@@ -78,7 +78,9 @@ function accessOf({ client, scope }: Identity, limits: ClientConfig | undefined,
 }
 
 const unauthorized = (error?: "invalid_token"): Answer => {
-  const text = error ? "the access token is not valid, or has expired" : "an access token is needed: Authorization: Bearer …";
+  const text = error
+    ? "the access token is not valid, or has expired"
+    : "an access token is needed: Authorization: Bearer …";
   const answer = refusal(401, { code: "login", text });
   const challenge = `Bearer realm="fhir-export"${error ? `, error="${error}"` : ""}`;
   return { ...answer, headers: { ...answer.headers, "www-authenticate": challenge } };
@@ -96,7 +98,10 @@ function ownTokens(tokens: NonNullable<AuthConfig["tokens"]>, options: Authority
   };
 }
 
-function issuedTokens({ url, jwksURL, audience, clientClaim }: NonNullable<AuthConfig["issuer"]>, { now }: AuthorityOptions) {
+function issuedTokens(
+  { url, jwksURL, audience, clientClaim }: NonNullable<AuthConfig["issuer"]>,
+  { now }: AuthorityOptions,
+) {
   const keys = new RemoteKeys(async () => jwksURL ?? (await discover(url)), now);
   return async (token: string): Promise<Identity | undefined> => {
     try {
@@ -111,7 +116,9 @@ function issuedTokens({ url, jwksURL, audience, clientClaim }: NonNullable<AuthC
         currentDate: new Date(now()),
       });
       const client = payload[clientClaim];
-      return typeof client === "string" && client !== "" && client.length <= 256 ? { client, scope: scopesOf(payload) } : undefined;
+      return typeof client === "string" && client !== "" && client.length <= 256
+        ? { client, scope: scopesOf(payload) }
+        : undefined;
     } catch (error) {
       if (error instanceof FailureError) throw error;
       return undefined;
@@ -120,7 +127,8 @@ function issuedTokens({ url, jwksURL, audience, clientClaim }: NonNullable<AuthC
 }
 
 /** `scope` (RFC 9068) or `scp` (Entra ID, Okta), a string or a list; Entra ID gives an application, which acts for no user, its `roles` instead */
-const scopesOf = ({ scope, scp, roles }: JWTPayload): string => [scope ?? scp ?? roles ?? []].flat().map(String).join(" ");
+const scopesOf = ({ scope, scp, roles }: JWTPayload): string =>
+  [scope ?? scp ?? roles ?? []].flat().map(String).join(" ");
 
 /** @throws waiting */
 async function discover(issuer: string): Promise<string> {
@@ -151,9 +159,14 @@ function tokenEndpoint({ tokens, clients = [] }: AuthConfig, options: AuthorityO
     const client = await assertions.verify(form.get("client_assertion")!);
     if (typeof client === "string") return oauthError(401, "invalid_client", client);
     const granted = grant(scope, client.scopes);
-    if (granted === undefined) return oauthError(400, "invalid_scope", "scopes with search parameters are not supported");
+    if (granted === undefined)
+      return oauthError(400, "invalid_scope", "scopes with search parameters are not supported");
     if (granted === "")
-      return oauthError(400, "invalid_scope", "none of the scopes is registered for this client and can be used by an export");
+      return oauthError(
+        400,
+        "invalid_scope",
+        "none of the scopes is registered for this client and can be used by an export",
+      );
     const seconds = tokens!.seconds;
     return {
       client: client.id,

@@ -39,7 +39,10 @@ export interface ClientConfig {
   disabled?: boolean;
 }
 
-const url = { type: "string", pattern: "^(https://[^/?#@ ]+|http://(localhost|127\\.0\\.0\\.1|\\[::1\\])(:\\d+)?)(/[^# ]*)?$" };
+const url = {
+  type: "string",
+  pattern: "^(https://[^/?#@ ]+|http://(localhost|127\\.0\\.0\\.1|\\[::1\\])(:\\d+)?)(/[^# ]*)?$",
+};
 const name = { type: "string", minLength: 1, maxLength: 256 };
 const object = (required: string[], properties: Record<string, unknown>) => ({
   type: "object",
@@ -83,7 +86,8 @@ export function parseAuthConfig(given: unknown): AuthConfig {
     for (const [index, { id, jwks, jwksURL }] of clients.entries()) {
       const field = `auth.clients.${index}`;
       if (clients.findIndex((other) => other.id === id) !== index) faults.push(`${field}.id is there twice`);
-      if (tokens && (jwks === undefined) === (jwksURL === undefined)) faults.push(`${field} must have one of jwks and jwksURL`);
+      if (tokens && (jwks === undefined) === (jwksURL === undefined))
+        faults.push(`${field} must have one of jwks and jwksURL`);
       if (jwks?.keys.some((key) => "d" in key || key.kty === "oct"))
         faults.push(`${field}.jwks holds a private key; register the public one`);
       if (issuer && (jwks ?? jwksURL)) faults.push(`${field} has keys, which only auth.tokens uses`);
@@ -102,6 +106,10 @@ export function parseAuthConfig(given: unknown): AuthConfig {
 function show({ instancePath, keyword, message, params }: ErrorObject): string {
   if (keyword === "oneOf") return "auth must have either tokens and clients, or issuer";
   const extra =
-    "additionalProperty" in params ? ` (${params.additionalProperty})` : "allowedValues" in params ? `: ${params.allowedValues}` : "";
+    "additionalProperty" in params
+      ? ` (${params.additionalProperty})`
+      : "allowedValues" in params
+        ? `: ${params.allowedValues}`
+        : "";
   return `auth${instancePath.replaceAll("/", ".")} ${message}${extra}`;
 }

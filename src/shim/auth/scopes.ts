@@ -28,7 +28,8 @@ interface Scope {
 /** `system/TYPE.read`, `system/TYPE.*` and `system/TYPE.` with letters of cruds in this order, r and s among them. Others read nothing that export needs.
  *  @returns "narrowed" for a scope with search parameters: what it leaves out would have to be kept out of an export */
 function parseScope(text: string): Scope | "narrowed" | undefined {
-  const [, type, v1, v2, search] = /^system\/(\*|[A-Z][A-Za-z]{0,63})\.(?:(read|write|\*)|(c?r?u?d?s?))(\?.*)?$/.exec(text) ?? [];
+  const [, type, v1, v2, search] =
+    /^system\/(\*|[A-Z][A-Za-z]{0,63})\.(?:(read|write|\*)|(c?r?u?d?s?))(\?.*)?$/.exec(text) ?? [];
   if (type === undefined) return undefined;
   if (v1 ? v1 === "write" : !(v2!.includes("r") && v2!.includes("s"))) return undefined;
   return search === undefined ? { type, granted: `system/${type}.${v1 ? "read" : "rs"}` } : "narrowed";
@@ -97,11 +98,17 @@ export function mayExport(access: Access, { level, groupId, types }: Wanted): { 
   if (allowed === "*") return {};
   if (types === undefined) return { types: allowed };
   const outside = types.filter((type) => !allowed.includes(type));
-  return outside.length === 0 ? {} : { code: "forbidden", text: `_type: this client may not export ${outside.slice(0, 10).join(", ")}` };
+  return outside.length === 0
+    ? {}
+    : { code: "forbidden", text: `_type: this client may not export ${outside.slice(0, 10).join(", ")}` };
 }
 
 /** Whether a client may look at an export, get its files and delete it: only its own, and only while its token covers what is in it. */
-export function mayRead(access: Access, owner: string | undefined, types: readonly string[] | undefined): "yes" | "other" | "scopes" {
+export function mayRead(
+  access: Access,
+  owner: string | undefined,
+  types: readonly string[] | undefined,
+): "yes" | "other" | "scopes" {
   if (access.client !== owner) return "other";
   if (access.readable === "*") return "yes";
   return types?.every((type) => access.readable.includes(type)) ? "yes" : "scopes";

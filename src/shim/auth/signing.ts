@@ -69,7 +69,8 @@ export class Signing {
 
 /** @throws waiting, naming the file's fault and nothing of its content */
 async function readKey(file: string): Promise<Key> {
-  const wrong = (what: string, error?: unknown) => waiting("Internal", `a file of auth.tokens.signingKeyFiles ${what}`, error);
+  const wrong = (what: string, error?: unknown) =>
+    waiting("Internal", `a file of auth.tokens.signingKeyFiles ${what}`, error);
   try {
     const jwk = JSON.parse(await readFile(file, "utf8")) as JWK;
     if (jwk.kty === "oct") {
@@ -78,7 +79,8 @@ async function readKey(file: string): Promise<Key> {
       return { key, check: key, alg: "HS256" };
     }
     const alg = jwk.kty === "EC" ? { "P-256": "ES256", "P-384": "ES384" }[jwk.crv ?? ""] : undefined;
-    if (!alg || !jwk.d) throw wrong("must be a JSON Web Key of kty oct, or a private one of kty EC with crv P-256 or P-384");
+    if (!alg || !jwk.d)
+      throw wrong("must be a JSON Web Key of kty oct, or a private one of kty EC with crv P-256 or P-384");
     const { d: _, ...open } = jwk;
     return { key: await importJWK(jwk, alg), check: await importJWK(open, alg), alg };
   } catch (error) {

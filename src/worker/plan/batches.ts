@@ -28,7 +28,10 @@ export async function probeBatches({ source, task }: Work, { patients }: Cohort)
   if (all !== undefined && patients.length >= all * enoughPatients) return undefined;
   const longest = patients.reduce((most, { length }) => Math.max(most, length), 0);
   const { typeFilters = [], elements = [] } = task.export;
-  const others = Math.max(0, ...typeFilters.map((filter) => encodeURIComponent(filter).length)) + elements.join().length + besidesIds;
+  const others =
+    Math.max(0, ...typeFilters.map((filter) => encodeURIComponent(filter).length)) +
+    elements.join().length +
+    besidesIds;
   for (const size of sizes) {
     const ids = patients.slice(0, size);
     if (await holds(ids, ids.length * ("Patient/,".length + longest) + others)) return size;
@@ -52,7 +55,11 @@ export async function probeBatches({ source, task }: Work, { patients }: Cohort)
       return "page" in answer ? answer.page.entries.length : Number.NaN;
     };
     const half = Math.ceil(ids.length / 2);
-    const [together, ...halves] = [await found(ids), await found(ids.slice(0, half)), ids.length > 1 ? await found(ids.slice(half)) : 0];
+    const [together, ...halves] = [
+      await found(ids),
+      await found(ids.slice(0, half)),
+      ids.length > 1 ? await found(ids.slice(half)) : 0,
+    ];
     return together === halves.reduce((sum, count) => sum + count, 0);
   }
 }
@@ -78,17 +85,23 @@ export async function canBatch(
     if (!("page" in answer)) return undefined;
     const { bytes, page } = answer;
     const entries = page.entries.filter(({ mode }) => mode !== "outcome");
-    return { ...page, entries, resources: entries.map(({ start, end }) => JSON.parse(bytes.toString("utf8", start, end)) as Resource) };
+    return {
+      ...page,
+      entries,
+      resources: entries.map(({ start, end }) => JSON.parse(bytes.toString("utf8", start, end)) as Resource),
+    };
   };
   const ends: Resource[][] = [];
-  for (const order of sort ? (["up", "down"] as const) : [undefined]) ends.push((await page({ order }))?.resources ?? []);
+  for (const order of sort ? (["up", "down"] as const) : [undefined])
+    ends.push((await page({ order }))?.resources ?? []);
   const shown = Array.from({ length: probeCount }, (_, at) => ends.flatMap((end) => end[at] ?? [])).flat();
   if (shown.length === 0) return true;
   // the search names them twice, by patient and by id, and is answered by one page
   const most = Math.min(Math.max(1, size / 2), ...ends.map(({ length }) => length || probeCount));
   for (const parameter of wanted) {
     const nobody = await page({ by: { parameter, values: [`Patient/${randomUUID()}`] }, count: 1 });
-    if (!nobody || nobody.entries.length > 0 || ignoredParameters(`${parameter}=`, nobody.self).length > 0) return false;
+    if (!nobody || nobody.entries.length > 0 || ignoredParameters(`${parameter}=`, nobody.self).length > 0)
+      return false;
     const examples = new Map<string, string>();
     for (const resource of shown) {
       const [patient] = resource.resourceType === type ? patientsBy(resource, parameter, source.base) : [];
@@ -121,7 +134,10 @@ export async function cutMembers(
   const total = cohort.patients.length;
   // the Groups of the export are searched by their own ids, all at once
   const step = type === "Group" && cohort.groups.length > 0 ? total : size;
-  const parts = Array.from({ length: Math.ceil(total / step) }, (_, at): [number, number] => [at * step, Math.min(total, (at + 1) * step)]);
+  const parts = Array.from({ length: Math.ceil(total / step) }, (_, at): [number, number] => [
+    at * step,
+    Math.min(total, (at + 1) * step),
+  ]);
   const counts = await eachParallel(parts, async (part) => {
     let sum = 0;
     for (const by of batchesOf(type, part, size, cohort)) sum += (await count(by)) ?? Number.NaN;

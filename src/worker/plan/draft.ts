@@ -71,8 +71,12 @@ export class Planning {
     if (!found) return undefined;
     const findings = JSON.parse(found.bytes.toString()) as Findings;
     if (findings.uid !== task.uid)
-      throw terminal("ForeignOutput", "the export's folder holds the plan of another export; choose another container or name");
-    if (findings.v !== 1) throw terminal("TaskVersion", `planning.json has version ${findings.v}, made by another release`);
+      throw terminal(
+        "ForeignOutput",
+        "the export's folder holds the plan of another export; choose another container or name",
+      );
+    if (findings.v !== 1)
+      throw terminal("TaskVersion", `planning.json has version ${findings.v}, made by another release`);
     return { findings, etag: found.etag };
   }
 
@@ -138,7 +142,9 @@ export class Planning {
   async #put(): Promise<void> {
     const bytes = Buffer.from(JSON.stringify(this.findings));
     const etag =
-      this.#etag === undefined ? await this.#store.create(planningPath, bytes) : await this.#store.replace(planningPath, bytes, this.#etag);
+      this.#etag === undefined
+        ? await this.#store.create(planningPath, bytes)
+        : await this.#store.replace(planningPath, bytes, this.#etag);
     this.#lost = etag === undefined;
     if (this.#lost) this.#log.info("another planner is at work");
     else this.#etag = etag;

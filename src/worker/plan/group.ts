@@ -40,12 +40,16 @@ export async function resolveGroup(
       const before = await versionBefore(source, "Group", id, new Date(at).toISOString());
       // one that was made a moment ago, and is asked for now, is meant
       if (before === undefined || before === "none")
-        notices.add("The Group, or one nested in it, is newer than transactionTime: its members are those that it has now.");
+        notices.add(
+          "The Group, or one nested in it, is newer than transactionTime: its members are those that it has now.",
+        );
       else group = parse(before.bytes.subarray(before.entry.start, before.entry.end));
     }
     if (!group) {
       if (id === groupId) throw terminal("UnknownGroup", "spec.groupId: the source has no such Group");
-      notices.add("A Group that is nested in the export's Group does not exist in the source; whoever was its member is not exported.");
+      notices.add(
+        "A Group that is nested in the export's Group does not exist in the source; whoever was its member is not exported.",
+      );
       groups.delete(id);
       continue;
     }
@@ -71,7 +75,8 @@ function readGroup(source: SourceClient, id: string): Promise<Group | undefined>
     ({ status, body }) => {
       if (status >= 400) return undefined;
       const group = parse(body);
-      if (group.resourceType !== "Group") throw terminal("WrongResource", "the source answers a read of a Group with another resource");
+      if (group.resourceType !== "Group")
+        throw terminal("WrongResource", "the source answers a read of a Group with another resource");
       return group;
     },
     { accept: [404, 410] },

@@ -23,7 +23,8 @@ const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bun
 /** Whether the plan's pod does all of it: the same answer each time it is asked, or a second run would leave half of it to a Job. */
 export function isInline({ shards }: Plan, { plan: { inlineResources } }: Task): boolean {
   return (
-    shards.every(({ expected }) => expected !== undefined) && shards.reduce((sum, { expected }) => sum + expected!, 0) < inlineResources
+    shards.every(({ expected }) => expected !== undefined) &&
+    shards.reduce((sum, { expected }) => sum + expected!, 0) < inlineResources
   );
 }
 
@@ -47,7 +48,10 @@ export async function readPlan(store: Store, uid: string): Promise<Plan | undefi
   if (!found) return undefined;
   const stored = JSON.parse(found.bytes.toString()) as Plan;
   if (stored.uid !== uid)
-    throw terminal("ForeignOutput", "the export's folder holds the plan of another export; choose another container or name");
+    throw terminal(
+      "ForeignOutput",
+      "the export's folder holds the plan of another export; choose another container or name",
+    );
   if (stored.v !== 1) throw terminal("TaskVersion", `plan.json has version ${stored.v}, made by another release`);
   return stored;
 }
@@ -55,7 +59,14 @@ export async function readPlan(store: Store, uid: string): Promise<Plan | undefi
 function report({ transactionTime, packages, shards }: Plan): Outcome {
   const types = new Map<string, TypeCount>();
   for (const { type, expected } of shards) {
-    const count = types.get(type) ?? { type, files: 0, resources: 0, bytes: 0, errors: 0, ...(expected !== undefined && { expected: 0 }) };
+    const count = types.get(type) ?? {
+      type,
+      files: 0,
+      resources: 0,
+      bytes: 0,
+      errors: 0,
+      ...(expected !== undefined && { expected: 0 }),
+    };
     if (expected === undefined) delete count.expected;
     else if (count.expected !== undefined) count.expected += expected;
     types.set(type, count);
@@ -70,7 +81,8 @@ async function begin({ task, source }: Work): Promise<Findings> {
   const warnings: string[] = [];
 
   const clock = await readClock(source, types[0] ?? "Patient");
-  if (clock === undefined) warnings.push("The source sends no Date header of its own: this machine's clock was used for transactionTime.");
+  if (clock === undefined)
+    warnings.push("The source sends no Date header of its own: this machine's clock was used for transactionTime.");
   else if (Math.abs(clock - Date.now()) > skewWarningMs)
     warnings.push("The source's clock is more than 60 s off this machine's; transactionTime follows the source's.");
   const end = (clock ?? Math.floor(Date.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
@@ -124,7 +136,8 @@ async function makePlan(work: Work, planning: Planning): Promise<Plan> {
 /** @throws terminal UnknownType, UnsupportedParameter naming `types` */
 export function chooseTypes({ level, types }: Task["export"], capabilities: Capabilities): string[] {
   const inLevel = (type: string) => level === "System" || compartmentTypes.has(type);
-  if (!types?.length) return [...capabilities.types].filter((type) => inLevel(type) && !neverByDefault.has(type)).sort();
+  if (!types?.length)
+    return [...capabilities.types].filter((type) => inLevel(type) && !neverByDefault.has(type)).sort();
   const unknown = types.filter((type) => !capabilities.types.has(type));
   if (unknown.length > 0) throw terminal("UnknownType", `spec.types: the source cannot search ${unknown.join(", ")}`);
   const outside = types.filter((type) => !inLevel(type));
@@ -167,7 +180,9 @@ async function makeCohort(work: Work, planning: Planning): Promise<Cohort | unde
   const { level, groupId, patients } = task.export;
   if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
   const resolved =
-    level === "Group" ? await resolveGroup(source, groupId!, end) : { patients: [...new Set(patients)].sort(), groups: [], notices: [] };
+    level === "Group"
+      ? await resolveGroup(source, groupId!, end)
+      : { patients: [...new Set(patients)].sort(), groups: [], notices: [] };
   const { notices, ...found } = resolved;
   for (const notice of notices) if (!warnings.includes(notice)) warnings.push(notice);
   if (level === "Group" && patients?.length) {

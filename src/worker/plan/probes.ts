@@ -102,7 +102,11 @@ async function firstAnswer<T>(types: string[], ask: (type: string) => Promise<T 
  *  indexes), or something else. undefined: no resource tells. */
 type Precision = "exact" | "seconds" | "other";
 
-async function precisionOf(source: SourceClient, type: string, sample: readonly Entry[] = []): Promise<Precision | undefined> {
+async function precisionOf(
+  source: SourceClient,
+  type: string,
+  sample: readonly Entry[] = [],
+): Promise<Precision | undefined> {
   const fraction = ({ lastUpdated }: Entry) => (lastUpdated === undefined ? 0 : Date.parse(lastUpdated) % 1000);
   // the largest fractions: rounded to the nearest second they are in the next one
   const telling = sample.filter((entry) => fraction(entry) > 0).sort((a, b) => fraction(b) - fraction(a));
@@ -125,7 +129,9 @@ async function precisionOf(source: SourceClient, type: string, sample: readonly 
 /** The data of a search's first page; undefined where it is refused. @throws PageFailure */
 async function entriesOf(source: SourceClient, search: Search): Promise<Entry[] | undefined> {
   const answer = await readPage(source, searchURL(search), [400], tries);
-  return "page" in answer ? answer.page.entries.filter(({ mode, type }) => mode !== "outcome" && type === search.type) : undefined;
+  return "page" in answer
+    ? answer.page.entries.filter(({ mode, type }) => mode !== "outcome" && type === search.type)
+    : undefined;
 }
 
 /** Sorting is used where two readings agree: it makes the files of two runs equal. */
@@ -173,7 +179,9 @@ export async function askElements(task: Task, source: SourceClient, type: string
     const answer = await readPage(source, searchURL({ ...search, count: elementsProbe }), [400, 404, 422, 501]);
     if (!("page" in answer)) return undefined;
     const { bytes, page } = answer;
-    return new Map(page.entries.map(({ id, start, end }) => [id, cutResource(bytes.subarray(start, end), wanted).toString()]));
+    return new Map(
+      page.entries.map(({ id, start, end }) => [id, cutResource(bytes.subarray(start, end), wanted).toString()]),
+    );
   };
   const [cut, whole] = [await lines({ type, elements }), await lines({ type })];
   if (!cut || !whole) return undefined;

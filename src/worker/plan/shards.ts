@@ -39,7 +39,9 @@ export async function cutType(
   { windows, counts, sort, held = {}, max }: Probed,
   batches?: { cohort: Cohort; size: number },
 ): Promise<Shard[]> {
-  const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`)).map((text) => text.slice(type.length + 1));
+  const filters = (task.export.typeFilters ?? [])
+    .filter((text) => text.startsWith(`${type}?`))
+    .map((text) => text.slice(type.length + 1));
   const elements = await askElements(task, source, type);
   const instant = (ms: number) => new Date(ms).toISOString();
   const shard = (number: number, from: number | undefined, till: number, expected?: number): Shard => ({
@@ -58,7 +60,11 @@ export async function cutType(
   // a window that leaves nothing out but what is newer could hide resources without a lastUpdated, and spares nothing
   const isWhole = bounds.from === undefined && task.export.until === undefined;
   const uncounted = () => (isWhole ? withoutWindows() : [shard(1, bounds.from, bounds.till)]);
-  const count = async (from: number | undefined, till: number | undefined, by?: Search["by"]): Promise<number | undefined> => {
+  const count = async (
+    from: number | undefined,
+    till: number | undefined,
+    by?: Search["by"],
+  ): Promise<number | undefined> => {
     if (!counts) return undefined;
     let sum = 0;
     for (const filter of filters.length > 0 ? filters : [undefined]) {
@@ -66,7 +72,10 @@ export async function cutType(
         type,
         filter,
         by,
-        ...(windows && { from: from === undefined ? undefined : instant(from), till: till === undefined ? undefined : instant(till) }),
+        ...(windows && {
+          from: from === undefined ? undefined : instant(from),
+          till: till === undefined ? undefined : instant(till),
+        }),
       });
       if (found === undefined) return undefined;
       sum += found;
@@ -94,11 +103,13 @@ export async function cutType(
   if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
   if (total === undefined) return uncounted();
   const all = filters.length === 0 && bounds.from === undefined ? held[type] : undefined;
-  if (!(await addsUp(count, bounds.till, all === undefined ? undefined : { all, below: total }))) return withoutWindows();
+  if (!(await addsUp(count, bounds.till, all === undefined ? undefined : { all, below: total })))
+    return withoutWindows();
   const recount = () => count(bounds.from, bounds.till);
   let cut = await cutWindows(bounds, total, max, counted, recount);
   // an index that lags moves what was written before transactionTime into windows that were counted; it has caught up sooner or later
-  for (let tries = 0; !cut && tries < recuts; tries++) cut = await cutWindows(bounds, (await recount()) ?? total, max, count, recount);
+  for (let tries = 0; !cut && tries < recuts; tries++)
+    cut = await cutWindows(bounds, (await recount()) ?? total, max, count, recount);
   if (!cut) return withoutWindows();
   const shards = cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected));
   // two windows cost little

@@ -21,7 +21,11 @@ export type Count = (from: number | undefined, till: number | undefined) => Prom
 export async function addsUp(count: Count, till: number, known?: { all: number; below: number }): Promise<boolean> {
   // nothing is written to: then it does not matter when each was counted
   if (known && known.below === known.all && (await count(till, undefined)) === 0) return true;
-  const [below, above, all] = [await count(undefined, till), await count(till, undefined), await count(undefined, undefined)];
+  const [below, above, all] = [
+    await count(undefined, till),
+    await count(till, undefined),
+    await count(undefined, undefined),
+  ];
   if (below !== undefined && above !== undefined && below + above === all) return true;
   // or it is being written to: a resource may be counted on both sides, and none may be counted on neither but those that are made or deleted just now
   for (let tries = 0; tries < 5; tries++) {
@@ -33,7 +37,13 @@ export async function addsUp(count: Count, till: number, known?: { all: number; 
     wholes.push(await count(undefined, undefined));
     const high = await count(till, undefined);
     wholes.push(await count(undefined, undefined));
-    if (before === undefined || low === undefined || high === undefined || !wholes.every((whole) => whole !== undefined)) return false;
+    if (
+      before === undefined ||
+      low === undefined ||
+      high === undefined ||
+      !wholes.every((whole) => whole !== undefined)
+    )
+      return false;
     const sum = low + high;
     if (sum >= Math.min(...wholes) && sum <= Math.max(...wholes) + high - before) return true;
   }
@@ -59,7 +69,10 @@ export async function cutWindows(
   again: () => Promise<number | undefined> = () => count(bounds.from, bounds.till),
 ): Promise<Window[] | undefined> {
   const [first, end] = [bounds.from ?? 0, bounds.till];
-  const at = ({ low, high }: Segment): [from: number | undefined, till: number] => [low <= first ? bounds.from : low, Math.min(high, end)];
+  const at = ({ low, high }: Segment): [from: number | undefined, till: number] => [
+    low <= first ? bounds.from : low,
+    Math.min(high, end),
+  ];
   const leaves: Segment[] = [];
   let failed = false;
   /** its halves, until it holds few enough */
@@ -98,7 +111,8 @@ export async function cutWindows(
   if (failed) return undefined;
   if (leaves.length === 0) return [];
   // what is written to leaves its window for good: then the whole is no more than its windows, which were counted before it
-  if (fewer && ((await again()) ?? Number.POSITIVE_INFINITY) > leaves.reduce((sum, { held }) => sum + held, 0)) return undefined;
+  if (fewer && ((await again()) ?? Number.POSITIVE_INFINITY) > leaves.reduce((sum, { held }) => sum + held, 0))
+    return undefined;
   return merge(
     leaves.map((leaf) => ({ from: at(leaf)[0], till: at(leaf)[1], expected: leaf.held })),
     bounds,
@@ -144,7 +158,9 @@ export function areSlow({ windowed, plain }: PageTimes, pages: number): boolean 
   const next = windowed.next.length > 0 ? windowed.next : first;
   if (usual.length === 0 || first.length === 0) return false;
   const cost = (of: (values: number[]) => number) => (of(first) + (pages - 1) * of(next)) / pages;
-  return cost(median) > slowTimes * median(usual) && cost((values) => Math.min(...values)) > Math.max(...usual) + slowMs;
+  return (
+    cost(median) > slowTimes * median(usual) && cost((values) => Math.min(...values)) > Math.max(...usual) + slowMs
+  );
 }
 
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)]!;
@@ -194,7 +210,11 @@ export const shardSize = (
   total: number,
   { shardResources, parallelism }: { shardResources: number; parallelism: number },
   requests: number,
-): number => Math.min(shardResources, Math.max(fewResources, Math.ceil(total / (Math.max(1, requests) * parallelism * shardsPerChain))));
+): number =>
+  Math.min(
+    shardResources,
+    Math.max(fewResources, Math.ceil(total / (Math.max(1, requests) * parallelism * shardsPerChain))),
+  );
 
 /** packages a pod, at least: one that is slow holds the others up less */
 const packagesPerPod = 2;
@@ -205,4 +225,8 @@ export const packageSize = (
   total: number,
   { shardResources, parallelism }: { shardResources: number; parallelism: number },
   requests: number,
-): number => Math.min(shardResources * Math.max(1, requests), Math.max(shardResources, Math.ceil(total / (parallelism * packagesPerPod))));
+): number =>
+  Math.min(
+    shardResources * Math.max(1, requests),
+    Math.max(shardResources, Math.ceil(total / (parallelism * packagesPerPod))),
+  );

@@ -48,7 +48,12 @@ async function halve(way: Way, search: number, low: number, high: number): Promi
 }
 
 /** @param backwards from its last resource to its first */
-async function readWindow(way: Way, search: number, times: number, backwards = false): Promise<Exclude<SearchEnd, { end: "expired" }>> {
+async function readWindow(
+  way: Way,
+  search: number,
+  times: number,
+  backwards = false,
+): Promise<Exclude<SearchEnd, { end: "expired" }>> {
   const first = shardSearches(way.plan, way.shard, way.cohort)[search]!;
   const url = backwards ? first.replace("_sort=_lastUpdated,_id", "_sort=-_lastUpdated,-_id") : first;
   for (;;) {
@@ -58,8 +63,14 @@ async function readWindow(way: Way, search: number, times: number, backwards = f
   }
 }
 
-function tell({ work, shard: { type, from, till }, writer }: Way, failure: PageFailure, resources: number, more: string): void {
+function tell(
+  { work, shard: { type, from, till }, writer }: Way,
+  failure: PageFailure,
+  resources: number,
+  more: string,
+): void {
   const what = `A page of ${type}${more && ` ${more}`} from ${from ?? "the beginning"} till ${till} cannot be had: ${failure.message}.`;
-  if (work.task.export.onResourceError === "Fail") throw terminal("SourceInconsistent", `${what} (onResourceError: Fail)`);
+  if (work.task.export.onResourceError === "Fail")
+    throw terminal("SourceInconsistent", `${what} (onResourceError: Fail)`);
   writer.error(outcomeLine("error", "exception", what), resources);
 }

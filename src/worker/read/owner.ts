@@ -16,7 +16,10 @@ export function membersIn(cohort: Cohort): Members {
   let made = memo.get(cohort);
   if (!made) {
     const { patients } = cohort;
-    memo.set(cohort, (made = { set: new PatientSet(patients), places: new Map(patients.map((id, place) => [id, place])) }));
+    memo.set(
+      cohort,
+      (made = { set: new PatientSet(patients), places: new Map(patients.map((id, place) => [id, place])) }),
+    );
   }
   return made;
 }
@@ -35,7 +38,8 @@ export function ownerOf(
   [from, to]: readonly [from: number, to: number],
 ): "line" | "foreign" | "pass" {
   let lowest = Number.POSITIVE_INFINITY;
-  for (const id of patientsIn(table, row, type, base)) lowest = Math.min(lowest, places.get(id) ?? Number.POSITIVE_INFINITY);
+  for (const id of patientsIn(table, row, type, base))
+    lowest = Math.min(lowest, places.get(id) ?? Number.POSITIVE_INFINITY);
   if (lowest >= from && lowest < to) return "line";
   return lowest < Number.POSITIVE_INFINITY || isUnclear(parse(table.resource(row)), base) ? "foreign" : "pass";
 }

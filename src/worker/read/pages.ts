@@ -103,13 +103,24 @@ export class Reader {
     await ahead.page.catch(() => {});
   }
 
-  #fetch(link: string, slot: Slot, accept: number[], tries: number, signal?: AbortSignal): Promise<PageView | { status: number }> {
+  #fetch(
+    link: string,
+    slot: Slot,
+    accept: number[],
+    tries: number,
+    signal?: AbortSignal,
+  ): Promise<PageView | { status: number }> {
     const body = new SlotBody(slot, this.#memory.memory, (next) => this.#found(next, slot), this.#source.tooLong);
-    return this.#source.receive(link, body, (head) => (head.status >= 400 ? { status: head.status } : this.#scan(body, head, slot)), {
-      accept,
-      tries,
-      ...(signal && { signal }),
-    });
+    return this.#source.receive(
+      link,
+      body,
+      (head) => (head.status >= 400 ? { status: head.status } : this.#scan(body, head, slot)),
+      {
+        accept,
+        tries,
+        ...(signal && { signal }),
+      },
+    );
   }
 
   /** `next` of the page that `slot` receives. */
@@ -151,7 +162,12 @@ export class Reader {
 
   #small({ table, at }: Slot, length: number): PageView {
     table.scan(at, length);
-    return { table, lines: new Rows(table, this.#memory.memory), words: this.#memory.words, prints: this.#chain.prints };
+    return {
+      table,
+      lines: new Rows(table, this.#memory.memory),
+      words: this.#memory.words,
+      prints: this.#chain.prints,
+    };
   }
 
   #large(bytes: Buffer, slot: Slot): PageView {

@@ -20,11 +20,19 @@ export const shardSearches = (plan: Plan, shard: Shard, cohort: Cohort | undefin
   );
 
 /** What the source counts in a shard now, in all its searches; undefined where a count would say nothing: it does not count, or the shard's filters overlap. */
-export async function countShard(source: SourceClient, plan: Plan, shard: Shard, cohort: Cohort | undefined): Promise<number | undefined> {
+export async function countShard(
+  source: SourceClient,
+  plan: Plan,
+  shard: Shard,
+  cohort: Cohort | undefined,
+): Promise<number | undefined> {
   if (shard.expected === undefined) return undefined;
   const searches = searchesOf(plan, shard, cohort, plan.source.windows);
   const counts = await eachParallel(searches, (search) => countMatches(source, { ...search, elements: undefined }));
-  return counts.reduce<number | undefined>((sum, count) => (sum === undefined || count === undefined ? undefined : sum + count), 0);
+  return counts.reduce<number | undefined>(
+    (sum, count) => (sum === undefined || count === undefined ? undefined : sum + count),
+    0,
+  );
 }
 
 function searchesOf(
@@ -47,7 +55,8 @@ export function batchesOf(
   { patients, groups }: Cohort,
 ): NonNullable<Search["by"]>[] {
   // other Groups of a member would tell who else is in them
-  if (type === "Group" && groups.length > 0) return batches(groups, size).map((values) => ({ parameter: "_id", values }));
+  if (type === "Group" && groups.length > 0)
+    return batches(groups, size).map((values) => ({ parameter: "_id", values }));
   return batches(patients.slice(from, to), size).flatMap((ids) => [
     ...(type === "Patient" ? [{ parameter: "_id", values: ids }] : []),
     ...parametersOf(type).map((parameter) => ({ parameter, values: ids.map((id) => `Patient/${id}`) })),

@@ -76,7 +76,10 @@ export async function readShard(
       tries = writer.seen > seen ? 0 : tries + 1;
       seen = writer.seen;
       if (tries === maxExpired)
-        throw waiting("SourceInconsistent", `the source knows its next links of ${shard.type} no more before they can be followed`);
+        throw waiting(
+          "SourceInconsistent",
+          `the source knows its next links of ${shard.type} no more before they can be followed`,
+        );
       // a next link does not live for ever; the shard does, and what it has shown is known, but for its errors
       if (writer.errors > 0 && !asides.known) await writer.restart();
       else writer.rewind();
@@ -132,8 +135,12 @@ export async function readSearch(way: Way, first: string, from: string, tries?: 
       throw failure;
     }
     if ("status" in view) {
-      if (link === first) throw terminal("SourceInconsistent", `the source refuses a search of ${shard.type} (${view.status})`);
-      log.warn({ shard: shard.id, status: view.status }, "the source does not know the next link any more; reading the shard again");
+      if (link === first)
+        throw terminal("SourceInconsistent", `the source refuses a search of ${shard.type} (${view.status})`);
+      log.warn(
+        { shard: shard.id, status: view.status },
+        "the source does not know the next link any more; reading the shard again",
+      );
       return { end: "expired" };
     }
     if (link === from) ({ total } = view.table);
@@ -173,7 +180,8 @@ async function writeRows(
       shown += row - from;
     }
     for (; row < to; row++) {
-      const verdict = row >= plain ? select.any(table, row) : select.plain === undefined ? "line" : select.plain(table, row);
+      const verdict =
+        row >= plain ? select.any(table, row) : select.plain === undefined ? "line" : select.plain(table, row);
       const counts = verdict === "line" || verdict === "pass";
       if (verdict === "outside") outside++;
       if (counts || verdict === "outside" || verdict === "foreign") shown++;
@@ -200,4 +208,5 @@ async function writeRows(
   return { shown, outside };
 }
 
-const printAt = (words: Uint32Array, at: number) => Buffer.from(words.buffer, words.byteOffset + at * 4, 16).toString("latin1");
+const printAt = (words: Uint32Array, at: number) =>
+  Buffer.from(words.buffer, words.byteOffset + at * 4, 16).toString("latin1");

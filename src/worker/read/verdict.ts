@@ -41,7 +41,10 @@ export function selector(
   const since = task.export.since === undefined ? undefined : new Date(task.export.since).toISOString();
   const wrong = (what: string): Verdict => {
     if (onResourceError === "Fail")
-      throw terminal("WrongResource", `the source answers a search of ${type} with ${what}; it cannot be exported (onResourceError: Fail)`);
+      throw terminal(
+        "WrongResource",
+        `the source answers a search of ${type} with ${what}; it cannot be exported (onResourceError: Fail)`,
+      );
     return {
       outcome: outcomeLine(
         "error",
@@ -78,13 +81,17 @@ export function selector(
     any(table, row) {
       const mode = table.mode(row);
       const found = table.type(row);
-      if (mode === "outcome" || mode === "include" || (found === "OperationOutcome" && type !== "OperationOutcome")) return "skip";
+      if (mode === "outcome" || mode === "include" || (found === "OperationOutcome" && type !== "OperationOutcome"))
+        return "skip";
       if (found !== type)
-        return wrong(/^[A-Z][A-Za-z]{1,63}$/.test(found) ? `a resource of type ${found}` : "something that is no resource");
+        return wrong(
+          /^[A-Z][A-Za-z]{1,63}$/.test(found) ? `a resource of type ${found}` : "something that is no resource",
+        );
       if (table.id(row) === "") return wrong("a resource without an id");
       const lastUpdated = table.lastUpdated(row);
       // a page kept by the server lists what was in the window then, as it is now: its version as of transactionTime comes with the tail
-      if (lastUpdated !== undefined && !isBefore(lastUpdated, till)) return isBefore(lastUpdated, end) ? beside : "outside";
+      if (lastUpdated !== undefined && !isBefore(lastUpdated, till))
+        return isBefore(lastUpdated, end) ? beside : "outside";
       // without lastUpdated it cannot be said to be older: it is exported
       if (since !== undefined && lastUpdated !== undefined && isBefore(lastUpdated, since)) return beside;
       // it should have been shown with another window

@@ -43,7 +43,12 @@ export async function closeType(
   const shards = plan.shards.filter((shard) => shard.type === type);
   const [first, last] = [shards[0]!, shards.at(-1)!];
   const { from: _, till: __, expected: ___, members: ____, ...rest } = first;
-  const whole: Shard = { ...rest, id: shardId(type, 0), till: last.till, ...(first.from !== undefined && { from: first.from }) };
+  const whole: Shard = {
+    ...rest,
+    id: shardId(type, 0),
+    till: last.till,
+    ...(first.from !== undefined && { from: first.from }),
+  };
   const done = await work.store.read(resultPath(whole.id));
   if (done) return JSON.parse(done.bytes.toString()) as ShardResult;
   const writer = await ShardWriter.open(writerOptions(work, whole));
@@ -91,7 +96,9 @@ async function closeWindows(
   let touched = 0;
   let quiet = 0;
   for (let round = 1; ; round++) {
-    const counts = await eachParallel(windows, async ({ shard, proven }) => (proven ? 0 : countShard(work.source, plan, shard, cohort)));
+    const counts = await eachParallel(windows, async ({ shard, proven }) =>
+      proven ? 0 : countShard(work.source, plan, shard, cohort),
+    );
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
     const first = late ? undefined : await lookAtLate(work, plan, windows[0]!.shard, cohort);
@@ -130,7 +137,10 @@ async function closeWindows(
         outside: newer.note,
       });
       window.silent = extra.size === before ? window.silent + 1 : 0;
-      window.proven = count === undefined ? window.silent >= silences : shown === count || (!!window.shard.members && window.silent > 0);
+      window.proven =
+        count === undefined
+          ? window.silent >= silences
+          : shown === count || (!!window.shard.members && window.silent > 0);
     }
   }
 }

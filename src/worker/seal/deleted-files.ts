@@ -11,7 +11,11 @@ import { listedAt, readDeleted, renderDeleted } from "./deletions.ts";
 
 /** Writes what was deleted since `since`, one file per type (Bulk Data IG: `deleted` of an export with `_since`); nothing without it.
  *  @returns with what the user should know of it */
-export async function writeDeleted(work: Work, plan: Plan, made: MadeObjects): Promise<{ files: FilePart[]; notices: string[] }> {
+export async function writeDeleted(
+  work: Work,
+  plan: Plan,
+  made: MadeObjects,
+): Promise<{ files: FilePart[]; notices: string[] }> {
   const { export: request } = work.task;
   const till = endOf(plan, work.task);
   if (request.since === undefined || Date.parse(request.since) >= Date.parse(till)) return { files: [], notices: [] };
@@ -35,7 +39,9 @@ export async function writeDeleted(work: Work, plan: Plan, made: MadeObjects): P
         .map((line) => `${line}\n`)
         .join(""),
     );
-    files.push(partOf(name, await made.put(name, request.gzip ? gzipSync(content) : content, contentType), request.gzip));
+    files.push(
+      partOf(name, await made.put(name, request.gzip ? gzipSync(content) : content, contentType), request.gzip),
+    );
   }
   return { files, notices };
 }

@@ -52,7 +52,8 @@ export async function readDeleted(
   if (!task.source.history) return nothing("spec.history of the FhirSource is None");
   if (!plan.source.typeHistory) return nothing("the source has no history of types");
   const { count } = plan.source;
-  const history = (from: string) => `${type}/_history?_since=${encodeURIComponent(new Date(from).toISOString())}&_count=${count}`;
+  const history = (from: string) =>
+    `${type}/_history?_since=${encodeURIComponent(new Date(from).toISOString())}&_count=${count}`;
   const end = Date.parse(till);
 
   const deleted = new Map<string, Deletion>();
@@ -91,14 +92,23 @@ export async function readDeleted(
   };
   without(unclear, "whether they are older than transactionTime");
   without(listed.filter((it) => it === undefined).length, "in whose compartment the resources were");
-  if (untimed) notices.push(`Deletions of ${type} may be missing: the source's history holds versions without meta.lastUpdated.`);
+  if (untimed)
+    notices.push(`Deletions of ${type} may be missing: the source's history holds versions without meta.lastUpdated.`);
   if (ids.length > 0 && task.export.typeFilters?.some((filter) => filter.startsWith(`${type}?`)))
-    notices.push(`All deletions of ${type} are listed: whether a resource matched the type's filters cannot be asked once it is gone.`);
+    notices.push(
+      `All deletions of ${type} are listed: whether a resource matched the type's filters cannot be asked once it is gone.`,
+    );
   return { ids, notices };
 }
 
 /** Removes deletions without a time that are in the history since `till`. @returns how many may be older or not, which are removed as well */
-async function dropTooNew(source: SourceClient, link: string, type: string, till: number, deleted: Map<string, Deletion>): Promise<number> {
+async function dropTooNew(
+  source: SourceClient,
+  link: string,
+  type: string,
+  till: number,
+  deleted: Map<string, Deletion>,
+): Promise<number> {
   const open = new Map([...deleted].filter(([, { timed }]) => !timed));
   if (open.size === 0) return 0;
   const shown = new Map<string, "same" | "perhaps">();
@@ -119,7 +129,12 @@ async function dropTooNew(source: SourceClient, link: string, type: string, till
 }
 
 /** What a resource was before its deletion, which is the newest version before `till`; undefined where that cannot be had. */
-async function lastVersion(source: SourceClient, type: string, id: string, till: number): Promise<Resource | undefined> {
+async function lastVersion(
+  source: SourceClient,
+  type: string,
+  id: string,
+  till: number,
+): Promise<Resource | undefined> {
   let found: Entry | undefined;
   await readHistory(source, versionsOf(type, id), type, Number.NEGATIVE_INFINITY, (entry) => {
     if (entry.id !== id || !entry.resource || entry.at >= till) return false;
@@ -145,9 +160,13 @@ async function readHistory(
   const follow = onceEach(type);
   for (let link: string | undefined = first; link !== undefined; ) {
     follow(link);
-    const bundle: HistoryBundle | undefined = await source.get(link, ({ status, body }) => (status >= 400 ? undefined : parse(body)), {
-      accept: refused,
-    });
+    const bundle: HistoryBundle | undefined = await source.get(
+      link,
+      ({ status, body }) => (status >= 400 ? undefined : parse(body)),
+      {
+        accept: refused,
+      },
+    );
     if (!bundle) return "refused";
     let before = Number.POSITIVE_INFINITY;
     for (const sent of bundle.entry ?? []) {
@@ -236,7 +255,9 @@ export function renderDeleted(type: string, ids: readonly string[]): Buffer[] {
         JSON.stringify({
           resourceType: "Bundle",
           type: "transaction",
-          entry: ids.slice(from, from + entriesPerBundle).map((id) => ({ request: { method: "DELETE", url: `${type}/${id}` } })),
+          entry: ids
+            .slice(from, from + entriesPerBundle)
+            .map((id) => ({ request: { method: "DELETE", url: `${type}/${id}` } })),
         }),
       ),
     );

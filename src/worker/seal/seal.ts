@@ -55,7 +55,10 @@ async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
   });
   const missing = plan.shards.filter((_, index) => results[index] === undefined);
   if (missing.length > 0)
-    throw transient("Internal", `${missing.length} of ${plan.shards.length} shards have no result yet, the first is ${missing[0]!.id}`);
+    throw transient(
+      "Internal",
+      `${missing.length} of ${plan.shards.length} shards have no result yet, the first is ${missing[0]!.id}`,
+    );
   return results as ShardResult[];
 }
 
@@ -75,9 +78,15 @@ async function makeManifest(
   );
   const doubts = results.flatMap((result) => result.doubts ?? []);
   const failed = results.reduce((sum, result) => sum + result.errors, 0);
-  if (failed > 0) doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);
+  if (failed > 0)
+    doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);
   const errors = results.flatMap(({ errorFiles }) => errorFiles);
-  const notices = await writeNotices(made, [...(request.warnings ?? []), ...(plan.warnings ?? []), ...deleted.notices, ...doubts]);
+  const notices = await writeNotices(made, [
+    ...(request.warnings ?? []),
+    ...(plan.warnings ?? []),
+    ...deleted.notices,
+    ...doubts,
+  ]);
   return {
     transactionTime: plan.transactionTime,
     request: request.request ?? "",
@@ -106,7 +115,14 @@ async function writeNotices(made: MadeObjects, texts: string[]): Promise<FilePar
   if (texts.length === 0) return [];
   const lines = texts.map((text) => `${outcomeLine("warning", "informational", text)}\n`);
   const bytes = await made.put(noticesPath, Buffer.from(lines.join("")), contentType);
-  return [{ name: noticesPath, lines: linesIn(bytes), bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") }];
+  return [
+    {
+      name: noticesPath,
+      lines: linesIn(bytes),
+      bytes: bytes.length,
+      sha256: createHash("sha256").update(bytes).digest("hex"),
+    },
+  ];
 }
 
 /** The plan stays, for a look at what was done; a later purge reads it, too. */
@@ -124,5 +140,11 @@ function report(manifest: Manifest, manifestSHA256: string): Outcome {
   }
   const totals = [...types.values()].reduce((sum, type) => add(sum, type), zero);
   const { [exactKey]: exact, [errorsKey]: errors } = manifest.extension;
-  return { transactionTime: manifest.transactionTime, totals: { ...totals, errors }, types: [...types.values()], manifestSHA256, exact };
+  return {
+    transactionTime: manifest.transactionTime,
+    totals: { ...totals, errors },
+    types: [...types.values()],
+    manifestSHA256,
+    exact,
+  };
 }

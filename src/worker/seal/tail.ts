@@ -60,11 +60,16 @@ export async function writeTail(
   const put = async ({ table, verdict }: ReturnType<typeof read>, print: string) => {
     if (typeof verdict === "object") return writer.error(verdict.outcome);
     writer.show(wordsOf(print), 0);
-    if (verdict === "line") await writer.lines(select.cut ? oneLine(select.cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
+    if (verdict === "line")
+      await writer.lines(select.cut ? oneLine(select.cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
     else writer.pass();
   };
   const versionOf = ({ id, isNew }: Touched): Promise<Version | "none" | undefined> | "none" =>
-    isNew ? "none" : tail.history ? versionBefore(work.source, type, id, tail.since) : newestVersion(work.source, type, id);
+    isNew
+      ? "none"
+      : tail.history
+        ? versionBefore(work.source, type, id, tail.since)
+        : newestVersion(work.source, type, id);
   writer.begin("tail");
   const all = [...missing];
   for (let start = 0; start < all.length; start += versionsAtATime) {
@@ -95,9 +100,13 @@ export async function writeTail(
       `${twice.size} resources of ${type} come twice, before and after an update that searches showed only while the export ran. ${settle}`,
     );
   if (untold > 0)
-    doubts.push(`${untold} resources of ${type} were written to while the export ran, and how they were at transactionTime cannot be had.`);
+    doubts.push(
+      `${untold} resources of ${type} were written to while the export ran, and how they were at transactionTime cannot be had.`,
+    );
   if (newer > 0)
-    doubts.push(`${newer} resources of ${type} are newer than transactionTime: the source has no history to read the version before from.`);
+    doubts.push(
+      `${newer} resources of ${type} are newer than transactionTime: the source has no history to read the version before from.`,
+    );
   // deletions are seen only by history; without it, by what is missing of the plan's counts. "At least": what is newer may have been made since.
   const expected = windows.reduce((sum, { shard }) => sum + (shard.members ? 0 : (shard.expected ?? 0)), 0);
   const known = windows.reduce((sum, { result, extra }) => sum + result.seen + extra.size, 0) + now + untold;
@@ -111,7 +120,12 @@ export async function writeTail(
 }
 
 /** Whether something may have been deleted that no count would miss: what several searches find is counted as often. */
-async function mayHaveGone({ source }: Work, plan: Plan, windows: readonly Window[], cohort: Cohort | undefined): Promise<boolean> {
+async function mayHaveGone(
+  { source }: Work,
+  plan: Plan,
+  windows: readonly Window[],
+  cohort: Cohort | undefined,
+): Promise<boolean> {
   const isOpen = await eachParallel(windows, async ({ shard }) => {
     if (shard.expected === undefined) return true;
     return shard.members !== undefined && ((await countShard(source, plan, shard, cohort)) ?? 0) < shard.expected;

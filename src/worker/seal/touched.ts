@@ -64,7 +64,8 @@ export async function lookAtTail({ source, task }: Work, plan: Plan, type: strin
   const since = sinceOf(plan);
   const { touched, note } = touchedBy(plan);
   const history = hasHistory(task, plan) && (await readHistory(source, type, since, plan.source.count, note));
-  if (!history && plan.source.windows) await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
+  if (!history && plan.source.windows)
+    await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
   return { touched, history, since };
 }
 
@@ -86,23 +87,31 @@ export async function lookAtLate(
   const isTheirs = (resource: Resource) =>
     [...patientsOf(resource, source.base)].some((id) => places.has(id)) || isUnclear(resource, source.base);
   let isUntimed = false;
-  const history = await readHistory(source, type, new Date(from - lateMs).toISOString(), plan.source.count, (id, deleted, version) => {
-    const { resource, at } = version;
-    if (Number.isNaN(at)) isUntimed = true;
-    else if (at >= from) note(id, deleted, version);
-    const print = fingerprint(id);
-    // newest first
-    if (late.moves.has(print)) return;
-    late.moves.set(print, deleted ? Number.NaN : at);
-    if (!deleted && !(members && resource && !isTheirs(resource))) late.there.set(print, { id, deleted, isNew: false });
-  });
+  const history = await readHistory(
+    source,
+    type,
+    new Date(from - lateMs).toISOString(),
+    plan.source.count,
+    (id, deleted, version) => {
+      const { resource, at } = version;
+      if (Number.isNaN(at)) isUntimed = true;
+      else if (at >= from) note(id, deleted, version);
+      const print = fingerprint(id);
+      // newest first
+      if (late.moves.has(print)) return;
+      late.moves.set(print, deleted ? Number.NaN : at);
+      if (!deleted && !(members && resource && !isTheirs(resource)))
+        late.there.set(print, { id, deleted, isNew: false });
+    },
+  );
   // what was seen of a history that broke off is no ground for anything
   if (!history) return { tail: await lookAtTail(work, plan, type), late: { moves: new Map(), there: new Map() } };
   // a deletion without a time (HAPI) may be on either side: that is asked
   return { tail: isUntimed ? await lookAtTail(work, plan, type) : { touched, history, since }, late };
 }
 
-const hasHistory = ({ source: { history } }: Work["task"], { source: { typeHistory } }: Plan): boolean => history && typeHistory;
+const hasHistory = ({ source: { history } }: Work["task"], { source: { typeHistory } }: Plan): boolean =>
+  history && typeHistory;
 
 function touchedBy({ key }: Plan): { touched: Tail["touched"]; note: Note } {
   const touched: Tail["touched"] = new Map();
@@ -128,20 +137,37 @@ type Note = (
 ) => void;
 
 /** @returns false where the source has no history of the type */
-async function readHistory(source: SourceClient, type: string, since: string, count: number, note: Note): Promise<boolean> {
+async function readHistory(
+  source: SourceClient,
+  type: string,
+  since: string,
+  count: number,
+  note: Note,
+): Promise<boolean> {
   const from = Date.parse(since);
   const follow = onceEach(type);
-  for (let link: string | undefined = `${type}/_history?_since=${encodeURIComponent(since)}&_count=${count}`; link !== undefined; ) {
+  for (
+    let link: string | undefined = `${type}/_history?_since=${encodeURIComponent(since)}&_count=${count}`;
+    link !== undefined;
+  ) {
     follow(link);
-    const bundle: HistoryBundle | undefined = await source.get(link, ({ status, body }) => (status >= 400 ? undefined : parse(body)), {
-      accept: refused,
-    });
+    const bundle: HistoryBundle | undefined = await source.get(
+      link,
+      ({ status, body }) => (status >= 400 ? undefined : parse(body)),
+      {
+        accept: refused,
+      },
+    );
     if (!bundle) return false;
     for (const { fullUrl, resource, request, response } of bundle.entry ?? []) {
       const id = resource?.id ?? idIn(request?.url) ?? idIn(fullUrl);
       const at = Date.parse(resource?.meta?.lastUpdated ?? response?.lastModified ?? "");
       if (id === undefined || at < from) continue;
-      note(id, resource === undefined || request?.method === "DELETE", { versionId: resource?.meta?.versionId, resource, at });
+      note(id, resource === undefined || request?.method === "DELETE", {
+        versionId: resource?.meta?.versionId,
+        resource,
+        at,
+      });
     }
     const next: string | undefined = bundle.link?.find(({ relation }) => relation === "next")?.url;
     link = next === undefined ? undefined : source.resolve(next).href;
@@ -169,7 +195,11 @@ export function newestVersion(source: SourceClient, type: string, id: string): P
     `${type}/${encodeURIComponent(id)}`,
     ({ status, body }) => {
       if (status >= 400) return status === 404 || status === 410 ? "none" : undefined;
-      const page = Buffer.concat([Buffer.from('{"resourceType":"Bundle","entry":[{"resource":'), body, Buffer.from("}]}")]);
+      const page = Buffer.concat([
+        Buffer.from('{"resourceType":"Bundle","entry":[{"resource":'),
+        body,
+        Buffer.from("}]}"),
+      ]);
       const [entry] = scanPage(page).entries;
       return entry && { bytes: page, entry };
     },
@@ -179,7 +209,12 @@ export function newestVersion(source: SourceClient, type: string, id: string): P
 
 /** A resource as it was right before `before`, from its own history: its bytes; "none" when it did not exist then; undefined when that cannot be
  *  told. Of a resource that is known to have been written to, or to be there, at `before` or later: so what is newest of it is later, too. */
-export async function versionBefore(source: SourceClient, type: string, id: string, before: string): Promise<Version | "none" | undefined> {
+export async function versionBefore(
+  source: SourceClient,
+  type: string,
+  id: string,
+  before: string,
+): Promise<Version | "none" | undefined> {
   const at = Date.parse(before);
   let oldest: HistoryEntry | undefined;
   // some servers (HAPI) give a deletion no time: then it is between its neighbours
@@ -232,4 +267,5 @@ function parse(body: Buffer): HistoryBundle {
   }
 }
 
-const idIn = (url: string | undefined) => /(?:^|\/)[A-Z][A-Za-z]+\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[^/]*)?$/.exec(url ?? "")?.[1];
+const idIn = (url: string | undefined) =>
+  /(?:^|\/)[A-Z][A-Za-z]+\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[^/]*)?$/.exec(url ?? "")?.[1];

@@ -33,7 +33,11 @@ function watch() {
     data: () => server.served.slice(served).map(({ status }) => status),
   };
 }
-const oauth2 = (change: Partial<Task["source"]["auth"]> = {}, files: Record<string, string> = {}, more: Partial<Task["source"]> = {}) =>
+const oauth2 = (
+  change: Partial<Task["source"]["auth"]> = {},
+  files: Record<string, string> = {},
+  more: Partial<Task["source"]> = {},
+) =>
   open(
     server.baseURL,
     { kind: "oauth2", tokenURL: server.tokenURL, clientID: "client:1", scope: "system/*.rs", ...change },
@@ -144,7 +148,11 @@ describe("oauth2", () => {
     test(`the life of a token is told ${name}`, async () => {
       server.script({ body: JSON.stringify({ access_token: "x", ...answer }) });
       const auth = { kind: "oauth2" } as const;
-      const client = new TokenClient({ baseURL: server.baseURL, auth } as Task["source"], "/nothing", new AbortController().signal);
+      const client = new TokenClient(
+        { baseURL: server.baseURL, auth } as Task["source"],
+        "/nothing",
+        new AbortController().signal,
+      );
       assert.deepEqual(await client.token(server.tokenURL, { form: {}, client: "" }), { value: "x", lifeMs });
       await client.close();
     });
@@ -185,16 +193,36 @@ const cases: Case[] = [
     class: "terminal",
     message: /client_credentials/,
   },
-  { name: "another grant only", answer: refused("unsupported_grant_type"), class: "terminal", message: /client_credentials/ },
+  {
+    name: "another grant only",
+    answer: refused("unsupported_grant_type"),
+    class: "terminal",
+    message: /client_credentials/,
+  },
   {
     name: "an invalid request",
     answer: refused("invalid_request"),
     class: "terminal",
     message: /invalid_request.*tokenURL, scope, clientID/,
   },
-  { name: "an error that no specification knows", answer: refused("SECRET"), class: "terminal", message: /refuses \(400\)/ },
-  { name: "403 without JSON", answer: { status: 403, body: "SECRET" }, class: "terminal", message: /refuses \(403\).*spec\.auth\.oauth2/ },
-  { name: "404", answer: { status: 404, body: "SECRET" }, class: "terminal", message: /answers 404.*spec\.auth\.oauth2\.tokenURL/ },
+  {
+    name: "an error that no specification knows",
+    answer: refused("SECRET"),
+    class: "terminal",
+    message: /refuses \(400\)/,
+  },
+  {
+    name: "403 without JSON",
+    answer: { status: 403, body: "SECRET" },
+    class: "terminal",
+    message: /refuses \(403\).*spec\.auth\.oauth2/,
+  },
+  {
+    name: "404",
+    answer: { status: 404, body: "SECRET" },
+    class: "terminal",
+    message: /answers 404.*spec\.auth\.oauth2\.tokenURL/,
+  },
   {
     name: "a redirect",
     answer: { status: 302, headers: { location: "https://h.example/?SECRET" } },
@@ -213,7 +241,12 @@ const cases: Case[] = [
     class: "terminal",
     message: /web page \(400\).*tokenURL/,
   },
-  { name: "JSON without a token", answer: { body: '{"id_token":"SECRET"}' }, class: "terminal", message: /no access_token/ },
+  {
+    name: "JSON without a token",
+    answer: { body: '{"id_token":"SECRET"}' },
+    class: "terminal",
+    message: /no access_token/,
+  },
   {
     name: "a token of another type",
     answer: { body: '{"access_token":"SECRET","token_type":"DPoP"}' },
@@ -226,8 +259,18 @@ const cases: Case[] = [
     class: "terminal",
     message: /access_token.*characters/,
   },
-  { name: "an endless answer", answer: { body: `"${"SECRET".repeat(60_000)}"` }, class: "terminal", message: /too long/ },
-  { name: "what is no JSON, for long", answer: { body: "SECRET", times: "always" }, class: "waiting", message: /not JSON.*tokenURL/ },
+  {
+    name: "an endless answer",
+    answer: { body: `"${"SECRET".repeat(60_000)}"` },
+    class: "terminal",
+    message: /too long/,
+  },
+  {
+    name: "what is no JSON, for long",
+    answer: { body: "SECRET", times: "always" },
+    class: "waiting",
+    message: /not JSON.*tokenURL/,
+  },
   { name: "5xx for long", answer: { status: 500, times: "always" }, class: "waiting", message: /answers 500/ },
   {
     name: "no answer for long",
@@ -241,8 +284,18 @@ const cases: Case[] = [
     class: "waiting",
     message: /http:\/\/127\.0\.0\.1:1\/token, .*ECONNREFUSED/,
   },
-  { name: "no such host", auth: { tokenURL: "http://no-such-host.invalid/token" }, class: "waiting", message: /no-such-host\.invalid/ },
-  { name: "no Secret", files: { "client-secret": "" }, class: "terminal", message: /key "client-secret".*auth\.oauth2 is empty/ },
+  {
+    name: "no such host",
+    auth: { tokenURL: "http://no-such-host.invalid/token" },
+    class: "waiting",
+    message: /no-such-host\.invalid/,
+  },
+  {
+    name: "no Secret",
+    files: { "client-secret": "" },
+    class: "terminal",
+    message: /key "client-secret".*auth\.oauth2 is empty/,
+  },
   {
     name: "no URL",
     auth: { tokenURL: "token" },
@@ -261,7 +314,9 @@ describe("oauth2: what is wrong is named, and nothing secret is", () => {
   for (const { name, auth, files, baseURL, answer, reason, message, ...want } of cases)
     test(name, async () => {
       if (answer) server.script({ ...answer });
-      const failure = await failureOf(oauth2(auth, files, { retrySeconds: 0.1, ...(baseURL && { baseURL }) }).then(({ get }) => get()));
+      const failure = await failureOf(
+        oauth2(auth, files, { retrySeconds: 0.1, ...(baseURL && { baseURL }) }).then(({ get }) => get()),
+      );
       assert.deepEqual(
         [failure.class, failure.reason],
         [want.class, reason ?? (want.class === "terminal" ? "SourceUnauthorized" : "SourceUnreachable")],

@@ -39,7 +39,8 @@ test("a rotated Secret counts at the next request", async () => {
 
 for (const kind of ["bearer", "basic"] as const)
   test(`a Secret that is rotated while a request is under way: one more try (${kind})`, async () => {
-    const [key, wanted] = kind === "bearer" ? (["token", bearer("new")] as const) : (["password", basic("u", "new")] as const);
+    const [key, wanted] =
+      kind === "bearer" ? (["token", bearer("new")] as const) : (["password", basic("u", "new")] as const);
     const { get, write } = await open(source.baseURL, { kind }, { username: "u", [key]: "old" });
     source.setAuth(wanted);
     const off = source.onRequest(() => write(key, "new"));

@@ -137,12 +137,20 @@ describe("SMART: what is wrong with the key is named, and the key is not shown",
 });
 
 const configurations: [name: string, answer: Scripted, message: RegExp, kind?: "waiting"][] = [
-  ["none", { status: 404 }, /no SMART configuration \(404 at http:.*smart-configuration\).*spec\.auth\.smart\.tokenURL/],
+  [
+    "none",
+    { status: 404 },
+    /no SMART configuration \(404 at http:.*smart-configuration\).*spec\.auth\.smart\.tokenURL/,
+  ],
   ["a web page", { body: "<html>", headers: { "content-type": "text/html" } }, /no SMART configuration.*tokenURL/],
   ["no endpoint", { body: "{}" }, /names no token_endpoint.*tokenURL/],
   ["a relative endpoint", { body: '{"token_endpoint":"/token"}' }, /token_endpoint in .* is not an absolute https URL/],
   ["a file", { body: '{"token_endpoint":"file:///etc/passwd"}' }, /is not an absolute https URL/],
-  ["an endpoint with a user", { body: '{"token_endpoint":"https://u:SECRET@h.example/"}' }, /is not an absolute https URL/],
+  [
+    "an endpoint with a user",
+    { body: '{"token_endpoint":"https://u:SECRET@h.example/"}' },
+    /is not an absolute https URL/,
+  ],
   ["what is no JSON, for long", { body: "SECRET", times: "always" }, /not JSON/, "waiting"],
   ["500 for long", { status: 500, times: "always" }, /smart-configuration.*answers 500/, "waiting"],
 ];
@@ -165,7 +173,11 @@ describe("the authorization server of the tests refuses what it must", () => {
     jti: `${Math.random()}`,
     exp: Math.floor(Date.now() / 1000) + 240,
   });
-  const ask = async (payload: Record<string, unknown>, header: Record<string, string> = {}, key = keys.ES384.privateKey) => {
+  const ask = async (
+    payload: Record<string, unknown>,
+    header: Record<string, string> = {},
+    key = keys.ES384.privateKey,
+  ) => {
     const assertion = await new SignJWT(payload)
       .setProtectedHeader({ alg: "ES384", kid: "ES384", typ: "JWT", ...header })
       .sign(await importJWK(key, "ES384"));
@@ -182,7 +194,11 @@ describe("the authorization server of the tests refuses what it must", () => {
   const table: [name: string, change: () => Promise<readonly [number, string]>, why: RegExp | undefined][] = [
     ["nothing", () => ask(claims()), undefined],
     ["another audience", () => ask({ ...claims(), aud: "https://else.example/token" }), /"aud"/],
-    ["an expiry more than 5 minutes ahead", () => ask({ ...claims(), exp: Math.floor(Date.now() / 1000) + 310 }), /5 minutes/],
+    [
+      "an expiry more than 5 minutes ahead",
+      () => ask({ ...claims(), exp: Math.floor(Date.now() / 1000) + 310 }),
+      /5 minutes/,
+    ],
     ["an expiry in the past", () => ask({ ...claims(), exp: Math.floor(Date.now() / 1000) - 5 }), /"exp"/],
     ["no jti", () => ask({ ...claims(), jti: undefined }), /"jti"/],
     ["another subject", () => ask({ ...claims(), sub: "x" }), /"sub"/],

@@ -69,7 +69,8 @@ const configOf = (more: Partial<AuthConfig> = {}) =>
     groupScope: "Required",
     ...more,
   });
-const open = (more: Partial<AuthConfig> = {}) => makeAuthority(configOf(more), { base, replay: memoryReplay(), now: () => clock });
+const open = (more: Partial<AuthConfig> = {}) =>
+  makeAuthority(configOf(more), { base, replay: memoryReplay(), now: () => clock });
 
 let number = 0;
 interface Assertion {
@@ -79,20 +80,29 @@ interface Assertion {
 }
 async function assertion({ key = ec, header = {}, claims = {} }: Assertion = {}): Promise<string> {
   const now = clock / 1000;
-  const payload = { iss: "research", sub: "research", aud: audience, exp: now + 240, jti: `jti-${++number}`, ...claims };
+  const payload = {
+    iss: "research",
+    sub: "research",
+    aud: audience,
+    exp: now + 240,
+    jti: `jti-${++number}`,
+    ...claims,
+  };
   return new SignJWT(payload)
     .setProtectedHeader({ alg: key.alg, kid: key.public.kid!, typ: "JWT", ...header } as never)
     .sign(key.pair.privateKey);
 }
 const type = "application/x-www-form-urlencoded";
-const form = (fields: Record<string, string> | [string, string][]) => Buffer.from(new URLSearchParams(fields).toString());
+const form = (fields: Record<string, string> | [string, string][]) =>
+  Buffer.from(new URLSearchParams(fields).toString());
 const fields = (jwt: string, scope = "system/*.rs") => ({
   grant_type: "client_credentials",
   scope,
   client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
   client_assertion: jwt,
 });
-const ask = async (authority: Authority, jwt: string, scope?: string) => authority.token(form(fields(jwt, scope)), type);
+const ask = async (authority: Authority, jwt: string, scope?: string) =>
+  authority.token(form(fields(jwt, scope)), type);
 const tokenOf = async (authority: Authority, made: Assertion = {}, scope?: string) => {
   const { status, body } = await ask(authority, await assertion(made), scope);
   assert.equal(status, 200, JSON.stringify(body));
@@ -151,7 +161,10 @@ suite("the token endpoint", () => {
     "exp too far off": { made: () => ({ claims: { exp: clock / 1000 + 361 } }), says: /five minutes/ },
     "not yet": { made: () => ({ claims: { nbf: clock / 1000 + 90 } }), says: /nbf/ },
     "no jti": { made: () => ({ claims: { jti: undefined } as never }), says: /no jti/ },
-    "a jku, where keys are registered inline": { made: () => ({ header: { jku: "https://evil.example/jwks" } }), says: /jku/ },
+    "a jku, where keys are registered inline": {
+      made: () => ({ header: { jku: "https://evil.example/jwks" } }),
+      says: /jku/,
+    },
   };
   for (const [name, { made, jwt, says }] of Object.entries(refused))
     test(`invalid_client: ${name}`, async () => {
@@ -183,21 +196,35 @@ suite("the token endpoint", () => {
   });
 
   const requests: Record<string, { body: () => Promise<Buffer>; type?: string; error: string }> = {
-    "another content type": { body: async () => form(fields(await assertion())), type: "application/json", error: "invalid_request" },
+    "another content type": {
+      body: async () => form(fields(await assertion())),
+      type: "application/json",
+      error: "invalid_request",
+    },
     "no grant type": { body: async () => form({ scope: "x" }), error: "invalid_request" },
     "another grant type": {
       body: async () => form({ ...fields(await assertion()), grant_type: "password" }),
       error: "unsupported_grant_type",
     },
-    "another assertion type": { body: async () => form({ ...fields("x"), client_assertion_type: "x" }), error: "invalid_request" },
+    "another assertion type": {
+      body: async () => form({ ...fields("x"), client_assertion_type: "x" }),
+      error: "invalid_request",
+    },
     "no assertion": { body: async () => form(fields("")), error: "invalid_request" },
     "a parameter twice": {
-      body: async () => form([...Object.entries(fields(await assertion())), ["scope", "system/*.rs"]] as [string, string][]),
+      body: async () =>
+        form([...Object.entries(fields(await assertion())), ["scope", "system/*.rs"]] as [string, string][]),
       error: "invalid_request",
     },
     "no scope": { body: async () => form(fields(await assertion(), "")), error: "invalid_scope" },
-    "scopes that are not for this": { body: async () => form(fields(await assertion(), "openid")), error: "invalid_scope" },
-    "a scope with a search": { body: async () => form(fields(await assertion(), "system/Patient.rs?active=true")), error: "invalid_scope" },
+    "scopes that are not for this": {
+      body: async () => form(fields(await assertion(), "openid")),
+      error: "invalid_scope",
+    },
+    "a scope with a search": {
+      body: async () => form(fields(await assertion(), "system/Patient.rs?active=true")),
+      error: "invalid_scope",
+    },
   };
   for (const [name, { body, type: contentType = type, error }] of Object.entries(requests))
     test(`${error}: ${name}`, async () => {
@@ -207,7 +234,11 @@ suite("the token endpoint", () => {
 
   test("what a client has sent is in no error", async () => {
     const authority = open();
-    for (const made of [{ claims: { iss: "SECRET", sub: "SECRET" } }, { header: { kid: "SECRET" } }, { claims: { aud: "SECRET" } }])
+    for (const made of [
+      { claims: { iss: "SECRET", sub: "SECRET" } },
+      { header: { kid: "SECRET" } },
+      { claims: { aud: "SECRET" } },
+    ])
       assert.doesNotMatch(JSON.stringify(await ask(authority, await assertion(made))), /SECRET/);
     assert.doesNotMatch(JSON.stringify(await ask(authority, "SECRET", "SECRET")), /SECRET/);
   });
@@ -273,7 +304,10 @@ suite("keys at a URL", () => {
     serve([ec]);
     const authority = open();
     await tokenOf(authority, { ...remote(ec), header: { jku: keysURL } });
-    assert.equal((await ask(authority, await assertion({ ...remote(ec), header: { jku: `${keysURL}2` } }))).status, 401);
+    assert.equal(
+      (await ask(authority, await assertion({ ...remote(ec), header: { jku: `${keysURL}2` } }))).status,
+      401,
+    );
   });
 
   for (const [name, headers, status] of [
@@ -304,7 +338,13 @@ suite("access tokens", () => {
     const token = await tokenOf(authority);
     const elsewhere = makeAuthority(configOf(), { base: `${base}2`, replay: memoryReplay(), now: () => clock });
     const foreign = await ask(elsewhere, await assertion({ claims: { aud: `${base}2/auth/token` } }));
-    const all = ["x", `${token}x`, token.slice(0, -2), (foreign.body as { access_token: string }).access_token, await assertion()];
+    const all = [
+      "x",
+      `${token}x`,
+      token.slice(0, -2),
+      (foreign.body as { access_token: string }).access_token,
+      await assertion(),
+    ];
     for (const one of all) {
       const answer = await authority.authenticate(bearer(one));
       assert(isAnswer(answer), one);
@@ -326,8 +366,14 @@ suite("access tokens", () => {
     const clients = (more: object[]) => open({ clients: more as never });
     const key = { jwks: { keys: [ec.public] } };
     assert(isAnswer(await clients([{ id: "x", ...key, scopes: "system/*.rs" }]).authenticate(bearer(token))));
-    assert(isAnswer(await clients([{ id: "research", ...key, scopes: "system/*.rs", disabled: true }]).authenticate(bearer(token))));
-    const narrowed = await clients([{ id: "research", ...key, scopes: "system/Patient.rs" }]).authenticate(bearer(token));
+    assert(
+      isAnswer(
+        await clients([{ id: "research", ...key, scopes: "system/*.rs", disabled: true }]).authenticate(bearer(token)),
+      ),
+    );
+    const narrowed = await clients([{ id: "research", ...key, scopes: "system/Patient.rs" }]).authenticate(
+      bearer(token),
+    );
     assert.deepEqual((narrowed as Access).readable, ["Patient"]);
   });
 
@@ -351,10 +397,22 @@ suite("access tokens", () => {
 suite("tokens of an authorization server", () => {
   const issuer = "https://login.example";
   const config = (more: object = {}): AuthConfig =>
-    parseAuthConfig({ issuer: { url: issuer, jwksURL: keysURL, audience: "api://export" }, groupScope: "Required", ...more });
-  const openIssuer = (more: object = {}) => makeAuthority(config(more), { base, replay: memoryReplay(), now: () => clock });
+    parseAuthConfig({
+      issuer: { url: issuer, jwksURL: keysURL, audience: "api://export" },
+      groupScope: "Required",
+      ...more,
+    });
+  const openIssuer = (more: object = {}) =>
+    makeAuthority(config(more), { base, replay: memoryReplay(), now: () => clock });
   const token = (claims: JWTPayload = {}, key = rsa) =>
-    new SignJWT({ iss: issuer, aud: "api://export", client_id: "etl", scope: "system/*.rs", exp: clock / 1000 + 300, ...claims })
+    new SignJWT({
+      iss: issuer,
+      aud: "api://export",
+      client_id: "etl",
+      scope: "system/*.rs",
+      exp: clock / 1000 + 300,
+      ...claims,
+    })
       .setProtectedHeader({ alg: key.alg, kid: key.public.kid! })
       .sign(key.pair.privateKey);
   before(() => Object.assign(served, { keys: [rsa.public], headers: {}, status: 200 }));
@@ -367,7 +425,11 @@ suite("tokens of an authorization server", () => {
       { scope: undefined, scp: ["system/*.rs", "x"] },
       { scope: undefined, roles: ["system/*.rs"] },
     ] as JWTPayload[])
-      assert.deepEqual(await authority.authenticate(bearer(await token(claims))), { client: "etl", readable: "*", groupScope: true });
+      assert.deepEqual(await authority.authenticate(bearer(await token(claims))), {
+        client: "etl",
+        readable: "*",
+        groupScope: true,
+      });
   });
 
   const cases: Record<string, () => Promise<string>> = {

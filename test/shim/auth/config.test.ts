@@ -24,7 +24,10 @@ suite("auth of the configuration", () => {
     "neither tokens nor issuer": { auth: {}, says: /either tokens and clients, or issuer/ },
     "tokens without clients": { auth: { tokens }, says: /either tokens and clients/ },
     both: { auth: { tokens, clients: [client], issuer: { url: "https://x.example", audience: "a" } }, says: /either/ },
-    "an unknown field": { auth: { tokens, clients: [client], jwks: 1 }, says: /auth must NOT have additional properties \(jwks\)/ },
+    "an unknown field": {
+      auth: { tokens, clients: [client], jwks: 1 },
+      says: /auth must NOT have additional properties \(jwks\)/,
+    },
     "an unknown field of a client": {
       auth: { tokens, clients: [{ ...client, secret: "S" }] },
       says: /auth\.clients\.0 must NOT have additional properties \(secret\)/,
@@ -71,7 +74,16 @@ suite("auth of the configuration", () => {
 suite("the configuration", () => {
   test("docs/shim.yaml is one, and has every setting", () => {
     const settings = parseSettings(readFileSync("docs/shim.yaml", "utf8"));
-    assert.deepEqual(Object.keys(settings).sort(), ["accept", "allow", "auth", "compat", "exports", "files", "limits", "prefer"]);
+    assert.deepEqual(Object.keys(settings).sort(), [
+      "accept",
+      "allow",
+      "auth",
+      "compat",
+      "exports",
+      "files",
+      "limits",
+      "prefer",
+    ]);
     assert.equal(settings.auth!.clients!.length, 2);
   });
 
@@ -89,19 +101,31 @@ suite("the configuration", () => {
     });
   });
   test("what is given counts, and what is beside it keeps its default", () => {
-    const { limits, exports } = parseSettings("limits: { pollsPerMinute: 6 }\nexports: { output: { compression: Gzip } }");
-    assert.deepEqual([limits, exports], [{ exportsPerClient: 10, pollsPerMinute: 6 }, { output: { compression: "Gzip" } }]);
+    const { limits, exports } = parseSettings(
+      "limits: { pollsPerMinute: 6 }\nexports: { output: { compression: Gzip } }",
+    );
+    assert.deepEqual(
+      [limits, exports],
+      [{ exportsPerClient: 10, pollsPerMinute: 6 }, { output: { compression: "Gzip" } }],
+    );
   });
   const cases: Record<string, { text: string; says: RegExp }> = {
     "no YAML": { text: "a: [", says: /is not YAML/ },
     "a list": { text: "- a", says: /must be object/ },
     "an unknown field": { text: "limit: {}", says: /additional properties \(limit\)/ },
-    "a field of an export that a request decides": { text: "exports: { types: [Patient] }", says: /exports .*\(types\)/ },
+    "a field of an export that a request decides": {
+      text: "exports: { types: [Patient] }",
+      says: /exports .*\(types\)/,
+    },
     "another word": {
       text: "files: { delivery: Redirected }",
       says: /files\.delivery must be equal to one of the allowed values: Stream,Redirect/,
     },
-    "a number out of its range": { text: "files: { redirectSeconds: 5 }", says: /files\.redirectSeconds must be >= 10/ },
+    "a number out of its range": {
+      text: "files: { redirectSeconds: 5 }",
+      says: /files\.redirectSeconds must be >= 10/,
+    },
   };
-  for (const [name, { text, says }] of Object.entries(cases)) test(name, () => assert.throws(() => parseSettings(text), says));
+  for (const [name, { text, says }] of Object.entries(cases))
+    test(name, () => assert.throws(() => parseSettings(text), says));
 });

@@ -51,7 +51,9 @@ suite("assertions that a replica has taken", needsPlane, () => {
 
   test("are taken by no other, though all are asked at once", async () => {
     const replicas = clients.map((client) => new KubeReplay(client, ns.name));
-    const answers = await Promise.all([...replicas, ...replicas].map((replay) => replay.first("research", "jti-1", later())));
+    const answers = await Promise.all(
+      [...replicas, ...replicas].map((replay) => replay.first("research", "jti-1", later())),
+    );
     assert.deepEqual(answers.sort(), [false, false, false, true]);
     assert.equal(await replicas[1]!.first("research", "jti-2", later()), true);
   });

@@ -21,14 +21,19 @@ suite("scopes", () => {
     "system/Observation.rs?category=laboratory": [],
     "": [],
   };
-  for (const [scopes, types] of Object.entries(readable)) test(`"${scopes}"`, () => assert.deepEqual(readableBy(scopes), types));
+  for (const [scopes, types] of Object.entries(readable))
+    test(`"${scopes}"`, () => assert.deepEqual(readableBy(scopes), types));
 
   const grants: { asked: string; registered: string; granted: string | undefined }[] = [
     { asked: "system/*.rs", registered: "system/*.rs", granted: "system/*.rs" },
     { asked: "system/*.read", registered: "system/*.rs", granted: "system/*.read" },
     { asked: "system/*.*", registered: "system/*.read", granted: "system/*.read" },
     { asked: "system/*.cruds", registered: "system/*.rs", granted: "system/*.rs" },
-    { asked: "system/*.rs", registered: "system/Patient.rs system/Group.read", granted: "system/Group.rs system/Patient.rs" },
+    {
+      asked: "system/*.rs",
+      registered: "system/Patient.rs system/Group.read",
+      granted: "system/Group.rs system/Patient.rs",
+    },
     { asked: "system/Patient.rs system/Basic.rs", registered: "system/Patient.rs", granted: "system/Patient.rs" },
     { asked: "system/Basic.rs openid", registered: "system/Patient.rs", granted: "" },
     { asked: "system/Patient.write", registered: "system/*.*", granted: "" },
@@ -52,7 +57,10 @@ suite("scopes", () => {
       property(array(scope), array(scope), (asked, registered) => {
         const granted = readableBy(grant(asked.join(" "), registered.join(" "))!);
         for (const type of ["Patient", "Group", "Basic", "Encounter"])
-          assert.equal(covers(granted, type), covers(readableBy(asked.join(" ")), type) && covers(readableBy(registered.join(" ")), type));
+          assert.equal(
+            covers(granted, type),
+            covers(readableBy(asked.join(" ")), type) && covers(readableBy(registered.join(" ")), type),
+          );
       }),
     );
   });
@@ -60,11 +68,22 @@ suite("scopes", () => {
 
 suite("what a client may export", () => {
   const some: Access = { client: "c", readable: ["Group", "Observation", "Patient"], groupScope: true };
-  const cases: Record<string, { access: Access; wanted: Parameters<typeof mayExport>[1]; types?: string[]; refused?: RegExp }> = {
+  const cases: Record<
+    string,
+    { access: Access; wanted: Parameters<typeof mayExport>[1]; types?: string[]; refused?: RegExp }
+  > = {
     "all of all": { access: { client: "c", readable: "*" }, wanted: { level: "System" } },
-    "R27 nothing named: what the scopes cover": { access: some, wanted: { level: "System" }, types: ["Group", "Observation", "Patient"] },
+    "R27 nothing named: what the scopes cover": {
+      access: some,
+      wanted: { level: "System" },
+      types: ["Group", "Observation", "Patient"],
+    },
     "named, within": { access: some, wanted: { level: "System", types: ["Patient"] } },
-    "R9 named, beyond": { access: some, wanted: { level: "System", types: ["Patient", "Basic"] }, refused: /may not export Basic/ },
+    "R9 named, beyond": {
+      access: some,
+      wanted: { level: "System", types: ["Patient", "Basic"] },
+      refused: /may not export Basic/,
+    },
     "the client's types narrow the scopes": {
       access: { ...some, types: ["Patient", "Basic"] },
       wanted: { level: "System" },
@@ -75,7 +94,10 @@ suite("what a client may export", () => {
       wanted: { level: "System" },
       types: ["Patient"],
     },
-    "its Group": { access: { ...some, groups: ["g-1"] }, wanted: { level: "Group", groupId: "g-1", types: ["Patient"] } },
+    "its Group": {
+      access: { ...some, groups: ["g-1"] },
+      wanted: { level: "Group", groupId: "g-1", types: ["Patient"] },
+    },
     "another Group": {
       access: { ...some, groups: ["g-1"] },
       wanted: { level: "Group", groupId: "g-11" },
@@ -121,12 +143,16 @@ suite("what a client may export", () => {
   test("a pattern fits what a person would expect", () => {
     const part = constantFrom("a", "b", "ab", "");
     check(
-      property(uniqueArray(part, { maxLength: 3 }), array(constantFrom("a", "b"), { maxLength: 6 }), (parts, letters) => {
-        const [pattern, id] = [parts.join("*"), letters.join("")];
-        const fits = new RegExp(`^${pattern.replaceAll("*", ".*")}$`).test(id);
-        const answer = mayExport({ client: "c", readable: "*", groups: [pattern] }, { level: "Group", groupId: id });
-        assert.equal(!("code" in answer), fits, `${pattern} ${id}`);
-      }),
+      property(
+        uniqueArray(part, { maxLength: 3 }),
+        array(constantFrom("a", "b"), { maxLength: 6 }),
+        (parts, letters) => {
+          const [pattern, id] = [parts.join("*"), letters.join("")];
+          const fits = new RegExp(`^${pattern.replaceAll("*", ".*")}$`).test(id);
+          const answer = mayExport({ client: "c", readable: "*", groups: [pattern] }, { level: "Group", groupId: id });
+          assert.equal(!("code" in answer), fits, `${pattern} ${id}`);
+        },
+      ),
     );
   });
 });

@@ -10,7 +10,17 @@ export const pauseImage = "localhost/pause:1";
 export function writePauseImage(program: string, file: string): void {
   const folder = mkdtempSync(join(tmpdir(), "fhir-export-pause-"));
   const tar = (to: string, from: string, names: string[]) =>
-    execFileSync("tar", ["--create", "--file", to, "--directory", from, "--owner=0", "--group=0", "--mode=0755", ...names]);
+    execFileSync("tar", [
+      "--create",
+      "--file",
+      to,
+      "--directory",
+      from,
+      "--owner=0",
+      "--group=0",
+      "--mode=0755",
+      ...names,
+    ]);
   try {
     mkdirSync(join(folder, "root"));
     copyFileSync(program, join(folder, "root/pause"));

@@ -6,12 +6,20 @@ import { end, lives } from "./namespaces.ts";
 import type { NodeRecord } from "./record.ts";
 
 // of the machine; the kubelet would set them, and sees files of its own instead (namespaces.ts)
-const watched = ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"];
+const watched = [
+  "vm/overcommit_memory",
+  "vm/panic_on_oom",
+  "kernel/panic",
+  "kernel/panic_on_oops",
+  "net/ipv4/ip_forward",
+];
 
 /** Settings of the machine that a node must leave as they are. */
 export const sysctls = (): NodeRecord["sysctls"] =>
   Object.fromEntries(
-    watched.filter((path) => existsSync(`/proc/sys/${path}`)).map((path) => [path, readFileSync(`/proc/sys/${path}`, "utf8").trim()]),
+    watched
+      .filter((path) => existsSync(`/proc/sys/${path}`))
+      .map((path) => [path, readFileSync(`/proc/sys/${path}`, "utf8").trim()]),
   );
 
 /** Top folders of pods' cgroups: one per controller in version 1, one in version 2. */

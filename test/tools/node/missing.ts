@@ -12,9 +12,13 @@ export function nodeMissing(): string | undefined {
   const missing = programs.filter((name) => spawnSync("which", [name]).status !== 0);
   if (!existsSync("/usr/lib/cni/bridge")) missing.push("CNI plugins");
   if (missing.length) return `${missing.join(", ")} missing (apt-get install --no-install-recommends ${packages})`;
-  const { status, stderr } = spawnSync("unshare", ["--fork", "--pid", "--mount-proc", "--net", "--mount", "--uts", "true"], {
-    encoding: "utf8",
-  });
+  const { status, stderr } = spawnSync(
+    "unshare",
+    ["--fork", "--pid", "--mount-proc", "--net", "--mount", "--uts", "true"],
+    {
+      encoding: "utf8",
+    },
+  );
   if (status !== 0) return `namespaces cannot be made: ${stderr.trim()}`;
   // version 1 has a folder per controller, version 2 only the top one
   const cgroups = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].find(existsSync);

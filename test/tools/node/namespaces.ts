@@ -49,7 +49,17 @@ export async function startHolder(guard: (pid: number) => void): Promise<{ holde
   const child = spawn(
     "unshare",
     [
-      ...["--fork", "--pid", "--mount-proc", "--net", "--mount", "--uts", "--propagation", "private", "--kill-child=KILL"],
+      ...[
+        "--fork",
+        "--pid",
+        "--mount-proc",
+        "--net",
+        "--mount",
+        "--uts",
+        "--propagation",
+        "private",
+        "--kill-child=KILL",
+      ],
       ...["bash", "-c", holder],
     ],
     // a group of its own: Ctrl-C goes to the whole group of the terminal

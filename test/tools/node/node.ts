@@ -8,7 +8,17 @@ import { caFileOf } from "../plane-files.ts";
 import { until } from "../until.ts";
 import { importCommand, versionCommand } from "./images.ts";
 import { endNode, leftovers, podsRun, sysctls } from "./leftovers.ts";
-import { inside, lives, nodeAddress, nodeHost, nodeName, type Process, processOf, setUp, startHolder } from "./namespaces.ts";
+import {
+  inside,
+  lives,
+  nodeAddress,
+  nodeHost,
+  nodeName,
+  type Process,
+  processOf,
+  setUp,
+  startHolder,
+} from "./namespaces.ts";
 import { endGroup, type Output, type RunOptions, runInside, startInside } from "./processes.ts";
 import type { NodePrograms } from "./programs.ts";
 import { alone, type NodeRecord, readRecord, removeRecord, writeRecord } from "./record.ts";
@@ -55,7 +65,10 @@ export interface TestNode {
  *  @param options.logs a folder for logs, which stays; default: one that goes with the node
  *  @param options.patienceMs how long to wait while another one runs; default: not at all
  *  @throws Error when another one runs */
-export async function startNode(programs: NodePrograms, options: { logs?: string; patienceMs?: number } = {}): Promise<TestNode> {
+export async function startNode(
+  programs: NodePrograms,
+  options: { logs?: string; patienceMs?: number } = {},
+): Promise<TestNode> {
   const claim = async () => {
     await endStale();
     // whatever TMPDIR is: the node has a /var and a /run of its own
@@ -98,7 +111,8 @@ class Busy extends Error {}
 /** Ends what a killed run left. */
 async function endStale(): Promise<void> {
   const record = readRecord();
-  if (record && lives(record.owner)) throw new Busy(`process ${record.owner.pid} runs a node; there can be one on a machine`);
+  if (record && lives(record.owner))
+    throw new Busy(`process ${record.owner.pid} runs a node; there can be one on a machine`);
   if (record) await endNode(record);
   removeRecord();
   if (podsRun()) throw new Error("pods of another kubelet run on this machine");
@@ -214,7 +228,13 @@ class RunningNode implements TestNode {
 
   #start(server: Server): void {
     const [program, args] = serverCommands(this.#programs, this.#record.folder)[server];
-    const started = startInside(this.#pid(), [program, ...args], this.#environment(), this.#log(server), this.#record.folder);
+    const started = startInside(
+      this.#pid(),
+      [program, ...args],
+      this.#environment(),
+      this.#log(server),
+      this.#record.folder,
+    );
     this.#servers.set(server, started);
     // for the process that restarts it
     writeFileSync(this.#path(`${server}.process`), JSON.stringify(started));

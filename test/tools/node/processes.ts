@@ -24,13 +24,23 @@ export interface RunOptions {
 /** Runs a program to its end.
  *  @param pid of a process in the namespaces
  *  @param env its whole environment */
-export async function runInside(pid: number, command: string[], env: { [name: string]: string }, options: RunOptions): Promise<Output> {
+export async function runInside(
+  pid: number,
+  command: string[],
+  env: { [name: string]: string },
+  options: RunOptions,
+): Promise<Output> {
   const { input, timeoutMs = 120_000, cwd = process.cwd() } = options;
   const [program, args] = inside(pid, command, cwd);
   // a group, which a signal reaches as a whole: nsenter waits outside for what it runs inside
-  const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...env, ...options.env }, detached: true });
+  const child = spawn(program, args, {
+    stdio: ["pipe", "pipe", "pipe"],
+    env: { ...env, ...options.env },
+    detached: true,
+  });
   const out = { stdout: "", stderr: "" };
-  for (const name of ["stdout", "stderr"] as const) child[name].setEncoding("utf8").on("data", (text) => (out[name] += text));
+  for (const name of ["stdout", "stderr"] as const)
+    child[name].setEncoding("utf8").on("data", (text) => (out[name] += text));
   // it may end without having read all
   child.stdin.on("error", () => {});
   child.stdin.end(input ?? "");
@@ -44,14 +54,23 @@ export async function runInside(pid: number, command: string[], env: { [name: st
     child.once("close", resolve);
   });
   clearTimeout(timer);
-  if (late) throw new Error(`${command.join(" ")} did not end within ${timeoutMs / 1000} s: ${out.stdout}${out.stderr}`.slice(0, 4000));
+  if (late)
+    throw new Error(
+      `${command.join(" ")} did not end within ${timeoutMs / 1000} s: ${out.stdout}${out.stderr}`.slice(0, 4000),
+    );
   return { ...out, code };
 }
 
 /** Starts a program that outlives this process and ends with the namespaces.
  *  @param log gets what it says
  *  @returns the leader of its group, as seen from outside */
-export function startInside(pid: number, command: string[], env: { [name: string]: string }, log: string, cwd = process.cwd()): Process {
+export function startInside(
+  pid: number,
+  command: string[],
+  env: { [name: string]: string },
+  log: string,
+  cwd = process.cwd(),
+): Process {
   const [program, args] = inside(pid, command, cwd);
   const output = openSync(log, "a");
   const child = spawn(program, args, { stdio: ["ignore", output, output], env, detached: true });

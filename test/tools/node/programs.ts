@@ -52,7 +52,8 @@ function find(name: Name): string | undefined {
  *  @param say gets lines about what is done and how long it took */
 export async function buildNodePrograms(say: (line: string) => void): Promise<NodePrograms> {
   const plane = await buildControlPlane(say);
-  if (!plane.controllerManager || !plane.scheduler) throw new Error("KUBEBUILDER_ASSETS has no controllers, which a node needs");
+  if (!plane.controllerManager || !plane.scheduler)
+    throw new Error("KUBEBUILDER_ASSETS has no controllers, which a node needs");
   const [node, tools] = [await make("node", say), await make("tools", say)];
   say(`node: programs are in ${node} and ${tools}`);
   return { plane: plane as Required<Programs>, node, tools };

@@ -38,7 +38,14 @@ export function writeServerFiles(folder: string): void {
     "openssl",
     [
       ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"],
-      ...["-subj", "/O=system:masters/CN=apiserver", "-keyout", path("kubelet-client.key"), "-out", path("kubelet-client.crt")],
+      ...[
+        "-subj",
+        "/O=system:masters/CN=apiserver",
+        "-keyout",
+        path("kubelet-client.key"),
+        "-out",
+        path("kubelet-client.crt"),
+      ],
     ],
     { stdio: ["ignore", "ignore", "pipe"] },
   );
@@ -55,8 +62,16 @@ export function serverCommands({ plane, node }: NodePrograms, folder: string): R
   const path = (name: string) => join(folder, name);
   const more = [
     // the lease reconciler fills the Service `kubernetes`
-    ...["--bind-address=0.0.0.0", `--advertise-address=${nodeAddress}`, `--secure-port=${port}`, "--endpoint-reconciler-type=lease"],
-    ...[`--kubelet-client-certificate=${path("kubelet-client.crt")}`, `--kubelet-client-key=${path("kubelet-client.key")}`],
+    ...[
+      "--bind-address=0.0.0.0",
+      `--advertise-address=${nodeAddress}`,
+      `--secure-port=${port}`,
+      "--endpoint-reconciler-type=lease",
+    ],
+    ...[
+      `--kubelet-client-certificate=${path("kubelet-client.crt")}`,
+      `--kubelet-client-key=${path("kubelet-client.key")}`,
+    ],
     "--kubelet-preferred-address-types=InternalIP",
   ];
   return {
@@ -107,7 +122,12 @@ const network = {
       ipMasq: false,
       // a pod reaches itself through its Service
       hairpinMode: true,
-      ipam: { type: "host-local", ranges: [[{ subnet: podRange }]], routes: [{ dst: "0.0.0.0/0" }], dataDir: "/run/cni-addresses" },
+      ipam: {
+        type: "host-local",
+        ranges: [[{ subnet: podRange }]],
+        routes: [{ dst: "0.0.0.0/0" }],
+        dataDir: "/run/cni-addresses",
+      },
     },
     { type: "portmap", capabilities: { portMappings: true } },
   ],
@@ -125,7 +145,12 @@ const kubeletConfig = (folder: string) => ({
   containerRuntimeEndpoint: `unix://${containerdSocket}`,
   enforceNodeAllocatable: [],
   // the machine's own disk and memory are not the tests' matter: no pod is to be put out, and no image collected, for them
-  evictionHard: { "memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
+  evictionHard: {
+    "memory.available": "50Mi",
+    "nodefs.available": "1%",
+    "imagefs.available": "1%",
+    "nodefs.inodesFree": "1%",
+  },
   imageGCHighThresholdPercent: 100,
   imageGCLowThresholdPercent: 99,
   authentication: {

@@ -68,7 +68,9 @@ export async function awaitObject<Kind = KubeObject>(
       ms,
     );
   } catch (error) {
-    throw new Error(`${(error as Error).message}; last seen: ${JSON.stringify((last as { status?: unknown } | undefined)?.status)}`);
+    throw new Error(
+      `${(error as Error).message}; last seen: ${JSON.stringify((last as { status?: unknown } | undefined)?.status)}`,
+    );
   }
 }
 
@@ -76,7 +78,11 @@ export async function awaitObject<Kind = KubeObject>(
 export async function restrictedNamespace(node: TestNode): Promise<{ name: string; remove: () => Promise<unknown> }> {
   const name = `test-${randomBytes(4).toString("hex")}`;
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-  await kubectl(node, ["create", "--filename", "-"], JSON.stringify({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } }));
+  await kubectl(
+    node,
+    ["create", "--filename", "-"],
+    JSON.stringify({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } }),
+  );
   // admission refuses a pod until its controller has made it
   await until(`the service account of namespace ${name}`, async () => {
     const { code } = await node.run(["kubectl", "get", "serviceaccount", "default", "--namespace", name]);

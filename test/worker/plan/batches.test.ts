@@ -49,7 +49,9 @@ describe("a Group by batches: searches by its members find what an independent l
       [...source.dump("Group").values()]
         .map((line) => JSON.parse(line.toString()))
         .filter(({ id }) => id === "ward")
-        .flatMap((group) => group.member.map((member: { entity: { reference: string } }) => member.entity.reference.slice(8))),
+        .flatMap((group) =>
+          group.member.map((member: { entity: { reference: string } }) => member.entity.reference.slice(8)),
+        ),
     );
     members = [...of].sort();
     const outsider = [...source.dump("Patient").keys()].map((key) => key.slice(8)).find((id) => !of.has(id))!;
@@ -101,7 +103,11 @@ describe("a Group by batches: searches by its members find what an independent l
         assert(done.plan.shards.every(({ members }) => members !== undefined));
         assertSame(done, expected(own, { level: "Group", groupId: "ward" }));
         assert.equal(done.exact, true);
-        assert(done.lines.has("Observation/both-3") && done.lines.has("Observation/other-3") && !done.lines.has("Observation/mention-3"));
+        assert(
+          done.lines.has("Observation/both-3") &&
+            done.lines.has("Observation/other-3") &&
+            !done.lines.has("Observation/mention-3"),
+        );
       } finally {
         await own.close();
       }
@@ -109,7 +115,9 @@ describe("a Group by batches: searches by its members find what an independent l
 
   test("no other pages are read than those of members, but for the probes'", async () => {
     const { requests, plan } = await run(source);
-    const pages = searchesOf(requests, "Observation").filter((search) => !search.has("_summary") && !search.has("_cursor"));
+    const pages = searchesOf(requests, "Observation").filter(
+      (search) => !search.has("_summary") && !search.has("_cursor"),
+    );
     const probes = pages.filter((search) => !search.has("subject") && !search.has("performer"));
     assert.deepEqual(
       probes.map((search) => search.get("_count")),
@@ -120,7 +128,11 @@ describe("a Group by batches: searches by its members find what an independent l
   });
 
   test("filters, since and elements", async () => {
-    const typeFilters = ["Observation?status=final&code:text=shared", "Observation?status=amended", "Encounter?status=finished"];
+    const typeFilters = [
+      "Observation?status=final&code:text=shared",
+      "Observation?status=amended",
+      "Encounter?status=finished",
+    ];
     const since = "2021-01-01T00:00:00.000Z";
     const filtered = await startSource({ resources: snapshotOf(source), behaviour: { ...short, maxURL: 900 } });
     try {
@@ -203,7 +215,10 @@ describe("a Group by batches: searches by its members find what an independent l
       const done = await run(own, { types: ["Observation", "Patient"] });
       assert(done.plan.shards.every(({ members }) => members !== undefined));
       assertSame(done, expected(own, { level: "Group", groupId: "ward", types: ["Observation", "Patient"] }));
-      assert(done.lines.has("Observation/listed"), "found by the last member, while the shard of the first would have to write it");
+      assert(
+        done.lines.has("Observation/listed"),
+        "found by the last member, while the shard of the first would have to write it",
+      );
       assert.deepEqual(done.doubled, []);
     } finally {
       await own.close();
@@ -230,7 +245,10 @@ describe("a Group by batches: searches by its members find what an independent l
       const done = await run(own, { types: ["Encounter", "Group"] });
       assertSame(
         done,
-        expected({ baseURL: own.baseURL, dump: () => then }, { level: "Group", groupId: "ward", types: ["Encounter", "Group"] }),
+        expected(
+          { baseURL: own.baseURL, dump: () => then },
+          { level: "Group", groupId: "ward", types: ["Encounter", "Group"] },
+        ),
       );
     } finally {
       await own.close();
@@ -264,6 +282,12 @@ function snapshotOf(source: Source) {
     const [type = "", id = ""] = key.split("/");
     const text = source.get(type, id)!;
     const { meta } = JSON.parse(line.toString()) as { meta: { versionId: string; lastUpdated: string } };
-    return { type, id, versionId: meta.versionId, lastUpdated: Date.parse(meta.lastUpdated.replace(/(\.\d{3})\d+/, "$1")), text };
+    return {
+      type,
+      id,
+      versionId: meta.versionId,
+      lastUpdated: Date.parse(meta.lastUpdated.replace(/(\.\d{3})\d+/, "$1")),
+      text,
+    };
   });
 }

@@ -80,7 +80,9 @@ for (const kind of kinds)
         // both sides of the end are counted anew
         assert.deepEqual(
           known.filter(
-            (bounds) => counts.some((url) => url.includes(`Observation?${bounds}`)) && !bounds.startsWith(`_lastUpdated=lt${until}`),
+            (bounds) =>
+              counts.some((url) => url.includes(`Observation?${bounds}`)) &&
+              !bounds.startsWith(`_lastUpdated=lt${until}`),
           ),
           [],
         );
@@ -102,7 +104,8 @@ describe("a plan that goes on", () => {
       const stop = new AbortController();
       const off = source.onRequest(({ url }) => {
         // behind the Group's members
-        if (url.includes("_summary=count") && source.requests.some((request) => request.url.includes("/Group/"))) stop.abort();
+        if (url.includes("_summary=count") && source.requests.some((request) => request.url.includes("/Group/")))
+          stop.abort();
       });
       assert.equal((await of.run("plan", 0, stop.signal)).code, 143);
       off();

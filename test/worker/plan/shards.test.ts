@@ -27,7 +27,11 @@ const resources = Array.from({ length: many }, (_, n): SampleResource => {
 });
 
 /** A command as a process of its own, with so many MB for JavaScript's objects. */
-async function measured(of: Export, command: Command, heapMB: number): Promise<{ report: Report; bytes: number; usage: Usage }> {
+async function measured(
+  of: Export,
+  command: Command,
+  heapMB: number,
+): Promise<{ report: Report; bytes: number; usage: Usage }> {
   const usage = join(of.place.secrets, "usage");
   const env = await of.environment();
   const child = spawn(
@@ -66,7 +70,10 @@ async function leave(of: Export, shards: readonly Shard[]): Promise<void> {
       fingerprints: [],
     };
     await mkdir(dirname(join(root, resultPath(id))), { recursive: true });
-    await Promise.all([writeFile(join(root, name), line), writeFile(join(root, resultPath(id)), JSON.stringify(result))]);
+    await Promise.all([
+      writeFile(join(root, name), line),
+      writeFile(join(root, resultPath(id)), JSON.stringify(result)),
+    ]);
   }
 }
 
@@ -88,7 +95,10 @@ describe("plans of many shards", () => {
       });
       const planned = await measured(of, "plan", 48);
       assert(most > 8, `${most} counts at a time`);
-      assert(planned.bytes <= 3500 && planned.usage.rssMiB < 256, `${planned.bytes} bytes, ${planned.usage.rssMiB} MiB`);
+      assert(
+        planned.bytes <= 3500 && planned.usage.rssMiB < 256,
+        `${planned.bytes} bytes, ${planned.usage.rssMiB} MiB`,
+      );
       const store = await of.place.open();
       const { shards, packages } = JSON.parse((await store.read(planPath))!.bytes.toString()) as Plan;
       assert.equal(shards.length, many);
@@ -102,7 +112,10 @@ describe("plans of many shards", () => {
       assert(most > 8, `${most} counts at a time`);
       assert.equal(source.counters.counts - counts, many, "each window is counted once");
       assert(sealed.bytes <= 3500 && sealed.usage.rssMiB < 256, `${sealed.bytes} bytes, ${sealed.usage.rssMiB} MiB`);
-      assert.deepEqual([sealed.report.totals!.resources, sealed.report.totals!.files, sealed.report.exact], [many, many, true]);
+      assert.deepEqual(
+        [sealed.report.totals!.resources, sealed.report.totals!.files, sealed.report.exact],
+        [many, many, true],
+      );
       const { lines, doubled } = await linesOf(store);
       assert.deepEqual([doubled, [...lines.keys()].sort()], [[], [...source.dump().keys()].sort()]);
     } finally {

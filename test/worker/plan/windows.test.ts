@@ -55,7 +55,8 @@ describe("cutting windows", () => {
 
   test("counts that do not add up give up", async () => {
     const times = Array.from({ length: 100 }, (_, index) => 1_500_000_000_000 + index * 1_000_000);
-    const rounded = async (from: number | undefined, to: number | undefined) => Math.ceil((await countOf(times)(from, to)) / 10) * 10 + 10;
+    const rounded = async (from: number | undefined, to: number | undefined) =>
+      Math.ceil((await countOf(times)(from, to)) / 10) * 10 + 10;
     assert.equal(await cutWindows({ from: undefined, till }, 100, 10, rounded), undefined);
     assert.equal(await cutWindows({ from: undefined, till }, 100, 10, async () => undefined), undefined);
   });
@@ -85,14 +86,30 @@ describe("counts of a source that is written to", () => {
     assert.equal(await cutWindows({ from: undefined, till }, times.length, 30, lossy), undefined);
   });
 
-  const sides: [name: string, count: (asked: number, from: number | undefined, to: number | undefined) => number | undefined, boolean][] = [
+  const sides: [
+    name: string,
+    count: (asked: number, from: number | undefined, to: number | undefined) => number | undefined,
+    boolean,
+  ][] = [
     ["nothing changes", (_, from, to) => (from !== undefined ? 10 : to !== undefined ? 90 : 100), true],
     ["resources without a time", (_, from, to) => (from !== undefined ? 10 : to !== undefined ? 85 : 100), false],
     ["estimates, each too high", (_, from, to) => (from !== undefined ? 13 : to !== undefined ? 93 : 103), false],
     ["it does not count windows", (_, from, to) => (from === undefined && to === undefined ? 100 : undefined), false],
-    ["one is made at each count", (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 90 : 100 + asked), true],
-    ["one is updated at each count", (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 90 - asked : 100), true],
-    ["one is deleted at each count", (asked, from, to) => (from !== undefined ? 10 : to !== undefined ? 90 - asked : 100 - asked), true],
+    [
+      "one is made at each count",
+      (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 90 : 100 + asked),
+      true,
+    ],
+    [
+      "one is updated at each count",
+      (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 90 - asked : 100),
+      true,
+    ],
+    [
+      "one is deleted at each count",
+      (asked, from, to) => (from !== undefined ? 10 : to !== undefined ? 90 - asked : 100 - asked),
+      true,
+    ],
     [
       "one is made at each count, and some have no time",
       (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 80 : 100 + asked),
@@ -124,13 +141,37 @@ describe("counts of a source that is written to", () => {
 
 describe("are windows too slow?", () => {
   const times = (first: number[], next: number[]) => ({ first, next });
-  const cases: [name: string, windowed: ReturnType<typeof times>, plain: ReturnType<typeof times>, pages: number, boolean][] = [
+  const cases: [
+    name: string,
+    windowed: ReturnType<typeof times>,
+    plain: ReturnType<typeof times>,
+    pages: number,
+    boolean,
+  ][] = [
     ["as fast", times([40, 45, 50], [40, 45, 50]), times([40, 45, 50], [40, 45, 50]), 100, false],
-    ["three times, and less than 50 ms more", times([24, 25, 26], [24, 25, 26]), times([4, 5, 6], [4, 5, 6]), 100, false],
-    ["110 to 250 ms instead of 45", times([110, 180, 250], [110, 180, 250]), times([45, 45, 46], [44, 45, 45]), 100, true],
+    [
+      "three times, and less than 50 ms more",
+      times([24, 25, 26], [24, 25, 26]),
+      times([4, 5, 6], [4, 5, 6]),
+      100,
+      false,
+    ],
+    [
+      "110 to 250 ms instead of 45",
+      times([110, 180, 250], [110, 180, 250]),
+      times([45, 45, 46], [44, 45, 45]),
+      100,
+      true,
+    ],
     ["twice as slow", times([400, 410, 500], [400, 410, 500]), times([200, 200, 210], [200, 205, 210]), 100, false],
     ["one outlier", times([50, 50, 5000], [40, 50, 9000]), times([45, 45, 46], [44, 45, 45]), 100, false],
-    ["a busy machine: one quick one among slow ones", times([5, 300, 300], [5, 300, 320]), times([45, 45, 46], [44, 45, 45]), 100, false],
+    [
+      "a busy machine: one quick one among slow ones",
+      times([5, 300, 300], [5, 300, 320]),
+      times([45, 45, 46], [44, 45, 45]),
+      100,
+      false,
+    ],
     [
       "a busy machine: some plain ones are slow, too",
       times([200, 300, 300], [200, 300, 320]),
@@ -145,7 +186,13 @@ describe("are windows too slow?", () => {
       100,
       false,
     ],
-    ["only first pages, and windows of two pages", times([900, 950, 990], [45, 45, 50]), times([45, 45, 46], [44, 45, 45]), 2, true],
+    [
+      "only first pages, and windows of two pages",
+      times([900, 950, 990], [45, 45, 50]),
+      times([45, 45, 46], [44, 45, 45]),
+      2,
+      true,
+    ],
     [
       "the plain search is slow to begin, and quick behind",
       times([900, 950, 990], [400, 450, 500]),
@@ -157,12 +204,14 @@ describe("are windows too slow?", () => {
     ["no plain page can be had", times([300, 300, 300], [300, 300, 300]), times([], []), 100, false],
     ["no windowed page can be had", times([], []), times([45, 45, 46], [44, 45, 45]), 100, false],
   ];
-  for (const [name, windowed, plain, pages, slow] of cases) test(name, () => assert.equal(areSlow({ windowed, plain }, pages), slow));
+  for (const [name, windowed, plain, pages, slow] of cases)
+    test(name, () => assert.equal(areSlow({ windowed, plain }, pages), slow));
 });
 
 describe("packing shards", () => {
   const shards = (...costs: number[]) => costs.map((cost, index) => ({ id: `S-${index}`, cost }));
-  const pack = (costs: number[], size: number, max?: number) => packShards(shards(...costs), ({ cost }) => cost, size, max);
+  const pack = (costs: number[], size: number, max?: number) =>
+    packShards(shards(...costs), ({ cost }) => cost, size, max);
 
   test("as many as hold what they should, evenly", () => {
     assert.deepEqual(pack([10, 20, 90, 60, 30], 100), [["S-2"], ["S-3"], ["S-0", "S-1", "S-4"]]);
@@ -212,5 +261,6 @@ describe("how many resources a shard has", () => {
     test(`${total} for ${parallelism} pods of ${requests} requests: ${size}`, () => {
       assert.equal(shardSize(total, { shardResources: 100_000, parallelism }, requests), size);
     });
-  test("never more than it is told", () => assert.equal(shardSize(7000, { shardResources: 500, parallelism: 1 }, 4), 500));
+  test("never more than it is told", () =>
+    assert.equal(shardSize(7000, { shardResources: 500, parallelism: 1 }, 4), 500));
 });

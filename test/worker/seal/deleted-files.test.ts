@@ -23,7 +23,11 @@ async function deletedIn(store: Store): Promise<string[]> {
     const lines = (path.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString().split("\n").slice(0, -1);
     assert.equal(lines.length, count);
     for (const line of lines) {
-      const bundle = JSON.parse(line) as { resourceType: string; type: string; entry: { request: { method: string; url: string } }[] };
+      const bundle = JSON.parse(line) as {
+        resourceType: string;
+        type: string;
+        entry: { request: { method: string; url: string } }[];
+      };
       assert.deepEqual([bundle.resourceType, bundle.type], ["Bundle", "transaction"]);
       for (const { request } of bundle.entry) {
         assert.equal(request.method, "DELETE");
@@ -56,7 +60,9 @@ for (const kind of kinds)
       remove([...of("Observation", 0, 5), ...of("Patient", 3, 1), ...of("Encounter", 0, 3)]);
       since = new Date(Date.now() - 30 * minute).toISOString();
       shift = -20 * minute;
-      const ward = JSON.parse(source.get("Group", "ward")!).member.map((it: { entity: { reference: string } }) => it.entity.reference);
+      const ward = JSON.parse(source.get("Group", "ward")!).member.map(
+        (it: { entity: { reference: string } }) => it.entity.reference,
+      );
       const member: [string, Buffer] = [ward[0], source.dump("Patient").get(ward[0])!];
       const removed = remove([
         ...of("Observation", 0, 40),
@@ -87,7 +93,8 @@ for (const kind of kinds)
       const planned = await exported.run("plan");
       assert.equal(planned.code, 0, planned.report.error?.message);
       const then = source.dump();
-      for (let index = 0; index < planned.report.packages!; index++) assert.equal((await exported.run("export", index)).code, 0);
+      for (let index = 0; index < planned.report.packages!; index++)
+        assert.equal((await exported.run("export", index)).code, 0);
       const sealed = await exported.run("seal");
       assert.deepEqual([sealed.code, sealed.report.error, sealed.report.exact], [0, undefined, true]);
       assert.equal((await exported.run("verify")).code, 0);
@@ -122,19 +129,25 @@ for (const kind of kinds)
     });
 
     test("a Group: a member that is gone, and nobody else's", async () => {
-      const ward: string[] = JSON.parse(source.get("Group", "ward")!).member.map(({ entity }: { entity: { reference: string } }) =>
-        entity.reference.slice(8),
+      const ward: string[] = JSON.parse(source.get("Group", "ward")!).member.map(
+        ({ entity }: { entity: { reference: string } }) => entity.reference.slice(8),
       );
       const { deleted } = await run({ level: "Group", groupId: "ward" });
       assert.deepEqual(
         deleted,
         goneOf((_, patients) => patients.some((id) => ward.includes(id))),
       );
-      assert(deleted.length > 3 && deleted.length < goneOf((_, patients) => patients.length > 0).length, `${deleted.length}`);
+      assert(
+        deleted.length > 3 && deleted.length < goneOf((_, patients) => patients.length > 0).length,
+        `${deleted.length}`,
+      );
     });
 
     test("types and filters: a filter cannot be asked of what is gone, and that is told", async () => {
-      const { deleted, told } = await run({ types: ["Observation", "Encounter"], typeFilters: ["Observation?status=final"] });
+      const { deleted, told } = await run({
+        types: ["Observation", "Encounter"],
+        typeFilters: ["Observation?status=final"],
+      });
       assert.deepEqual(
         deleted,
         goneOf((key) => /^(Observation|Encounter)\//.test(key)),
@@ -149,7 +162,11 @@ for (const kind of kinds)
         deleted,
         goneOf((key) => key.startsWith("Observation/")),
       );
-      assert(manifest.deleted.every(({ path, contentSha256 }) => path === "deleted/Observation-0001-1.ndjson.gz" && contentSha256));
+      assert(
+        manifest.deleted.every(
+          ({ path, contentSha256 }) => path === "deleted/Observation-0001-1.ndjson.gz" && contentSha256,
+        ),
+      );
     });
 
     test("without history none is told, and that is said", async () => {
@@ -161,7 +178,8 @@ for (const kind of kinds)
     test("a history whose next links go in a circle ends the export", async () => {
       const exported = new Export(await place(kind), source.baseURL, { export: { since, types: ["Location"] } });
       source.set({ noTypeHistory: false });
-      for (let left = (await exported.run("plan")).report.packages! - 1; left >= 0; left--) await exported.run("export", left);
+      for (let left = (await exported.run("plan")).report.packages! - 1; left >= 0; left--)
+        await exported.run("export", left);
       for (const [, line] of [...source.dump("Location")].slice(0, 2)) source.put(line.toString());
       source.set({ maxCount: 1 });
       // of the tail, and of the deletions
@@ -184,7 +202,8 @@ for (const kind of kinds)
       const where = await place(kind);
       const exported = new Export(where, source.baseURL, { export: { since, types: ["Observation", "Encounter"] } });
       const planned = await exported.run("plan");
-      for (let index = 0; index < planned.report.packages!; index++) assert.equal((await exported.run("export", index)).code, 0);
+      for (let index = 0; index < planned.report.packages!; index++)
+        assert.equal((await exported.run("export", index)).code, 0);
       for (const key of later) source.delete("Observation", key.slice("Observation/".length));
       const store = await where.open();
       const line = `${JSON.stringify({ resourceType: "Bundle", type: "transaction", entry: [] })}\n`;

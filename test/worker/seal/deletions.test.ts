@@ -66,16 +66,40 @@ describe("deletions", () => {
     history?: boolean;
     plan?: { typeHistory?: boolean; instanceHistory?: boolean; count?: number };
   }
-  async function read(since: number, till: number, { baseURL = source.baseURL, cohort, type = "Observation", ...given }: Case = {}) {
+  async function read(
+    since: number,
+    till: number,
+    { baseURL = source.baseURL, cohort, type = "Observation", ...given }: Case = {},
+  ) {
     const task = {
       export: { level: "System", ...given.export },
-      source: { baseURL, auth: { kind: "none" }, history: given.history ?? true, retrySeconds: 1, share: { requests: 4 } },
+      source: {
+        baseURL,
+        auth: { kind: "none" },
+        history: given.history ?? true,
+        retrySeconds: 1,
+        share: { requests: 4 },
+      },
     } as Task;
     const client = new SourceClient(task.source, "/nowhere", new AbortController().signal);
     try {
-      const plan = { windows: true, counts: true, sort: true, typeHistory: true, instanceHistory: true, count: 3, ...given.plan };
+      const plan = {
+        windows: true,
+        counts: true,
+        sort: true,
+        typeHistory: true,
+        instanceHistory: true,
+        count: 3,
+        ...given.plan,
+      };
       const isListed = listedAt(task.export, cohort, type, client.base);
-      return await readDeleted({ source: client, task }, { source: plan }, type, { since: instant(since), till: instant(till) }, isListed);
+      return await readDeleted(
+        { source: client, task },
+        { source: plan },
+        type,
+        { since: instant(since), till: instant(till) },
+        isListed,
+      );
     } finally {
       await client.close();
     }
@@ -107,23 +131,33 @@ describe("deletions", () => {
     for (const kind of ["as HAPI gives them", "with times"] as const)
       test(`property: level ${level}, deletions ${kind}`, async () => {
         const timed = await proxy(source, addTimes);
-        const patients = { System: undefined, Patient: new Set(["Patient/x", "Patient/y"]), Group: new Set(["Patient/x"]) }[level];
-        const cohort: Cohort | undefined = level === "Group" ? { v: 1, uid: "u", patients: ["x"], groups: ["g"] } : undefined;
+        const patients = {
+          System: undefined,
+          Patient: new Set(["Patient/x", "Patient/y"]),
+          Group: new Set(["Patient/x"]),
+        }[level];
+        const cohort: Cohort | undefined =
+          level === "Group" ? { v: 1, uid: "u", patients: ["x"], groups: ["g"] } : undefined;
         try {
           await fc.assert(
-            fc.asyncProperty(anyWrites, fc.integer({ min: 0, max: 30 }), fc.integer({ min: 1, max: 30 }), async (writes, since, length) => {
-              now += 1000;
-              const from = now;
-              const own = apply(writes);
-              const { ids, notices } = await read(from + since, from + since + length, {
-                ...(kind === "with times" && { baseURL: timed.baseURL }),
-                export: { level },
-                ...(cohort && { cohort }),
-              });
-              assert.deepEqual(own(ids), wanted(writes, since, since + length, patients));
-              assert.equal(own(ids).length, ids.length, "others were deleted at other times");
-              assert.deepEqual(notices, []);
-            }),
+            fc.asyncProperty(
+              anyWrites,
+              fc.integer({ min: 0, max: 30 }),
+              fc.integer({ min: 1, max: 30 }),
+              async (writes, since, length) => {
+                now += 1000;
+                const from = now;
+                const own = apply(writes);
+                const { ids, notices } = await read(from + since, from + since + length, {
+                  ...(kind === "with times" && { baseURL: timed.baseURL }),
+                  export: { level },
+                  ...(cohort && { cohort }),
+                });
+                assert.deepEqual(own(ids), wanted(writes, since, since + length, patients));
+                assert.equal(own(ids).length, ids.length, "others were deleted at other times");
+                assert.deepEqual(notices, []);
+              },
+            ),
             { numRuns: 60 },
           );
         } finally {
@@ -146,11 +180,14 @@ describe("deletions", () => {
 
   test("other Groups of a member are not listed", async () => {
     const from = (now += 1000);
-    for (const id of ["g1", "g2"]) source.put(`{"resourceType":"Group","id":"${id}","member":[{"entity":{"reference":"Patient/x"}}]}`);
+    for (const id of ["g1", "g2"])
+      source.put(`{"resourceType":"Group","id":"${id}","member":[{"entity":{"reference":"Patient/x"}}]}`);
     now += 10;
     for (const id of ["g1", "g2"]) source.delete("Group", id);
     const cohort: Cohort = { v: 1, uid: "u", patients: ["x"], groups: ["g1"] };
-    assert.deepEqual((await read(from + 5, from + 20, { type: "Group", export: { level: "Group" }, cohort })).ids, ["g1"]);
+    assert.deepEqual((await read(from + 5, from + 20, { type: "Group", export: { level: "Group" }, cohort })).ids, [
+      "g1",
+    ]);
   });
 
   describe("what cannot be told is not listed, and said", () => {
@@ -161,7 +198,12 @@ describe("deletions", () => {
       { at: 12, id: "kept", patient: "Patient/x" },
       { at: 30, id: "other" },
     ];
-    const cases: [name: string, given: Case & { behaviour?: Behaviour; change?: Change }, ids: string[], notice: RegExp | undefined][] = [
+    const cases: [
+      name: string,
+      given: Case & { behaviour?: Behaviour; change?: Change },
+      ids: string[],
+      notice: RegExp | undefined,
+    ][] = [
       ["nothing is in the way", {}, ["old"], undefined],
       ["spec.history is None", { history: false }, [], /Observation cannot be told: spec\.history/],
       ["no history of types", { plan: { typeHistory: false } }, [], /no history of types/],
@@ -236,7 +278,11 @@ describe("deletions", () => {
     const strange = [
       { fullUrl: "urn:uuid:1", request: { method: "DELETE", url: "Patient/1" }, response: {} },
       { request: { method: "DELETE", url: "Observation?code=x" }, response: {} },
-      { request: { method: "DELETE", url: "Observation?code=x" }, fullUrl: `${source.baseURL}/Observation/right`, response: {} },
+      {
+        request: { method: "DELETE", url: "Observation?code=x" },
+        fullUrl: `${source.baseURL}/Observation/right`,
+        response: {},
+      },
       { request: { method: "PUT", url: "x" }, resource: { resourceType: "Patient", id: "2" }, response: {} },
     ];
     const between = await proxy(source, (bundle, url) => ({
@@ -252,7 +298,9 @@ describe("deletions", () => {
 describe("the lines", () => {
   test("are transaction Bundles of at most 500 deletions", () => {
     const ids = Array.from({ length: 1001 }, (_, n) => `id-${n}`);
-    const bundles = renderDeleted("Patient", ids).map((line) => JSON.parse(line.toString()) as { entry: { request: object }[] });
+    const bundles = renderDeleted("Patient", ids).map(
+      (line) => JSON.parse(line.toString()) as { entry: { request: object }[] },
+    );
     assert.deepEqual(
       bundles.map(({ entry, ...rest }) => [entry.length, rest]),
       [500, 500, 1].map((length) => [length, { resourceType: "Bundle", type: "transaction" }]),
@@ -287,7 +335,11 @@ const addTimes: Change = (bundle) =>
   });
 
 /** A server before the source that changes what it answers. */
-async function proxy(source: Source, change: Change, ignoreSince = false): Promise<{ baseURL: string; close(): Promise<void> }> {
+async function proxy(
+  source: Source,
+  change: Change,
+  ignoreSince = false,
+): Promise<{ baseURL: string; close(): Promise<void> }> {
   const origin = new URL(source.baseURL).origin;
   const server = createServer(async (request, response) => {
     const url = ignoreSince ? request.url!.replace(/_since=[^&]*&/, "") : request.url!;

@@ -28,7 +28,12 @@ describe("the version before a time, of a resource that was written to then or l
     },
     { name: "made since", before: [], since: ["put"], expected: "none" },
     { name: "made and deleted since", before: [], since: ["put", "delete"], expected: "none" },
-    { name: "made, deleted and made again since", before: [], since: ["put", "delete", "put", "put"], expected: "none" },
+    {
+      name: "made, deleted and made again since",
+      before: [],
+      since: ["put", "delete", "put", "put"],
+      expected: "none",
+    },
   ];
   for (const { name, before, since, expected } of cases)
     test(name, async () => {
@@ -59,8 +64,11 @@ describe("the version before a time, of a resource that was written to then or l
         const found = await versionBefore(client, "Basic", "a", at);
         const versionId =
           typeof found === "object"
-            ? (JSON.parse(found.bytes.toString("utf8", found.entry.start, found.entry.end)) as { meta: { versionId: string } }).meta
-                .versionId
+            ? (
+                JSON.parse(found.bytes.toString("utf8", found.entry.start, found.entry.end)) as {
+                  meta: { versionId: string };
+                }
+              ).meta.versionId
             : found;
         assert.equal(versionId, expected);
       } finally {
