@@ -2,6 +2,10 @@ import { type Logger, pino } from "pino";
 
 export type { Logger };
 
+/** The frames of an error's stack without its message, which may quote a URL or an answer; undefined where there is no stack. */
+export const stackFrames = (error: unknown): string[] | undefined =>
+  error instanceof Error ? error.stack?.split("\n").filter((line) => /^\s+at /.test(line)) : undefined;
+
 /** JSON lines on stdout. Nothing that names a patient, a secret or a URL query may be logged (DESIGN section 11); `redact` is only the last net. */
 export function makeLogger(
   bindings: Record<string, unknown>,

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
+import { withTrailingSlash } from "../url.ts";
 import { type Address, addresses } from "./address.ts";
 import { type Credentials, credentials } from "./auth/open.ts";
 import { Connections } from "./connections.ts";
@@ -69,7 +70,7 @@ export class SourceClient {
   constructor(source: Task["source"], folder: string, signal: AbortSignal) {
     this.#source = source;
     this.#signal = signal;
-    this.base = new URL(source.baseURL.replace(/\/*$/, "/"));
+    this.base = new URL(withTrailingSlash(source.baseURL));
     this.#addressOf = addresses(this.base);
     this.#credentials = credentials(source, folder, signal);
     this.#pace = new Pace({

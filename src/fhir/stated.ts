@@ -1,3 +1,5 @@
+import { withoutTrailingSlash } from "../url.ts";
+
 interface StatedResource {
   type: string;
   interaction?: { code: string }[];
@@ -24,7 +26,7 @@ const maxBytes = 32 << 20;
 /** The types that a server tells everybody it can search: `/metadata` without credentials, which SMART and most servers leave open.
  *  @returns undefined when it does not say so: refused, away, too slow, no CapabilityStatement */
 export async function publicTypes(baseURL: string): Promise<ReadonlySet<string> | undefined> {
-  const response = await fetch(`${baseURL.replace(/\/+$/, "")}/metadata`, {
+  const response = await fetch(`${withoutTrailingSlash(baseURL)}/metadata`, {
     headers: { accept: "application/fhir+json" },
     redirect: "error",
     signal: AbortSignal.timeout(timeoutMs),

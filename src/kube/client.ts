@@ -3,6 +3,7 @@ import { Agent, type Dispatcher, ProxyAgent, request } from "undici";
 import pkg from "../../package.json" with { type: "json" };
 import type { ObjectMeta } from "../api/meta.ts";
 import { terminal } from "../failure.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import { KubeError, nameOf, parseStatus, type Status, unreachable } from "./error.ts";
 
 /** What every object has; all else passes through as JSON, also fields that no type here knows. Times stay strings. */
@@ -111,7 +112,7 @@ export class KubeClient {
       );
     this.#config = config;
     this.#beforeWrite = beforeWrite;
-    this.#server = cluster.server.replace(/\/$/, "");
+    this.#server = withoutTrailingSlash(cluster.server);
     this.namespace = config.getContextObject(config.getCurrentContext())?.namespace ?? "default";
   }
 

@@ -1,10 +1,10 @@
-import { createHash } from "node:crypto";
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport, FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
 import type { ObjectMeta } from "../api/meta.ts";
 import { annotations, finalizer, group, keyOf, labels, taskName } from "../api/names.ts";
 import type { Command, Effect, Progress, RunSpec, RunView } from "../contracts.ts";
+import { sha256Of } from "../digest.ts";
 import { type FailureError, terminal, transient, waiting } from "../failure.ts";
 import type { Logger } from "../log.ts";
 import { countRunning, holdsSlot } from "../operator/admit.ts";
@@ -254,10 +254,7 @@ export class KubePort implements Port {
     { warning, reason, note }: Extract<Effect, { do: "event" }>,
   ): Promise<void> {
     const { name, namespace = "default", uid = "", generation = 0 } = metadata;
-    const told = createHash("sha256")
-      .update(JSON.stringify([uid, generation, status?.attempt ?? 0, reason, note]))
-      .digest("hex")
-      .slice(0, 16);
+    const told = sha256Of(JSON.stringify([uid, generation, status?.attempt ?? 0, reason, note])).slice(0, 16);
     const event = {
       apiVersion: "events.k8s.io/v1",
       kind: "Event",

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { sha256Of } from "../digest.ts";
 import type { Replay } from "../shim/auth/replay.ts";
 import { type KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
 import { isAlreadyExists, isNotFound, toKubeFailure } from "./error.ts";
@@ -25,10 +25,7 @@ export class KubeReplay implements Replay {
   }
 
   async first(issuer: string, jti: string, expires: Date): Promise<boolean> {
-    const digest = createHash("sha256")
-      .update(JSON.stringify([issuer, jti]))
-      .digest("hex")
-      .slice(0, 40);
+    const digest = sha256Of(JSON.stringify([issuer, jti])).slice(0, 40);
     const now = new Date();
     try {
       await this.#client.create(pathOf(resources.leases, { namespace: this.#namespace }), {

@@ -4,6 +4,7 @@ import type { FhirSource } from "../api/fhirsource.gen.ts";
 import { outputOf } from "../api/names.ts";
 import { parseBytes } from "../api/quantity.ts";
 import type { Task } from "../contracts.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import type { Settings } from "./settings.ts";
 import { shareOf } from "./share.ts";
 
@@ -73,7 +74,7 @@ export function makeTask(
       ...(origin?.warnings ? { warnings: origin.warnings } : {}),
     },
     source: {
-      baseURL: source.spec.baseURL.replace(/\/+$/, ""),
+      baseURL: withoutTrailingSlash(source.spec.baseURL),
       auth: authOf(source),
       count: source.spec.paging?.count ?? 1000,
       settleSeconds: source.spec.settleSeconds ?? 0,
@@ -95,7 +96,7 @@ export function makeTask(
 export function makeOutput(object: FhirExport, target: ExportTarget): NonNullable<FhirExportStatus["output"]> {
   const { container, folder } = outputOf(object.metadata, object.spec.container, target.spec);
   const { azureBlob, volume } = target.spec;
-  const base = azureBlob ? `${azureBlob.accountURL.replace(/\/+$/, "")}/${container}` : (volume?.path ?? "");
+  const base = azureBlob ? `${withoutTrailingSlash(azureBlob.accountURL)}/${container}` : (volume?.path ?? "");
   return { ...(container ? { container } : {}), prefix: folder, manifest: join(base, folder, "manifest.json") };
 }
 
@@ -106,7 +107,7 @@ function targetOf(object: FhirExport, target: ExportTarget, settings: Settings):
   return {
     folder,
     azureBlob: {
-      accountURL: azureBlob.accountURL.replace(/\/+$/, ""),
+      accountURL: withoutTrailingSlash(azureBlob.accountURL),
       container,
       createContainer: true,
       blockBytes: parseBytes(azureBlob.blockSize ?? "8Mi") ?? 2 ** 23,

@@ -3,8 +3,9 @@ import type { Socket } from "node:net";
 import Fastify, { type FastifyHttpOptions, type FastifyInstance } from "fastify";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { toFailure } from "../failure.ts";
-import type { Logger } from "../log.ts";
+import { type Logger, stackFrames } from "../log.ts";
 import type { Store } from "../sink/store.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import type { Authority } from "./auth/authority.ts";
 import type { Catalog } from "./catalog.ts";
 import type { Certificate } from "./certificate.ts";
@@ -86,7 +87,7 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     }
     const failure = toFailure(error);
     deps.log.error(
-      { route: request.routeOptions.url, method: request.method, ...failure, stack: framesOf(error) },
+      { route: request.routeOptions.url, method: request.method, ...failure, stack: stackFrames(error) },
       "request failed",
     );
     // what the object store refuses is the client's request, unless it is about storage: then a person here has to act
@@ -111,7 +112,7 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
   const manifests = new Manifests(deps.openStore);
   app.register(async (scope) => routes(scope, deps, manifests));
   // with a proxy that keeps the path, and with one that strips it
-  const prefix = new URL(deps.config.publicURL).pathname.replace(/\/+$/, "");
+  const prefix = withoutTrailingSlash(new URL(deps.config.publicURL).pathname);
   if (prefix) app.register(async (scope) => routes(scope, deps, manifests), { prefix });
   return app;
 }
@@ -130,6 +131,3 @@ function refuseUnparsed(error: { code?: string }, socket: Socket): void {
     `HTTP/1.1 ${status}\r\ncontent-type: ${fhirJSON}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
 }
-
-/** only where it happened: a message may quote data */
-const framesOf = (error: Error) => error.stack?.split("\n").filter((line) => /^\s+at /.test(line));

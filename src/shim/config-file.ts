@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { sha256Of } from "../digest.ts";
 import { terminal, toFailure } from "../failure.ts";
 import type { Logger } from "../log.ts";
 
@@ -64,6 +64,6 @@ export class ConfigFile<Value> {
   }
 
   #tell(text: string): void {
-    this.#log.info({ sha256: createHash("sha256").update(text).digest("hex").slice(0, 12) }, "configuration read");
+    this.#log.info({ sha256: sha256Of(text).slice(0, 12) }, "configuration read");
   }
 }

@@ -4,6 +4,7 @@ import type { FhirExport, FhirExportSpec } from "../api/fhirexport.gen.ts";
 import { annotations } from "../api/names.ts";
 import { checkContainer } from "../api/parameters.ts";
 import { compartmentTypes } from "../fhir/compartment.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import type { ShimDeps } from "./app.ts";
 import { type Access, anonymous } from "./auth/authority.ts";
 import { mayExport } from "./auth/scopes.ts";
@@ -24,7 +25,7 @@ export async function handleKickOff(
   self: (name: string) => string,
 ): Promise<Answer> {
   const { config, exports, log } = deps;
-  const base = config.publicURL.replace(/\/+$/, "");
+  const base = withoutTrailingSlash(config.publicURL);
   const called = calledURL(originalUrl, base);
   if (called.length > maxRequestURL)
     return refusal(414, { code: "too-long", text: "the URL is too long; send the parameters by POST" });
@@ -119,7 +120,7 @@ const queryOf = (url: string) => (url.includes("?") ? url.slice(url.indexOf("?")
 /** The URL as the client called it: never the host that a proxy talks to (reference: section 6.10). */
 function calledURL(url: string, base: string): string {
   const { origin, pathname } = new URL(base);
-  const prefix = pathname.replace(/\/+$/, "");
+  const prefix = withoutTrailingSlash(pathname);
   return prefix && (url === prefix || url.startsWith(`${prefix}/`)) ? origin + url : base + url;
 }
 

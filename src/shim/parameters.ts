@@ -1,5 +1,6 @@
 /** The parameters of a kick-off: what each may be, which field of the FhirExport it becomes, and how it is described. One table for parsing, for the
  *  CapabilityStatement and for the OperationDefinitions. Pure. */
+
 import type { FhirExportSpec } from "../api/fhirexport.gen.ts";
 import { isContainerName } from "../api/names.ts";
 import {
@@ -12,6 +13,7 @@ import {
   splitList,
   splitTypeFilters,
 } from "../api/parameters.ts";
+import { withoutTrailingSlash } from "../url.ts";
 
 export type SpecParts = Pick<
   FhirExportSpec,
@@ -206,8 +208,8 @@ export const parametersOf = (level: Level, compat: "ig" | "azure"): [string, Par
 
 /** @returns undefined when it is no reference to a Patient here */
 function patientID(value: string, bases: readonly string[]): string | undefined {
-  const base = bases.find((one) => value.startsWith(`${one.replace(/\/+$/, "")}/`));
-  const relative = base === undefined ? value : value.slice(base.replace(/\/+$/, "").length + 1);
+  const base = bases.find((one) => value.startsWith(`${withoutTrailingSlash(one)}/`));
+  const relative = base === undefined ? value : value.slice(withoutTrailingSlash(base).length + 1);
   const id = relative.startsWith("Patient/") ? relative.slice("Patient/".length) : relative;
   return isID(id) ? id : undefined;
 }

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { annotations } from "../api/names.ts";
 import { compartmentTypes } from "../fhir/compartment.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import type { ShimDeps } from "./app.ts";
 import { type Access, anonymous } from "./auth/authority.ts";
 import { mayRead } from "./auth/scopes.ts";
@@ -40,7 +41,7 @@ export function methodRefused(method: string, allow: string): Answer {
 /** The routes of the shim, relative to the FHIR base. */
 export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifests): void {
   const { config, exports, now, log } = deps;
-  const base = config.publicURL.replace(/\/+$/, "");
+  const base = withoutTrailingSlash(config.publicURL);
   const started = now();
   const polls = new Pace();
   const self = (name: string) => `${base}/_operations/export/${name}`;

@@ -1,4 +1,5 @@
 import type { Logger } from "../log.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import type { ShimDeps } from "./app.ts";
 import { type Authority, makeAuthority } from "./auth/authority.ts";
 import type { Replay } from "./auth/replay.ts";
@@ -29,7 +30,7 @@ export async function openService({
   replay: Replay;
   log: Logger;
 }): Promise<Service> {
-  const base = publicURL.replace(/\/+$/, "");
+  const base = withoutTrailingSlash(publicURL);
   const parse = (text: string): Configured => {
     const settings = parseSettings(text);
     return { settings, authority: settings.auth && makeAuthority(settings.auth, { base, replay, now: Date.now }) };

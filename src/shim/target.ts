@@ -1,6 +1,7 @@
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { Task } from "../contracts.ts";
+import { withoutTrailingSlash } from "../url.ts";
 
 /** Where the files of an export are: as it was started (its status), in the target as it is now, whose credentials may have been renewed. Pure.
  *  @param volumeRoot where the target's volume is found on this machine */
@@ -15,7 +16,7 @@ export function locate(
   return {
     folder,
     azureBlob: {
-      accountURL: azureBlob.accountURL.replace(/\/+$/, ""),
+      accountURL: withoutTrailingSlash(azureBlob.accountURL),
       container,
       createContainer: false,
       // nothing is written here

@@ -8,6 +8,7 @@ import {
 } from "@azure/storage-blob";
 import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import { httpClient } from "./azure-http.ts";
 
 export type AzureBlob = Extract<Task["target"], { azureBlob: unknown }>["azureBlob"];
@@ -89,7 +90,7 @@ function byConnectionString(_: AzureBlob, text: string): BlobServiceClient {
 
 const bySAS = ({ accountURL }: AzureBlob, token: string) =>
   new BlobServiceClient(
-    `${accountURL.replace(/\/+$/, "")}?${token.replace(/^\?/, "")}`,
+    `${withoutTrailingSlash(accountURL)}?${token.replace(/^\?/, "")}`,
     new AnonymousCredential(),
     pipeline,
   );

@@ -1,6 +1,7 @@
 import type { Readable } from "node:stream";
 import { RestError } from "@azure/storage-blob";
 import { FailureError, terminal, transient, waiting } from "../failure.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import { type AzureBlob, openAccount } from "./azure-account.ts";
 import { workPrefix } from "./layout.ts";
 import { signedURL } from "./sas.ts";
@@ -9,7 +10,7 @@ import type { BlockWriter, Store } from "./store.ts";
 /** Block blobs of one export in one container, below `folder`. @param secrets folder that holds `target/{connection-string,sas-token}` */
 export async function azureStore(target: AzureBlob, folder: string, secrets: string): Promise<Store> {
   const account = await openAccount(target, secrets);
-  const prefix = folder === "" ? "" : `${folder.replace(/\/+$/, "")}/`;
+  const prefix = folder === "" ? "" : `${withoutTrailingSlash(folder)}/`;
   const blob = (path: string) => account.container.getBlockBlobClient(prefix + path);
   const guard = async <T>(call: () => Promise<T>): Promise<T> => {
     const { signedBy } = account;

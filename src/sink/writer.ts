@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
+import { sha256Of } from "../digest.ts";
 import { Claim } from "./claim.ts";
 import { commitClosed, OutputFile } from "./file.ts";
 import { ShownResources } from "./fingerprints.ts";
@@ -389,7 +389,7 @@ export class ShardWriter {
         name,
         lines: this.#errorLines.length,
         bytes: bytes.length,
-        sha256: createHash("sha256").update(bytes).digest("hex"),
+        sha256: sha256Of(bytes),
       },
     ];
   }

@@ -4,6 +4,7 @@ import type { ExportTargetSpec } from "../api/exporttarget.gen.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FhirSourceSpec } from "../api/fhirsource.gen.ts";
 import { terminal } from "../failure.ts";
+import { withoutTrailingSlash } from "../url.ts";
 import type { Arguments } from "./arguments.ts";
 import type { Folders } from "./folders.ts";
 import type { Kind, Kinds, Objects } from "./objects.ts";
@@ -105,7 +106,7 @@ export function accountURL(connectionString: string): string {
       }),
   );
   const endpoint = parts.get("BlobEndpoint");
-  if (endpoint) return endpoint.replace(/\/+$/, "");
+  if (endpoint) return withoutTrailingSlash(endpoint);
   const name = parts.get("AccountName");
   if (!name) throw terminal("TargetUnauthorized", "the connection string has neither BlobEndpoint nor AccountName");
   return `${parts.get("DefaultEndpointsProtocol") ?? "https"}://${name}.blob.${parts.get("EndpointSuffix") ?? "core.windows.net"}`;

@@ -8,7 +8,7 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { type Crd, createValidator } from "../api/validate.ts";
 import { nodeFlags } from "../contracts.ts";
 import { FailureError, toFailure } from "../failure.ts";
-import type { Logger } from "../log.ts";
+import { type Logger, stackFrames } from "../log.ts";
 import { holdsSlot } from "../operator/admit.ts";
 import { Queue } from "../operator/queue.ts";
 import { createReconcile } from "../operator/reconcile.ts";
@@ -103,8 +103,7 @@ function logFailure(log: Logger, name: string, error: unknown): void {
   const failure = toFailure(error);
   // a conflict is everyday life: someone else was faster
   if (failure.class === "transient" && error instanceof FailureError) return;
-  const stack = error instanceof Error ? error.stack?.split("\n").filter((line) => /^\s+at /.test(line)) : undefined;
-  log.error({ export: name, ...failure, stack }, "reconcile failed");
+  log.error({ export: name, ...failure, stack: stackFrames(error) }, "reconcile failed");
 }
 
 /** Sets Ready of a source or target by its own validity. */

@@ -1,20 +1,19 @@
 import { randomBytes } from "node:crypto";
-import type { Cohort, Plan, Shard, ShardResult, TypeCount } from "../contracts.ts";
+import type { Cohort, Plan, Shard, ShardResult } from "../contracts.ts";
 import { FailureError, transient } from "../failure.ts";
 import { countMatches } from "../fhir/reads.ts";
 import { resultPath } from "../sink/layout.ts";
 import { ShardWriter, type ShardWriterOptions } from "../sink/writer.ts";
+import { sumByType } from "../totals.ts";
 import { blockBytesOf, maxFileBytesOf } from "./page-memory.ts";
-import { readCohort } from "./plan/group.ts";
-import { readPlan } from "./plan/plan.ts";
-import { add, type Counts, zero } from "./progress.ts";
 import { countShard, isWindowed } from "./read/searches.ts";
 import { readShard } from "./read/shard.ts";
 import { selector } from "./read/verdict.ts";
-import type { Outcome, Work } from "./work.ts";
+import { readCohort, readPlan } from "./stored.ts";
+import type { CommandResult, Work } from "./work.ts";
 
 /** Runs the shards of one package. Done when every shard has its result in storage. */
-export async function exportPackage(work: Work): Promise<Outcome> {
+export async function exportPackage(work: Work): Promise<CommandResult> {
   const { task, store, index } = work;
   const plan = await readPlan(store, task.uid);
   if (!plan) throw transient("Internal", "there is no plan.json yet");
@@ -27,7 +26,7 @@ export async function exportPackage(work: Work): Promise<Outcome> {
 }
 
 /** Runs shards over as many chains as the share of the source, and the memory, allow: the largest first, so that none is alone at the end. */
-export async function exportShards(work: Work, plan: Plan, shards: readonly Shard[]): Promise<Outcome> {
+export async function exportShards(work: Work, plan: Plan, shards: readonly Shard[]): Promise<CommandResult> {
   const size = ({ expected = Number.POSITIVE_INFINITY }: Shard) => expected;
   const cohort = await readCohort(work);
   const stop = new AbortController();
@@ -50,20 +49,7 @@ export async function exportShards(work: Work, plan: Plan, shards: readonly Shar
   const failed = ends.filter((end) => end.status === "rejected").map((end) => end.reason as unknown);
   // the others failed because the first one stopped them
   if (failed.length > 0) throw failed.find((error) => error instanceof FailureError) ?? failed[0];
-  return summarize(results);
-}
-
-/** Totals and per-type counts of finished shards. */
-function summarize(results: readonly ShardResult[]): Outcome {
-  const types = new Map<string, TypeCount>();
-  for (const result of results) {
-    const before = types.get(result.type) ?? { type: result.type, ...zero };
-    types.set(result.type, { ...before, ...add(before, countsOf(result)) });
-  }
-  return {
-    totals: [...types.values()].reduce<Counts>((sum, type) => add(sum, type), zero),
-    types: [...types.values()],
-  };
+  return sumByType(results.map((result) => ({ type: result.type, ...countsOf(result) })));
 }
 
 const countsOf = ({ files, resources, errors }: ShardResult) => ({

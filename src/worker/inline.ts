@@ -1,12 +1,13 @@
 import { manifestPath } from "../sink/layout.ts";
 import { exportShards } from "./export.ts";
-import { isInline, plan, readPlan } from "./plan/plan.ts";
+import { isInline, plan } from "./plan/plan.ts";
 import { seal } from "./seal/seal.ts";
-import type { Outcome, Work } from "./work.ts";
+import { readPlan } from "./stored.ts";
+import type { CommandResult, Work } from "./work.ts";
 
 /** The plan command: plans, and of a small export does the rest, too, by the same code and as resumable (DESIGN section 5): a Job each for the packages and
  *  the seal would take longer than the export. Then it reports no packages, and the seal's totals. */
-export async function planAndSmallExport(work: Work): Promise<Outcome> {
+export async function planAndSmallExport(work: Work): Promise<CommandResult> {
   const planned = await plan(work);
   const made = await readPlan(work.store, work.task.uid);
   if (!made || !isInline(made, work.task)) return planned;

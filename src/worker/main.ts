@@ -1,9 +1,10 @@
 import { writeFile } from "node:fs/promises";
 import { type Command, exitCode, type Failure, type Report } from "../contracts.ts";
 import { toFailure } from "../failure.ts";
-import { makeLogger } from "../log.ts";
+import { makeLogger, stackFrames } from "../log.ts";
+import { commands } from "./commands.ts";
 import { ProgressBoard, serveProgress } from "./progress.ts";
-import { commands, openWork, readTask } from "./work.ts";
+import { openWork, readTask } from "./work.ts";
 
 /** More than this Kubernetes cuts (4,096 bytes for a pod), and then it would be no JSON. */
 const maxReportBytes = 3500;
@@ -46,7 +47,7 @@ export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal:
     log.error(
       {
         ...report.error,
-        ...(unforeseen && { stack: error.stack?.split("\n").filter((line) => /^\s+at /.test(line)) }),
+        ...(unforeseen && { stack: stackFrames(error) }),
       },
       "failed",
     );

@@ -1,13 +1,11 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Progress, TypeCount } from "../contracts.ts";
-
-export type Counts = Omit<TypeCount, "type" | "expected">;
-export const zero: Counts = { files: 0, resources: 0, bytes: 0, errors: 0 };
+import type { Progress, Totals } from "../contracts.ts";
+import { sumByType, zeroTotals } from "../totals.ts";
 
 /** What a worker answers at GET /progress: the durable counts of each shard it works on, summed. Advisory (contracts.ts). */
 export class ProgressBoard {
-  readonly #shards = new Map<string, { type: string; counts: Counts; checkpointAt?: string | undefined }>();
+  readonly #shards = new Map<string, { type: string; counts: Totals; checkpointAt?: string | undefined }>();
   readonly #expected = new Map<string, number>();
   throttledSeconds = () => 0;
 
@@ -16,28 +14,23 @@ export class ProgressBoard {
     this.#expected.set(type, (this.#expected.get(type) ?? 0) + resources);
   }
 
-  set(shard: string, type: string, counts: Counts, checkpointAt?: string): void {
+  set(shard: string, type: string, counts: Totals, checkpointAt?: string): void {
     this.#shards.set(shard, { type, counts, checkpointAt });
   }
 
   render(uid: string, index: number, podUID?: string): Progress {
-    const types = new Map<string, Counts>();
-    let totals = zero;
-    let checkpointAt: string | undefined;
-    for (const shard of this.#shards.values()) {
-      totals = add(totals, shard.counts);
-      types.set(shard.type, add(types.get(shard.type) ?? zero, shard.counts));
-      if (shard.checkpointAt && shard.checkpointAt > (checkpointAt ?? "")) checkpointAt = shard.checkpointAt;
-    }
+    const shards = [...this.#shards.values()];
+    const { totals, types } = sumByType(shards.map(({ type, counts }) => ({ type, ...counts })));
+    const byType = new Map(types.map((count) => [count.type, count]));
+    const checkpointAt = shards.flatMap((shard) => shard.checkpointAt ?? []).reduce((a, b) => (b > a ? b : a), "");
     return {
       v: 1,
       uid,
       ...(podUID && { podUID }),
       index,
       totals,
-      types: [...new Set([...types.keys(), ...this.#expected.keys()])].map((type) => ({
-        type,
-        ...(types.get(type) ?? zero),
+      types: [...new Set([...byType.keys(), ...this.#expected.keys()])].map((type) => ({
+        ...(byType.get(type) ?? { type, ...zeroTotals }),
         ...(this.#expected.has(type) && { expected: this.#expected.get(type)! }),
       })),
       throttledSeconds: Math.round(this.throttledSeconds()),
@@ -45,13 +38,6 @@ export class ProgressBoard {
     };
   }
 }
-
-export const add = (a: Counts, b: Counts): Counts => ({
-  files: a.files + b.files,
-  resources: a.resources + b.resources,
-  bytes: a.bytes + b.bytes,
-  errors: a.errors + b.errors,
-});
 
 /** Serves `render` at GET /progress. @param address host:port; port 0 picks one. */
 export async function serveProgress(

@@ -4,15 +4,15 @@ import { transient } from "../failure.ts";
 import { checkpointPath, planPath, resultPath } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
 import { eachParallel } from "./parallel.ts";
-import { readPlan } from "./plan/plan.ts";
-import type { Outcome, Work } from "./work.ts";
+import { readPlan } from "./stored.ts";
+import type { CommandResult, Work } from "./work.ts";
 
 /** a request that a frozen writer had under way when the fence went up has ended by then */
 const requestTimeoutSeconds = 30;
 
 /** Removes the export's objects after fencing its writers off (DESIGN section 6): a worker that wakes up later finds its checkpoint fenced, and
  *  nothing it staged can be committed. */
-export async function purge({ task, store, log, signal }: Work): Promise<Outcome> {
+export async function purge({ task, store, log, signal }: Work): Promise<CommandResult> {
   const plan = await readPlan(store, task.uid);
   const open = (await eachParallel(plan?.shards ?? [], ({ id }) => fence(store, task.uid, id))).filter(Boolean).length;
   if (open > 0) {

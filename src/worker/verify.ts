@@ -2,15 +2,16 @@ import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import type { TypeCount } from "../contracts.ts";
+import type { Totals } from "../contracts.ts";
+import { sha256Of } from "../digest.ts";
 import { type FailureError, terminal } from "../failure.ts";
 import { maxPageBytes } from "../fhir/client.ts";
 import { manifestPath, sumsPath, workPrefix } from "../sink/layout.ts";
 import { type Manifest, type ManifestItem, renderSums } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
+import { sumByType } from "../totals.ts";
 import { Doubles } from "./ids.ts";
-import { add, zero } from "./progress.ts";
-import type { Outcome, Work } from "./work.ts";
+import type { CommandResult, Work } from "./work.ts";
 
 /** what ids may take while those that come twice are looked for: one look for types of up to 5.8 million resources */
 const idBytes = 64 << 20;
@@ -27,18 +28,17 @@ const isData = (path: string) => !path.startsWith(workPrefix) && /\.ndjson(\.gz)
 export async function verify(
   { store, board, log, signal }: Work,
   doublesOf = (most: number) => new Doubles(most, idBytes),
-): Promise<Outcome> {
+): Promise<CommandResult> {
   const found = await store.read(manifestPath);
   if (!found) throw terminal("TargetUnreachable", "there is no manifest.json: the export is not whole");
   const manifest = readManifest(found.bytes);
   await verifySums(store, manifest);
   await verifyFolder(store, manifest);
 
-  const types = new Map<string, TypeCount>();
+  const counted: (Totals & { type: string })[] = [];
   const note = ({ path, type, count, fileSize }: ManifestItem) => {
     const counts = { files: 1, resources: count, bytes: fileSize, errors: 0 };
-    const before = types.get(type) ?? { type, ...zero };
-    types.set(type, { ...before, ...add(before, counts) });
+    counted.push({ type, ...counts });
     board.set(path, type, counts);
   };
   const outputs = [...Map.groupBy(manifest.output, ({ type }) => type).values()];
@@ -49,10 +49,9 @@ export async function verify(
     await verifyFile(store, item, (line) => judge(line, type).fault, signal);
     note(item);
   }
-  const all = [...types.values()];
-  const totals = all.reduce((sum, type) => add(sum, type), zero);
+  const { totals, types } = sumByType(counted);
   log.info({ files: totals.files }, "every file is as the manifest says");
-  return { totals, types: all, manifestSHA256: createHash("sha256").update(found.bytes).digest("hex") };
+  return { totals, types, manifestSHA256: sha256Of(found.bytes) };
 }
 
 const countOf = (items: readonly ManifestItem[]) => items.reduce((sum, { count }) => sum + count, 0);

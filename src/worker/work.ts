@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Command, Report, Task } from "../contracts.ts";
+import type { Report, Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import { SourceClient } from "../fhir/client.ts";
 import type { Logger } from "../log.ts";
@@ -23,8 +23,8 @@ export interface Work {
   signal: AbortSignal;
 }
 
-export type Outcome = Omit<Report, "v" | "uid" | "command" | "error">;
-export type WorkerCommand = (work: Work) => Promise<Outcome>;
+/** What a command reports when it has done its work. */
+export type CommandResult = Omit<Report, "v" | "uid" | "command" | "error">;
 
 /** Reads the Task that the environment names (contracts.ts).
  *  @throws terminal TaskVersion, Internal */
@@ -64,11 +64,3 @@ export async function openWork(
     [Symbol.asyncDispose]: async () => void (await Promise.all([store.close(), source.close()])),
   };
 }
-
-export const commands: Partial<Record<Command, () => Promise<WorkerCommand>>> = {
-  plan: async () => (await import("./inline.ts")).planAndSmallExport,
-  export: async () => (await import("./export.ts")).exportPackage,
-  seal: async () => (await import("./seal/seal.ts")).seal,
-  purge: async () => (await import("./purge.ts")).purge,
-  verify: async () => (await import("./verify.ts")).verify,
-};

@@ -1,6 +1,7 @@
 import { Agent, request } from "undici";
 import type { Task } from "../../contracts.ts";
 import { FailureError, showURL, terminal, transient } from "../../failure.ts";
+import { withTrailingSlash } from "../../url.ts";
 import { tlsHint } from "../tls.ts";
 import { connector } from "./connector.ts";
 import type { Token } from "./holder.ts";
@@ -34,7 +35,7 @@ export class TokenClient {
 
   constructor({ auth, baseURL }: Task["source"], folder: string, signal: AbortSignal) {
     this.kind = auth.kind as "oauth2" | "smart";
-    this.base = new URL(baseURL.replace(/\/*$/, "/"));
+    this.base = new URL(withTrailingSlash(baseURL));
     this.#signal = signal;
     // not the source's own: that one's connections are the share of the source's limits
     this.#agent = new Agent({

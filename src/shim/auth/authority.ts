@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import { FailureError, waiting } from "../../failure.ts";
+import { withoutTrailingSlash } from "../../url.ts";
 import { type Answer, refusal } from "../outcome.ts";
 import { Assertions } from "./assertion.ts";
 import type { AuthConfig, ClientConfig } from "./config.ts";
@@ -132,7 +133,7 @@ const scopesOf = ({ scope, scp, roles }: JWTPayload): string =>
 
 /** @throws waiting */
 async function discover(issuer: string): Promise<string> {
-  const { body } = await fetchJSON(`${issuer.replace(/\/+$/, "")}/.well-known/openid-configuration`);
+  const { body } = await fetchJSON(`${withoutTrailingSlash(issuer)}/.well-known/openid-configuration`);
   const { jwks_uri } = (body ?? {}) as { jwks_uri?: unknown };
   if (typeof jwks_uri !== "string")
     throw waiting("Internal", "the discovery document of auth.issuer has no jwks_uri; set auth.issuer.jwksURL");

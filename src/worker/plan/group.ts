@@ -1,25 +1,14 @@
 import type { Cohort } from "../../contracts.ts";
-import { terminal, transient } from "../../failure.ts";
+import { terminal } from "../../failure.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { patientId, referredId } from "../../fhir/compartment.ts";
-import { cohortPath } from "../../sink/layout.ts";
 import { versionBefore } from "../seal/touched.ts";
-import type { Work } from "../work.ts";
 
 interface Group {
   resourceType?: string;
   meta?: { lastUpdated?: string };
   characteristic?: unknown[];
   member?: { entity?: { reference?: string }; inactive?: boolean; period?: { start?: string; end?: string } }[];
-}
-
-/** What the plan has resolved; undefined where everybody is in the export. */
-export async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
-  const { level, patients } = task.export;
-  if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
-  const found = await store.read(cohortPath);
-  if (!found) throw transient("Internal", "there is no cohort beside plan.json");
-  return JSON.parse(found.bytes.toString()) as Cohort;
 }
 
 /** Resolves a Group to its patients as of `at` (milliseconds): direct members and those of nested Groups, without inactive ones and those whose

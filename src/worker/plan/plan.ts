@@ -4,15 +4,15 @@ import { terminal } from "../../failure.ts";
 import { compartmentTypes } from "../../fhir/compartment.ts";
 import { type Capabilities, countMatches, readCapabilities, readClock } from "../../fhir/reads.ts";
 import { cohortPath, planPath } from "../../sink/layout.ts";
-import type { Store } from "../../sink/store.ts";
 import { eachParallel } from "../parallel.ts";
-import type { Outcome, Work } from "../work.ts";
+import { readCohort, readPlan } from "../stored.ts";
+import type { CommandResult, Work } from "../work.ts";
 import { canBatch, probeBatches } from "./batches.ts";
 import { type Findings, Planning } from "./draft.ts";
-import { readCohort, resolveGroup } from "./group.ts";
+import { resolveGroup } from "./group.ts";
+import { packageSize, packShards, shardSize } from "./packages.ts";
 import { checkFilter, probeSort, probeWindows } from "./probes.ts";
 import { boundsOf, cutType } from "./shards.ts";
-import { packageSize, packShards, shardSize } from "./windows.ts";
 
 // the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
 const firstContactSeconds = 30;
@@ -29,7 +29,7 @@ export function isInline({ shards }: Plan, { plan: { inlineResources } }: Task):
 }
 
 /** Probes source and target, freezes transactionTime, cuts the work into shards and packages and writes plan.json, once. */
-export async function plan(work: Work): Promise<Outcome> {
+export async function plan(work: Work): Promise<CommandResult> {
   const { task, store } = work;
   await store.prepare();
   const existing = await readPlan(store, task.uid);
@@ -42,21 +42,7 @@ export async function plan(work: Work): Promise<Outcome> {
   return report((await readPlan(store, task.uid)) ?? made);
 }
 
-/** @throws terminal ForeignOutput, TaskVersion */
-export async function readPlan(store: Store, uid: string): Promise<Plan | undefined> {
-  const found = await store.read(planPath);
-  if (!found) return undefined;
-  const stored = JSON.parse(found.bytes.toString()) as Plan;
-  if (stored.uid !== uid)
-    throw terminal(
-      "ForeignOutput",
-      "the export's folder holds the plan of another export; choose another container or name",
-    );
-  if (stored.v !== 1) throw terminal("TaskVersion", `plan.json has version ${stored.v}, made by another release`);
-  return stored;
-}
-
-function report({ transactionTime, packages, shards }: Plan): Outcome {
+function report({ transactionTime, packages, shards }: Plan): CommandResult {
   const types = new Map<string, TypeCount>();
   for (const { type, expected } of shards) {
     const count = types.get(type) ?? {

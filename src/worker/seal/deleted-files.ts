@@ -1,11 +1,11 @@
-import { createHash } from "node:crypto";
 import { gunzipSync, gzipSync } from "node:zlib";
 import type { FilePart, Plan } from "../../contracts.ts";
+import { sha256Of } from "../../digest.ts";
 import { contentType, deletedPath, deletedPrefix } from "../../sink/layout.ts";
 import type { MadeObjects } from "../../sink/made.ts";
 import { eachParallel } from "../parallel.ts";
-import { readCohort } from "../plan/group.ts";
 import { endOf } from "../read/verdict.ts";
+import { readCohort } from "../stored.ts";
 import type { Work } from "../work.ts";
 import { listedAt, readDeleted, renderDeleted } from "./deletions.ts";
 
@@ -52,11 +52,9 @@ function partOf(name: string, stored: Buffer, gzip: boolean): FilePart {
     name,
     lines: linesIn(content),
     bytes: stored.length,
-    sha256: sha256(stored),
-    ...(gzip && { contentBytes: content.length, contentSha256: sha256(content) }),
+    sha256: sha256Of(stored),
+    ...(gzip && { contentBytes: content.length, contentSha256: sha256Of(content) }),
   };
 }
 
 export const linesIn = (bytes: Buffer): number => bytes.toString("latin1").split("\n").length - 1;
-
-const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");

@@ -1,31 +1,30 @@
-import { createHash } from "node:crypto";
-import type { FilePart, Plan, ShardResult, TypeCount } from "../../contracts.ts";
+import type { FilePart, Plan, ShardResult } from "../../contracts.ts";
+import { sha256Of } from "../../digest.ts";
 import { transient } from "../../failure.ts";
 import { digestsOf } from "../../sink/digest.ts";
 import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix } from "../../sink/layout.ts";
 import { MadeObjects } from "../../sink/made.ts";
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../../sink/manifest.ts";
 import type { Store } from "../../sink/store.ts";
+import { sumByType } from "../../totals.ts";
 import { outcomeLine } from "../operation-outcome.ts";
 import { eachParallel } from "../parallel.ts";
-import { readCohort } from "../plan/group.ts";
-import { readPlan } from "../plan/plan.ts";
-import { add, zero } from "../progress.ts";
-import type { Outcome, Work } from "../work.ts";
+import { readCohort, readPlan } from "../stored.ts";
+import type { CommandResult, Work } from "../work.ts";
 import { closeType } from "./close.ts";
 import { linesIn, writeDeleted } from "./deleted-files.ts";
 
 const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
 
 /** Proves by storage (not by what a Job says) that every shard has its result, writes the manifest last and once, and removes the working files. */
-export async function seal(work: Work): Promise<Outcome> {
+export async function seal(work: Work): Promise<CommandResult> {
   const { task, store } = work;
   const plan = await readPlan(store, task.uid);
   if (!plan) throw transient("Internal", "there is no plan.json");
   const sealed = await store.read(manifestPath);
   const stands = sealed?.bytes ?? (await makeAll(work, plan));
   await removeWork(store);
-  return report(JSON.parse(stands.toString()) as Manifest, createHash("sha256").update(stands).digest("hex"));
+  return report(JSON.parse(stands.toString()) as Manifest, sha256Of(stands));
 }
 
 /** @returns the manifest that stands then */
@@ -120,7 +119,7 @@ async function writeNotices(made: MadeObjects, texts: string[]): Promise<FilePar
       name: noticesPath,
       lines: linesIn(bytes),
       bytes: bytes.length,
-      sha256: createHash("sha256").update(bytes).digest("hex"),
+      sha256: sha256Of(bytes),
     },
   ];
 }
@@ -132,18 +131,21 @@ async function removeWork(store: Store): Promise<void> {
   await eachParallel(paths, (path) => store.remove(path));
 }
 
-function report(manifest: Manifest, manifestSHA256: string): Outcome {
-  const types = new Map<string, TypeCount>();
-  for (const { type, count, fileSize } of manifest.output) {
-    const before = types.get(type) ?? { type, files: 0, resources: 0, bytes: 0, errors: 0 };
-    types.set(type, { ...before, ...add(before, { files: 1, resources: count, bytes: fileSize, errors: 0 }) });
-  }
-  const totals = [...types.values()].reduce((sum, type) => add(sum, type), zero);
+function report(manifest: Manifest, manifestSHA256: string): CommandResult {
+  const { totals, types } = sumByType(
+    manifest.output.map(({ type, count, fileSize }) => ({
+      type,
+      files: 1,
+      resources: count,
+      bytes: fileSize,
+      errors: 0,
+    })),
+  );
   const { [exactKey]: exact, [errorsKey]: errors } = manifest.extension;
   return {
     transactionTime: manifest.transactionTime,
     totals: { ...totals, errors },
-    types: [...types.values()],
+    types,
     manifestSHA256,
     exact,
   };

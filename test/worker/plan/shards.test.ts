@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Usage } from "../../../bench/usage.ts";
 import type { Command, Plan, Report, Shard, ShardResult } from "../../../src/contracts.ts";
 import { dataPath, dataPrefix, errorPath, planPath, resultPath, shardId } from "../../../src/sink/layout.ts";
-import { packShards } from "../../../src/worker/plan/windows.ts";
+import { packShards } from "../../../src/worker/plan/packages.ts";
 import { storage } from "../../sink/stores.ts";
 import type { SampleResource } from "../../sources/generator.ts";
 import { startSource } from "../../sources/server.ts";

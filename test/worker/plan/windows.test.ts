@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { addsUp, areSlow, cutWindows, packageSize, packShards, shardSize } from "../../../src/worker/plan/windows.ts";
+import { packageSize, packShards, shardSize } from "../../../src/worker/plan/packages.ts";
+import { addsUp, areSlow, cutWindows } from "../../../src/worker/plan/windows.ts";
 
 const till = Date.parse("2026-01-01T00:00:00Z");
 const countOf = (times: number[]) => async (from: number | undefined, to: number | undefined) =>

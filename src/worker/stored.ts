@@ -1,0 +1,28 @@
+import type { Cohort, Plan } from "../contracts.ts";
+import { terminal, transient } from "../failure.ts";
+import { cohortPath, planPath } from "../sink/layout.ts";
+import type { Store } from "../sink/store.ts";
+import type { Work } from "./work.ts";
+
+/** @throws terminal ForeignOutput, TaskVersion */
+export async function readPlan(store: Store, uid: string): Promise<Plan | undefined> {
+  const found = await store.read(planPath);
+  if (!found) return undefined;
+  const stored = JSON.parse(found.bytes.toString()) as Plan;
+  if (stored.uid !== uid)
+    throw terminal(
+      "ForeignOutput",
+      "the export's folder holds the plan of another export; choose another container or name",
+    );
+  if (stored.v !== 1) throw terminal("TaskVersion", `plan.json has version ${stored.v}, made by another release`);
+  return stored;
+}
+
+/** What the plan has resolved; undefined where everybody is in the export. */
+export async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
+  const { level, patients } = task.export;
+  if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
+  const found = await store.read(cohortPath);
+  if (!found) throw transient("Internal", "there is no cohort beside plan.json");
+  return JSON.parse(found.bytes.toString()) as Cohort;
+}
