@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Shard, Task } from "../../contracts.ts";
+import type { Task } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import { PageFailure, type SourceClient } from "../../fhir/client.ts";
 import { membersOf } from "../../fhir/compartment.ts";
@@ -8,7 +8,6 @@ import { countMatches, readPage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
 import type { Entry } from "../../scan/page.ts";
 import type { Work } from "../work.ts";
-import type { PageTimes } from "./windows.ts";
 
 /** resources of each type that are compared, cut by the source and by us */
 const elementsProbe = 50;
@@ -17,7 +16,7 @@ const [timesSample, timesProbe] = [50, 3];
 /** resources whose order is compared */
 const sortProbe = 100;
 /** of a page, before it is taken for one that cannot be had */
-const tries = 4;
+export const tries = 4;
 const longAgo = "1900-01-01T00:00:00.000Z";
 
 /** Servers that do not know a parameter answer 400, ignore it, or find nothing: only the first is safe, so the self link must repeat it.
@@ -144,29 +143,6 @@ export async function probeSort({ source, task }: Work, types: string[]): Promis
     return first.length > 1 ? ids(first) === ids(second) : undefined;
   });
   return agree ?? true;
-}
-
-/** How long pages of a type take, in some of its windows and without any. A page that cannot be had is left out. */
-export async function timePages(source: SourceClient, search: Search, windows: readonly Shard[]): Promise<PageTimes> {
-  const times: PageTimes = { windowed: { first: [], next: [] }, plain: { first: [], next: [] } };
-  const time = async (url: string, into: { first: number[]; next: number[] }) => {
-    const first = await readPage(source, url, [400], tries);
-    if (!("page" in first)) return;
-    into.first.push(first.ms);
-    if (first.page.next === undefined) return;
-    const next = await readPage(source, source.resolve(first.page.next).href, [400, 404, 410], tries);
-    if ("page" in next) into.next.push(next.ms);
-  };
-  // by turns: what slows one down slows the other
-  for (const { from, till } of windows)
-    for (const [url, into] of [
-      [searchURL(search), times.plain],
-      [searchURL({ ...search, from, till }), times.windowed],
-    ] as const)
-      await time(url, into).catch((error) => {
-        if (!(error instanceof PageFailure)) throw error;
-      });
-  return times;
 }
 
 /** What to ask the source for, as the value of `_elements`: where it takes the parameter, and what it sends then is what is wanted. What it sends too much

@@ -5,8 +5,9 @@ import { shardId } from "../../sink/layout.ts";
 import type { Work } from "../work.ts";
 import { cutMembers } from "./batches.ts";
 import type { Planning, Probed } from "./draft.ts";
-import { askElements, timePages, type Windows } from "./probes.ts";
-import { addsUp, areSlow, cutWindows } from "./windows.ts";
+import { areSlow, timePages } from "./page-times.ts";
+import { askElements, type Windows } from "./probes.ts";
+import { addsUp, cutWindows } from "./windows.ts";
 
 /** pages of a type from which on it pays to time twelve of them */
 const timedFrom = 40;

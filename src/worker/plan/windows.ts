@@ -138,31 +138,4 @@ function merge(leaves: readonly Window[], bounds: Omit<Window, "expected">, max:
   return merged;
 }
 
-/** Milliseconds of a page, until its first byte: of a search's first one and the one behind it, over its windows and without them. */
-export interface PageTimes {
-  windowed: { first: number[]; next: number[] };
-  plain: { first: number[]; next: number[] };
-}
-
-/** A server whose windowed pages took 110 to 250 ms instead of 45 gave 6,400 resources a second in windows on four chains, and 20,700 without. */
-const slowTimes = 3;
-/** the quickest one behind the slowest plain one: on a busy machine some take that long */
-const slowMs = 50;
-
-/** Whether windows cost so much more than plain paging that reading several at a time does not pay (DESIGN section 7).
- *  @param pages of a window: its first page comes once in so many */
-export function areSlow({ windowed, plain }: PageTimes, pages: number): boolean {
-  // a chain has one first page in all
-  const usual = plain.next.length > 0 ? plain.next : plain.first;
-  const { first } = windowed;
-  const next = windowed.next.length > 0 ? windowed.next : first;
-  if (usual.length === 0 || first.length === 0) return false;
-  const cost = (of: (values: number[]) => number) => (of(first) + (pages - 1) * of(next)) / pages;
-  return (
-    cost(median) > slowTimes * median(usual) && cost((values) => Math.min(...values)) > Math.max(...usual) + slowMs
-  );
-}
-
-const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)]!;
-
 const nextPowerOfTwo = (value: number) => 2 ** Math.ceil(Math.log2(Math.max(1, value)));
