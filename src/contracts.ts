@@ -1,10 +1,12 @@
-// Contracts between the parts, to be taken into src/ as they are or better (and then changed everywhere at once).
-// Instants: RFC 3339 with milliseconds and Z. An unknown `v` is a terminal error; readers accept v and v-1.
+// What the parts of the project owe each other: the files that they hand over, what a worker reports, and the port
+// under decide(). Instants are RFC 3339 in UTC with milliseconds. A file whose version `v` is unknown is refused by the
+// terminal error TaskVersion.
 
-export type Command = "plan" | "export" | "seal" | "purge" | "verify" | "probe";
+export type Command = "plan" | "export" | "seal" | "purge" | "verify";
 
-/** What one run of a worker has to do. The operator writes it once per attempt into an immutable Secret that the run's pods mount
- *  (it may hold patient ids and filters); standalone writes the same file. No credentials in it: those are files under source/ and target/. */
+/** What one attempt of an export has to do, as task.json. The operator writes it once per attempt into an immutable
+ *  Secret, because it may hold patient ids and filters, and the pods of the attempt mount it. Standalone writes the
+ *  same file. It holds no credentials: those are files below source/ and target/. */
 export interface Task {
   v: 1;
   uid: string;
@@ -38,9 +40,11 @@ export interface Task {
     count: number;
     settleSeconds: number;
     history: boolean;
-    /** false: never ask for an order */ sort?: boolean;
+    /** false: never ask the source to sort */
+    sort?: boolean;
     retrySeconds: number;
-    /** this run's share of the source's limits */ share: { requests: number; perSecond?: number };
+    /** what this run may take of the source's limits */
+    share: { requests: number; perSecond?: number };
   };
   target: { folder: string } & (
     | {
@@ -56,58 +60,88 @@ export interface Task {
   );
   plan: { shardResources: number; inlineResources: number; parallelism: number };
 }
-// argv: worker COMMAND. env: FHIR_EXPORT_TASK (path of task.json), FHIR_EXPORT_UID, JOB_COMPLETION_INDEX, FHIR_EXPORT_TERMINATION (path of the termination message),
-// FHIR_EXPORT_PROGRESS host:port (Kubernetes $(POD_IP):9464, container port "progress"; standalone 127.0.0.1:0, the chosen port is sent by IPC).
-// NODE_OPTIONS: workerNodeOptions.
-// Files: one projected volume /run/fhir-export (no subPath): task.json, source/{username,password,token,client-secret,private-key.jwk,ca.crt,tls.crt,tls.key}, target/{connection-string,sas-token};
-// Secret keys equal the file names; paths are relative to the Task's folder.
-// FhirSource.auth: none{} | basic{secretRef} | bearer{secretRef} | oauth2{tokenURL,clientID,scope,secretRef} | smart{tokenURL?,clientID,scope,secretRef} | workloadIdentity{serviceAccountName,clientID?,scope}
 
-/** Pages come in pieces that V8 does not count as garbage of the young generation: with a small one it is collected before they force a full collection,
- *  for a tenth of a worker's time and 15 MiB. It is read at the start of a process only. */
+// How a worker is started: `fhir-export worker COMMAND`.
+// Its environment:
+//   FHIR_EXPORT_TASK         path of task.json
+//   FHIR_EXPORT_UID          uid of the export; it must be the Task's
+//   JOB_COMPLETION_INDEX     which package of the plan `export` does
+//   FHIR_EXPORT_TERMINATION  path of the file that takes the Report
+//   FHIR_EXPORT_PROGRESS     host:port of GET /progress. On Kubernetes $(POD_IP):9464, the container port "progress"; in
+//                            standalone 127.0.0.1:0, and the worker sends the port that it was given by IPC
+//   FHIR_EXPORT_POD_UID      uid of the pod, for Progress
+//   NODE_OPTIONS             workerNodeOptions
+// Its files, all in one projected volume at /run/fhir-export (no subPath). The files of source/ and target/ are named
+// like the keys of their Secrets, and are looked for beside task.json:
+//   task.json
+//   source/{username,password,token,client-secret,private-key.jwk,ca.crt,tls.crt,tls.key}
+//   target/{connection-string,sas-token}
+
+/** V8 does not count the pieces in which pages arrive as garbage of its young generation. A small young generation is
+ *  collected often enough that they never force a full collection, which would cost a tenth of a worker's time and 15
+ *  MiB. V8 reads the flag only when the process starts. */
 export const workerNodeOptions = "--max-semi-space-size=1";
 
-/** V8 begins with a small heap and collects all of it some forty times, a fifth of a worker's first seconds, before it has learnt better; a heap of 48 MB at the
- *  start ends that for no more memory than is used anyhow. node takes it as an argument only: it stands in the image's ENTRYPOINT. */
+/** V8 begins with a small heap and collects all of it about forty times before it has grown, which takes a fifth of a
+ *  worker's first seconds. A heap that begins with 48 MB avoids that and takes no more memory than a worker uses
+ *  anyway. Node takes this flag only as an argument, not in NODE_OPTIONS, so the image has it in its ENTRYPOINT. */
 export const nodeFlags: readonly string[] = ["--initial-heap-size=48"];
 
-/** plan.json: written once (If-None-Match: *); another uid in it is the terminal error ForeignOutput. */
+/** plan.json. It is written once (If-None-Match: *). A plan with the uid of another export is the terminal error
+ *  ForeignOutput. */
 export interface Plan {
   v: 1;
   uid: string;
   transactionTime: string;
+  /** what the source can do, as the plan has found it out */
   source: {
+    /** its searches by `_lastUpdated` show what is in a window, and nothing else */
     windows: boolean;
-    /** its windows are of whole seconds: one may show what is of a part of a second beside it */ seconds?: true;
+    /** it compares whole seconds only, so a window may also show resources of the seconds at its bounds that are
+     *  outside of it */
+    seconds?: true;
+    /** it answers `_summary=count` with a number */
     counts: boolean;
+    /** it keeps an order when it is asked to sort */
     sort: boolean;
     typeHistory: boolean;
     instanceHistory: boolean;
+    /** resources that are asked for per page */
     count: number;
-    /** ids of the cohort in one search, where types are searched by its members */ batch?: number;
+    /** how many ids of the cohort one search takes, where types are searched by members of the cohort */
+    batch?: number;
   };
   shards: Shard[];
-  /** all types of the export, where deletions are told (`since`) */
+  /** all types of the export; only with `since`, which makes the export list deletions */
   types?: string[];
-  /** of the fingerprints; random, so that ids cannot be guessed from them */
+  /** the key of the fingerprints; random, so that nobody can guess ids from fingerprints */
   key: string;
-  /** what the user should know, e.g. of the clock; becomes OperationOutcome lines */
+  /** what the user should know, for example about the source's clock; each becomes an OperationOutcome line */
   warnings?: string[];
-  /** shard ids per completion index; at most 10,000 */ packages: string[][];
+  /** shard ids per completion index; at most 10,000 indexes */
+  packages: string[][];
 }
+
+/** A part of one type that one worker reads at a time, with its own files and its own checkpoint. */
 export interface Shard {
+  /** `{Type}-{0001}` */
   id: string;
   type: string;
+  /** of `meta.lastUpdated`, inclusive; absent: from the beginning */
   from?: string;
+  /** of `meta.lastUpdated`, exclusive */
   till: string;
+  /** what the source counted; absent where it does not count, or where the shard's filters overlap */
   expected?: number;
-  /** its searches do not name `from` and `till`, which are kept here: windows do not hold all of the type, or cost too much */
+  /** false: its searches do not name `from` and `till`, and the worker keeps the bounds itself, because windows do not
+   *  hold all of the type or cost too much */
   windows?: false;
   filters?: string[];
-  /** value of `_elements`, where some are asked for and the source takes it */
+  /** value of `_elements`, where the export asks for elements and the source takes the parameter */
   elements?: string;
-  /** searched by these members of the cohort, indexes [from, to) of Cohort.patients, in batches and by each parameter of the compartment; else by all, and
-   *  judged by what comes. `expected` is then what its searches count together */
+  /** Searched by these members of the cohort, indexes [from, to) of Cohort.patients, in batches and by each parameter
+   *  of the compartment; `expected` is then the sum of what these searches count. Absent: the whole type is searched,
+   *  and each resource is judged by what it holds. */
   members?: [from: number, to: number];
 }
 
@@ -119,14 +153,16 @@ export interface FilePart {
   bytes: number;
   /** bytes before gzip; absent when not compressed */
   contentBytes?: number;
-  /** CRC-32 of the content so far, of a gzip file that is still open */
+  /** CRC-32 of the content so far; only of a gzip file that is still open */
   crc?: number;
-  /** there until the commit of the file is known */
+  /** the staged blocks; absent once the commit of the file is known */
   blocks?: [id: string, bytes: number][];
   sha256?: string;
   contentSha256?: string;
 }
-/** Written with If-Match; the purge replaces it by {fenced: true}, which ends its writer. */
+
+/** checkpoint.json of a shard: where its writer's successor continues. It is replaced with If-Match only. A purge
+ *  replaces it by one that is `fenced`, which ends its writer. */
 export interface Checkpoint {
   v: 1;
   uid: string;
@@ -134,11 +170,11 @@ export interface Checkpoint {
   writer: string;
   /** URL of the page that is being read */
   next?: string;
-  /** resources of that page that are dealt with */
+  /** how many resources of that page are already written or passed over */
   taken?: number;
-  /** which of the shard's searches that page is of; absent: the first */
+  /** index of the shard's search that the page belongs to; absent: the first */
   search?: number;
-  /** distinct resources the shard's window has shown so far, also those that are not for the output */
+  /** how many distinct resources the shard's window has shown so far, including those that are not for the output */
   seen: number;
   done: FilePart[];
   open?: FilePart;
@@ -149,6 +185,8 @@ export interface Checkpoint {
   errorLines?: string[];
   fenced?: true;
 }
+
+/** result.json of a shard that is done. */
 export interface ShardResult {
   v: 1;
   uid: string;
@@ -159,22 +197,25 @@ export interface ShardResult {
   /** lines written */
   resources: number;
   errors: number;
-  /** distinct resources the shard's window has shown, also those that are not for the output */
+  /** how many distinct resources the shard's window has shown, including those that are not for the output */
   seen: number;
-  /** its searches have shown resources that another shard writes, or of which only their server knows whose they are; they are not in `seen` */
+  /** its searches have shown foreign resources: another shard writes them, or only the source can tell to which member
+   *  they belong. `seen` does not count them. */
   foreign?: true;
-  /** names of the segments with their fingerprints */
+  /** names of the segments that hold the fingerprints of these resources */
   fingerprints: string[];
-  /** why the result may not be exact, of the shard that closes a type */
+  /** why the export may not be exact; only of the shard that closes a type */
   doubts?: string[];
 }
-/** Who is in the export at Patient level with `patients`, or at Group level; written once, before the plan. */
+
+/** The patients of an export at Patient level with `patients`, or at Group level. It is written once, before the
+ *  plan. */
 export interface Cohort {
   v: 1;
   uid: string;
   /** ids, sorted */
   patients: string[];
-  /** ids of the group and the groups nested in it */
+  /** ids of the Group and of the Groups nested in it, sorted */
   groups: string[];
 }
 
@@ -208,11 +249,16 @@ export type ReadyReason =
   | "Refused"
   | "Failed"
   | "Cancelled";
+
+/** Why something failed, and what to do about it. `terminal`: a person must act; `waiting`: the world must change
+ *  first; `transient`: try again. */
 export interface Failure {
   class: "terminal" | "waiting" | "transient";
-  reason: FailureReason /** no query, id or content */;
+  reason: FailureReason;
+  /** names the field or thing to mend; holds no URL query, id, secret or content of a resource */
   message: string;
 }
+
 export interface Totals {
   files: number;
   resources: number;
@@ -224,21 +270,27 @@ export interface TypeCount extends Totals {
   expected?: number;
 }
 
-/** Termination message, at most 3,500 bytes; totals first, then as many types as fit. A lost one is asked for again by running the (idempotent) command again. */
+/** What a command reports when it ends, as the pod's termination message: at most 3,500 bytes, the largest types first
+ *  and as many as fit. It is a copy of what storage holds: where the message is lost, the command runs again, which
+ *  changes nothing and reports the same. */
 export interface Report {
   v: 1;
   uid: string;
   command: Command;
   error?: Failure;
-  transactionTime?: string /** 0: the plan pod has already sealed */;
+  transactionTime?: string;
+  /** how many packages the export Job has to do; 0: the plan's pod has already exported and sealed all of them */
   packages?: number;
   totals?: Totals;
-  manifestSHA256?: string /** objects that a purge could not remove */;
+  manifestSHA256?: string;
+  /** how many objects a purge could not remove */
   left?: number;
   exact?: boolean;
   types?: TypeCount[];
 }
-/** GET /progress of a worker, at most 64 KiB. Advisory: no decision reads it. Counts what is checkpointed. */
+
+/** What a worker answers at GET /progress, at most 64 KiB. It counts what checkpoints name, so a kill takes nothing
+ *  back. It is for display only: no decision reads it. */
 export interface Progress {
   v: 1;
   uid: string;
@@ -250,50 +302,69 @@ export interface Progress {
   checkpointAt?: string;
 }
 
+/** How a worker's process ends. Any other code is a transient failure. */
 export const exitCode = {
   done: 0,
-  /** retrying cannot help */ terminal: 64,
-  /** the world must change first */ waiting: 75,
-  /** SIGTERM before the results were stored */ stopped: 143,
+  /** the failure is terminal: trying again cannot help */
+  terminal: 64,
+  /** the failure is waiting: the world must change first */
+  waiting: 75,
+  /** SIGTERM came before the results were stored */
+  stopped: 143,
 } as const;
 
-/** The port under decide(): a run of a command, on Kubernetes a Job (batch/v1 lives in src/kube only), standalone child processes. */
+/** A run of a command that decide() asks for: on Kubernetes a Job (only src/kube knows batch/v1), in standalone child
+ *  processes. */
 export interface RunSpec {
   name: string;
   command: Command;
-  attempt: number /** only for an attempt's first run */;
+  attempt: number;
+  /** only for the first run of an attempt: it stores the Task for the others */
   task?: Task;
   completions: number;
   parallelism: number;
   suspend: boolean;
 }
+
+/** A run as decide() sees it. */
 export interface RunView {
   name: string;
   uid: string;
+  /** it belongs to this export, and not to another object of the same name */
   ours: boolean;
   attempt: number;
   state: "active" | "suspended" | "complete" | "failed";
   /** it is being deleted; its name is not free yet */
   going?: true;
+  /** why it failed */
   reason?: string;
   parallelism?: number;
-  /** set when it goes by itself so long after its end */
+  /** set where the run removes itself this many seconds after its end */
   ttlSeconds?: number;
-  /** processes not proven gone */ live: number;
+  /** how many of its processes are not proven to have ended */
+  live: number;
+  /** how many of its completions have succeeded */
   done: number;
+  /** by completion index */
   reports: (Report | undefined)[];
-  progress: Progress[] /** why it does not start: image, quota, unschedulable, pod security */;
+  progress: Progress[];
+  /** why it does not start: image, quota, unschedulable, pod security */
   blocked?: string;
 }
+
+/** All that decide() knows of one export. */
 export interface World<Export, Source, Target> {
   export: Export;
   source?: Source;
   target?: Target;
   runs: Partial<Record<Command, RunView>>;
+  /** of the other exports: how many run on the same source, how many run at all, and how many wait before this one */
   running: { source: number; all: number; ahead: number };
-  /** the namespace is being deleted: nothing can be made in it any more */
+  /** the namespace is being deleted: nothing can be created in it any more */
   closing?: true;
 }
+
+/** What decide() wants done. Effects are applied in their order, and each may be applied again. */
 export type Effect =
   | { do: "ensureRun"; run: RunSpec }
   | { do: "setRun"; uid: string; suspend?: boolean; parallelism?: number; ttlSeconds?: number }

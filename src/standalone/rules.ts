@@ -48,7 +48,7 @@ export function startable(
 }
 
 /** As the Job's backoffLimitPerIndex and backoffLimit (DESIGN section 5): packages are tried again, the steps of one process are decide's. */
-const retries: Record<Command, number> = { export: 6, plan: 0, seal: 0, purge: 0, verify: 0, probe: 0 };
+const retries: Record<Command, number> = { export: 6, plan: 0, seal: 0, purge: 0, verify: 0 };
 
 /** What becomes of an index whose process ended. `stopped`: by us, so it counts as nothing. */
 export function afterExit(

@@ -4,7 +4,7 @@ import type { CommandResult, Work } from "./work.ts";
 export type WorkerCommand = (work: Work) => Promise<CommandResult>;
 
 /** The worker's commands. Each is loaded when it is run, so that a process holds only the code of its own. */
-export const commands: Partial<Record<Command, () => Promise<WorkerCommand>>> = {
+export const commands: Record<Command, () => Promise<WorkerCommand>> = {
   plan: async () => (await import("./inline.ts")).planAndSmallExport,
   export: async () => (await import("./export.ts")).exportPackage,
   seal: async () => (await import("./seal/seal.ts")).seal,

@@ -66,7 +66,6 @@ export const results: Record<Command, Report> = {
   }),
   purge: report("purge", { left: 0 }),
   verify: report("verify"),
-  probe: report("probe"),
 };
 
 export interface Run extends RunView {
