@@ -69,9 +69,12 @@ suite("flags", () => {
     "--long",
     "--scale",
     "--ignore-scripts",
+    // of node
+    "--max-semi-space-size",
+    "--initial-heap-size",
   ]);
   // of other programs' commands, which are named in prose
-  const foreign = /^(?:az|kubectl|curl|docker|helm|npm) /;
+  const foreign = /^(?:az|kubectl|curl|docker|helm|npm|sha256sum|git|node) /;
 
   test("that are named alone are flags of one of the programs", () => {
     const wrong = pages.flatMap((page) =>

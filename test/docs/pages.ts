@@ -24,8 +24,8 @@ export interface Page {
   anchors: Set<string>;
 }
 
-/** What the project's pages are: those of docs/ and those at the root. */
-export const pages: Page[] = globSync(["*.md", "docs/*.md"], { cwd: root }).sort().map(readPage);
+/** The pages of the project: those below docs/ and those at the root. */
+export const pages: Page[] = globSync(["*.md", "docs/**/*.md"], { cwd: root }).sort().map(readPage);
 
 export const pageOf = (path: string): Page => pages.find((page) => page.path === path) ?? readPage(path);
 
