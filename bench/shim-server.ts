@@ -14,8 +14,9 @@ const served = {
   namespace,
   volumeRoot: "/none",
   credentials: "/none",
+  configFile: config,
 };
-const { app } = await openShim(client, served, config, stop.signal, makeLogger({}, "warn"));
+const { app } = await openShim(client, served, stop.signal, makeLogger({}, "warn"));
 // the least that a poll could be: the same status, headers and size, and nothing looked up
 app.get("/constant", async (_request, reply) =>
   reply.code(202).headers({ "x-progress": "0% waiting", "retry-after": "1" }).send(),

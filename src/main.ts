@@ -36,31 +36,32 @@ async function main(args: string[], signal: AbortSignal): Promise<number> {
     case "worker": {
       const command = workerCommands.find((known) => known === rest[0]);
       if (!command || rest.length > 1)
-        return refuse(
-          `worker wants exactly one command, one of ${workerCommands.join(", ")}; got ${rest.length ? `"${rest.join(" ")}"` : "none"}`,
+        return refuseArguments(
+          `worker takes exactly one command, one of ${workerCommands.join(", ")}; got ${rest.length ? `"${rest.join(" ")}"` : "none"}`,
         );
       return (await import("./worker/main.ts")).runWorker(command, process.env, signal);
     }
     default:
-      return global(args);
+      return runWithoutSubcommand(args);
   }
 }
 
-/** what is left when the first argument is no subcommand: options of the program itself */
-function global(args: string[]): number {
+/** Runs the program's own options, for when the first argument is no subcommand. */
+function runWithoutSubcommand(args: string[]): number {
   const options = { help: { type: "boolean", short: "h" }, version: { type: "boolean", short: "v" } } as const;
   const { values, positionals } = parseArgs({ args, options, strict: false, allowPositionals: true });
-  if (positionals.length) return refuse(`unknown command "${positionals[0]}"`);
+  if (positionals.length) return refuseArguments(`unknown command "${positionals[0]}"`);
   const unknown = Object.keys(values).find((name) => !(name in options));
-  if (unknown) return refuse(`unknown option "${unknown.length > 1 ? "--" : "-"}${unknown}"`);
+  if (unknown) return refuseArguments(`unknown option "${unknown.length > 1 ? "--" : "-"}${unknown}"`);
   if (values.version) console.log(pkg.version);
   else if (values.help) console.log(usage);
-  else return refuse("a subcommand is missing");
+  else return refuseArguments("a subcommand is missing");
   return exitCode.done;
 }
 
-/** Mistakes of the caller are shown without a stack. */
-function explain(error: unknown): number {
+/** Prints what ended the program: a mistake of the caller as one line, anything else with its stack.
+ *  @returns the exit code */
+function printFailure(error: unknown): number {
   if (error instanceof FailureError || (error as NodeJS.ErrnoException)?.code?.startsWith("ERR_PARSE_ARGS")) {
     console.error(`fhir-export: ${(error as Error).message}`);
     return error instanceof FailureError && error.class !== "terminal" ? exitCode.waiting : exitCode.terminal;
@@ -69,25 +70,25 @@ function explain(error: unknown): number {
   return 1;
 }
 
-function refuse(message: string): number {
+function refuseArguments(message: string): number {
   console.error(`fhir-export: ${message}\n\n${usage}`);
   return exitCode.terminal;
 }
 
-const stop = new AbortController();
+const shutdown = new AbortController();
 for (const name of ["SIGTERM", "SIGINT"] as const)
   process.on(name, () => {
-    // asked twice: someone is waiting
-    if (stop.signal.aborted) process.exit(exitCode.stopped);
-    stop.abort(new Error(name));
+    // a second signal means that somebody waits for the end: exit at once
+    if (shutdown.signal.aborted) process.exit(exitCode.stopped);
+    shutdown.abort(new Error(name));
   });
-// A worker whose parent died must not go on: the parent's successor waits for it to be gone (DESIGN section 10).
+// A standalone starts its workers as child processes. When it dies, its workers must end too, because a restarted standalone waits until they are gone.
 if (process.send && process.argv[2] === "worker") process.on("disconnect", () => process.exit(exitCode.stopped));
 try {
-  process.exitCode = await main(process.argv.slice(2), stop.signal);
+  process.exitCode = await main(process.argv.slice(2), shutdown.signal);
 } catch (error) {
-  process.exitCode = explain(error);
+  process.exitCode = printFailure(error);
 }
 process.channel?.unref();
-// whatever still holds the event loop (an idle socket) must not hold up the exit
+// an idle socket or whatever else keeps the event loop alive must not delay the exit
 setTimeout(() => process.exit(), 2000).unref();

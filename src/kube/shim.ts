@@ -23,7 +23,7 @@ import { KubeExports } from "./exports.ts";
 import { Informer } from "./informer.ts";
 import { KubeReplay } from "./replay.ts";
 
-const usage = `fhir-export shim: serves FHIR $export over HTTP; every kick-off makes a FhirExport
+const shimUsage = `fhir-export shim: serves FHIR $export over HTTP; every kick-off makes a FhirExport
 
   --source NAME        FhirSource to export from (required)
   --target NAME        ExportTarget to write to (required)
@@ -39,30 +39,31 @@ const usage = `fhir-export shim: serves FHIR $export over HTTP; every kick-off m
   --kubeconfig FILE    default: KUBECONFIG, ~/.kube/config, the pod's service account
 `;
 
-const text = { type: "string" } as const;
-const options = {
+const stringFlag = { type: "string" } as const;
+const shimFlags = {
   help: { type: "boolean", short: "h" },
-  source: text,
-  target: text,
-  "public-url": text,
-  namespace: text,
-  config: text,
-  "shutdown-seconds": { ...text, default: "30" },
-  host: { ...text, default: "::" },
-  port: { ...text, default: "8080" },
-  tls: text,
-  credentials: { ...text, default: "/run/fhir-export" },
-  "volume-root": { ...text, default: defaultSettings.volumeRoot },
-  kubeconfig: text,
+  source: stringFlag,
+  target: stringFlag,
+  "public-url": stringFlag,
+  namespace: stringFlag,
+  config: stringFlag,
+  "shutdown-seconds": { ...stringFlag, default: "30" },
+  host: { ...stringFlag, default: "::" },
+  port: { ...stringFlag, default: "8080" },
+  tls: stringFlag,
+  credentials: { ...stringFlag, default: "/run/fhir-export" },
+  "volume-root": { ...stringFlag, default: defaultSettings.volumeRoot },
+  kubeconfig: stringFlag,
 } as const;
 
-/** time for endpoints to hear that we are not ready any more, before downloads are waited for */
-const drainMs = 5000;
+/** After a SIGTERM the pod is not ready any more. Services need this time to hear of it and to send no new connections; only then does the port close. */
+const endpointsDelayMs = 5000;
 
-/** The `shim` subcommand: runs until the signal aborts. */
+/** The `shim` subcommand: runs until the signal aborts, then lets running downloads end.
+ *  @throws terminal UnsupportedParameter, naming the flag that is wrong */
 export async function runShim(args: string[], signal: AbortSignal): Promise<void> {
-  const { values } = parseArgs({ args, options, strict: true });
-  if (values.help) return void console.log(usage);
+  const { values } = parseArgs({ args, options: shimFlags, strict: true });
+  if (values.help) return void console.log(shimUsage);
   const { source, target, "public-url": publicURL } = values;
   if (!source || !target || !publicURL)
     throw terminal("UnsupportedParameter", "--source, --target and --public-url are required");
@@ -71,22 +72,28 @@ export async function runShim(args: string[], signal: AbortSignal): Promise<void
       "UnsupportedParameter",
       "--public-url must be an http or https URL without user, query and fragment",
     );
-  const port = whole("port", values.port, 65_535);
-  const graceMs = whole("shutdown-seconds", values["shutdown-seconds"], 86_400) * 1000;
+  const port = numberFlag("port", values.port, 65_535);
+  const graceMs = numberFlag("shutdown-seconds", values["shutdown-seconds"], 86_400) * 1000;
 
   const log = makeLogger({ part: "shim" });
   const client = KubeClient.load(values.kubeconfig);
   const namespace = values.namespace ?? client.namespace;
-  const served = {
-    source,
-    target,
-    publicURL,
-    namespace,
-    volumeRoot: values["volume-root"],
-    credentials: values.credentials,
-  };
   const certificate = values.tls === undefined ? undefined : readCertificate(values.tls);
-  const shim = await openShim(client, { ...served, ...(certificate && { certificate }) }, values.config, signal, log);
+  const shim = await openShim(
+    client,
+    {
+      source,
+      target,
+      publicURL,
+      namespace,
+      volumeRoot: values["volume-root"],
+      credentials: values.credentials,
+      configFile: values.config,
+      ...(certificate && { certificate }),
+    },
+    signal,
+    log,
+  );
   const unfollow =
     certificate && followCertificate(values.tls!, certificate, shim.app.server as unknown as Server, log);
   try {
@@ -94,7 +101,7 @@ export async function runShim(args: string[], signal: AbortSignal): Promise<void
     log.info({ namespace, publicURL }, "started");
     if (!signal.aborted) await once(signal, "abort");
     log.info("stopping");
-    await new Promise((resolve) => setTimeout(resolve, drainMs));
+    await new Promise((resolve) => setTimeout(resolve, endpointsDelayMs));
     await drain(shim.app, graceMs);
   } finally {
     unfollow?.();
@@ -103,30 +110,33 @@ export async function runShim(args: string[], signal: AbortSignal): Promise<void
   }
 }
 
+/** What one shim serves, from its flags. */
 interface Served {
+  /** Names of the FhirSource and the ExportTarget. */
   source: string;
   target: string;
+  /** The FHIR base URL as clients see it. */
   publicURL: string;
+  /** Of the FhirExports, the source and the target. */
   namespace: string;
+  /** Folder where the target's volume is mounted. */
   volumeRoot: string;
+  /** Folder with the target's credentials. */
   credentials: string;
+  /** The settings file; undefined: all defaults. */
+  configFile: string | undefined;
+  /** Absent: plain HTTP. */
   certificate?: Certificate;
 }
 
 /** The app over a namespace of a cluster, not listening yet.
- *  @param config file of the settings */
-export async function openShim(
-  client: KubeClient,
-  served: Served,
-  config: string | undefined,
-  signal: AbortSignal,
-  log: Logger,
-) {
-  const { source, target, publicURL, namespace } = served;
+ *  @param signal once it aborts, the app says that it is not ready */
+export async function openShim(client: KubeClient, served: Served, signal: AbortSignal, log: Logger) {
+  const { source, target, publicURL, namespace, configFile } = served;
   const informer: Informer<FhirExport> = new Informer(client, {
     path: pathOf(resources.fhirExports, { namespace }),
     onKey: (key) => exports.seen(key),
-    onError: (error) => log.warn({ error: String(error) }, "watch broke; trying again"),
+    onError: (error) => log.warn({ error: String(error) }, "the watch of FhirExports broke; it is started again"),
   });
   const exports = new KubeExports(
     client,
@@ -134,22 +144,23 @@ export async function openShim(
     (key) => informer.get(key),
     () => informer.list(),
   );
-  const service = await openService({ publicURL, file: config, replay: new KubeReplay(client, namespace), log });
+  const service = await openService({ publicURL, file: configFile, replay: new KubeReplay(client, namespace), log });
   const app = buildShim({
     ...service.deps,
     exports,
     config: { publicURL, source, target, version: pkg.version },
     catalog: new Catalog(
       {
-        source: () => read<FhirSource>(client, resources.fhirSources, namespace, source),
-        target: () => read<ExportTarget>(client, resources.exportTargets, namespace, target),
+        source: () => readObject<FhirSource>(client, resources.fhirSources, namespace, source),
+        target: () => readObject<ExportTarget>(client, resources.exportTargets, namespace, target),
         types: publicTypes,
       },
       () => performance.now(),
     ),
     openStore: async ({ spec, ...object }) => {
-      const found = await read<ExportTarget>(client, resources.exportTargets, namespace, spec.targetRef.name);
-      if (!found) throw waiting("TargetUnreachable", "the ExportTarget is gone");
+      const found = await readObject<ExportTarget>(client, resources.exportTargets, namespace, spec.targetRef.name);
+      if (!found)
+        throw waiting("TargetUnreachable", "the ExportTarget of the export does not exist any more; create it again");
       return openStore(locate({ spec, ...object }, found, served.volumeRoot), served.credentials);
     },
     ready: () => informer.synced() && !signal.aborted,
@@ -158,7 +169,7 @@ export async function openShim(
     log,
     ...(served.certificate && { certificate: served.certificate }),
   });
-  // it goes on while the last answers are given
+  // not the caller's signal: the watch must outlast it while the last answers are given
   const watching = new AbortController();
   const running = informer.run(watching.signal);
   return {
@@ -171,13 +182,15 @@ export async function openShim(
   };
 }
 
-function whole(name: string, value: string, most: number): number {
-  if (!/^\d{1,6}$/.test(value) || Number(value) > most)
-    throw terminal("UnsupportedParameter", `--${name} must be a whole number from 0 to ${most}`);
+function numberFlag(name: string, value: string, maximum: number): number {
+  if (!/^\d{1,6}$/.test(value) || Number(value) > maximum)
+    throw terminal("UnsupportedParameter", `--${name} must be a whole number from 0 to ${maximum}`);
   return Number(value);
 }
 
-async function read<Kind>(
+/** An object as the API server has it; undefined when there is none.
+ *  @throws FailureError when the API server does not answer, or refuses */
+async function readObject<Kind>(
   client: KubeClient,
   resource: Parameters<typeof pathOf>[0],
   namespace: string,

@@ -10,7 +10,7 @@ import type { Authority } from "./auth/authority.ts";
 import type { Catalog } from "./catalog.ts";
 import type { Certificate } from "./certificate.ts";
 import { Manifests } from "./files.ts";
-import { fhirJSON, operationOutcome, refusal, unavailable } from "./outcome.ts";
+import { errorAnswer, fhirJSON, operationOutcome, unavailable } from "./outcome.ts";
 import { addRoute, methodRefused, routes, send } from "./routes.ts";
 import type { ShimSettings } from "./settings.ts";
 import type { ExportStore } from "./store.ts";
@@ -70,7 +70,7 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     },
     // a malformed escape in the path
     frameworkErrors: (_error, _request, reply) =>
-      void send(reply as never, refusal(400, { code: "invalid", text: "the URL's path is malformed" })),
+      void send(reply as never, errorAnswer(400, { code: "invalid", text: "the URL's path is malformed" })),
   });
 
   // FHIR clients send a Content-Type on GET and DELETE too, mostly with no body. No route reads one.
@@ -83,7 +83,10 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     if (allow !== undefined) return send(reply, methodRefused(request.method, allow));
     if (error.statusCode && error.statusCode >= 400 && error.statusCode < 500) {
       const text = error.statusCode === 413 ? "the request's body is larger than 1 MB" : "the request is malformed";
-      return send(reply, refusal(error.statusCode, { code: error.statusCode === 413 ? "too-long" : "invalid", text }));
+      return send(
+        reply,
+        errorAnswer(error.statusCode, { code: error.statusCode === 413 ? "too-long" : "invalid", text }),
+      );
     }
     const failure = toFailure(error);
     deps.log.error(
@@ -92,13 +95,13 @@ export function buildShim(deps: ShimDeps): FastifyInstance {
     );
     // what the object store refuses is the client's request, unless it is about storage: then a person here has to act
     if (failure.class === "terminal" && request.routeOptions.url?.endsWith("/$export"))
-      return send(reply, refusal(400, { code: "invalid", text: failure.message }));
+      return send(reply, errorAnswer(400, { code: "invalid", text: failure.message }));
     return send(reply, unavailable("the export service cannot answer right now; try again"));
   });
   app.setNotFoundHandler((_request, reply) =>
     send(
       reply,
-      refusal(404, {
+      errorAnswer(404, {
         code: "not-found",
         text: "there is nothing here; exports start at $export, Patient/$export and Group/{id}/$export",
       }),

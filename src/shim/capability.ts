@@ -1,5 +1,5 @@
 import { outputFormats } from "../api/parameters.ts";
-import { parametersOf } from "./parameters.ts";
+import { parametersAt } from "./parameters.ts";
 
 const levels: Record<string, string> = { Group: "group-export", Patient: "patient-export" };
 
@@ -22,7 +22,7 @@ export function capabilityStatement(
       documentation: `Parameters as in ${base}/OperationDefinition/${id}.`,
     },
   ];
-  const names = parametersOf("Patient", compat).map(([name]) => name);
+  const names = parametersAt("Patient", compat).map(([name]) => name);
   return {
     resourceType: "CapabilityStatement",
     status: "active",

@@ -15,7 +15,7 @@ export interface Known {
 }
 
 /** an administrator's change is seen after so long, a new version of the FHIR server, too */
-const freshMs = 60_000;
+const catalogFreshMs = 60_000;
 /** a kick-off waits for the first look, but not longer: what cannot be checked now is checked by the job */
 const patienceMs = 3000;
 
@@ -35,7 +35,7 @@ export class Catalog {
 
   /** What was found last; an absent member could not be had, and is not checked. */
   async get(): Promise<Known> {
-    if (this.#now() - this.#readAt > freshMs) {
+    if (this.#now() - this.#readAt > catalogFreshMs) {
       this.#running ??= this.#read().finally(() => (this.#running = undefined));
       if (this.#readAt === Number.NEGATIVE_INFINITY)
         await Promise.race([this.#running, new Promise((resolve) => setTimeout(resolve, patienceMs).unref())]);

@@ -5,7 +5,7 @@ import { terminal } from "../failure.ts";
 import type { Logger } from "../log.ts";
 
 /** A mounted Secret swaps a link, which no watch of a file sees on all file systems: it is read again so often. */
-const everyMs = 10_000;
+const certificatePollMs = 10_000;
 
 /** The certificate chain and key of the service, in PEM. */
 export interface Certificate {
@@ -62,6 +62,6 @@ export function followCertificate(
       problem = message;
     }
   };
-  const timer = setInterval(look, everyMs).unref();
+  const timer = setInterval(look, certificatePollMs).unref();
   return () => clearInterval(timer);
 }

@@ -4,7 +4,7 @@ import { terminal, toFailure } from "../failure.ts";
 import type { Logger } from "../log.ts";
 
 /** A mounted Secret or ConfigMap swaps a link, which no watch of a file sees on all file systems: it is read again so often. */
-const everyMs = 2000;
+const configPollMs = 2000;
 
 const unreadable = (error: NodeJS.ErrnoException) =>
   terminal("UnsupportedParameter", `the file that --config names cannot be read (${error.code})`, error);
@@ -33,7 +33,7 @@ export class ConfigFile<Value> {
     this.#text = text;
     this.#value = parse(text);
     this.#tell(text);
-    this.#timer = setInterval(() => void this.look(), everyMs).unref();
+    this.#timer = setInterval(() => void this.look(), configPollMs).unref();
   }
 
   get value(): Value {

@@ -4,7 +4,7 @@ import { createGunzip } from "node:zlib";
 import { contentType } from "../sink/layout.ts";
 import type { ManifestItem } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
-import { type Answer, refusal, unavailable } from "./outcome.ts";
+import { errorAnswer, type HttpAnswer, unavailable } from "./outcome.ts";
 import { matchesTag, rangeOf, takesGzip, takesNDJSON } from "./ranges.ts";
 
 export interface DownloadOptions {
@@ -22,9 +22,9 @@ export async function download(
   store: Store,
   { path, sha256, fileSize }: Pick<ManifestItem, "path" | "sha256" | "fileSize">,
   options: DownloadOptions,
-): Promise<Answer> {
+): Promise<HttpAnswer> {
   if (!takesNDJSON(headers.accept))
-    return refusal(406, {
+    return errorAnswer(406, {
       code: "not-supported",
       text: "files are application/fhir+ndjson; the header Accept must allow that",
     });
@@ -40,7 +40,7 @@ export async function download(
   };
   const { "if-match": ifMatch, "if-none-match": ifNoneMatch } = headers;
   if (ifMatch !== undefined && !matchesTag(ifMatch, etag, false))
-    return refusal(412, { code: "invalid", text: "the file is not the one that If-Match names" });
+    return errorAnswer(412, { code: "invalid", text: "the file is not the one that If-Match names" });
   if (ifNoneMatch !== undefined && matchesTag(ifNoneMatch, etag, true)) return { status: 304, headers: common };
 
   if (options.delivery === "Redirect" && asStored) {
@@ -51,7 +51,7 @@ export async function download(
 
   const range = asStored ? rangeOf(header(headers.range), fileSize, etag, header(headers["if-range"])) : "whole";
   if (range === "unsatisfiable") {
-    const answer = refusal(416, { code: "invalid", text: "the file is shorter than the Range that is asked for" });
+    const answer = errorAnswer(416, { code: "invalid", text: "the file is shorter than the Range that is asked for" });
     return { ...answer, headers: { ...answer.headers, "content-range": `bytes */${fileSize}` } };
   }
   const part =
@@ -69,7 +69,7 @@ export async function download(
       ...(asStored && packed && { "content-encoding": "gzip" }),
       ...(range === "whole"
         ? asStored
-          ? { "repr-digest": digestOf(sha256) }
+          ? { "repr-digest": reprDigest(sha256) }
           : {}
         : { "content-range": `bytes ${range.start}-${range.end}/${fileSize}` }),
     },
@@ -80,7 +80,7 @@ export async function download(
 const header = (value: string | string[] | undefined) => (Array.isArray(value) ? value.join() : value);
 
 /** RFC 9530 */
-const digestOf = (sha256: string) => `sha-256=:${Buffer.from(sha256, "hex").toString("base64")}:`;
+const reprDigest = (sha256: string) => `sha-256=:${Buffer.from(sha256, "hex").toString("base64")}:`;
 
 const unpacked = (stored: Readable): Readable => pipeline(stored, createGunzip(), () => {});
 

@@ -9,7 +9,7 @@ import type { ShimDeps } from "./app.ts";
 import { type Access, anonymous } from "./auth/authority.ts";
 import { mayExport } from "./auth/scopes.ts";
 import type { Known } from "./catalog.ts";
-import { type Answer, type Issue, refusal, unavailable } from "./outcome.ts";
+import { errorAnswer, type HttpAnswer, type Issue, unavailable } from "./outcome.ts";
 import { type KickOff, parseKickOff, type SpecParts } from "./parse.ts";
 import type { ShimSettings } from "./settings.ts";
 
@@ -23,12 +23,12 @@ export async function handleKickOff(
   { method, originalUrl, headers, params, body }: FastifyRequest,
   deps: ShimDeps,
   self: (name: string) => string,
-): Promise<Answer> {
+): Promise<HttpAnswer> {
   const { config, exports, log } = deps;
   const base = withoutTrailingSlash(config.publicURL);
   const called = calledURL(originalUrl, base);
   if (called.length > maxRequestURL)
-    return refusal(414, { code: "too-long", text: "the URL is too long; send the parameters by POST" });
+    return errorAnswer(414, { code: "too-long", text: "the URL is too long; send the parameters by POST" });
   const settings = deps.settings();
   const known = await deps.catalog.get();
   const parsed = parseKickOff(
@@ -50,26 +50,26 @@ export async function handleKickOff(
       validReferenceBases: [base, ...(known.source ? [known.source.spec.baseURL] : [])],
     },
   );
-  if ("issues" in parsed) return refusal(parsed.status, ...parsed.issues);
+  if ("issues" in parsed) return errorAnswer(parsed.status, ...parsed.issues);
   const { warnings, separateStatus } = parsed;
   const permitted = permit(access, settings.allow, parsed.spec, known.types);
-  if ("code" in permitted) return refusal(403, permitted);
+  if ("code" in permitted) return errorAnswer(403, permitted);
   const { spec, issues } = checkKnown(known, permitted.spec, parsed.lenient ? warnings : undefined);
   const idempotency = idempotencyKey(headers["idempotency-key"]);
   if ("issue" in idempotency) issues.push(idempotency.issue);
-  if (issues.length > 0) return refusal(400, ...issues);
+  if (issues.length > 0) return errorAnswer(400, ...issues);
 
   const key = "key" in idempotency ? idempotency.key : undefined;
   const name = exportName(access.client, key, deps.random);
-  const digest = key === undefined ? undefined : digestOf(spec);
+  const digest = key === undefined ? undefined : kickOffDigest(spec);
   const preferred = separateStatus ? { "preference-applied": "respond-async, separate-export-status" } : {};
-  const accepted: Answer = { status: 202, headers: { "content-location": self(name), ...preferred } };
+  const accepted: HttpAnswer = { status: 202, headers: { "content-location": self(name), ...preferred } };
   const before = digest === undefined ? undefined : await exports.get(name);
   if (before) return repeated(before, access.client, digest!, accepted);
 
   const { exportsPerClient } = settings.limits;
   if (exportsPerClient > 0 && unfinished(exports.list(), access.client) >= exportsPerClient) {
-    const answer = refusal(429, {
+    const answer = errorAnswer(429, {
       code: "throttled",
       text: `${exportsPerClient} exports of this client are not finished yet; wait for one, or delete one`,
     });
@@ -153,18 +153,26 @@ export function idempotencyKey(header: string | string[] | undefined): { key?: s
 }
 
 /** What tells one kick-off from another with the same Idempotency-Key. */
-export const digestOf = (spec: SpecParts): string =>
+export const kickOffDigest = (spec: SpecParts): string =>
   createHash("sha256")
     .update(JSON.stringify(Object.entries(spec).toSorted(([a], [b]) => (a < b ? -1 : 1))))
     .digest("base64url");
 
 /** What a kick-off with a name that is taken is told: the same as before, when it is the same. */
-export function repeated(before: FhirExport | undefined, client: string, digest: string, accepted: Answer): Answer {
+export function repeated(
+  before: FhirExport | undefined,
+  client: string,
+  digest: string,
+  accepted: HttpAnswer,
+): HttpAnswer {
   if (!before) return unavailable("the export of this Idempotency-Key is being removed; try again");
   if (before.spec.origin?.client !== client || before.metadata.annotations?.[annotations.request] !== digest)
-    return refusal(422, { code: "invalid", text: "the Idempotency-Key was used for another kick-off; use a new one" });
+    return errorAnswer(422, {
+      code: "invalid",
+      text: "the Idempotency-Key was used for another kick-off; use a new one",
+    });
   if (before.spec.cancel || before.metadata.deletionTimestamp)
-    return refusal(409, {
+    return errorAnswer(409, {
       code: "invalid",
       text: "the export of this Idempotency-Key has been deleted; use a new key",
     });

@@ -1,5 +1,5 @@
 /** OperationDefinitions of the three exports, from the same table that reads their requests. Pure. */
-import { type Level, parametersOf } from "./parameters.ts";
+import { type Level, parametersAt } from "./parameters.ts";
 
 const operations: Record<string, { level: Level; canonical: string; on: Record<string, unknown>; title: string }> = {
   export: {
@@ -47,7 +47,7 @@ export function operationDefinitions(
         code: "export",
         base: `http://hl7.org/fhir/uv/bulkdata/OperationDefinition/${canonical}`,
         ...on,
-        parameter: parametersOf(level, compat).map(([name, { type, max, documentation }]) => ({
+        parameter: parametersAt(level, compat).map(([name, { type, max, documentation }]) => ({
           name,
           use: "in",
           min: 0,

@@ -33,21 +33,21 @@ export function operationOutcome(...issues: Issue[]): OperationOutcome {
   };
 }
 
-export interface Answer {
+export interface HttpAnswer {
   status: number;
   headers: Record<string, string>;
   /** JSON; undefined is an empty body */
   body?: unknown;
 }
 
-export const refusal = (status: number, ...issues: Issue[]): Answer => ({
+export const errorAnswer = (status: number, ...issues: Issue[]): HttpAnswer => ({
   status,
   headers: { "content-type": fhirJSON },
   body: operationOutcome(...issues),
 });
 
 /** Our own trouble, not the export's: clients are to ask again. */
-export const unavailable = (text: string): Answer => {
-  const answer = refusal(503, { code: "transient", text });
+export const unavailable = (text: string): HttpAnswer => {
+  const answer = errorAnswer(503, { code: "transient", text });
   return { ...answer, headers: { ...answer.headers, "retry-after": "10" } };
 };

@@ -36,7 +36,7 @@ export interface ParameterRules {
   validReferenceBases: readonly string[];
 }
 
-type Fault = (text: string) => void;
+type ReportFault = (text: string) => void;
 
 export interface Parameter {
   /** its FHIR type in an OperationDefinition, and in what of `value[x]` it may come by POST */
@@ -51,14 +51,14 @@ export interface Parameter {
   /** absent: both */
   compat?: "azure";
   /** turns its values (repeats) into a field of the spec */
-  apply(spec: SpecParts, values: string[], fault: Fault, rules: ParameterRules): void;
+  apply(spec: SpecParts, values: string[], fault: ReportFault, rules: ParameterRules): void;
 }
 
 const asString = ["valueString", "valueCode", "valueUri", "valueUrl", "valueCanonical", "valueId"];
 const asInstant = ["valueInstant", "valueDateTime", "valueDate", "valueString"];
 
 const till: Parameter["apply"] = (spec, values, fault, { compat }) => {
-  const value = instant(values, fault, compat);
+  const value = readInstant(values, fault, compat);
   if (value && spec.until) fault("and _until say the same; send one of them");
   else if (value) spec.until = value;
 };
@@ -84,7 +84,7 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     documentation:
       "Only resources whose meta.lastUpdated is this or later. Of a Group's new members, too, only what has changed since; deletions since then are in the manifest's deleted, where the FHIR server keeps a history.",
     apply(spec, values, fault, { compat }) {
-      const value = instant(values, fault, compat);
+      const value = readInstant(values, fault, compat);
       if (value) spec.since = value;
     },
   },
@@ -201,7 +201,7 @@ export const unsupported: Readonly<Record<string, string>> = {
 };
 
 /** The parameters of a level, in the order of the table. */
-export const parametersOf = (level: Level, compat: "ig" | "azure"): [string, Parameter][] =>
+export const parametersAt = (level: Level, compat: "ig" | "azure"): [string, Parameter][] =>
   Object.entries(parameters).filter(
     ([, one]) => (one.levels?.includes(level) ?? true) && (one.compat ?? compat) === compat,
   );
@@ -214,7 +214,7 @@ function patientID(value: string, bases: readonly string[]): string | undefined 
   return isID(id) ? id : undefined;
 }
 
-function instant(values: string[], fault: Fault, compat: "ig" | "azure"): string | undefined {
+function readInstant(values: string[], fault: ReportFault, compat: "ig" | "azure"): string | undefined {
   const value = single(values, fault);
   if (value === undefined) return undefined;
   const parsed = parseInstant(compat === "azure" ? completed(value) : value);
@@ -234,7 +234,7 @@ function completed(value: string): string {
   return year === undefined ? value : `${year}-${month}-${day}T${time}${seconds}${zone}`;
 }
 
-function single(values: string[], fault: Fault): string | undefined {
+function single(values: string[], fault: ReportFault): string | undefined {
   if (values.length > 1) fault("may be given once only");
   return values.length > 1 ? undefined : values[0];
 }

@@ -6,7 +6,7 @@ import {
   type Parameter,
   type ParameterRules,
   parameters,
-  parametersOf,
+  parametersAt,
   type SpecParts,
   unsupported,
 } from "./parameters.ts";
@@ -48,7 +48,7 @@ export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): Pa
   const warnings: string[] = [];
   const fault = (code: Issue["code"], text: string) => void issues.push({ code, text });
   const { lenient, separateStatus } = readHeaders(request.accept, request.prefer, rules, fault);
-  const known = Object.fromEntries(parametersOf(level, rules.compat));
+  const known = Object.fromEntries(parametersAt(level, rules.compat));
   const drop = (what: string, ifStrict: string) => {
     if (lenient) warnings.push(`${what} is not supported and was ignored`);
     else fault("not-supported", `${what} is not supported; ${ifStrict}`);
@@ -68,7 +68,7 @@ export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): Pa
     if (parameter?.postOnly && !posted.has(name))
       drop(`the parameter ${name} in a URL`, "send it by POST, in a Parameters resource");
     else if (parameter) parameter.apply(spec, values, (text) => fault("invalid", `${name} ${text}`), rules);
-    else drop(`the parameter ${show(name)}`, instead(name, level, Object.keys(known)));
+    else drop(`the parameter ${quotedName(name)}`, instead(name, level, Object.keys(known)));
   }
 
   // Azure's clients get an empty export for it
@@ -122,4 +122,4 @@ function grouped(all: [string, string][]): Map<string, string[]> {
 }
 
 /** a name that a client made up, fit for a sentence */
-const show = (name: string) => (/^[\w.:$-]{1,64}$/.test(name) ? name : JSON.stringify(name.slice(0, 64)));
+const quotedName = (name: string) => (/^[\w.:$-]{1,64}$/.test(name) ? name : JSON.stringify(name.slice(0, 64)));

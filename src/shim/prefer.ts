@@ -14,7 +14,7 @@ export interface HeaderRules {
   requirePrefer: boolean;
 }
 
-type Fault = (code: Issue["code"], text: string) => void;
+type ReportIssue = (code: Issue["code"], text: string) => void;
 
 const acceptable = ["*/*", "application/*", "application/json", "application/fhir+json", "application/fhir+ndjson"];
 
@@ -23,7 +23,7 @@ export function readHeaders(
   accept: string | undefined,
   prefer: string | undefined,
   rules: HeaderRules,
-  fault: Fault,
+  fault: ReportIssue,
 ): Preferences {
   const isAzure = rules.compat === "azure";
   if (!accept) {

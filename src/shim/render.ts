@@ -3,11 +3,11 @@ import { find, isTrue } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FailureReason } from "../contracts.ts";
 import type { Manifest, ManifestItem } from "../sink/manifest.ts";
-import { type Answer, type Issue, refusal } from "./outcome.ts";
+import { errorAnswer, type HttpAnswer, type Issue } from "./outcome.ts";
 
 /** Whether the service shows an export at all. `cancel` is the tombstone: after a DELETE every request is 404, whatever still has to be stopped and
  *  purged; and so it is when it has expired, although its files stay for a while for downloads that are running. */
-export function isShown(object: FhirExport | undefined, now: Date): object is FhirExport {
+export function isServed(object: FhirExport | undefined, now: Date): object is FhirExport {
   if (!object?.spec.origin || object.spec.cancel || object.metadata.deletionTimestamp) return false;
   const { conditions, expirationTime } = object.status ?? {};
   return (
@@ -16,8 +16,8 @@ export function isShown(object: FhirExport | undefined, now: Date): object is Fh
 }
 
 /** What the status URL answers as long as there is no manifest to show; "complete" when there is one. Pure. */
-export function renderStatus(object: FhirExport | undefined, now: Date): Answer | "complete" {
-  if (!isShown(object, now)) return unknownExport;
+export function renderStatus(object: FhirExport | undefined, now: Date): HttpAnswer | "complete" {
+  if (!isServed(object, now)) return unknownExport;
   const { conditions } = object.status ?? {};
   if (isTrue(conditions, "Complete")) return "complete";
   // only Stalled is final: a failed export whose retry has grown is on its way again
@@ -28,7 +28,7 @@ export function renderStatus(object: FhirExport | undefined, now: Date): Answer 
   };
 }
 
-export const unknownExport = refusal(404, {
+export const unknownExport = errorAnswer(404, {
   code: "not-found",
   text: "there is no such export here: it was never started, has been deleted or has expired",
 });
@@ -43,7 +43,7 @@ const mendable: Partial<Record<FailureReason, Issue["code"]>> = {
   InvalidContainer: "invalid",
 };
 
-function renderFailure({ status }: FhirExport): Answer {
+function renderFailure({ status }: FhirExport): HttpAnswer {
   const accepted = find(status?.conditions, "Accepted");
   const cause =
     accepted?.status === "False"
@@ -51,7 +51,7 @@ function renderFailure({ status }: FhirExport): Answer {
       : (find(status?.conditions, "Failed") ?? find(status?.conditions, "Stalled") ?? accepted);
   const text = `the export failed (${cause?.reason ?? "Failed"})${cause?.message ? `: ${cause.message}` : ""}`;
   const code = mendable[(cause?.reason ?? "Internal") as FailureReason];
-  return code ? refusal(422, { code, text }) : refusal(500, { code: "processing", text });
+  return code ? errorAnswer(422, { code, text }) : errorAnswer(500, { code: "processing", text });
 }
 
 /** Starts with the integer percent, which clients parse; below 100 characters (IG), plain ASCII. */
@@ -72,7 +72,7 @@ function retryAfter({ metadata, status }: FhirExport, now: Date): number {
 }
 
 /** Prefer: separate-export-status (Bulk Data IG 3): the HTTP status tells how the poll went, X-Export-Status how the export is. A 404 tells of the poll. */
-export function separately(answer: Answer): Answer {
+export function separately(answer: HttpAnswer): HttpAnswer {
   const { status, headers } = answer;
   if (status === 404) return answer;
   return { ...answer, status: 200, headers: { ...headers, "x-export-status": `${status} ${STATUS_CODES[status]}` } };
@@ -81,12 +81,12 @@ export function separately(answer: Answer): Answer {
 /** The stored manifest as this service shows it: files are fetched here, not from storage.
  *  @param self undefined: bare storage URLs, as Azure API for FHIR gave them
  *  @param withToken the files are given for an access token only */
-export function renderManifest(
+export function renderServedManifest(
   manifest: Manifest,
   self: string | undefined,
   object: FhirExport,
   withToken = false,
-): Answer {
+): HttpAnswer {
   const items = (list: ManifestItem[]) =>
     list.map((item) => (self === undefined ? item : { ...item, url: `${self}/files/${item.path}` }));
   const { expirationTime } = object.status ?? {};

@@ -10,11 +10,11 @@ import { capabilityStatement } from "./capability.ts";
 import { download } from "./download.ts";
 import type { Manifests } from "./files.ts";
 import { handleKickOff } from "./kick-off.ts";
-import { Pace } from "./limits.ts";
+import { PollLimiter } from "./limits.ts";
 import { operationDefinitions } from "./operations.ts";
-import { type Answer, fhirJSON, refusal } from "./outcome.ts";
+import { errorAnswer, fhirJSON, type HttpAnswer } from "./outcome.ts";
 import type { KickOff } from "./parse.ts";
-import { isShown, itemOf, renderManifest, renderStatus, separately, unknownExport } from "./render.ts";
+import { isServed, itemOf, renderServedManifest, renderStatus, separately, unknownExport } from "./render.ts";
 
 type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
@@ -33,8 +33,8 @@ export function addRoute(app: FastifyInstance, url: string, handlers: Handlers):
   });
 }
 
-export function methodRefused(method: string, allow: string): Answer {
-  const answer = refusal(405, { code: "not-supported", text: `${method} is not supported here; use ${allow}` });
+export function methodRefused(method: string, allow: string): HttpAnswer {
+  const answer = errorAnswer(405, { code: "not-supported", text: `${method} is not supported here; use ${allow}` });
   return { ...answer, headers: { ...answer.headers, allow } };
 }
 
@@ -43,7 +43,7 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
   const { config, exports, now, log } = deps;
   const base = withoutTrailingSlash(config.publicURL);
   const started = now();
-  const polls = new Pace();
+  const polls = new PollLimiter();
   const self = (name: string) => `${base}/_operations/export/${name}`;
 
   const route = (url: string, handlers: Handlers) => addRoute(app, url, handlers);
@@ -61,15 +61,15 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
     log.warn({ audit: "refused", route, method, status, ...(client !== undefined && { client }) });
 
   /** The export of the URL, for the client that started it and as long as its token covers what is in it. */
-  const found = async (access: Access, request: FastifyRequest): Promise<FhirExport | Answer> => {
+  const found = async (access: Access, request: FastifyRequest): Promise<FhirExport | HttpAnswer> => {
     const object = await exports.get((request.params as { id: string }).id);
-    if (!isShown(object, now())) return unknownExport;
+    if (!isServed(object, now())) return unknownExport;
     const readable = mayRead(access, object.spec.origin?.client, object.spec.types);
     if (readable === "yes") return object;
     refused(request, readable === "other" ? 404 : 403, access.client);
     return readable === "other"
       ? unknownExport
-      : refusal(403, { code: "forbidden", text: "the token's scopes do not cover the types of this export" });
+      : errorAnswer(403, { code: "forbidden", text: "the token's scopes do not cover the types of this export" });
   };
 
   const kickOff = (level: KickOff["level"]) =>
@@ -93,7 +93,7 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
       const { limits, compat } = deps.settings();
       const wait = polls.wait(name, limits.pollsPerMinute, now().getTime());
       if (wait > 0) {
-        const answer = refusal(429, {
+        const answer = errorAnswer(429, {
           code: "throttled",
           text: "the status is asked for too often; wait as Retry-After says",
         });
@@ -102,7 +102,7 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
       let answer = renderStatus(object, now());
       if (answer === "complete") {
         const bare = compat === "azure";
-        answer = renderManifest(
+        answer = renderServedManifest(
           await manifests.get(object),
           bare ? undefined : self(name),
           object,
@@ -126,7 +126,7 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
       if ("headers" in object) return send(reply, object);
       if (renderStatus(object, now()) !== "complete") return send(reply, unknownExport);
       const item = itemOf(await manifests.get(object), (request.params as { "*": string })["*"]);
-      if (!item) return send(reply, refusal(404, { code: "not-found", text: "the export has no such file" }));
+      if (!item) return send(reply, errorAnswer(404, { code: "not-found", text: "the export has no such file" }));
       const { delivery, redirectSeconds } = deps.settings().files;
       const store = await deps.openStore(object);
       reply.raw.on("close", () => void store.close());
@@ -170,7 +170,7 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
   route("/.well-known/smart-configuration", {
     GET: async (_request, reply) => {
       const authority = deps.authority();
-      if (!authority) return send(reply, refusal(404, { code: "not-found", text: "this service wants no tokens" }));
+      if (!authority) return send(reply, errorAnswer(404, { code: "not-found", text: "this service wants no tokens" }));
       return send(reply, {
         status: 200,
         headers: { "content-type": "application/json" },
@@ -181,11 +181,11 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
   route("/auth/token", {
     POST: async (request, reply) => {
       const authority = deps.authority();
-      if (!authority) return send(reply, refusal(404, { code: "not-found", text: "this service wants no tokens" }));
+      if (!authority) return send(reply, errorAnswer(404, { code: "not-found", text: "this service wants no tokens" }));
       const body = request.body as Buffer | undefined;
       const answer =
         (body?.length ?? 0) > maxTokenRequest
-          ? refusal(413, { code: "too-long", text: "the token request is too long" })
+          ? errorAnswer(413, { code: "too-long", text: "the token request is too long" })
           : await authority.token(body ?? Buffer.alloc(0), request.headers["content-type"]);
       const client = "client" in answer ? { client: answer.client } : {};
       log.info({ audit: "token", status: answer.status, ...client });
@@ -198,7 +198,7 @@ export function routes(app: FastifyInstance, deps: ShimDeps, manifests: Manifest
 const maxTokenRequest = 16_384;
 
 /** A body of ours is serialised here: fastify's own serialisers know no FHIR. A stream goes as it is. */
-export function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
+export function send(reply: FastifyReply, { status, headers, body }: HttpAnswer): FastifyReply {
   return reply
     .code(status)
     .headers(headers)

@@ -1,8 +1,9 @@
-import { Ajv, type ErrorObject } from "ajv";
+import { Ajv } from "ajv";
 import { parse as parseYAML } from "yaml";
 import type { FhirExportSpec } from "../api/fhirexport.gen.ts";
 import { terminal } from "../failure.ts";
 import { type AuthConfig, parseAuthConfig } from "./auth/config.ts";
+import { closedObject, describeSchemaError } from "./schema.ts";
 
 /** What an administrator decides of the HTTP service; the file `--config` names holds these, all optional. */
 export interface ShimSettings {
@@ -41,33 +42,32 @@ export interface ShimSettings {
   auth?: AuthConfig;
 }
 
-const object = (properties: Record<string, unknown>) => ({ type: "object", additionalProperties: false, properties });
 const oneOf = (...values: string[]) => ({ enum: values });
-const whole = (minimum: number, maximum: number) => ({ type: "integer", minimum, maximum });
-const names = (pattern: string) => ({ type: "array", uniqueItems: true, items: { type: "string", pattern } });
+const integerFrom = (minimum: number, maximum: number) => ({ type: "integer", minimum, maximum });
+const namesLike = (pattern: string) => ({ type: "array", uniqueItems: true, items: { type: "string", pattern } });
 
-const schema = object({
+const settingsSchema = closedObject({
   compat: oneOf("ig", "azure"),
   accept: oneOf("Required", "Assumed"),
   prefer: oneOf("Required", "Assumed"),
-  files: object({ delivery: oneOf("Stream", "Redirect"), redirectSeconds: whole(10, 3600) }),
-  limits: object({ exportsPerClient: whole(0, 10_000), pollsPerMinute: whole(0, 100_000) }),
-  allow: object({ groups: names("^[A-Za-z0-9.*-]{1,64}$"), types: names("^[A-Z][A-Za-z]{0,63}$") }),
+  files: closedObject({ delivery: oneOf("Stream", "Redirect"), redirectSeconds: integerFrom(10, 3600) }),
+  limits: closedObject({ exportsPerClient: integerFrom(0, 10_000), pollsPerMinute: integerFrom(0, 100_000) }),
+  allow: closedObject({ groups: namesLike("^[A-Za-z0-9.*-]{1,64}$"), types: namesLike("^[A-Z][A-Za-z]{0,63}$") }),
   // the API server checks their values
-  exports: object({
-    ttlSecondsAfterFinished: whole(0, 315_360_000),
+  exports: closedObject({
+    ttlSecondsAfterFinished: integerFrom(0, 315_360_000),
     deletionPolicy: oneOf("Retain", "Delete"),
     onCancel: oneOf("Delete", "Keep"),
     onResourceError: oneOf("Record", "Fail"),
-    output: object({ compression: oneOf("None", "Gzip"), maxFileSize: { type: ["string", "integer"] } }),
+    output: closedObject({ compression: oneOf("None", "Gzip"), maxFileSize: { type: ["string", "integer"] } }),
     priority: { type: "integer" },
     queueName: { type: "string", maxLength: 253 },
-    activeDeadlineSeconds: whole(1, 315_360_000),
+    activeDeadlineSeconds: integerFrom(1, 315_360_000),
   }),
   auth: { type: "object" },
 });
 
-const validate = new Ajv({ allErrors: true, allowUnionTypes: true }).compile(schema);
+const validateSettings = new Ajv({ allErrors: true, allowUnionTypes: true }).compile(settingsSchema);
 
 /** Reads the settings, with the defaults for what is absent.
  *  @param text YAML; empty: all defaults
@@ -79,8 +79,11 @@ export function parseSettings(text: string): ShimSettings {
   } catch {
     throw terminal("UnsupportedParameter", "the configuration is not YAML");
   }
-  if (!validate(given))
-    throw terminal("UnsupportedParameter", `the configuration is not valid: ${validate.errors!.map(show).join("; ")}`);
+  if (!validateSettings(given))
+    throw terminal(
+      "UnsupportedParameter",
+      `the configuration is not valid: ${validateSettings.errors!.map((error) => describeSchemaError(error)).join("; ")}`,
+    );
   const { files, limits, allow, exports, auth, ...rest } = given as Partial<ShimSettings>;
   return {
     compat: "ig",
@@ -93,14 +96,4 @@ export function parseSettings(text: string): ShimSettings {
     exports: { ...exports },
     ...(auth !== undefined && { auth: parseAuthConfig(auth) }),
   };
-}
-
-function show({ instancePath, message, params }: ErrorObject): string {
-  const extra =
-    "additionalProperty" in params
-      ? ` (${params.additionalProperty})`
-      : "allowedValues" in params
-        ? `: ${params.allowedValues}`
-        : "";
-  return `${instancePath.slice(1).replaceAll("/", ".") || "it"} ${message}${extra}`;
 }

@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import { Catalog, type Reading } from "../../src/shim/catalog.ts";
-import { checkKnown, digestOf, exportName, idempotencyKey, narrowed, unfinished } from "../../src/shim/kick-off.ts";
+import {
+  checkKnown,
+  exportName,
+  idempotencyKey,
+  kickOffDigest,
+  narrowed,
+  unfinished,
+} from "../../src/shim/kick-off.ts";
 import { condition, headers, name, shim } from "./memory.ts";
 
 const source = { metadata: { name: "hospital" }, spec: { baseURL: "https://fhir.example/r4", auth: { none: {} } } };
@@ -91,8 +98,14 @@ suite("the name of an export", () => {
       else assert.deepEqual(found, key === undefined ? {} : { key });
     });
   test("the digest of a request does not depend on the order of its fields", () => {
-    assert.equal(digestOf({ level: "System", types: ["A", "B"] }), digestOf({ types: ["A", "B"], level: "System" }));
-    assert.notEqual(digestOf({ level: "System", types: ["A", "B"] }), digestOf({ level: "System", types: ["B", "A"] }));
+    assert.equal(
+      kickOffDigest({ level: "System", types: ["A", "B"] }),
+      kickOffDigest({ types: ["A", "B"], level: "System" }),
+    );
+    assert.notEqual(
+      kickOffDigest({ level: "System", types: ["A", "B"] }),
+      kickOffDigest({ level: "System", types: ["B", "A"] }),
+    );
   });
 });
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { suite, test } from "node:test";
 import { parse } from "yaml";
-import { parameters, parametersOf } from "../../src/shim/parameters.ts";
+import { parameters, parametersAt } from "../../src/shim/parameters.ts";
 import { shim } from "./memory.ts";
 
 interface Operation {
@@ -82,7 +82,7 @@ suite("docs/openapi.yaml", () => {
     const named = Object.values(document.components.parameters)
       .filter((one) => one.in === "query")
       .map((one) => one.name);
-    const taken = parametersOf("Patient", "ig").filter(([, one]) => !one.postOnly);
+    const taken = parametersAt("Patient", "ig").filter(([, one]) => !one.postOnly);
     assert.deepEqual(named.sort(), taken.map(([name]) => name).sort());
     assert(Object.keys(parameters).length > named.length);
   });
@@ -105,7 +105,7 @@ suite("OperationDefinitions and the CapabilityStatement", () => {
       assert.match(String(response.headers["content-type"]), /^application\/fhir\+json/);
       assert.deepEqual(
         definition.parameter.map((one: { name: string }) => one.name),
-        parametersOf(level, "ig").map(([name]) => name),
+        parametersAt(level, "ig").map(([name]) => name),
       );
       assert.deepEqual(
         [definition.system, definition.type, definition.instance],

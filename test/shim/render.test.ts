@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import type { FhirExport, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
-import type { Answer, OperationOutcome } from "../../src/shim/outcome.ts";
-import { renderManifest, renderStatus, separately } from "../../src/shim/render.ts";
+import type { HttpAnswer, OperationOutcome } from "../../src/shim/outcome.ts";
+import { renderServedManifest, renderStatus, separately } from "../../src/shim/render.ts";
 import type { Manifest } from "../../src/sink/manifest.ts";
 
 const now = new Date("2026-03-01T12:00:10Z");
@@ -156,7 +156,7 @@ suite("the manifest", () => {
   };
 
   test("shows files below the status URL and keeps the rest", () => {
-    const { status, headers, body } = renderManifest(
+    const { status, headers, body } = renderServedManifest(
       stored,
       "https://example.org/_operations/export/export-a",
       object({}),
@@ -175,21 +175,27 @@ suite("the manifest", () => {
   });
 
   test("Azure's has bare storage URLs", () => {
-    assert.deepEqual(renderManifest(stored, undefined, object({})).body, { ...stored, requiresAccessToken: false });
+    assert.deepEqual(renderServedManifest(stored, undefined, object({})).body, {
+      ...stored,
+      requiresAccessToken: false,
+    });
   });
 
   test("R160: says that files need a token, where they do", () =>
-    assert.equal((renderManifest(stored, "https://e", object({}), true).body as Manifest).requiresAccessToken, true));
+    assert.equal(
+      (renderServedManifest(stored, "https://e", object({}), true).body as Manifest).requiresAccessToken,
+      true,
+    ));
 
   test("says when it expires", () =>
     assert.equal(
-      renderManifest(stored, "https://e", object({}, { expirationTime: "2026-03-08T12:00:00Z" })).headers.expires,
+      renderServedManifest(stored, "https://e", object({}, { expirationTime: "2026-03-08T12:00:00Z" })).headers.expires,
       "Sun, 08 Mar 2026 12:00:00 GMT",
     ));
 });
 
 suite("separate-export-status", () => {
-  const cases: [Answer, number, string | undefined][] = [
+  const cases: [HttpAnswer, number, string | undefined][] = [
     [{ status: 202, headers: {} }, 200, "202 Accepted"],
     [{ status: 200, headers: {}, body: {} }, 200, "200 OK"],
     [{ status: 500, headers: {}, body: {} }, 200, "500 Internal Server Error"],

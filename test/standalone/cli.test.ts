@@ -33,7 +33,7 @@ suite("the command line", () => {
     "an unknown worker command": {
       args: () => ["worker", "exprot"],
       code: 64,
-      stderr: /worker wants exactly one command.*"exprot"/,
+      stderr: /worker takes exactly one command.*"exprot"/,
     },
     "a worker without its task": { args: () => ["worker", "plan"], code: 64 },
     "standalone --help": { args: () => ["standalone", "--help"], code: 0, stdout: /--source URL/ },

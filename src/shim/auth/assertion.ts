@@ -6,7 +6,7 @@ import type { Replay } from "./replay.ts";
 
 /** clocks differ */
 const leewaySeconds = 60;
-const lifeSeconds = 300;
+const assertionLifeSeconds = 300;
 const algorithms = ["RS384", "ES384"];
 
 /** Client assertions of SMART Backend Services, against the keys that the clients have registered. */
@@ -51,7 +51,8 @@ export class Assertions {
     const { exp, jti } = claims;
     const now = this.#now() / 1000;
     if (typeof exp !== "number") return "the assertion has no exp";
-    if (exp > now + lifeSeconds + leewaySeconds) return "the assertion's exp is more than five minutes from now";
+    if (exp > now + assertionLifeSeconds + leewaySeconds)
+      return "the assertion's exp is more than five minutes from now";
     if (typeof jti !== "string" || jti === "" || jti.length > 256) return "the assertion has no jti";
     try {
       await jwtVerify(assertion, this.#keys.get(client.id)!, {
@@ -64,7 +65,7 @@ export class Assertions {
       });
     } catch (error) {
       if (error instanceof FailureError) throw error;
-      return explain(error);
+      return assertionProblem(error);
     }
     const used = !(await this.#replay.first(client.id, jti, new Date((exp + leewaySeconds) * 1000)));
     return used ? "the assertion was used before: its jti must be new each time" : client;
@@ -72,7 +73,7 @@ export class Assertions {
 }
 
 /** jose's messages are its own; ours name what the client has to mend. */
-function explain(error: unknown): string {
+function assertionProblem(error: unknown): string {
   if (error instanceof errors.JWKSNoMatchingKey)
     return "the client has not registered a key of the assertion's kid for its algorithm";
   if (error instanceof errors.JWKSMultipleMatchingKeys)

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { decodeJwt, type JWTPayload, jwtVerify } from "jose";
 import { FailureError, waiting } from "../../failure.ts";
 import { withoutTrailingSlash } from "../../url.ts";
-import { type Answer, refusal } from "../outcome.ts";
+import { errorAnswer, type HttpAnswer } from "../outcome.ts";
 import { Assertions } from "./assertion.ts";
 import type { AuthConfig, ClientConfig } from "./config.ts";
 import { fetchJSON, RemoteKeys } from "./keys.ts";
@@ -14,13 +14,13 @@ export type { Access } from "./scopes.ts";
 export { anonymous } from "./scopes.ts";
 
 /** `client`: who got a token */
-export type TokenAnswer = Answer & { client?: string };
+export type TokenAnswer = HttpAnswer & { client?: string };
 
 /** Who is let in, and how one gets a token. */
 export interface Authority {
   /** Of a request's Authorization header: who it is, or the 401 to answer.
    *  @throws waiting when that cannot be told now */
-  authenticate(authorization: string | undefined): Promise<Access | Answer>;
+  authenticate(authorization: string | undefined): Promise<Access | HttpAnswer>;
   /** The token endpoint (RFC 6749 section 4.4, SMART Backend Services).
    *  @throws waiting */
   token(body: Buffer, contentType: string | undefined): Promise<TokenAnswer>;
@@ -56,17 +56,17 @@ export function makeAuthority(config: AuthConfig, options: AuthorityOptions): Au
     },
     token: config.tokens
       ? tokenEndpoint(config, options)
-      : async () => refusal(404, { code: "not-found", text: "tokens come from another server" }),
+      : async () => errorAnswer(404, { code: "not-found", text: "tokens come from another server" }),
     smartConfiguration: () => smartConfiguration(config, options.base),
   };
 }
 
-interface Identity {
+interface VerifiedToken {
   client: string;
   scope: string;
 }
 
-function accessOf({ client, scope }: Identity, limits: ClientConfig | undefined, groupScope: boolean): Access {
+function accessOf({ client, scope }: VerifiedToken, limits: ClientConfig | undefined, groupScope: boolean): Access {
   // what is registered now counts, not what was when the token was made
   const readable = readableBy(limits ? (grant(scope, limits.scopes) ?? "") : scope);
   return {
@@ -78,22 +78,22 @@ function accessOf({ client, scope }: Identity, limits: ClientConfig | undefined,
   };
 }
 
-const unauthorized = (error?: "invalid_token"): Answer => {
+const unauthorized = (error?: "invalid_token"): HttpAnswer => {
   const text = error
     ? "the access token is not valid, or has expired"
     : "an access token is needed: Authorization: Bearer …";
-  const answer = refusal(401, { code: "login", text });
+  const answer = errorAnswer(401, { code: "login", text });
   const challenge = `Bearer realm="fhir-export"${error ? `, error="${error}"` : ""}`;
   return { ...answer, headers: { ...answer.headers, "www-authenticate": challenge } };
 };
 
-const tokenURL = (base: string) => `${base}/auth/token`;
+const tokenEndpointURL = (base: string) => `${base}/auth/token`;
 const signing = ({ signingKeyFiles }: NonNullable<AuthConfig["tokens"]>, { base, now }: AuthorityOptions) =>
   new Signing(signingKeyFiles, base, now);
 
 function ownTokens(tokens: NonNullable<AuthConfig["tokens"]>, options: AuthorityOptions) {
   const own = signing(tokens, options);
-  return async (token: string): Promise<Identity | undefined> => {
+  return async (token: string): Promise<VerifiedToken | undefined> => {
     const claims = await own.verify(token);
     return claims && { client: claims.sub!, scope: String(claims.scope ?? "") };
   };
@@ -104,7 +104,7 @@ function issuedTokens(
   { now }: AuthorityOptions,
 ) {
   const keys = new RemoteKeys(async () => jwksURL ?? (await discover(url)), now);
-  return async (token: string): Promise<Identity | undefined> => {
+  return async (token: string): Promise<VerifiedToken | undefined> => {
     try {
       // before a key is asked for: junk costs no request
       if (decodeJwt(token).iss !== url) return undefined;
@@ -141,7 +141,7 @@ async function discover(issuer: string): Promise<string> {
 }
 
 function tokenEndpoint({ tokens, clients = [] }: AuthConfig, options: AuthorityOptions): Authority["token"] {
-  const assertions = new Assertions(clients, tokenURL(options.base), options.replay, options.now);
+  const assertions = new Assertions(clients, tokenEndpointURL(options.base), options.replay, options.now);
   const own = signing(tokens!, options);
   return async (body, contentType) => {
     if ((contentType ?? "").split(";", 1)[0]!.trim().toLowerCase() !== "application/x-www-form-urlencoded")
@@ -184,7 +184,7 @@ function tokenEndpoint({ tokens, clients = [] }: AuthConfig, options: AuthorityO
 }
 
 const oauthHeaders = { "content-type": "application/json", "cache-control": "no-store", pragma: "no-cache" };
-const oauthError = (status: number, error: string, description: string): Answer => ({
+const oauthError = (status: number, error: string, description: string): HttpAnswer => ({
   status,
   headers: oauthHeaders,
   body: { error, error_description: description },
@@ -200,7 +200,7 @@ function smartConfiguration({ tokens, issuer, clients = [] }: AuthConfig, base: 
   };
   if (!tokens) return { issuer: issuer!.url, ...(issuer!.jwksURL && { jwks_uri: issuer!.jwksURL }), ...common };
   return {
-    token_endpoint: tokenURL(base),
+    token_endpoint: tokenEndpointURL(base),
     token_endpoint_auth_methods_supported: ["private_key_jwt"],
     token_endpoint_auth_signing_alg_values_supported: ["RS384", "ES384"],
     ...common,

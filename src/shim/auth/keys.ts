@@ -1,12 +1,12 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from "jose";
 import { waiting } from "../../failure.ts";
 
-const timeoutMs = 5000;
-const maxBytes = 256 * 1024;
+const keyRequestTimeoutMs = 5000;
+const maxKeyDocumentBytes = 256 * 1024;
 /** where the owner does not say how long its keys may be kept */
-const keptMs = 300_000;
+const defaultKeyLifeMs = 300_000;
 /** and where it says too long: a key that is withdrawn must go */
-const keptAtMostMs = 3_600_000;
+const longestKeyLifeMs = 3_600_000;
 /** so long apart, a kid that nobody knows makes us ask again: whoever sends junk must not make us hammer the owner */
 const cooldownMs = 30_000;
 
@@ -55,10 +55,10 @@ export class RemoteKeys {
 
 /** milliseconds */
 function lifeOf(cacheControl: string | null): number {
-  if (cacheControl === null) return keptMs;
+  if (cacheControl === null) return defaultKeyLifeMs;
   if (/\bno-(store|cache)\b/i.test(cacheControl)) return 0;
   const seconds = /\bmax-age=(\d{1,9})\b/i.exec(cacheControl)?.[1];
-  return seconds === undefined ? keptMs : Math.min(Number(seconds) * 1000, keptAtMostMs);
+  return seconds === undefined ? defaultKeyLifeMs : Math.min(Number(seconds) * 1000, longestKeyLifeMs);
 }
 
 /** A small JSON document of somebody else. @throws waiting without its content or address */
@@ -67,13 +67,13 @@ export async function fetchJSON(url: string): Promise<{ body: unknown; headers: 
     const answer = await fetch(url, {
       headers: { accept: "application/json" },
       redirect: "error",
-      signal: AbortSignal.timeout(timeoutMs),
+      signal: AbortSignal.timeout(keyRequestTimeoutMs),
     });
     const parts: Uint8Array[] = [];
     let bytes = 0;
     for await (const part of answer.body ?? []) {
       bytes += part.length;
-      if (bytes > maxBytes) throw new Error("it is too large");
+      if (bytes > maxKeyDocumentBytes) throw new Error("it is too large");
       parts.push(part);
     }
     if (!answer.ok) throw new Error(`status ${answer.status}`);

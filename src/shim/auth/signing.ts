@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { importJWK, type JWK, type JWTPayload, jwtVerify, SignJWT } from "jose";
 import { FailureError, waiting } from "../../failure.ts";
 
-interface Key {
+interface SigningKey {
   key: Awaited<ReturnType<typeof importJWK>>;
   /** for verifying: an EC key's public half */
   check: Awaited<ReturnType<typeof importJWK>>;
@@ -10,14 +10,14 @@ interface Key {
 }
 
 /** the Secret's files are looked at again after so long: a rotation needs no restart */
-const freshMs = 5000;
+const signingKeysFreshMs = 5000;
 
 /** Signs and checks our own access tokens with the keys of a mounted Secret. */
 export class Signing {
   readonly #files: readonly string[];
   readonly #base: string;
   readonly #now: () => number;
-  #read: { keys: Promise<Key[]>; at: number } | undefined;
+  #read: { keys: Promise<SigningKey[]>; at: number } | undefined;
 
   /** @param base issuer and audience */
   constructor(files: readonly string[], base: string, now: () => number) {
@@ -57,9 +57,9 @@ export class Signing {
     return undefined;
   }
 
-  #keys(): Promise<Key[]> {
-    if (!this.#read || this.#now() - this.#read.at >= freshMs) {
-      const keys = Promise.all(this.#files.map(readKey));
+  #keys(): Promise<SigningKey[]> {
+    if (!this.#read || this.#now() - this.#read.at >= signingKeysFreshMs) {
+      const keys = Promise.all(this.#files.map(readSigningKey));
       this.#read = { keys, at: this.#now() };
       keys.catch(() => (this.#read = undefined));
     }
@@ -68,7 +68,7 @@ export class Signing {
 }
 
 /** @throws waiting, naming the file's fault and nothing of its content */
-async function readKey(file: string): Promise<Key> {
+async function readSigningKey(file: string): Promise<SigningKey> {
   const wrong = (what: string, error?: unknown) =>
     waiting("Internal", `a file of auth.tokens.signingKeyFiles ${what}`, error);
   try {

@@ -8,7 +8,7 @@ import { after, before, suite, test } from "node:test";
 import { exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from "jose";
 import { type Access, type Authority, makeAuthority } from "../../../src/shim/auth/authority.ts";
 import { type AuthConfig, parseAuthConfig } from "../../../src/shim/auth/config.ts";
-import type { Answer } from "../../../src/shim/outcome.ts";
+import type { HttpAnswer } from "../../../src/shim/outcome.ts";
 import { memoryReplay } from "./memory-replay.ts";
 
 const base = "https://export.example/fhir";
@@ -108,7 +108,7 @@ const tokenOf = async (authority: Authority, made: Assertion = {}, scope?: strin
   assert.equal(status, 200, JSON.stringify(body));
   return (body as { access_token: string }).access_token;
 };
-const isAnswer = (answer: Access | Answer): answer is Answer => "status" in answer;
+const isAnswer = (answer: Access | HttpAnswer): answer is HttpAnswer => "status" in answer;
 const bearer = (token: string) => `Bearer ${token}`;
 
 suite("the token endpoint", () => {

@@ -42,24 +42,27 @@ suite("auth of the configuration", () => {
     },
     "a client without keys": {
       auth: { tokens, clients: [{ id: "a", scopes: "x" }] },
-      says: /auth\.clients\.0 must have one of jwks and jwksURL/,
+      says: /auth\.clients\.0 must have exactly one of jwks and jwksURL/,
     },
     "a client with two sorts of keys": {
       auth: { tokens, clients: [{ ...client, jwks: { keys: [{ kty: "EC" }] } }] },
-      says: /must have one of jwks and jwksURL/,
+      says: /must have exactly one of jwks and jwksURL/,
     },
     "a private key": {
       auth: { tokens, clients: [{ id: "a", scopes: "x", jwks: { keys: [{ kty: "EC", d: "SECRET" }] } }] },
-      says: /private key; register the public one/,
+      says: /private key; register the public key/,
     },
-    "a client twice": { auth: { tokens, clients: [client, client] }, says: /auth\.clients\.1\.id is there twice/ },
+    "a client twice": {
+      auth: { tokens, clients: [client, client] },
+      says: /auth\.clients\.1\.id is the id of an earlier client/,
+    },
     "http for keys": {
       auth: { tokens, clients: [{ ...client, jwksURL: "http://example.org/jwks" }] },
       says: /auth\.clients\.0\.jwksURL must match/,
     },
     "keys of a client of an issuer": {
       auth: { issuer: { url: "https://x.example", audience: "a" }, clients: [client] },
-      says: /has keys, which only auth\.tokens uses/,
+      says: /auth\.clients\.0 has jwks or jwksURL, which only auth\.tokens uses/,
     },
   };
   for (const [name, { auth, says }] of Object.entries(cases))
