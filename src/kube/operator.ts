@@ -1,15 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { find } from "../api/conditions.ts";
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
-import { labels } from "../api/names.ts";
+import { keyOf, labels } from "../api/names.ts";
 import { same } from "../api/rules.ts";
 import { type Logger, makeLogger } from "../log.ts";
-import { holdsSlot } from "../operator/admit.ts";
-import { outcomeOf } from "../operator/outcome.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
+import { Claims, type Wake, wokenBy } from "../operator/wakes.ts";
 import { KubeClient, type KubeObject, pathOf, type Resource, resources } from "./client.ts";
 import { startController } from "./controller.ts";
 import { serveHealth } from "./health.ts";
@@ -39,7 +37,7 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
   const end = elector ? AbortSignal.any([signal, elector.lost]) : signal;
   const written = new Overlay<FhirExport>();
   const [jobs, pods] = [new Owned<Job>(), new Owned<Pod>()];
-  const holding = new Map<string, string>();
+  const claims = new Claims();
 
   const watch = <Kind extends KubeObject>(resource: Resource, onKey: (key: string) => void, labelSelector?: string) =>
     new Watched<Kind>(
@@ -52,23 +50,15 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
     );
   const exports: Watched<FhirExport> = watch(resources.fhirExports, (key) => {
     exportQueue.add(key);
-    // a slot that was given back is someone else's turn
-    const object = exports.get(key);
-    const source =
-      object && holdsSlot(object) ? `${object.metadata.namespace}/${object.spec.sourceRef.name}` : undefined;
-    const before = holding.get(key);
-    if (source) holding.set(key, source);
-    else holding.delete(key);
-    if (before && !source)
-      wake((one) => isQueued(one) && (settings.maxExports !== undefined || refers(one, before, "sourceRef")));
+    wake(claims.note(key, exports.get(key)));
   });
   const sources: Watched<FhirSource> = watch(resources.fhirSources, (key) => {
     sourceQueue.add(key);
-    wake((one) => refers(one, key, "sourceRef"));
+    wake({ kind: "source", key });
   });
   const targets: Watched<ExportTarget> = watch(resources.exportTargets, (key) => {
     targetQueue.add(key);
-    wake((one) => refers(one, key, "targetRef"));
+    wake({ kind: "target", key });
   });
   const jobCache: Watched<Job> = watch(
     resources.jobs,
@@ -82,9 +72,8 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
   );
   const all = [exports, sources, targets, jobCache, podCache];
 
-  function wake(matches: (object: FhirExport) => boolean): void {
-    for (const object of exports.list())
-      if (!isOver(object) && matches(object)) exportQueue.add(`${object.metadata.namespace}/${object.metadata.name}`);
+  function wake(change: Wake): void {
+    for (const { metadata } of wokenBy(change, exports.list(), settings.maxExports)) exportQueue.add(keyOf(metadata));
   }
   function wakeOwner(key: string, name: string | undefined): void {
     if (name) exportQueue.add(`${key.split("/", 1)[0]}/${name}`);
@@ -212,15 +201,6 @@ class Watched<Kind extends KubeObject> implements Cache<Kind> {
     await Promise.all([...this.#informers.values()].map((one) => one.run(signal)));
   }
 }
-
-const isOver = (object: FhirExport) => {
-  const outcome = outcomeOf(object);
-  return outcome !== undefined && outcome.value !== "Failed";
-};
-const isQueued = (object: FhirExport) =>
-  !holdsSlot(object) && find(object.status?.conditions, "Accepted")?.status === "True";
-const refers = ({ metadata, spec }: FhirExport, key: string, ref: "sourceRef" | "targetRef") =>
-  `${metadata.namespace}/${spec[ref].name}` === key;
 
 /** Does the work at once and then every so many seconds, until the signal aborts. */
 async function every(seconds: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {

@@ -51,7 +51,7 @@ export function holdsSlot(object: FhirExport): boolean {
 }
 
 /** Whether an export waits for a slot. One that was never looked at counts, so that it cannot be overtaken by being slower to appear. */
-function waits(object: FhirExport): boolean {
+export function waitsForSlot(object: FhirExport): boolean {
   const { metadata, spec, status } = object;
   if (spec.suspend || spec.cancel || metadata.deletionTimestamp || holdsSlot(object)) return false;
   const outcome = outcomeOf(object);
@@ -71,7 +71,7 @@ export function countRunning(self: FhirExport, all: Iterable<FhirExport>): Expor
     if (holdsSlot(other)) {
       counts.all += 1;
       if (related) counts.source += 1;
-    } else if (related && waits(other) && isBefore(other, self)) counts.ahead += 1;
+    } else if (related && waitsForSlot(other) && isBefore(other, self)) counts.ahead += 1;
   }
   return counts;
 }

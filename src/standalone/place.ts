@@ -3,17 +3,17 @@ import { mkdir } from "node:fs/promises";
 import type { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
-import { find } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
+import { keyOf } from "../api/names.ts";
 import { type Crd, createValidator } from "../api/validate.ts";
 import { nodeFlags } from "../contracts.ts";
 import { FailureError, toFailure } from "../failure.ts";
 import { type Logger, stackFrames } from "../log.ts";
-import { holdsSlot } from "../operator/admit.ts";
 import { Queue } from "../operator/queue.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { defaultSettings, type Settings } from "../operator/settings.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
+import { Claims, type Wake, wokenBy } from "../operator/wakes.ts";
 import { openDatabase } from "./database.ts";
 import { Folders } from "./folders.ts";
 import { Objects } from "./objects.ts";
@@ -61,21 +61,22 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
       log.error(toFailure(error), "collecting what was left behind failed");
     });
 
+  const claims = new Claims();
   objects.onChange((kind, object, gone) => {
     const { name } = object.metadata;
+    const key = keyOf(object.metadata);
     if (kind === "FhirExport") {
       queue.add(name);
       if (gone) collect();
-      // a slot that was given back is someone else's turn
-      if (gone || !holdsSlot(object as FhirExport)) wake((reason) => reason === "Queued");
+      wake(claims.note(key, gone ? undefined : (object as FhirExport)));
     } else {
-      if (!gone) judge(objects, kind, name);
-      wake(() => true);
+      if (!gone) setReady(objects, kind, name);
+      wake({ kind: kind === "FhirSource" ? "source" : "target", key });
     }
   });
-  const wake = (matches: (reason: string | undefined) => boolean) => {
-    for (const { metadata, status } of objects.list("FhirExport"))
-      if (matches(find(status?.conditions, "Ready")?.reason)) queue.add(metadata.name);
+  const wake = (change: Wake) => {
+    for (const { metadata } of wokenBy(change, objects.list("FhirExport"), settings?.maxExports))
+      queue.add(metadata.name);
   };
 
   return {
@@ -85,9 +86,12 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
     runs,
     start: () => {
       for (const kind of ["FhirSource", "ExportTarget"] as const)
-        for (const { metadata } of objects.list(kind)) judge(objects, kind, metadata.name);
+        for (const { metadata } of objects.list(kind)) setReady(objects, kind, metadata.name);
       runs.recover();
-      wake(() => true);
+      for (const object of objects.list("FhirExport")) {
+        claims.note(keyOf(object.metadata), object);
+        queue.add(object.metadata.name);
+      }
       collect();
       queue.start();
     },
@@ -107,7 +111,7 @@ function logFailure(log: Logger, name: string, error: unknown): void {
 }
 
 /** Sets Ready of a source or target by its own validity. */
-function judge(objects: Objects, kind: "FhirSource" | "ExportTarget", name: string): void {
+function setReady(objects: Objects, kind: "FhirSource" | "ExportTarget", name: string): void {
   const now = new Date();
   if (kind === "FhirSource") {
     const source = objects.get(kind, name);
