@@ -67,7 +67,7 @@ export function reasonsOfOperator(): Found {
       const use = uses[file];
       if (!use) throw new Error(`${path} makes the reason ${reason}: name the file in test/tools/reasons.ts`);
       if (use === "validity") {
-        const status = new RegExp(`status: "(\\w+)", reason: "${reason}"`).exec(text)?.[1];
+        const status = new RegExp(`status: "(\\w+)",\\s+reason: "${reason}"`).exec(text)?.[1];
         validity.push({ reason: reason!, status: status as Condition["status"] });
       } else if (!["Complete", "Cancelled"].includes(reason!)) found[use].push(reason!);
     }

@@ -8,8 +8,18 @@ interface Failed {
 
 const isLeaf = (data: { details: { type?: string | undefined } }) => data.details.type !== "suite";
 
-/** Prints one line per test file, each failure with its stack, each skip with its reason, and closes with `N passed, N failed, N skipped`. */
+/** how many of the slowest files are listed */
+const slowest = 20;
+const again = () =>
+  process.env.FHIR_EXPORT_WALKS === "whole"
+    ? "walks: over everything\n"
+    : `walks: over the sample of WALK_SEED=${process.env.WALK_SEED}; npm run walks goes over everything\n`;
+const inSeconds = (ms: number) => (ms / 1000).toFixed(1);
+
+/** Prints one line per test file, each failure with its stack, each skip with its reason, the slowest files, how to draw the same samples again, and closes
+ *  with `N passed, N failed, N skipped`. */
 export default async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  yield again();
   let [passed, skipped] = [0, 0];
   const failures: Failed[] = [];
   const skips = new Map<string, number>();
@@ -48,8 +58,13 @@ export default async function* reporter(source: AsyncIterable<TestEvent>): Async
     }
   }
   for (const [file, count] of [...perFile].sort(([a], [b]) => a.localeCompare(b)))
-    yield `${count.failed ? "✖" : "✔"} ${file}: ${count.passed} passed${count.failed ? `, ${count.failed} failed` : ""} (${(count.ms / 1000).toFixed(1)} s)\n`;
+    yield `${count.failed ? "✖" : "✔"} ${file}: ${count.passed} passed${count.failed ? `, ${count.failed} failed` : ""} (${inSeconds(count.ms)} s)\n`;
+  const byTime = [...perFile].sort(([, a], [, b]) => b.ms - a.ms);
+  if (byTime.length > 1) yield `\nthe slowest ${Math.min(slowest, byTime.length)} of ${byTime.length} files:\n`;
+  if (byTime.length > 1)
+    for (const [file, { ms }] of byTime.slice(0, slowest)) yield `${inSeconds(ms).padStart(8)} s  ${file}\n`;
   for (const { name, file, error } of failures) yield `\n✖ ${name}\n  ${file}\n${error.replace(/^/gm, "  ")}\n`;
   for (const [why, count] of skips) yield `!! skipped ${count}: ${why}\n`;
+  yield `\n${again()}`;
   yield `\n${passed} passed, ${failures.length} failed, ${skipped} skipped\n`;
 }

@@ -1,11 +1,17 @@
-/** Runs the tests: `node test/tools/run.ts [--hapi|--image|--e2e] [FILE|FOLDER ...]`. Without arguments all of tiers T0 to T2; VERBOSE=1 shows their output. */
-import { spawn } from "node:child_process";
-import { globSync, readFileSync, statSync } from "node:fs";
+/** Runs the tests: `node test/tools/run.ts [--quick|--walks|--hapi|--image|--e2e] [FILE|FOLDER ...]`. Without arguments all of tiers T0 to T2.
+ *  VERBOSE=1 shows their output, WALK_SEED=N draws the samples of another run again. */
+import { globSync, mkdirSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { run } from "node:test";
+import { isQuick, needsOf, weightOf } from "./needs.ts";
+import reporter from "./reporter.ts";
+import { globalSetup, globalTeardown } from "./setup.ts";
 
 const args = process.argv.slice(2);
-/** those that need more than npm and Go give, or long */
+const has = (flag: string) => args.includes(`--${flag}`);
+/** These need more than npm and Go provide, or take long. */
 const apart = ["hapi", "image", "e2e"];
-const tier = apart.find((name) => args.includes(`--${name}`));
+const tier = apart.find(has);
 const named = args.filter((arg) => !arg.startsWith("--"));
 const tierOf = (file: string) => apart.find((name) => file.startsWith(`test/${name}/`));
 
@@ -17,31 +23,45 @@ const files = (
     : globSync("test/**/*.test.ts")
 )
   .filter((file) => named.length || tierOf(file) === tier)
-  .sort();
+  .filter((file) => !has("quick") || isQuick(file))
+  .filter((file) => !has("walks") || needsOf(file).has("walk"))
+  // The longest begin first, so that no core is idle at the end. The tiers apart depend on the order of their names.
+  .sort((a, b) => (tier ? 0 : weightOf(b) - weightOf(a)) || (a < b ? -1 : 1));
 
-// only those that import it use the shared control plane, or node, whose start takes seconds (setup.ts)
-const imported = (name: string) => files.some((file) => readFileSync(file, "utf8").includes(`/tools/${name}`));
-const shared = {
-  ...(imported("namespace.ts") ? { FHIR_EXPORT_TEST_PLANE: "1" } : {}),
-  ...(imported("node/shared.ts") ? { FHIR_EXPORT_TEST_NODE: "1" } : {}),
-};
+const { env } = process;
+env.WALK_SEED ??= String(Math.floor(Math.random() * 1_000_000));
+if (has("walks")) env.FHIR_EXPORT_WALKS = "whole";
+if (has("quick")) env.FHIR_EXPORT_TEST_QUICK = "1";
+if (tier) env.FHIR_EXPORT_TEST_TIER = "T0";
+// Only those that import it use the shared control plane, or node, whose start takes seconds (setup.ts).
+const needs = new Set(files.flatMap((file) => [...needsOf(file)]));
+if (needs.has("plane")) env.FHIR_EXPORT_TEST_PLANE = "1";
+if (needs.has("node")) env.FHIR_EXPORT_TEST_NODE = "1";
+// Types are stripped and code is compiled once, not by each of hundreds of processes: that is three quarters of the time a worker takes to start.
+env.NODE_COMPILE_CACHE ??= join(process.cwd(), ".cache", "compile");
+mkdirSync(env.NODE_COMPILE_CACHE, { recursive: true });
 
-const child = spawn(
-  process.execPath,
-  [
-    "--test",
-    "--test-reporter=./test/tools/reporter.ts",
-    "--test-global-setup=./test/tools/setup.ts",
-    // two cores: more files at once only make time-outs likelier
-    `--test-concurrency=${tier ? 1 : 2}`,
-    "--test-timeout=300000",
-    "--import=./test/tools/watchdog.ts",
-    ...files,
-  ],
-  {
-    stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, ...(tier ? { FHIR_EXPORT_TEST_TIER: "T0" } : {}), ...shared },
-  },
-);
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
-child.on("exit", (code) => process.exit(code ?? 1));
+const minutes = (count: number) => count * 60_000;
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
+
+let failed = false;
+try {
+  await globalSetup();
+  const events = run({
+    files: files.map((file) => resolve(file)),
+    // Most files wait for a part of their time, so two cores have room for three of them.
+    concurrency: tier ? 1 : has("quick") ? 2 : 3,
+    timeout: minutes(has("walks") ? 60 : 5),
+    execArgv: ["--import=./test/tools/watchdog.ts"],
+    signal: stop.signal,
+  });
+  events.on("test:fail", () => (failed = true));
+  for await (const text of reporter(events)) process.stdout.write(text);
+} catch (error) {
+  console.error("!!", error);
+  failed = true;
+} finally {
+  await globalTeardown().catch(() => (failed = true));
+}
+process.exit(failed || stop.signal.aborted ? 1 : 0);

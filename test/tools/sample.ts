@@ -1,0 +1,66 @@
+/** What a test walks over on this run: everything (`npm run walks`), or a sample that WALK_SEED draws again. */
+import { random } from "../sources/random.ts";
+
+export interface Walks {
+  /** Nothing is left out. */
+  whole: boolean;
+  seed: number;
+}
+
+/** @param env FHIR_EXPORT_WALKS and WALK_SEED as run.ts sets them; a file that runs without it has the seed 1 */
+export function readWalks(env: NodeJS.ProcessEnv = process.env): Walks {
+  const seed = Number(env.WALK_SEED ?? 1);
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new Error(`WALK_SEED must be a whole number, not ${env.WALK_SEED}`);
+  return { whole: env.FHIR_EXPORT_WALKS === "whole", seed };
+}
+
+export interface Sample<T> {
+  seed: number;
+  /** how many are drawn; more when there are more kinds */
+  size: number;
+  /** Of each kind at least one is drawn. */
+  kindOf(item: T): string;
+}
+
+/** Draws from all of the items: first one of each kind, then any, up to the size. The sample keeps their order.
+ *  The same items, seed and size give the same sample. */
+export function drawSample<T>(items: readonly T[], { seed, size, kindOf }: Sample<T>): T[] {
+  const shuffled = shuffle(items.keys(), seed);
+  const kinds = new Set<string>();
+  const [firsts, others]: [number[], number[]] = [[], []];
+  for (const index of shuffled) {
+    const kind = kindOf(items[index]!);
+    (kinds.has(kind) ? others : firsts).push(index);
+    kinds.add(kind);
+  }
+  const drawn = [...firsts, ...others].slice(0, Math.max(size, kinds.size));
+  return drawn.sort((a, b) => a - b).map((index) => items[index]!);
+}
+
+/** Fisher-Yates */
+function shuffle(items: Iterable<number>, seed: number): number[] {
+  const shuffled = [...items];
+  const { int } = random(seed);
+  for (let last = shuffled.length - 1; last > 0; last--) {
+    const other = int(last + 1);
+    [shuffled[last], shuffled[other]] = [shuffled[other]!, shuffled[last]!];
+  }
+  return shuffled;
+}
+
+/** The part of a walk that this run goes over.
+ *  @param walk its name, so that walks over equal lists do not draw the same places */
+export function sampleOf<T>(walk: string, items: readonly T[], { size, kindOf }: Omit<Sample<T>, "seed">): T[] {
+  const { whole, seed } = readWalks();
+  if (whole) return [...items];
+  let salted = seed;
+  for (const char of walk) salted = (Math.imul(salted, 31) + char.charCodeAt(0)) >>> 0;
+  return drawSample(items, { seed: salted, size, kindOf });
+}
+
+/** Parameters of a fast-check property: all of its runs on `npm run walks`, some on each other run, drawn by WALK_SEED. */
+export function propertyRuns(all: number, some = Math.ceil(all / 10)): { numRuns: number; seed?: number } {
+  const { whole, seed } = readWalks();
+  return whole ? { numRuns: all } : { numRuns: Math.min(all, some), seed };
+}
