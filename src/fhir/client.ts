@@ -7,7 +7,7 @@ import { type Address, addresses } from "./address.ts";
 import { type Credentials, credentials } from "./auth/open.ts";
 import { Connections } from "./connections.ts";
 import { BrokenAnswer, Collector, type Head, type Headers, type Receiver, type Request } from "./http.ts";
-import { type Outcome, Pace } from "./pace.ts";
+import { type Outcome, Pace } from "./request-limiter.ts";
 import { socketOpener, tlsHint } from "./tls.ts";
 
 export interface Answer {

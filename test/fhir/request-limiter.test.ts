@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Outcome, Pace } from "../../src/fhir/pace.ts";
+import { type Outcome, Pace } from "../../src/fhir/request-limiter.ts";
 
 /** a clock that goes on when it is told to */
 function clock() {
