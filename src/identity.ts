@@ -5,7 +5,7 @@ import {
   type WorkloadIdentityCredentialOptions,
 } from "@azure/identity";
 import { terminal, transient, waiting } from "./failure.ts";
-import type { Token } from "./fhir/auth/holder.ts";
+import type { AccessToken } from "./fhir/auth/credentials.ts";
 
 const sides = {
   source: {
@@ -20,46 +20,49 @@ const sides = {
   },
 } as const;
 
-/** An access token of Microsoft Entra for the pod's own ServiceAccount. The library keeps tokens, also such as were revoked, so each call makes
- *  a new credential; who calls keeps the token.
- *  @throws terminal where pod, ServiceAccount or Entra must be set up otherwise; while Entra does not answer transient for the source, whose
- *  pages are tried again, and waiting for the target */
+/** Asks Microsoft Entra for an access token for the pod's own ServiceAccount. The library caches tokens, revoked ones
+ *  too, so each call makes a new credential, and the caller keeps the token.
+ *  @param side for which of the two the token is; it decides the field and the reasons that a failure names
+ *  @throws terminal where the pod, its ServiceAccount or Entra must be set up differently. While Entra does not answer:
+ *    transient for the source, whose requests are tried again, and waiting for the target */
 export async function identityToken(
   side: keyof typeof sides,
   scope: string | string[],
   options: GetTokenOptions,
   clientId?: string,
-): Promise<Token> {
+): Promise<AccessToken> {
   const { field, refused, away } = sides[side];
   await checkPod(side, clientId);
-  let last: Outcome = {};
+  let last: EntraAnswer = {};
   try {
     const asked = Date.now();
     const { token, expiresOnTimestamp } = await new WorkloadIdentityCredential({
       ...(clientId && { clientId }),
-      // the authority comes from the webhook, and the public cloud knows nothing of private ones
+      // The webhook names the authority. Discovery would ask the public cloud about it, which does not know private
+      // authorities.
       disableInstanceDiscovery: true,
       retryOptions: { maxRetries: side === "source" ? 1 : 3, maxRetryDelayInMs: 8000 },
-      additionalPolicies: [{ position: "perRetry", policy: watch((outcome) => (last = outcome)) }],
+      additionalPolicies: [{ position: "perRetry", policy: watchAnswers((answer) => (last = answer)) }],
     } satisfies WorkloadIdentityCredentialOptions).getToken(scope, options);
     return { value: token, lifeMs: expiresOnTimestamp - asked };
   } catch (error) {
     if (options.abortSignal?.aborted) throw error;
-    // never the library's text or the error as cause: they quote Entra's answer, which may repeat what was sent
+    // Neither the library's text nor its error as the cause is used: they quote Entra's answer, which may repeat the
+    // assertion that was sent.
     const { status, code } = last;
     if (status === undefined && code === undefined)
       throw terminal(
         refused,
-        `${field}: AZURE_TENANT_ID or AZURE_AUTHORITY_HOST, as the pod was given them, make no sense`,
+        `${field}: AZURE_TENANT_ID or AZURE_AUTHORITY_HOST of the pod is not valid; check the annotations of its ServiceAccount and the settings of the workload identity webhook`,
       );
     if (status === undefined || status === 408 || status === 429 || status >= 500) {
-      const text = `Microsoft Entra, where the token of ${field} comes from, does not answer (${status ?? code}); check AZURE_AUTHORITY_HOST and the network`;
+      const text = `Microsoft Entra, where the token of ${field} comes from, does not answer (${status ?? code}); check AZURE_AUTHORITY_HOST of the pod and the network`;
       throw side === "source" ? transient(away, text) : waiting(away, text);
     }
     if (status < 400)
       throw terminal(
         refused,
-        `${field}: AZURE_AUTHORITY_HOST is no authority of Microsoft Entra: it answers ${status} without a token`,
+        `${field}: AZURE_AUTHORITY_HOST is no authority of Microsoft Entra: it answers ${status} without a token; check the settings of the workload identity webhook`,
       );
     throw terminal(
       refused,
@@ -68,7 +71,8 @@ export async function identityToken(
   }
 }
 
-/** What the webhook must have given the pod. */
+/** Checks that the workload identity webhook has given the pod its variables and its token file. @throws terminal,
+ *  which lists what is missing */
 async function checkPod(side: keyof typeof sides, clientId: string | undefined): Promise<void> {
   const { field, refused } = sides[side];
   const { AZURE_FEDERATED_TOKEN_FILE: file = "", ...env } = process.env;
@@ -85,26 +89,28 @@ async function checkPod(side: keyof typeof sides, clientId: string | undefined):
   );
 }
 
-interface Outcome {
+/** How a request to Entra went. Both are absent where no request was sent. */
+interface EntraAnswer {
   status?: number;
-  /** of Entra (AADSTS…) or of the network */
+  /** Entra's error number (AADSTS…), or the error code of the network */
   code?: string;
 }
 
 type Policy = NonNullable<WorkloadIdentityCredentialOptions["additionalPolicies"]>[number]["policy"];
 
-/** Sees what becomes of the library's requests: its errors say the same of a refusal, an outage and a wrong address. */
-function watch(tell: (outcome: Outcome) => void): Policy {
+/** Reports how each request of the library went. The library throws the same error for a refusal, an outage and a wrong
+ *  address. */
+function watchAnswers(report: (answer: EntraAnswer) => void): Policy {
   return {
     name: "watch",
     async sendRequest(request, next) {
       try {
         const answer = await next(request);
         const number = /"error_codes"\s*:\s*\[\s*(\d{1,9})/.exec(answer.bodyAsText ?? "")?.[1];
-        tell({ status: answer.status, ...(number && { code: `AADSTS${number}` }) });
+        report({ status: answer.status, ...(number && { code: `AADSTS${number}` }) });
         return answer;
       } catch (error) {
-        tell({ code: (error as NodeJS.ErrnoException).code ?? "no connection" });
+        report({ code: (error as NodeJS.ErrnoException).code ?? "no connection" });
         throw error;
       }
     },

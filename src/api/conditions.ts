@@ -27,7 +27,7 @@ export function setCondition(
   generation: number,
   now: Date,
 ): Condition[] {
-  const old = find(conditions, value.type);
+  const old = findCondition(conditions, value.type);
   const made: Condition = {
     type: value.type,
     status: value.status,
@@ -44,11 +44,11 @@ export function setCondition(
 export const dropConditions = (conditions: readonly Condition[] | undefined, ...types: ConditionType[]): Condition[] =>
   (conditions ?? []).filter(({ type }) => !(types as string[]).includes(type));
 
-export const find = (conditions: readonly Condition[] | undefined, type: ConditionType) =>
+export const findCondition = (conditions: readonly Condition[] | undefined, type: ConditionType) =>
   conditions?.find((one) => one.type === type);
 
 export const isTrue = (conditions: readonly Condition[] | undefined, type: ConditionType) =>
-  find(conditions, type)?.status === "True";
+  findCondition(conditions, type)?.status === "True";
 
 /** Kubernetes keeps these instants in whole seconds; more digits would make every comparison with what was stored fail. */
 export const toSeconds = (instant: Date) => instant.toISOString().replace(/\.\d+Z$/, "Z");

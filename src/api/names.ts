@@ -87,5 +87,5 @@ export function outputOf(
   return { container, folder: prefix ? `${prefix}/${own}` : own };
 }
 
-export const keyOf = (metadata: Pick<FhirExport["metadata"], "name" | "namespace">) =>
+export const objectKey = (metadata: Pick<FhirExport["metadata"], "name" | "namespace">) =>
   `${metadata.namespace ?? ""}/${metadata.name}`;

@@ -29,12 +29,12 @@ export const splitList = (value: string): string[] => [
   ),
 ];
 
-const instant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
+const instantPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
 
 /** A FHIR instant as RFC 3339 with milliseconds and Z; undefined when it is none. A `+` that became a space in a query is repaired. */
 export function parseInstant(value: string): string | undefined {
   const text = value.replace(/ (?=\d\d:\d\d$)/, "+");
-  if (!instant.test(text)) return undefined;
+  if (!instantPattern.test(text)) return undefined;
   const time = Date.parse(text);
   // Date.parse takes 30 February for 2 March
   const day = Number(text.slice(8, 10));

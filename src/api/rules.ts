@@ -35,10 +35,10 @@ const immutable = [
   "origin",
 ] as const satisfies (keyof FhirExportSpec)[];
 
-const baseURL = /^https?:\/\/[^/?#@ ]+(\/[^?# ]*)?$/;
-const tokenURL = /^https?:\/\/[^/?#@ ]+(\/[^# ]*)?$/;
-const container = /^[a-z0-9](-?[a-z0-9])*$/;
-const pattern = /^[a-z0-9*-]+$/;
+const baseURLPattern = /^https?:\/\/[^/?#@ ]+(\/[^?# ]*)?$/;
+const tokenURLPattern = /^https?:\/\/[^/?#@ ]+(\/[^# ]*)?$/;
+const containerPattern = /^[a-z0-9](-?[a-z0-9])*$/;
+const allowedContainerPattern = /^[a-z0-9*-]+$/;
 
 const sticky =
   (type: "Complete" | "Cancelled" | "Failed") =>
@@ -83,7 +83,7 @@ export const exportRules: Rule<FhirExport>[] = [
     path: "spec",
     message:
       "container must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit",
-    holds: ({ spec }) => spec.container === undefined || container.test(spec.container),
+    holds: ({ spec }) => spec.container === undefined || containerPattern.test(spec.container),
   },
   {
     path: "spec",
@@ -118,7 +118,7 @@ export const sourceRules: Rule<FhirSource>[] = [
     path: "spec",
     message:
       "baseURL must be an http or https URL without user, query and fragment, for example https://fhir.example.org/r4",
-    holds: ({ spec }) => baseURL.test(spec.baseURL),
+    holds: ({ spec }) => baseURLPattern.test(spec.baseURL),
   },
   {
     path: "spec.auth",
@@ -133,7 +133,7 @@ export const sourceRules: Rule<FhirSource>[] = [
     path: "spec.auth",
     message: "tokenURL must be an http or https URL without user and fragment",
     holds: ({ spec: { auth } }) =>
-      [auth?.oauth2?.tokenURL, auth?.smart?.tokenURL].every((url) => url === undefined || tokenURL.test(url)),
+      [auth?.oauth2?.tokenURL, auth?.smart?.tokenURL].every((url) => url === undefined || tokenURLPattern.test(url)),
   },
   {
     path: "spec.limits",
@@ -157,13 +157,14 @@ export const targetRules: Rule<ExportTarget>[] = [
     path: "spec.azureBlob",
     message:
       "accountURL must be an http or https URL without user, query and fragment, for example https://account.blob.core.windows.net",
-    holds: ({ spec: { azureBlob } }) => !azureBlob || baseURL.test(azureBlob.accountURL),
+    holds: ({ spec: { azureBlob } }) => !azureBlob || baseURLPattern.test(azureBlob.accountURL),
   },
   {
     path: "spec.azureBlob",
     message:
       "container must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit",
-    holds: ({ spec: { azureBlob } }) => azureBlob?.container === undefined || container.test(azureBlob.container),
+    holds: ({ spec: { azureBlob } }) =>
+      azureBlob?.container === undefined || containerPattern.test(azureBlob.container),
   },
   {
     path: "spec.azureBlob",
@@ -174,7 +175,8 @@ export const targetRules: Rule<ExportTarget>[] = [
   {
     path: "spec.azureBlob",
     message: "allowedContainers must be container names, in which * stands for any characters, for example export-*",
-    holds: ({ spec: { azureBlob } }) => azureBlob?.allowedContainers?.every((one) => pattern.test(one)) ?? true,
+    holds: ({ spec: { azureBlob } }) =>
+      azureBlob?.allowedContainers?.every((one) => allowedContainerPattern.test(one)) ?? true,
   },
   {
     path: "spec.azureBlob",
@@ -198,7 +200,8 @@ export const targetRules: Rule<ExportTarget>[] = [
   {
     path: "spec.volume",
     message: "allowedContainers must be folder names, in which * stands for any characters, for example export-*",
-    holds: ({ spec: { volume } }) => volume?.allowedContainers?.every((one) => pattern.test(one)) ?? true,
+    holds: ({ spec: { volume } }) =>
+      volume?.allowedContainers?.every((one) => allowedContainerPattern.test(one)) ?? true,
   },
 ];
 

@@ -1,8 +1,9 @@
 /** What is to be called when a signal aborts, by signal. */
 const listeners = new WeakMap<AbortSignal, Set<() => void>>();
 
-/** As addEventListener("abort", call), where `call` is a function of its own each time, for signals that live long and are listened to by many for a short time: EventTarget takes 2 us to add and remove a
- *  listener, and each request does that several times.
+/** As addEventListener("abort", call), where `call` is a function of its own each time, for signals that live long and
+ *  are listened to by many for a short time: EventTarget takes 2 us to add and remove a listener, and each request does
+ *  that several times.
  *  @returns ends it */
 export function onAbort(signal: AbortSignal, call: () => void): () => void {
   let calls = listeners.get(signal);

@@ -3,12 +3,14 @@ import { showURL, terminal } from "../failure.ts";
 /** What is needed of a URL to ask for it. */
 export type Address = Readonly<Pick<URL, "href" | "origin" | "host" | "pathname" | "search">>;
 
-/** Behind the base URL: a path without dot segments, escapes or what a URL would escape, and a query likewise (WHATWG URL, percent-encode sets). */
+/** Behind the base URL: a path without dot segments, escapes or what a URL would escape, and a query likewise (WHATWG
+ *  URL, percent-encode sets). */
 const plain =
   /^(?:[A-Za-z0-9_~:@!$&()*+,;=-][A-Za-z0-9_~:@!$&()*+,;=.-]*(?:\/|(?=\?)|$))*(?:\?[A-Za-z0-9_~:@!$&()*+,;=.%/?|-]+)?$/;
 
 /** @param base ends with a slash
- *  @returns what a link of the source leads to. A page may not send us (and our credentials) elsewhere: it throws terminal SourceInconsistent */
+ *  @returns what a link of the source leads to. A page may not send us (and our credentials) elsewhere: it throws
+ *    terminal SourceInconsistent */
 export function addresses(base: URL): (link: string) => Address {
   const { href, origin, host, pathname } = base;
   return (link) => {

@@ -3,8 +3,9 @@ import type { PageTable } from "../scan/table.ts";
 import { ascii } from "../scan/text.ts";
 import table from "./patient-compartment.json" with { type: "json" };
 
-/** The R4 Patient compartment, from the specification's CompartmentDefinition/patient 4.0.1 and the expressions of the search parameters it
- *  names: type -> search parameter -> elements. A resource is in a patient's compartment when one of these elements refers to the patient. */
+/** The R4 Patient compartment, from the specification's CompartmentDefinition/patient 4.0.1 and the expressions of the
+ *  search parameters it names: type -> search parameter -> elements. A resource is in a patient's compartment when one
+ *  of these elements refers to the patient. */
 const compartment: Record<string, Record<string, string[]>> = table;
 
 export const compartmentTypes: ReadonlySet<string> = new Set(Object.keys(compartment));
@@ -20,8 +21,9 @@ export function patientsOf(resource: Record<string, unknown>, base: URL): Set<st
   return ids;
 }
 
-/** Search parameters that together find what is in a patient's compartment; one whose elements others have, too, is left out. */
-export function parametersOf(type: string): string[] {
+/** Search parameters that together find what is in a patient's compartment; one whose elements others have, too, is
+ *  left out. */
+export function compartmentParameters(type: string): string[] {
   const parameters = Object.entries(compartment[type] ?? {});
   const covers = (other: string[], elements: string[]) => elements.every((element) => other.includes(element));
   return parameters
@@ -40,7 +42,8 @@ export const patientsBy = (resource: Record<string, unknown>, parameter: string,
     .map((reference) => patientId((reference as { reference?: unknown } | null)?.reference, base))
     .filter((id) => id !== undefined);
 
-/** Whether a compartment element refers in a way that only its server can resolve: to another address, by URN, by identifier. */
+/** Whether a compartment element refers in a way that only its server can resolve: to another address, by URN, by
+ *  identifier. */
 export function isUnclear(resource: Record<string, unknown>, base: URL): boolean {
   const paths = Object.values(compartment[String(resource.resourceType)] ?? {}).flat();
   return referencesOf(resource, paths).some((value) => {
@@ -53,8 +56,8 @@ export function isUnclear(resource: Record<string, unknown>, base: URL): boolean
 /** Names of the members under which a resource of the type refers to patients, for `Expected.members`. */
 export const membersOf = (type: string): string[] => membersFor(type).map(({ name }) => name);
 
-/** As `patientsOf`, of a row whose table expects this type and `membersOf` it, and which has an id; not the resource is parsed but what of it refers, and that
- *  only where its bytes are not as servers write them. Ids may repeat.
+/** As `patientsOf`, of a row whose table expects this type and `membersOf` it, and which has an id; not the resource is
+ *  parsed but what of it refers, and that only where its bytes are not as servers write them. Ids may repeat.
  *  @throws ScanError when a value is not JSON */
 export function patientsIn(table: PageTable, row: number, type: string, base: URL): string[] {
   const ids: string[] = [];
@@ -110,8 +113,8 @@ function isFound(id: string, patients: PatientSet | undefined, ids: string[] | u
   return false;
 }
 
-/** Ids that are looked for in bytes: of those that are not here, few become a string. (To make one and to look it up in a Set that the caches do not hold
- *  takes 300 ns, a tenth of what the worker has for a resource.) */
+/** Ids that are looked for in bytes: of those that are not here, few become a string. (To make one and to look it up in
+ *  a Set that the caches do not hold takes 300 ns, a tenth of what the worker has for a resource.) */
 export class PatientSet {
   readonly #ids: ReadonlySet<string>;
   /** a bit for each hash of an id; 16 to 32 for each id */

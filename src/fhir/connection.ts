@@ -26,12 +26,13 @@ export interface Asker extends AnswerTaker {
   /** the answer is whole; the connection can be asked again if it `isKept` */
   done(): void;
   /** there is no answer, or no whole one, and no connection any more
-   *  @param unheard it was an old connection that ended before a byte of the answer: the server may never have read the request */
+   *  @param unheard it was an old connection that ended before a byte of the answer: the server may never have read the
+   *    request */
   failed(error: Error, unheard: boolean): void;
 }
 
-/** What one read takes that is copied to where it belongs: more would not stay in the processor's cache until then. What is expected to be longer is read to
- *  where it belongs (3 % of a worker's rate, pages of 500 kB). */
+/** What one read takes that is copied to where it belongs: more would not stay in the processor's cache until then.
+ *  What is expected to be longer is read to where it belongs (3 % of a worker's rate, pages of 500 kB). */
 const readBytes = 65_536;
 /** how a connection ends that the server closes as a request comes */
 const ends = ["CONNECTION_CLOSED", "ECONNRESET", "EPIPE"];

@@ -10,12 +10,14 @@ export interface ConnectionsOptions extends Partial<Times> {
   max: number;
 }
 
-/** HAPI needed 216 s for one awkward search (reference: real servers); what takes longer is not going to answer. Many servers close what is idle for 5 s. */
+/** HAPI needed 216 s for one awkward search (reference: real servers); what takes longer is not going to answer. Many
+ *  servers close what is idle for 5 s. */
 const usualTimes: Times = { connect: connectMs, head: 300_000, body: 300_000, idle: 4000 };
 
-/** Keep-alive connections to one server, for GET and for POST that changes nothing: a request whose old connection turns out to be closed by the server is
- *  sent again. Bodies go from the socket to a Receiver with neither a stream nor a buffer of their own in between; undici's dispatcher takes 1.7 times the CPU.
- *  HTTP/1.1 only; no redirects, no retries, no content codings. */
+/** Keep-alive connections to one server, for GET and for POST that changes nothing: a request whose old connection
+ *  turns out to be closed by the server is sent again. Bodies go from the socket to a Receiver with neither a stream
+ *  nor a buffer of their own in between; undici's dispatcher takes 1.7 times the CPU. HTTP/1.1 only; no redirects, no
+ *  retries, no content codings. */
 export class Connections {
   readonly #open: OpenSocket;
   readonly #max: number;
@@ -33,9 +35,11 @@ export class Connections {
   }
 
   /** One request and its answer, any status. First come, first served.
-   *  @param signals any of them ends it (AbortSignal.any is costly: 50 us a page, most of them later, in the garbage collector)
-   *  @throws the signal's reason; TransportError, or what node says (with a `code`), where there is no answer; BrokenAnswer with that as its cause where the
-   *    answer had begun; a FailureError that `into` or the opening of a socket throws */
+   *  @param signals any of them ends it (AbortSignal.any is costly: 50 us a page, most of them later, in the garbage
+   *    collector)
+   *  @throws the signal's reason; TransportError, or what node says (with a `code`), where there is no answer;
+   *    BrokenAnswer with that as its cause where the answer had begun; a FailureError that `into` or the opening of a
+   *    socket throws */
   async exchange(request: Request, into: Receiver, signals: readonly AbortSignal[]): Promise<Head> {
     for (const signal of signals) signal.throwIfAborted();
     if (this.#isClosed) throw new TransportError("CLIENT_CLOSED");

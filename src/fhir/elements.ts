@@ -3,14 +3,17 @@ import { Walker } from "../scan/walker.ts";
 import choices from "./choice-elements.json" with { type: "json" };
 import mandatory from "./mandatory-elements.json" with { type: "json" };
 
-/** R4 type -> elements of its own level without which it is no valid resource, or means something else (StructureDefinition: min > 0, isModifier). */
+/** R4 type -> elements of its own level without which it is no valid resource, or means something else
+ *  (StructureDefinition: min > 0, isModifier). */
 const mandatoryElements: Record<string, string[]> = mandatory;
 /** R4 type -> choice element of its own level -> its names in JSON */
 const choiceElements: Record<string, Record<string, string[]>> = choices;
 
 /** Names of what a resource of `type` keeps; undefined: all of it, since `elements` names only those of other types.
- *  @param elements as in the Bulk Data IG's `_elements`: `name` of all types, or `Type.name`; of the resource's own level only
- *  @returns with what is mandatory, `id` and `meta` (the IG: "SHOULD always include mandatory elements"); `value` stands for `valueQuantity` and the like */
+ *  @param elements as in the Bulk Data IG's `_elements`: `name` of all types, or `Type.name`; of the resource's own
+ *    level only
+ *  @returns with what is mandatory, `id` and `meta` (the IG: "SHOULD always include mandatory elements"); `value`
+ *    stands for `valueQuantity` and the like */
 export function wantedElements(type: string, elements: readonly string[]): ReadonlySet<string> | undefined {
   const own = elements
     .map((element) => element.split("."))
@@ -23,8 +26,8 @@ export function wantedElements(type: string, elements: readonly string[]): Reado
   );
 }
 
-/** What the source is asked for, as the value of `_elements`: what is wanted, and what we look at. Choice elements by all their names, as servers differ in
- *  whether `value` is one for them.
+/** What the source is asked for, as the value of `_elements`: what is wanted, and what we look at. Choice elements by
+ *  all their names, as servers differ in whether `value` is one for them.
  *  @param looked names of members by which compartments are found */
 export const elementsToAsk = (type: string, wanted: ReadonlySet<string>, looked: readonly string[]): string =>
   [...new Set([...wanted, ...looked].flatMap((name) => [name, ...(choiceElements[type]?.[name] ?? [])]))]
@@ -35,8 +38,9 @@ const subsetted = '{"system":"http://terminology.hl7.org/CodeSystem/v3-Observati
 /** what a resource gets longer by at most: the tag with the names of `meta` and `tag` around it */
 const tagBytes = subsetted.length + 32;
 
-/** One resource as a line with only what is wanted of it, tagged SUBSETTED. What is kept is copied byte for byte but for white space outside strings.
- *  A source that has obeyed `_elements` has cut and tagged already; then it is copied. One that has not tagged is tagged here: it is a subset by request.
+/** One resource as a line with only what is wanted of it, tagged SUBSETTED. What is kept is copied byte for byte but
+ *  for white space outside strings. A source that has obeyed `_elements` has cut and tagged already; then it is copied.
+ *  One that has not tagged is tagged here: it is a subset by request.
  *  @param bytes the resource, from `{` to `}`
  *  @throws ScanError when it is not JSON */
 export function cutResource(bytes: Buffer, wanted: ReadonlySet<string>): Buffer {

@@ -10,12 +10,14 @@ export interface Request {
   body?: string | undefined;
 }
 
-/** Takes the body of one answer, chunk by chunk as it comes: nothing is buffered, and a chunk is the socket's again afterwards. */
+/** Takes the body of one answer, chunk by chunk as it comes: nothing is buffered, and a chunk is the socket's again
+ *  afterwards. */
 export interface Receiver {
   /** an answer begins, perhaps after one that was cut short */
   start(headers: Headers): void;
   write(chunk: Buffer): void;
-  /** Where up to `most` next bytes of the body may be put at once; undefined: they come by `write`. It must stay until they have come or the answer is over. */
+  /** Where up to `most` next bytes of the body may be put at once; undefined: they come by `write`. It must stay until
+   *  they have come or the answer is over. */
   place?(most: number): Uint8Array | undefined;
   /** So many bytes, at least one, are in the place that was named last. */
   placed?(length: number): void;

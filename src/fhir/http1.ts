@@ -7,13 +7,15 @@ export interface AnswerTaker {
   body(chunk: Buffer): void;
 }
 
-/** Bytes of an answer's head, of the line of a chunk's size, and of trailers. Node's own server and most proxies stop at less. */
+/** Bytes of an answer's head, of the line of a chunk's size, and of trailers. Node's own server and most proxies stop
+ *  at less. */
 const maxHeadBytes = 65_536;
 const headEnd = Buffer.from("\r\n\r\n");
 
-/** Reads one answer to a GET or POST by RFC 9112, fed with the bytes as they come, cut anywhere. Nothing is guessed: where client and server could disagree
- *  about where an answer ends (a length that is said twice, line ends without CR, a folded header, …) the connection cannot be trusted with the next one, so
- *  it is an error. Interim answers (1xx) and trailers are skipped.
+/** Reads one answer to a GET or POST by RFC 9112, fed with the bytes as they come, cut anywhere. Nothing is guessed:
+ *  where client and server could disagree about where an answer ends (a length that is said twice, line ends without
+ *  CR, a folded header, …) the connection cannot be trusted with the next one, so it is an error. Interim answers (1xx)
+ *  and trailers are skipped.
  *
  *  All methods throw TransportError, and pass on what the taker throws; the parser is of no use afterwards. */
 export class AnswerParser {
@@ -43,8 +45,9 @@ export class AnswerParser {
   get done(): boolean {
     return this.#step === "done";
   }
-  /** Milliseconds that the connection may be used again for, once the answer is done: 0 = not at all, Infinity = the server names no limit. Of a limit that it
-   *  names (`Keep-Alive: timeout=`) the last second is left, as a request may be under way while the server hangs up. */
+  /** Milliseconds that the connection may be used again for, once the answer is done: 0 = not at all, Infinity = the
+   *  server names no limit. Of a limit that it names (`Keep-Alive: timeout=`) the last second is left, as a request may
+   *  be under way while the server hangs up. */
   get keptMs(): number {
     return this.#keptMs;
   }
@@ -92,7 +95,8 @@ export class AnswerParser {
     if (this.#step !== "done") throw new TransportError("CONNECTION_CLOSED");
   }
 
-  /** A head that lies in one chunk, as most do, at once; else its first line. @returns where the next line, or the body, begins */
+  /** A head that lies in one chunk, as most do, at once; else its first line. @returns where the next line, or the
+   *  body, begins */
   #readHead(chunk: Buffer, at: number): number {
     const end = this.#line === "" ? chunk.indexOf(headEnd, at) : -1;
     if (end < 0) return this.#readLine(chunk, at);
@@ -184,7 +188,7 @@ export class AnswerParser {
     else if (this.#isChunked) this.#step = "size";
     else if (length === undefined) this.#step = "rest";
     else this.#step = length === 0 ? "done" : "counted";
-    if (this.#step !== "rest") this.#keptMs = keptMs(headers, this.#minor);
+    if (this.#step !== "rest") this.#keptMs = keepAliveMs(headers, this.#minor);
     this.#taker.head(this.#status, headers);
   }
 }
@@ -248,7 +252,8 @@ function putField(headers: Headers, { key, value }: Field): void {
   else before.push(value);
 }
 
-/** Without spaces and tabs around it: trim() takes others, too, and a regular expression takes time quadratic in them. */
+/** Without spaces and tabs around it: trim() takes others, too, and a regular expression takes time quadratic in
+ *  them. */
 function trimmed(line: string, from: number): string {
   const isSpace = (at: number) => line[at] === " " || line[at] === "\t";
   let to = line.length;
@@ -292,7 +297,7 @@ function sizeOf(line: string): number {
   return size;
 }
 
-function keptMs({ connection, "keep-alive": hint }: Headers, minor: number): number {
+function keepAliveMs({ connection, "keep-alive": hint }: Headers, minor: number): number {
   const said = itemsOf(connection).map((item) => item.toLowerCase());
   if (said.includes("close") || (minor === 0 && !said.includes("keep-alive"))) return 0;
   const seconds = /(?:^|[,;\s])timeout=(\d{1,9})/i.exec(String(hint ?? ""))?.[1];

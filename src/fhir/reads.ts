@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { terminal, transient } from "../failure.ts";
 import { type Page, ScanError } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
-import type { Answer, SourceClient } from "./client.ts";
+import type { SourceAnswer, SourceClient } from "./client.ts";
 import { type Search, searchURL } from "./search.ts";
 import { type Statement, typesWith } from "./stated.ts";
 
@@ -37,7 +37,7 @@ export function readPage(
   );
 }
 
-function scan({ body }: Answer): Page {
+function scan({ body }: SourceAnswer): Page {
   try {
     return scanPage(body);
   } catch (error) {
@@ -97,7 +97,8 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
   );
 }
 
-/** The source's own clock: its `Date`, read until it ticks, so that all it stamped before is below it (DESIGN section 7).
+/** The source's own clock: its `Date`, read until it ticks, so that all it stamped before is below it (DESIGN section
+ *  7).
  *  @returns milliseconds; undefined when the source sends no Date of its own (a cache answers, or none) */
 export async function readClock(client: SourceClient, type: string): Promise<number | undefined> {
   const date = () =>

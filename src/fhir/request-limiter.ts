@@ -1,7 +1,7 @@
 import { onAbort } from "./aborts.ts";
 
 /** How an answer went, for what comes after it. */
-export interface Outcome {
+export interface RequestOutcome {
   /** 0: no answer */
   status: number;
   /** until its first byte; undefined: not comparable with others */
@@ -21,12 +21,14 @@ export interface PaceOptions {
   after: (ms: number, call: () => void) => () => void;
 }
 
-/** Load makes all answers slow. Of other things only some are: HAPI prepares the second and the third page of each search for 500 ms, and answers the others
- *  in 100. So it is the fastest of these many answers that is looked at: more than 3 times what is usual, and more than 200 ms, is taken for load. */
+/** Load makes all answers slow. Of other things only some are: HAPI prepares the second and the third page of each
+ *  search for 500 ms, and answers the others in 100. So it is the fastest of these many answers that is looked at: more
+ *  than 3 times what is usual, and more than 200 ms, is taken for load. */
 const answers = 16;
 const rise = 3;
 const leastMs = 200;
-/** What is usual follows what is by 2 % an answer: a source that is slower for good, e.g. the deeper the pages, is used in full again after 60 answers. */
+/** What is usual follows what is by 2 % an answer: a source that is slower for good, e.g. the deeper the pages, is used
+ *  in full again after 60 answers. */
 const drift = 1.02;
 
 interface Waiting {
@@ -36,10 +38,11 @@ interface Waiting {
   throttled: boolean;
 }
 
-/** Keeps a source within what it can and may take (DESIGN section 7): at most the share's requests at a time and a second, none before a Retry-After of any
- *  answer has passed, and fewer at a time while it answers 429 or 503 (halved) or slowly (one less), then one more per round of good answers: the additive
- *  increase and multiplicative decrease of TCP (RFC 5681), with TCP Vegas' look at the delay. First come, first served. */
-export class Pace {
+/** Keeps a source within what it can and may take (DESIGN section 7): at most the share's requests at a time and a
+ *  second, none before a Retry-After of any answer has passed, and fewer at a time while it answers 429 or 503 (halved)
+ *  or slowly (one less), then one more per round of good answers: the additive increase and multiplicative decrease of
+ *  TCP (RFC 5681), with TCP Vegas' look at the delay. First come, first served. */
+export class RequestLimiter {
   readonly #options: PaceOptions;
   readonly #queue: Waiting[] = [];
   #limit: number;
@@ -67,9 +70,10 @@ export class Pace {
     return Math.floor(this.#limit);
   }
 
-  /** Waits for a request's turn, or for one of the signals. @returns to be called once, when its answer is there or will not come
+  /** Waits for a request's turn, or for one of the signals. @returns to be called once, when its answer is there or
+   *  will not come
    *  @throws the signal's reason */
-  async turn(...signals: AbortSignal[]): Promise<(outcome: Outcome) => void> {
+  async turn(...signals: AbortSignal[]): Promise<(outcome: RequestOutcome) => void> {
     for (const signal of signals) signal.throwIfAborted();
     if (this.#queue.length === 0 && this.#isFree(this.#options.now())) this.#start(this.#options.now());
     else await this.#wait(signals);
@@ -132,7 +136,7 @@ export class Pace {
     });
   }
 
-  #learn({ status, ms, retryAfterMs }: Outcome, from: number): void {
+  #learn({ status, ms, retryAfterMs }: RequestOutcome, from: number): void {
     const now = this.#options.now();
     if (retryAfterMs !== undefined) this.#pausedUntil = Math.max(this.#pausedUntil, now + retryAfterMs);
     // what was sent before the last step says nothing about it

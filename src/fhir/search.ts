@@ -23,7 +23,10 @@ export interface Search {
 export function searchURL({ type, from, till, filter, by, elements, count, sort, order, summary }: Search): string {
   const query: string[] = [];
   if (by) query.push(`${by.parameter}=${by.values.join(",")}`);
-  if (filter) query.push(...filterParameters(filter).map(([name, value]) => `${encode(name)}=${encode(value)}`));
+  if (filter)
+    query.push(
+      ...filterParameters(filter).map(([name, value]) => `${encodeParameter(name)}=${encodeParameter(value)}`),
+    );
   if (from) query.push(`_lastUpdated=ge${from}`);
   if (till) query.push(`_lastUpdated=lt${till}`);
   if (summary) query.push("_summary=count");
@@ -36,18 +39,20 @@ export function searchURL({ type, from, till, filter, by, elements, count, sort,
   return query.length ? `${type}?${query.join("&")}` : type;
 }
 
-/** Name and value of each parameter of a filter, decoded once. `+` stays a plus: filters hold time zones, never form-encoded blanks. */
+/** Name and value of each parameter of a filter, decoded once. `+` stays a plus: filters hold time zones, never
+ *  form-encoded blanks. */
 export function filterParameters(filter: string): [name: string, value: string][] {
   return filter
     .split("&")
     .filter((pair) => pair !== "")
     .map((pair) => {
       const at = pair.indexOf("=");
-      return at < 0 ? [decode(pair), ""] : [decode(pair.slice(0, at)), decode(pair.slice(at + 1))];
+      return at < 0 ? [decodePercent(pair), ""] : [decodePercent(pair.slice(0, at)), decodePercent(pair.slice(at + 1))];
     });
 }
 
-/** The parameters of `filter` that the self link does not repeat: those the source has ignored. Values are not compared, servers rewrite them. */
+/** The parameters of `filter` that the self link does not repeat: those the source has ignored. Values are not
+ *  compared, servers rewrite them. */
 export function ignoredParameters(filter: string, selfLink: string | undefined): string[] {
   const at = selfLink?.indexOf("?") ?? -1;
   const repeated = new Set(at < 0 ? [] : new URLSearchParams(selfLink!.slice(at + 1)).keys());
@@ -57,10 +62,10 @@ export function ignoredParameters(filter: string, selfLink: string | undefined):
 }
 
 // commas, colons, bars and the like mean something in FHIR and need no encoding in a query; & = + # and % do
-const encode = (text: string) =>
+const encodeParameter = (text: string) =>
   encodeURIComponent(text).replace(/%(2C|3A|7C|2F|24)/gi, (hex) => decodeURIComponent(hex));
 
-function decode(text: string): string {
+function decodePercent(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -19,23 +19,24 @@ export const typesWith = ({ rest = [] }: Statement, interaction: string): Set<st
       .map(({ type }) => type),
   );
 
-const timeoutMs = 5000;
+const statementTimeoutMs = 5000;
 /** HAPI's is 2 MB, with all search parameters of R4 */
-const maxBytes = 32 << 20;
+const maxStatementBytes = 32 << 20;
 
-/** The types that a server tells everybody it can search: `/metadata` without credentials, which SMART and most servers leave open.
+/** The types that a server tells everybody it can search: `/metadata` without credentials, which SMART and most servers
+ *  leave open.
  *  @returns undefined when it does not say so: refused, away, too slow, no CapabilityStatement */
 export async function publicTypes(baseURL: string): Promise<ReadonlySet<string> | undefined> {
   const response = await fetch(`${withoutTrailingSlash(baseURL)}/metadata`, {
     headers: { accept: "application/fhir+json" },
     redirect: "error",
-    signal: AbortSignal.timeout(timeoutMs),
+    signal: AbortSignal.timeout(statementTimeoutMs),
   });
   const parts: Uint8Array[] = [];
   let bytes = 0;
   for await (const part of response.body ?? []) {
     bytes += part.length;
-    if (bytes > maxBytes) return undefined;
+    if (bytes > maxStatementBytes) return undefined;
     parts.push(part);
   }
   if (!response.ok) return undefined;

@@ -20,11 +20,12 @@ export interface TlsFiles {
 
 /** Milliseconds for a connection: name, TCP and TLS. */
 export const connectMs = 10_000;
-/** An answer may take minutes, in which only probes tell a firewall that the connection is in use, and us that the server is there. */
+/** An answer may take minutes, in which only probes tell a firewall that the connection is in use, and us that the
+ *  server is there. */
 const probeMs = 60_000;
 
-/** Opens sockets to `origin` with the CA and the client certificate that the files below `source/` hold at that moment, so that rotated ones count for new
- *  connections. Without files: the well-known CAs and no client certificate. */
+/** Opens sockets to `origin` with the CA and the client certificate that the files below `source/` hold at that moment,
+ *  so that rotated ones count for new connections. Without files: the well-known CAs and no client certificate. */
 export function socketOpener(folder: string, origin: URL): OpenSocket {
   const isSecure = origin.protocol === "https:";
   const host = origin.hostname.replace(/^\[|\]$/g, "");

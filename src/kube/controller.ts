@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "../log.ts";
-import { Queue } from "../operator/queue.ts";
+import { WorkQueue } from "../operator/queue.ts";
 import { toKubeFailure } from "./error.ts";
 import { type Metrics, startAtZero } from "./metrics.ts";
 
@@ -15,10 +15,10 @@ export function startController(
   reconcile: (key: string, log: Logger) => Promise<{ requeueAfter?: number }>,
   metrics: Metrics,
   log: Logger,
-): Queue {
+): WorkQueue {
   startAtZero(metrics, name);
   metrics.workers.set({ controller: name }, workers);
-  const queue = new Queue(
+  const queue = new WorkQueue(
     async (key) => {
       const own = log.child({ controller: name, key, reconcileID: randomUUID() });
       const end = metrics.seconds.startTimer({ controller: name });

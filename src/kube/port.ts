@@ -2,7 +2,7 @@ import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport, FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
 import type { ObjectMeta } from "../api/meta.ts";
-import { annotations, finalizer, group, keyOf, labels, taskName } from "../api/names.ts";
+import { annotations, finalizer, group, labels, objectKey, taskName } from "../api/names.ts";
 import type { Command, Effect, Progress, RunSpec, RunView } from "../contracts.ts";
 import { sha256Of } from "../digest.ts";
 import { type FailureError, terminal, transient, waiting } from "../failure.ts";
@@ -125,7 +125,7 @@ export class KubePort implements Port {
       ...world.export,
       status,
     });
-    this.#written.wrote(keyOf(world.export.metadata), world.export, written);
+    this.#written.wrote(objectKey(world.export.metadata), world.export, written);
     world.export = written;
   }
 
@@ -136,7 +136,7 @@ export class KubePort implements Port {
   #countRunning(object: FhirExport): ExportWorld["running"] {
     // only what waits for a slot asks how many there are
     if (holdsSlot(object) || outcomeOf(object)?.value === "Complete") return { source: 0, all: 0, ahead: 0 };
-    const all = [...this.#caches.exports.list()].map((one) => this.#newest(keyOf(one.metadata), one) ?? one);
+    const all = [...this.#caches.exports.list()].map((one) => this.#newest(objectKey(one.metadata), one) ?? one);
     return countRunning(object, all);
   }
 
@@ -240,7 +240,7 @@ export class KubePort implements Port {
     const patched = await this.#api.patch<FhirExport>(exportPath(world.export.metadata), {
       metadata: { ...change, resourceVersion, uid },
     });
-    this.#written.wrote(keyOf(world.export.metadata), world.export, patched);
+    this.#written.wrote(objectKey(world.export.metadata), world.export, patched);
     world.export = patched;
   }
 

@@ -1,4 +1,4 @@
-import { find } from "../api/conditions.ts";
+import { findCondition } from "../api/conditions.ts";
 import type { FhirExportSpec } from "../api/fhirexport.gen.ts";
 import type { Condition, ObjectMeta } from "../api/meta.ts";
 import { checkContainer, checkTypeFilter } from "../api/parameters.ts";
@@ -56,7 +56,7 @@ function unready(
 ): string | undefined {
   if (!object) return `${kind} ${name} does not exist`;
   if (object.metadata.deletionTimestamp) return `${kind} ${name} is being deleted`;
-  const ready = find(object.status?.conditions, "Ready");
+  const ready = findCondition(object.status?.conditions, "Ready");
   if (!ready || (ready.observedGeneration ?? 0) < (object.metadata.generation ?? 0))
     return `${kind} ${name} ${notSeen}`;
   if (ready.status === "True") return undefined;

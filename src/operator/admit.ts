@@ -1,4 +1,4 @@
-import { find, isTrue, toSeconds } from "../api/conditions.ts";
+import { findCondition, isTrue, toSeconds } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { startDeadline } from "./accept.ts";
 import type { Facts, Verdict } from "./facts.ts";
@@ -56,7 +56,7 @@ export function waitsForSlot(object: FhirExport): boolean {
   if (spec.suspend || spec.cancel || metadata.deletionTimestamp || holdsSlot(object)) return false;
   const outcome = outcomeOf(object);
   if (outcome && (outcome.value !== "Failed" || (spec.retry ?? 0) + 1 <= outcome.attempt)) return false;
-  const accepted = find(status?.conditions, "Accepted")?.status;
+  const accepted = findCondition(status?.conditions, "Accepted")?.status;
   return accepted === undefined || accepted === "True";
 }
 

@@ -1,4 +1,4 @@
-import { dropConditions, find, isTrue } from "../api/conditions.ts";
+import { dropConditions, findCondition, isTrue } from "../api/conditions.ts";
 import { finalizer } from "../api/names.ts";
 import type { Effect, Failure } from "../contracts.ts";
 import { accept, notSeen, secondsSince } from "./accept.ts";
@@ -116,14 +116,16 @@ const warnings = new Set(["Waiting", "Refused", "Failed"]);
 
 /** An event where the summary changes, after what caused it. */
 function announce({ status: before, attempt }: Facts, { status }: Decision): Effect[] {
-  const [old, now] = [find(before.conditions, "Ready"), find(status.conditions, "Ready")];
+  const [old, now] = [findCondition(before.conditions, "Ready"), findCondition(status.conditions, "Ready")];
   if (!now || !told.has(now.reason) || now.message.endsWith(notSeen)) return [];
   if (now.reason === old?.reason && before.attempt === attempt && !old.message.endsWith(notSeen)) return [];
   const reason =
     now.reason === "Failed" || now.reason === "Refused"
-      ? (find(status.conditions, "Failed")?.reason ?? now.reason)
+      ? (findCondition(status.conditions, "Failed")?.reason ?? now.reason)
       : now.reason;
   const note =
-    isTrue(status.conditions, "Exact") || !find(status.conditions, "Exact") ? now.message : `${now.message}; not exact`;
+    isTrue(status.conditions, "Exact") || !findCondition(status.conditions, "Exact")
+      ? now.message
+      : `${now.message}; not exact`;
   return [{ do: "event", warning: warnings.has(now.reason), reason, note: (note || now.reason).slice(0, 1024) }];
 }

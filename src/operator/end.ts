@@ -1,4 +1,4 @@
-import { dropConditions, find, isTrue, toSeconds } from "../api/conditions.ts";
+import { dropConditions, findCondition, isTrue, toSeconds } from "../api/conditions.ts";
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { Effect, ReadyReason, Report } from "../contracts.ts";
 import { showTotals } from "./counts.ts";
@@ -83,7 +83,7 @@ export function settled(facts: Facts): Decision {
   const effects: Effect[] = all
     .filter((run) => (run.state === "complete" || run.state === "failed") && !run.going && run.ttlSeconds === undefined)
     .map(({ uid }) => ({ do: "setRun", uid, ttlSeconds: runTTLSeconds }));
-  const purged = find(status.conditions, "Purged")?.status ?? "Unknown";
+  const purged = findCondition(status.conditions, "Purged")?.status ?? "Unknown";
   let requeueAfter: number | undefined;
   if (spec.cancel && purged === "Unknown") {
     const done = purging(facts, status);
@@ -147,7 +147,7 @@ function showPurge(facts: Facts, before: FhirExportStatus): FhirExportStatus {
 function unreconcile(facts: Facts, status: FhirExportStatus): FhirExportStatus {
   const ended: ReadyReason = "Cancelled";
   if (!isTrue(status.conditions, ended)) return status;
-  return showState(facts, status, ended, find(status.conditions, "Ready")?.message ?? "");
+  return showState(facts, status, ended, findCondition(status.conditions, "Ready")?.message ?? "");
 }
 
 /** Whether the status already says how it ended. */

@@ -6,11 +6,11 @@ export interface QueueOptions {
 }
 
 /** What a work may ask for: to be called again after so many seconds; 0 = at once, absent = when something changes. */
-export interface Again {
+export interface Requeue {
   requeueAfter?: number;
 }
 
-interface Entry {
+interface QueueEntry {
   running: boolean;
   /** added while it ran: once more afterwards */
   dirty: boolean;
@@ -20,25 +20,25 @@ interface Entry {
   due?: number;
 }
 
-const firstBackoffMs = 5;
-const lastBackoffMs = 16 * 60_000;
+const firstRetryMs = 5;
+const longestRetryMs = 16 * 60_000;
 /** setTimeout takes no more; a key woken early is looked at and put back */
 const longestTimerMs = 2 ** 31 - 1;
 
 /** Keys to be worked on. A key waits once however often it is added, is never worked on twice at the same time, and is tried again after
  *  5 ms, doubling to 16 min, when its work throws. */
-export class Queue {
+export class WorkQueue {
   /** since the start, for metrics */
   readonly counters = { adds: 0, retries: 0, runs: 0, errors: 0 };
-  readonly #work: (key: string) => Promise<Again>;
+  readonly #work: (key: string) => Promise<Requeue>;
   readonly #options: QueueOptions;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, QueueEntry>();
   /** in the order in which they came */
   readonly #ready = new Set<string>();
   readonly #running = new Set<Promise<void>>();
   #state: "waiting" | "open" | "closed" = "waiting";
 
-  constructor(work: (key: string) => Promise<Again>, options: QueueOptions) {
+  constructor(work: (key: string) => Promise<Requeue>, options: QueueOptions) {
     this.#work = work;
     this.#options = options;
   }
@@ -90,7 +90,7 @@ export class Queue {
   retry(key: string): void {
     const entry = this.#entry(key);
     this.counters.retries += 1;
-    this.addAfter(key, backoffMs(entry.failures++));
+    this.addAfter(key, retryDelayMs(entry.failures++));
   }
 
   /** The next retry of a key starts from the shortest wait again. */
@@ -99,7 +99,7 @@ export class Queue {
     if (entry) entry.failures = 0;
   }
 
-  #entry(key: string): Entry {
+  #entry(key: string): QueueEntry {
     let entry = this.#entries.get(key);
     if (!entry) this.#entries.set(key, (entry = { running: false, dirty: false, failures: 0 }));
     return entry;
@@ -118,13 +118,13 @@ export class Queue {
     }
   }
 
-  async #run(key: string, entry: Entry): Promise<void> {
+  async #run(key: string, entry: QueueEntry): Promise<void> {
     // what the timer was to look at is looked at now
     stopTimer(entry);
     entry.running = true;
     this.counters.runs += 1;
     let failed = false;
-    let again: Again = {};
+    let again: Requeue = {};
     // not yet counted in #running
     await null;
     try {
@@ -148,9 +148,9 @@ export class Queue {
 }
 
 /** 5 ms, doubled by each failure, to 16 min. */
-export const backoffMs = (failures: number) => Math.min(lastBackoffMs, firstBackoffMs * 2 ** Math.min(failures, 30));
+export const retryDelayMs = (failures: number) => Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(failures, 30));
 
-function stopTimer(entry: Entry): void {
+function stopTimer(entry: QueueEntry): void {
   clearTimeout(entry.timer);
   delete entry.timer;
   delete entry.due;

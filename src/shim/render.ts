@@ -1,5 +1,5 @@
 import { STATUS_CODES } from "node:http";
-import { find, isTrue } from "../api/conditions.ts";
+import { findCondition, isTrue } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FailureReason } from "../contracts.ts";
 import type { Manifest, ManifestItem } from "../sink/manifest.ts";
@@ -44,11 +44,11 @@ const mendable: Partial<Record<FailureReason, Issue["code"]>> = {
 };
 
 function renderFailure({ status }: FhirExport): HttpAnswer {
-  const accepted = find(status?.conditions, "Accepted");
+  const accepted = findCondition(status?.conditions, "Accepted");
   const cause =
     accepted?.status === "False"
       ? accepted
-      : (find(status?.conditions, "Failed") ?? find(status?.conditions, "Stalled") ?? accepted);
+      : (findCondition(status?.conditions, "Failed") ?? findCondition(status?.conditions, "Stalled") ?? accepted);
   const text = `the export failed (${cause?.reason ?? "Failed"})${cause?.message ? `: ${cause.message}` : ""}`;
   const code = mendable[(cause?.reason ?? "Internal") as FailureReason];
   return code ? errorAnswer(422, { code, text }) : errorAnswer(500, { code: "processing", text });
@@ -57,7 +57,7 @@ function renderFailure({ status }: FhirExport): HttpAnswer {
 /** Starts with the integer percent, which clients parse; below 100 characters (IG), plain ASCII. */
 function progressText({ status }: FhirExport): string {
   const { percent = 0, resources = 0, expectedResources } = status?.progress ?? {};
-  const word = (find(status?.conditions, "Ready")?.reason ?? "Waiting").toLowerCase();
+  const word = (findCondition(status?.conditions, "Ready")?.reason ?? "Waiting").toLowerCase();
   const place = status?.queuePosition === undefined ? "" : ` at place ${status.queuePosition}`;
   const counts = expectedResources === undefined ? "" : `, ${resources} of ${expectedResources} resources`;
   return `${percent}% ${word}${place}${counts}`;

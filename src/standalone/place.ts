@@ -4,12 +4,12 @@ import type { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
-import { keyOf } from "../api/names.ts";
+import { objectKey } from "../api/names.ts";
 import { type Crd, createValidator } from "../api/validate.ts";
 import { nodeFlags } from "../contracts.ts";
 import { FailureError, toFailure } from "../failure.ts";
 import { type Logger, stackFrames } from "../log.ts";
-import { Queue } from "../operator/queue.ts";
+import { WorkQueue } from "../operator/queue.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { defaultSettings, type Settings } from "../operator/settings.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
@@ -55,7 +55,10 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
   const port = new LocalPort(objects, runs, folders, log);
   // a status write costs little here, and a watching person sees progress
   const reconcile = createReconcile(port, { ...defaultSettings, progressSeconds: 1, ...settings, volumeRoot });
-  const queue: Queue = new Queue(reconcile, { workers: 4, onError: (key, error) => logFailure(log, key, error) });
+  const queue: WorkQueue = new WorkQueue(reconcile, {
+    workers: 4,
+    onError: (key, error) => logFailure(log, key, error),
+  });
   const collect = () =>
     void port.collect().catch((error) => {
       log.error(toFailure(error), "collecting what was left behind failed");
@@ -64,7 +67,7 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
   const claims = new Claims();
   objects.onChange((kind, object, gone) => {
     const { name } = object.metadata;
-    const key = keyOf(object.metadata);
+    const key = objectKey(object.metadata);
     if (kind === "FhirExport") {
       queue.add(name);
       if (gone) collect();
@@ -89,7 +92,7 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
         for (const { metadata } of objects.list(kind)) setReady(objects, kind, metadata.name);
       runs.recover();
       for (const object of objects.list("FhirExport")) {
-        claims.note(keyOf(object.metadata), object);
+        claims.note(objectKey(object.metadata), object);
         queue.add(object.metadata.name);
       }
       collect();

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { parseAllDocuments } from "yaml";
-import { find, isTrue } from "../../src/api/conditions.ts";
+import { findCondition, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
 import { labels } from "../../src/api/names.ts";
 import { type Resource as Collection, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
@@ -116,7 +116,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
         `${name} ${reason}`,
         async () => {
           last = await get(name);
-          return find(last.status?.conditions, "Ready")?.reason === reason && more(last) ? last : undefined;
+          return findCondition(last.status?.conditions, "Ready")?.reason === reason && more(last) ? last : undefined;
         },
         90_000,
       );
@@ -266,12 +266,15 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
 
   test("what is wrong is named: credentials, Group, a source that is not there", async () => {
     await make("nogroup", { level: "Group", groupId: "nobody" });
-    assert.equal(find((await reach("nogroup", "Failed")).status?.conditions, "Failed")?.reason, "UnknownGroup");
+    assert.equal(
+      findCondition((await reach("nogroup", "Failed")).status?.conditions, "Failed")?.reason,
+      "UnknownGroup",
+    );
     source.setAuth({ kind: "bearer", token: "secret" });
     await make("denied");
     const denied = await reach("denied", "Failed");
     source.setAuth({ kind: "none" });
-    assert.equal(find(denied.status?.conditions, "Failed")?.reason, "SourceUnauthorized");
+    assert.equal(findCondition(denied.status?.conditions, "Failed")?.reason, "SourceUnauthorized");
     const gone = {
       apiVersion: api,
       kind: "FhirSource",
@@ -281,7 +284,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     await ns.client.create(pathOf(resources.fhirSources, { namespace: ns.name }), gone as KubeObject);
     await make("unreachable", { sourceRef: { name: "gone" } });
     const { status } = await reach("unreachable", "Planning", ({ status }) =>
-      /SourceUnreachable/.test(find(status?.conditions, "Ready")?.message ?? ""),
+      /SourceUnreachable/.test(findCondition(status?.conditions, "Ready")?.message ?? ""),
     );
     assert.ok(status?.run?.repeat, "it is tried again");
     await edit("unreachable", { cancel: true });

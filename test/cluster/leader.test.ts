@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
-import { find } from "../../src/api/conditions.ts";
+import { findCondition } from "../../src/api/conditions.ts";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import { KubeClient, type KubeObject, pathOf, type Resource, resources } from "../../src/kube/client.ts";
 import type { LeaseSpec } from "../../src/kube/election.ts";
@@ -132,7 +132,7 @@ describe("two operators, one works", needsPlane, () => {
         const object = await ns.client.get<FhirExport & KubeObject>(
           pathOf(resources.fhirExports, { namespace: ns.name, name }),
         );
-        return find(object.status?.conditions, "Ready")?.reason === "Complete" && object;
+        return findCondition(object.status?.conditions, "Ready")?.reason === "Complete" && object;
       },
       60_000,
     ).catch((error) => {
@@ -318,6 +318,6 @@ describe("two operators, one works", needsPlane, () => {
     const { status } = await ns.client.get<FhirExport & KubeObject>(
       pathOf(resources.fhirExports, { namespace: ns.name, name: "late" }),
     );
-    assert.notEqual(find(status?.conditions, "Ready")?.reason, "Complete");
+    assert.notEqual(findCondition(status?.conditions, "Ready")?.reason, "Complete");
   });
 });

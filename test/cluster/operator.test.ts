@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
-import { find, isTrue } from "../../src/api/conditions.ts";
+import { findCondition, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
 import { labels } from "../../src/api/names.ts";
 import { type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
@@ -92,7 +92,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     try {
       return await until(`${name} ${reason}`, async () => {
         last = await get(name);
-        const ready = find(last.status?.conditions, "Ready");
+        const ready = findCondition(last.status?.conditions, "Ready");
         return ready?.reason === reason && more(last) ? last : undefined;
       });
     } catch (error) {
@@ -167,7 +167,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     );
     await edit("paused", { suspend: false });
     const { metadata, status } = await reach("paused", "Complete");
-    assert.equal(find(status?.conditions, "Suspended"), undefined);
+    assert.equal(findCondition(status?.conditions, "Suspended"), undefined);
     assert.deepEqual(seen(metadata.uid), ["export-1", "plan-1", "seal-1"], "no Job was made twice");
     assert.equal(running.metadata.uid, metadata.uid);
   });
@@ -191,7 +191,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
       [
         isTrue(status?.conditions, "Cancelled"),
         isTrue(status?.conditions, "Stalled"),
-        find(status?.conditions, "Reconciling"),
+        findCondition(status?.conditions, "Reconciling"),
       ],
       [true, true, undefined],
     );
@@ -203,7 +203,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     await make("refused", { container: "private" });
     const { metadata, status } = await reach("refused", "Refused");
     assert.match(
-      find(status?.conditions, "Ready")?.message ?? "",
+      findCondition(status?.conditions, "Ready")?.message ?? "",
       /spec.container: the target allows only these containers: fhir, export-\*/,
     );
     assert.deepEqual(
@@ -228,12 +228,12 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
         : undefined;
     await make("failed");
     const first = await reach("failed", "Failed");
-    assert.equal(find(first.status?.conditions, "Failed")?.reason, "SourceUnauthorized");
-    assert.equal(find(first.status?.conditions, "Ready")?.message, "401 from https://fhir.example.org/r4");
+    assert.equal(findCondition(first.status?.conditions, "Failed")?.reason, "SourceUnauthorized");
+    assert.equal(findCondition(first.status?.conditions, "Ready")?.message, "401 from https://fhir.example.org/r4");
     assert.equal(first.metadata.annotations?.["fhirexport.dev/outcome"], "Failed/1");
     await edit("failed", { retry: 1 });
     const { metadata, status } = await reach("failed", "Complete");
-    assert.deepEqual([status?.attempt, find(status?.conditions, "Failed")], [2, undefined]);
+    assert.deepEqual([status?.attempt, findCondition(status?.conditions, "Failed")], [2, undefined]);
     assert.deepEqual(seen(metadata.uid), ["export-1", "export-2", "plan-1", "plan-2", "seal-2"]);
   });
 
@@ -247,8 +247,8 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
   test("a source that comes later; what is missing is named", async () => {
     await make("early", { sourceRef: { name: "later" } });
     const { status } = await reach("early", "Waiting");
-    assert.equal(find(status?.conditions, "Ready")?.message, "waiting: FhirSource later does not exist");
-    assert.equal(find(status?.conditions, "Accepted")?.status, "Unknown");
+    assert.equal(findCondition(status?.conditions, "Ready")?.message, "waiting: FhirSource later does not exist");
+    assert.equal(findCondition(status?.conditions, "Accepted")?.status, "Unknown");
     await ns.client.create(pathOf(resources.fhirSources, { namespace: ns.name }), {
       apiVersion: api,
       kind: "FhirSource",
@@ -286,7 +286,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
         : undefined;
     await make("stuck");
     const { status } = await reach("stuck", "Planning", ({ status }) =>
-      /ImagePullBackOff/.test(find(status?.conditions, "Ready")?.message ?? ""),
+      /ImagePullBackOff/.test(findCondition(status?.conditions, "Ready")?.message ?? ""),
     );
     assert.ok(isTrue(status?.conditions, "Reconciling"));
     await edit("stuck", { cancel: true });

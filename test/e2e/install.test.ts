@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { parseAllDocuments } from "yaml";
 import pkg from "../../package.json" with { type: "json" };
-import { find } from "../../src/api/conditions.ts";
+import { findCondition } from "../../src/api/conditions.ts";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import type { TestNode } from "../tools/node/node.ts";
 import { apply, awaitObject, get, kubectl, needsNode, sharedNode, until } from "../tools/node/shared.ts";
@@ -13,9 +13,9 @@ import { makeSite, makeVolume, root, runScript, type Site, scriptsOf } from "./s
 const quick = scriptsOf("docs/quick-start.md");
 const install = scriptsOf("docs/install.md");
 const look = scriptsOf("docs/troubleshooting.md");
-const ready = ({ status }: FhirExport) => find(status?.conditions, "Ready");
+const ready = ({ status }: FhirExport) => findCondition(status?.conditions, "Ready");
 const isOver = (object: FhirExport) =>
-  ready(object)?.status === "True" || find(object.status?.conditions, "Stalled")?.status === "True";
+  ready(object)?.status === "True" || findCondition(object.status?.conditions, "Stalled")?.status === "True";
 const messageOf = (object: FhirExport) => `${ready(object)?.reason} ${ready(object)?.message}`;
 
 interface Pods {
@@ -138,7 +138,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     for (const { metadata, spec } of specs) {
       const { sourceRef: _, targetRef, container: __, parallelism: ___, ...rest } = spec;
       const { status } = await finished(tenant, metadata.name);
-      assert.equal(find(status?.conditions, "Exact")?.status, "True");
+      assert.equal(findCondition(status?.conditions, "Exact")?.status, "True");
       const wanted = await site.standalone(metadata.name, rest);
       const prefix = status!.output!.prefix!;
       if (targetRef.name === "azurite")
@@ -277,7 +277,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
       node,
       tenant,
       "fhirexport/unwanted",
-      ({ status }) => find(status?.conditions, "Purged")?.status === "True",
+      ({ status }) => findCondition(status?.conditions, "Purged")?.status === "True",
       120_000,
     );
     assert.equal(ready(object)?.reason, "Cancelled");

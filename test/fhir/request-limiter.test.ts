@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Outcome, Pace } from "../../src/fhir/request-limiter.ts";
+import { RequestLimiter, type RequestOutcome } from "../../src/fhir/request-limiter.ts";
 
 /** a clock that goes on when it is told to */
 function clock() {
@@ -33,10 +33,10 @@ const never = new AbortController().signal;
 
 /** `count` requests, each of which takes what `answer` says; their times of start */
 function load(
-  pace: Pace,
+  pace: RequestLimiter,
   time: ReturnType<typeof clock>,
   count: number,
-  answer: (index: number, at: number) => Outcome & { ms: number },
+  answer: (index: number, at: number) => RequestOutcome & { ms: number },
 ) {
   const starts: number[] = [];
   let [active, most] = [0, 0];
@@ -58,7 +58,10 @@ function load(
 describe("pace", () => {
   test("no more requests at a time than the share", async () => {
     const time = clock();
-    const { starts, most, all } = load(new Pace({ requests: 3, ...time }), time, 10, () => ({ status: 200, ms: 100 }));
+    const { starts, most, all } = load(new RequestLimiter({ requests: 3, ...time }), time, 10, () => ({
+      status: 200,
+      ms: 100,
+    }));
     await time.pass(1000);
     await all;
     assert.equal(most(), 3);
@@ -67,7 +70,7 @@ describe("pace", () => {
 
   test("no more requests a second than the share, without bursts", async () => {
     const time = clock();
-    const pace = new Pace({ requests: 8, perSecond: 4, ...time });
+    const pace = new RequestLimiter({ requests: 8, perSecond: 4, ...time });
     const { starts, all } = load(pace, time, 6, () => ({ status: 200, ms: 10 }));
     await time.pass(5000);
     await all;
@@ -77,7 +80,7 @@ describe("pace", () => {
 
   test("a Retry-After holds all of them", async () => {
     const time = clock();
-    const { starts, all } = load(new Pace({ requests: 2, ...time }), time, 5, (index) =>
+    const { starts, all } = load(new RequestLimiter({ requests: 2, ...time }), time, 5, (index) =>
       index === 1 ? { status: 429, ms: 50, retryAfterMs: 2000 } : { status: 200, ms: 100 },
     );
     await time.pass(10_000);
@@ -91,7 +94,7 @@ describe("pace", () => {
 
   test("429 and 503 halve what is asked at a time, once for those under way; good answers bring it back, one per round", async () => {
     const time = clock();
-    const pace = new Pace({ requests: 16, ...time });
+    const pace = new RequestLimiter({ requests: 16, ...time });
     await runAll(pace, time, 16, { status: 503, ms: 10 });
     assert.equal(pace.limit, 8);
     await runAll(pace, time, 8, { status: 429, ms: 10 });
@@ -106,7 +109,7 @@ describe("pace", () => {
 
   test("a source that becomes slow under load is asked less; one that is slow for good is asked in full again", async () => {
     const time = clock();
-    const pace = new Pace({ requests: 16, ...time });
+    const pace = new RequestLimiter({ requests: 16, ...time });
     // 20 ms alone, and 50 ms more for each request beyond four
     const answer = (active: number) => ({ status: 200, ms: 20 + 50 * Math.max(0, active - 4) });
     let active = 0;
@@ -131,7 +134,7 @@ describe("pace", () => {
     await time.pass(5000);
     await Promise.all(chains);
 
-    const other = new Pace({ requests: 16, ...time });
+    const other = new RequestLimiter({ requests: 16, ...time });
     await runAll(other, time, 20, { status: 200, ms: 20 }, 1);
     await runAll(other, time, 32, { status: 200, ms: 900 }, 16);
     assert(other.limit < 16);
@@ -141,7 +144,7 @@ describe("pace", () => {
 
   test("a source that is slow with some of its answers only is asked in full", async () => {
     const time = clock();
-    const pace = new Pace({ requests: 4, ...time });
+    const pace = new RequestLimiter({ requests: 4, ...time });
     await runAll(pace, time, 20, { status: 200, ms: 20 }, 1);
     const { all } = load(pace, time, 300, (index) => ({ status: 200, ms: index % 10 === 0 ? 100 : 700 }));
     const limits: number[] = [];
@@ -155,7 +158,7 @@ describe("pace", () => {
 
   test("who stops waiting does not hold the others up", async () => {
     const time = clock();
-    const pace = new Pace({ requests: 1, ...time });
+    const pace = new RequestLimiter({ requests: 1, ...time });
     const first = await pace.turn(never);
     const stop = new AbortController();
     const second = pace.turn(stop.signal);
@@ -169,7 +172,7 @@ describe("pace", () => {
 
   test("an answer that never came frees its place and says nothing", async () => {
     const time = clock();
-    const pace = new Pace({ requests: 4, ...time });
+    const pace = new RequestLimiter({ requests: 4, ...time });
     await runAll(pace, time, 40, { status: 0, ms: 5 });
     assert.equal(pace.limit, 4);
   });
@@ -177,10 +180,10 @@ describe("pace", () => {
 
 /** `count` requests, `width` at a time, all answered alike */
 async function runAll(
-  pace: Pace,
+  pace: RequestLimiter,
   time: ReturnType<typeof clock>,
   count: number,
-  outcome: Outcome & { ms: number },
+  outcome: RequestOutcome & { ms: number },
   width = count,
 ): Promise<void> {
   for (let left = count; left > 0; left -= width) {

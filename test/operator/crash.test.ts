@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { find } from "../../src/api/conditions.ts";
+import { findCondition } from "../../src/api/conditions.ts";
 import { terminal, transient, waiting } from "../../src/failure.ts";
 import { drive, endState } from "./drive.ts";
 import { FakePort, makeExport } from "./fake.ts";
@@ -11,7 +11,7 @@ function summary(port: FakePort): string[] | undefined {
   if (!object) return undefined;
   const conditions = object.status?.conditions ?? [];
   const held = conditions.filter(({ status }) => status === "True").map(({ type }) => type);
-  return [find(conditions, "Ready")?.reason ?? "", ...held.sort()];
+  return [findCondition(conditions, "Ready")?.reason ?? "", ...held.sort()];
 }
 
 for (const { name, make, happenings, settings, end, did } of scenarios) {
@@ -90,7 +90,7 @@ for (const { case: what, error, want, message, times } of refusals)
       return command === "export" && left-- > 0 ? error : undefined;
     };
     const { seconds } = await drive(port);
-    const ready = find(port.objects.get(key)?.status?.conditions, "Ready");
+    const ready = findCondition(port.objects.get(key)?.status?.conditions, "Ready");
     assert.equal(ready?.reason, want);
     assert.match(ready?.message ?? "", message);
     if (error.class === "waiting") {

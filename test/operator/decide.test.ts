@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { find, isTrue } from "../../src/api/conditions.ts";
+import { findCondition, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
 import { finalizer } from "../../src/api/names.ts";
 import type { Command, Effect, Progress, RunView, World } from "../../src/contracts.ts";
@@ -70,7 +70,7 @@ const outputOfX = {
   manifest: "https://a.blob.core.windows.net/fhir/20260304T050607-x-0a1b2c3d/manifest.json",
 };
 const done = (command: Command): Partial<RunView> => ({ state: "complete", live: 0, reports: [results[command]] });
-const ready = (status: FhirExportStatus) => find(status.conditions, "Ready");
+const ready = (status: FhirExportStatus) => findCondition(status.conditions, "Ready");
 const go = (one: ExportWorld, now = later(1), settings: Partial<Settings> = {}) =>
   decide(one, now, { ...defaultSettings, ...settings });
 const show = (effect: Effect) =>

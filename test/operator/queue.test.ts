@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { type Again, backoffMs, Queue } from "../../src/operator/queue.ts";
+import { type Requeue, retryDelayMs, WorkQueue } from "../../src/operator/queue.ts";
 
 beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
@@ -23,15 +23,15 @@ const tick = async (ms: number) => {
 
 /** A work whose every call waits until the test ends it. */
 function held() {
-  const open: { key: string; end: (again?: Again) => void; fail: (error: Error) => void }[] = [];
+  const open: { key: string; end: (again?: Requeue) => void; fail: (error: Error) => void }[] = [];
   const work = (key: string) =>
-    new Promise<Again>((resolve, reject) => open.push({ key, end: (again = {}) => resolve(again), fail: reject }));
+    new Promise<Requeue>((resolve, reject) => open.push({ key, end: (again = {}) => resolve(again), fail: reject }));
   return { open, work, keys: () => open.map(({ key }) => key) };
 }
 
 test("a key that is added ten times before it is worked on is worked on once", async () => {
   const { work, open, keys } = held();
-  const queue = new Queue(work, { workers: 2 });
+  const queue = new WorkQueue(work, { workers: 2 });
   for (let i = 0; i < 10; i++) queue.add("a");
   assert.equal(queue.depth, 1);
   queue.start();
@@ -46,7 +46,7 @@ test("a key that is added ten times before it is worked on is worked on once", a
 
 test("a key that is added while it runs runs once more afterwards, never beside itself", async () => {
   const { work, open, keys } = held();
-  const queue = new Queue(work, { workers: 4 });
+  const queue = new WorkQueue(work, { workers: 4 });
   queue.start();
   queue.add("a");
   await settle();
@@ -64,7 +64,7 @@ test("a key that is added while it runs runs once more afterwards, never beside 
 
 test("no more keys at once than workers, the others in the order in which they came", async () => {
   const { work, open, keys } = held();
-  const queue = new Queue(work, { workers: 2 });
+  const queue = new WorkQueue(work, { workers: 2 });
   queue.start();
   for (const key of ["a", "b", "c", "d"]) queue.add(key);
   await settle();
@@ -80,7 +80,7 @@ test("no more keys at once than workers, the others in the order in which they c
 
 test("a work that adds keys does not get more workers", async () => {
   const { work, keys } = held();
-  const queue: Queue = new Queue(
+  const queue: WorkQueue = new WorkQueue(
     (key) => {
       if (key === "a") for (const more of ["b", "c", "d"]) queue.add(more);
       return work(key);
@@ -97,7 +97,7 @@ test("a work that throws is tried again after 5 ms, doubling; one that does not 
   const errors: unknown[] = [];
   let bad = true;
   let runs = 0;
-  const queue = new Queue(
+  const queue = new WorkQueue(
     async () => {
       runs += 1;
       if (bad) throw new Error("no");
@@ -129,13 +129,13 @@ test("a work that throws is tried again after 5 ms, doubling; one that does not 
 });
 
 test("the backoff ends at 16 minutes", () => {
-  assert.deepEqual([0, 1, 2, 17, 18, 1000].map(backoffMs), [5, 10, 20, 655_360, 960_000, 960_000]);
+  assert.deepEqual([0, 1, 2, 17, 18, 1000].map(retryDelayMs), [5, 10, 20, 655_360, 960_000, 960_000]);
 });
 
 test("requeueAfter: at once, later, or not at all", async () => {
   let runs = 0;
-  const answers: Again[] = [{ requeueAfter: 0 }, { requeueAfter: 30 }, {}];
-  const queue = new Queue(async () => answers[runs++]!, { workers: 1 });
+  const answers: Requeue[] = [{ requeueAfter: 0 }, { requeueAfter: 30 }, {}];
+  const queue = new WorkQueue(async () => answers[runs++]!, { workers: 1 });
   queue.start();
   queue.add("a");
   await settle();
@@ -151,7 +151,7 @@ test("requeueAfter: at once, later, or not at all", async () => {
 
 test("of several waits the shortest counts, and an add ends the wait", async () => {
   let runs = 0;
-  const queue = new Queue(
+  const queue = new WorkQueue(
     async () => {
       runs += 1;
       return {};
@@ -176,7 +176,7 @@ test("of several waits the shortest counts, and an add ends the wait", async () 
 
 test("forget starts the backoff of a waiting key anew", async () => {
   let runs = 0;
-  const queue = new Queue(
+  const queue = new WorkQueue(
     async () => {
       runs += 1;
       throw new Error("no");
@@ -196,7 +196,7 @@ test("forget starts the backoff of a waiting key anew", async () => {
 
 test("close waits for what runs and starts nothing more", async () => {
   const { work, open, keys } = held();
-  const queue = new Queue(work, { workers: 1 });
+  const queue = new WorkQueue(work, { workers: 1 });
   queue.start();
   queue.add("a");
   queue.add("b");

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
-import { find } from "../../src/api/conditions.ts";
+import { findCondition } from "../../src/api/conditions.ts";
 import type { FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
 import type { FhirSourceSpec } from "../../src/api/fhirsource.gen.ts";
 import { makeLogger } from "../../src/log.ts";
@@ -178,16 +178,19 @@ suite("bad input ends in a condition that names what to mend", () => {
         const shown = await eventually(
           () => place.objects.get("FhirExport", named),
           (object) => {
-            const condition = find(object?.status?.conditions, "Ready");
+            const condition = findCondition(object?.status?.conditions, "Ready");
             return condition?.reason === ready && message.test(condition.message);
           },
           { timeoutMs: 60_000 },
         );
         const { status, metadata } = shown!;
-        assert.equal(find(status?.conditions, "Failed")?.reason, failed);
+        assert.equal(findCondition(status?.conditions, "Failed")?.reason, failed);
         // kstatus: a person must act, or it goes on by itself
         assert.deepEqual(
-          [find(status?.conditions, "Stalled")?.status, find(status?.conditions, "Reconciling")?.status],
+          [
+            findCondition(status?.conditions, "Stalled")?.status,
+            findCondition(status?.conditions, "Reconciling")?.status,
+          ],
           failed ? ["True", undefined] : [undefined, "True"],
         );
         assert.deepEqual(

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, suite, test } from "node:test";
-import { find, isTrue } from "../../src/api/conditions.ts";
+import { findCondition, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
 import { makeLogger } from "../../src/log.ts";
 import { applyExport } from "../../src/standalone/apply.ts";
@@ -53,7 +53,7 @@ const apply = (name: string, spec: Partial<FhirExportSpec> = {}) =>
   });
 const change = (name: string, spec: Partial<FhirExportSpec>) =>
   place.objects.update("FhirExport", name, (object) => void Object.assign(object.spec, spec));
-const reasonOf = (object: FhirExport | undefined) => find(object?.status?.conditions, "Ready")?.reason;
+const reasonOf = (object: FhirExport | undefined) => findCondition(object?.status?.conditions, "Ready")?.reason;
 const until = (name: string, reason: string) =>
   eventually(
     () => place.objects.get("FhirExport", name),
@@ -149,7 +149,7 @@ suite("FhirExports on one machine", () => {
     source.inject({ kind: "html", times: "always" });
     apply("a", { types: ["Group"] });
     const failed = await until("a", "Failed");
-    assert.equal(find(failed?.status?.conditions, "Failed")?.reason, "SourceNotFHIR");
+    assert.equal(findCondition(failed?.status?.conditions, "Failed")?.reason, "SourceNotFHIR");
     assert.equal(failed?.metadata.annotations?.["fhirexport.dev/outcome"], "Failed/1");
     source.clearFaults();
     change("a", { retry: 1 });
@@ -187,7 +187,7 @@ suite("FhirExports on one machine", () => {
   test("an unknown source: it waits, says so, and starts when the source appears", async () => {
     apply("a", { types: ["Group"], sourceRef: { name: "later" } });
     const waiting = await until("a", "Waiting");
-    assert.match(find(waiting?.status?.conditions, "Ready")!.message, /FhirSource later does not exist/);
+    assert.match(findCondition(waiting?.status?.conditions, "Ready")!.message, /FhirSource later does not exist/);
     place.objects.create("FhirSource", { metadata: { name: "later" }, spec: { baseURL: source.baseURL } });
     await until("a", "Complete");
   });

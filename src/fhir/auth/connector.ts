@@ -1,21 +1,23 @@
 import { buildConnector } from "undici";
 import { connectMs, secureOptions, type TlsFiles, tlsFiles } from "../tls.ts";
 
-/** For a token endpoint: connects with undici and the TLS files of the source as they are at that moment, so that rotated ones count for new connections.
- *  The well-known CAs are trusted, too, as such an endpoint may be a public one. */
+/** Makes undici connect to a token endpoint with the TLS files of the source. They are read for each new connection, so
+ *  that rotated files count for it. The well-known CAs are trusted as well as `ca.crt`, since a token endpoint may be a
+ *  public one.
+ *  @param folder the folder of the Task */
 export function connector(folder: string): buildConnector.connector {
-  // HTTP/2 would put all requests on one connection (reference: operators B.7)
+  // HTTP/2 would put all requests on one connection, and undici 8 offers it by default.
   const options = { timeout: connectMs, allowH2: false };
-  const files = tlsFiles(folder);
+  const readFiles = tlsFiles(folder);
   let known: TlsFiles | undefined;
   let connect = buildConnector(options);
   return (where, callback) => {
     try {
-      const now = where.protocol === "https:" ? files() : known;
-      if (now && now !== known) {
-        // a new connector also forgets the TLS sessions of the old files
-        connect = buildConnector({ ...options, ...secureOptions(now, true) });
-        known = now;
+      const files = where.protocol === "https:" ? readFiles() : known;
+      if (files && files !== known) {
+        // A new connector also forgets the TLS sessions that the old files began.
+        connect = buildConnector({ ...options, ...secureOptions(files, true) });
+        known = files;
       }
     } catch (error) {
       return callback(error as Error, null);

@@ -1,23 +1,22 @@
-import type { Credentials } from "./open.ts";
-
-export interface Token {
-  value: string;
-  /** ms that it is good for, from the moment it was asked for */
-  lifeMs: number;
-}
+import type { AccessToken, SourceCredentials } from "./credentials.ts";
 
 const marginMs = 60_000;
 
-/** One access token for all chains, in memory only: fetched when first needed, renewed before it expires or when the source no longer takes it.
- *  However many ask at once, one request is under way. */
-export class TokenHolder implements Credentials {
-  readonly #fetch: () => Promise<Token>;
+/** Holds one access token for all chains, in memory only. It is fetched when it is first needed, and renewed before it
+ *  expires or when the source refuses it. However many chains ask for it at once, only one request is sent to the token
+ *  endpoint. */
+export class TokenHolder implements SourceCredentials {
+  readonly #fetch: () => Promise<AccessToken>;
   readonly #close: () => Promise<void>;
   readonly #now: () => number;
   #current: { header: string; until: number } | undefined;
   #pending: Promise<string> | undefined;
 
-  constructor(fetch: () => Promise<Token>, close: () => Promise<void> = async () => {}, now: () => number = Date.now) {
+  constructor(
+    fetch: () => Promise<AccessToken>,
+    close: () => Promise<void> = async () => {},
+    now: () => number = Date.now,
+  ) {
     this.#fetch = fetch;
     this.#close = close;
     this.#now = now;
@@ -25,12 +24,12 @@ export class TokenHolder implements Credentials {
 
   async header(): Promise<string> {
     if (this.#current && this.#now() < this.#current.until) return this.#current.header;
-    this.#pending ??= this.#renew().finally(() => (this.#pending = undefined));
+    this.#pending ??= this.#fetchHeader().finally(() => (this.#pending = undefined));
     return this.#pending;
   }
 
-  async #renew(): Promise<string> {
-    // the answer may have been under way for long
+  async #fetchHeader(): Promise<string> {
+    // The life of the token is counted from here, since the answer may take long to arrive.
     const asked = this.#now();
     const { value, lifeMs } = await this.#fetch();
     const header = `Bearer ${value}`;
@@ -38,7 +37,8 @@ export class TokenHolder implements Credentials {
     return header;
   }
 
-  /** It was revoked early. A chain that sent an older one than is held now only has to send again. */
+  /** The token was revoked early. A chain that sent an older token than the one held now only has to send its request
+   *  again. */
   async renew(sent: string | undefined): Promise<boolean> {
     if (this.#current?.header === sent) this.#current = undefined;
     return true;

@@ -4,29 +4,30 @@ import { FailureError, showURL, terminal, transient } from "../../failure.ts";
 import { withTrailingSlash } from "../../url.ts";
 import { tlsHint } from "../tls.ts";
 import { connector } from "./connector.ts";
-import type { Token } from "./holder.ts";
-import { checkToken, type ReadSecret } from "./open.ts";
+import { type AccessToken, checkToken, type ReadSecret } from "./credentials.ts";
 
 const maxAnswerBytes = 256 * 1024;
-/** where the server does not say; a 401 renews it earlier */
+/** The life of a token whose answer has no `expires_in`. A 401 of the source renews a token that ends earlier. */
 const defaultLifeSeconds = 300;
-const timeoutMs = 30_000;
+const tokenTimeoutMs = 30_000;
 
-/** A token request: the form, and what to mend where the server refuses the client. */
-export interface Ask {
+/** What a token is asked for with. */
+export interface TokenRequest {
   form: Record<string, string>;
   authorization?: string;
-  /** e.g. `clientID and key "client-secret"` */
-  client: string;
+  /** the fields and keys to check where the server refuses the client, for example `clientID and key
+   *  "client-secret"` */
+  toCheck: string;
 }
 
-interface Said {
+interface TokenAnswer {
   status: number;
   headers: Record<string, string | string[] | undefined>;
   body: string;
 }
 
-/** Talks to the token endpoint. Bodies of errors are never shown or kept: they may repeat what was sent. */
+/** Talks to the token endpoint. The body of an error is never shown or kept, since it may repeat the secret that was
+ *  sent. */
 export class TokenClient {
   readonly kind: "oauth2" | "smart";
   readonly base: URL;
@@ -37,23 +38,27 @@ export class TokenClient {
     this.kind = auth.kind as "oauth2" | "smart";
     this.base = new URL(withTrailingSlash(baseURL));
     this.#signal = signal;
-    // not the source's own: that one's connections are the share of the source's limits
+    // It has a connection of its own, since the client's connections to the source are the run's share of the source's
+    // limits.
     this.#agent = new Agent({
       connections: 1,
       allowH2: false,
-      headersTimeout: timeoutMs,
-      bodyTimeout: timeoutMs,
+      headersTimeout: tokenTimeoutMs,
+      bodyTimeout: tokenTimeoutMs,
       connect: connector(folder),
     });
   }
 
-  /** The token endpoint as a field or the discovery names it: as it is, since servers compare an assertion's audience as text.
-   *  @throws terminal where it is no URL to send a credential to */
-  endpoint(text: string, named: string): string {
+  /** Checks the URL of a token endpoint, and gives it back unchanged, since servers compare the audience of an
+   *  assertion as text.
+   *  @param text the URL, as a field of the FhirSource or the SMART configuration has it
+   *  @param named where it stands, for the message
+   *  @throws terminal SourceUnauthorized where it is no URL that a credential may be sent to */
+  checkEndpoint(text: string, named: string): string {
     const url = URL.canParse(text) ? new URL(text) : undefined;
     if (!url || (url.protocol !== "https:" && url.protocol !== "http:") || url.username || url.password || url.hash)
       throw terminal("SourceUnauthorized", `${named} is not an absolute https URL without user and fragment`);
-    // what is sent there is worth as much as the data: never in the clear, unless the data are
+    // Whoever has the credential can read the data, so it is sent in the clear only where the data are, too.
     if (url.protocol === "http:" && this.base.protocol !== "http:")
       throw terminal(
         "SourceUnauthorized",
@@ -62,8 +67,10 @@ export class TokenClient {
     return text;
   }
 
-  /** @throws terminal SourceUnauthorized, naming the field or Secret key; transient while the endpoint is out of service */
-  async token(endpoint: string, { form, authorization, client }: Ask): Promise<Token> {
+  /** Asks for a token by the client credentials grant (RFC 6749 section 4.4).
+   *  @throws terminal SourceUnauthorized, which names the field or the key of the Secret to mend; transient
+   *    SourceUnreachable while the endpoint does not answer, or answers 408, 429 or 5xx */
+  async token(endpoint: string, { form, authorization, toCheck }: TokenRequest): Promise<AccessToken> {
     const url = new URL(endpoint);
     const answer = await this.#send(url, {
       method: "POST",
@@ -71,13 +78,12 @@ export class TokenClient {
       body: new URLSearchParams(form).toString(),
     });
     const at = showURL(url);
-    this.#passing(answer, at);
+    throwIfPassing(answer, at);
     const { status } = answer;
     const field = `spec.auth.${this.kind}`;
-    const html = isHTML(answer);
-    if (status === 401 || (!html && (status === 400 || status === 403)))
-      throw terminal("SourceUnauthorized", refusal(at, status, errorCode(answer.body), field, client));
-    if (html)
+    const isWebPage = isHTML(answer);
+    if (status === 401 || (!isWebPage && (status === 400 || status === 403))) throw this.#refused(at, answer, toCheck);
+    if (isWebPage)
       throw terminal(
         "SourceUnauthorized",
         `the token endpoint ${at} answers a web page (${status}); check ${field}.tokenURL of the FhirSource`,
@@ -96,9 +102,9 @@ export class TokenClient {
     if (token_type !== undefined && String(token_type).toLowerCase() !== "bearer")
       throw terminal(
         "SourceUnauthorized",
-        `the token endpoint ${at} gives tokens that are not of the type bearer; the client must be set up for these`,
+        `the token endpoint ${at} gives tokens that are not of the type bearer; set the client up there for bearer tokens`,
       );
-    // some servers send the number as text
+    // Some servers send the number as text.
     const seconds = Number(expires_in ?? defaultLifeSeconds);
     return {
       value: checkToken(access_token, `the access_token of ${at}`),
@@ -106,12 +112,13 @@ export class TokenClient {
     };
   }
 
-  /** The token endpoint that the source's SMART configuration names. */
+  /** Reads the URL of the token endpoint from the source's `.well-known/smart-configuration`.
+   *  @throws terminal SourceUnauthorized where it names none; transient while it does not answer */
   async discover(): Promise<string> {
     const url = new URL(".well-known/smart-configuration", this.base);
     const answer = await this.#send(url, { method: "GET", headers: {} });
     const at = showURL(url);
-    this.#passing(answer, at);
+    throwIfPassing(answer, at);
     const mend = "name the token endpoint in spec.auth.smart.tokenURL of the FhirSource";
     if (answer.status !== 200 || isHTML(answer))
       throw terminal(
@@ -121,26 +128,31 @@ export class TokenClient {
     const { token_endpoint } = this.#json(answer, at);
     if (typeof token_endpoint !== "string")
       throw terminal("SourceUnauthorized", `${at} names no token_endpoint; ${mend}`);
-    return this.endpoint(token_endpoint, `token_endpoint in ${at}`);
+    return this.checkEndpoint(token_endpoint, `token_endpoint in ${at}`);
   }
 
-  /** @throws transient for what passes by itself */
-  #passing({ status, headers }: Said, at: string): void {
-    if (status === 408 || status === 429 || status >= 500)
-      throw transient("SourceUnreachable", `${at}, where the source's token comes from, answers ${status}`, {
-        headers,
-      });
+  /** Why the endpoint refuses the client, and which field or key of the Secret to check for it. */
+  #refused(at: string, { status, body }: TokenAnswer, toCheck: string): FailureError {
+    const code = errorCode(body);
+    const field = `spec.auth.${this.kind}`;
+    let mend = `check ${field} of the FhirSource: tokenURL, scope, ${toCheck}`;
+    if (code === "invalid_scope") mend = `check ${field}.scope of the FhirSource`;
+    else if (code === "unauthorized_client" || code === "unsupported_grant_type")
+      mend = `allow the grant client_credentials there to the client that ${field}.clientID of the FhirSource names`;
+    else if (code === "invalid_client" || code === "invalid_grant" || status !== 400)
+      mend = `check ${field} of the FhirSource: ${toCheck}`;
+    return terminal("SourceUnauthorized", `the token endpoint ${at} refuses (${code ?? status}); ${mend}`);
   }
 
-  #json({ body }: Said, what: string): Record<string, unknown> {
+  #json({ body }: TokenAnswer, what: string): Record<string, unknown> {
     try {
       const value = JSON.parse(body) as unknown;
       return value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
     } catch {
-      // without the cause: its message quotes the body
+      // The cause is left out, since its message quotes the body.
       throw transient(
         "SourceUnreachable",
-        `${what} answers what is not JSON; check spec.auth.${this.kind}.tokenURL of the FhirSource`,
+        `the answer of ${what} is not JSON; check spec.auth.${this.kind}.tokenURL of the FhirSource`,
       );
     }
   }
@@ -148,7 +160,7 @@ export class TokenClient {
   async #send(
     url: URL,
     how: { method: "GET" | "POST"; headers: Record<string, string>; body?: string },
-  ): Promise<Said> {
+  ): Promise<TokenAnswer> {
     try {
       const answer = await request(url, {
         ...how,
@@ -164,7 +176,7 @@ export class TokenClient {
           answer.body.destroy();
           throw terminal(
             "SourceUnauthorized",
-            `the answer of ${showURL(url)} is too long for a token; check spec.auth.${this.kind} of the FhirSource`,
+            `the answer of ${showURL(url)} is too long for a token (more than 256 KiB); check spec.auth.${this.kind} of the FhirSource`,
           );
         }
       }
@@ -184,19 +196,21 @@ export class TokenClient {
   }
 }
 
-/** OAuth 2 client credentials with a client secret, sent by HTTP basic authentication (RFC 6749 section 2.3.1). */
+/** OAuth 2 client credentials with a client secret, which is sent by HTTP basic authentication (RFC 6749 section
+ *  2.3.1).
+ *  @returns asks for a token; it reads the secret each time */
 export function clientSecretToken(
   client: TokenClient,
   auth: Task["source"]["auth"],
   secret: ReadSecret,
-): () => Promise<Token> {
-  const url = client.endpoint(auth.tokenURL ?? "", "spec.auth.oauth2.tokenURL of the FhirSource");
+): () => Promise<AccessToken> {
+  const url = client.checkEndpoint(auth.tokenURL ?? "", "spec.auth.oauth2.tokenURL of the FhirSource");
   return async () => {
     const pair = [auth.clientID ?? "", await secret("client-secret")].map(encodeURIComponent).join(":");
     return client.token(url, {
       form: { grant_type: "client_credentials", ...(auth.scope && { scope: auth.scope }) },
       authorization: `Basic ${Buffer.from(pair).toString("base64")}`,
-      client: 'clientID and key "client-secret" in its Secret',
+      toCheck: 'clientID and key "client-secret" in its Secret',
     });
   };
 }
@@ -210,7 +224,7 @@ const errorCodes = [
   "unsupported_grant_type",
 ];
 
-/** The error code of RFC 6749 section 5.2, and nothing else of the body. */
+/** The error code of RFC 6749 section 5.2. Nothing else of the body is used. */
 function errorCode(body: string): string | undefined {
   try {
     return errorCodes.find((code) => code === (JSON.parse(body) as { error?: unknown }).error);
@@ -219,15 +233,11 @@ function errorCode(body: string): string | undefined {
   }
 }
 
-function refusal(at: string, status: number, code: string | undefined, field: string, client: string): string {
-  const said = `the token endpoint ${at} refuses (${code ?? status})`;
-  if (code === "invalid_scope") return `${said}; check ${field}.scope of the FhirSource`;
-  if (code === "unauthorized_client" || code === "unsupported_grant_type")
-    return `${said}; the client of ${field}.clientID of the FhirSource must be allowed the grant client_credentials`;
-  if (code === "invalid_client" || code === "invalid_grant" || status !== 400)
-    return `${said}; check ${field} of the FhirSource: ${client}`;
-  return `${said}; check ${field} of the FhirSource: tokenURL, scope, ${client}`;
+/** @throws transient SourceUnreachable for a status that may be another one later */
+function throwIfPassing({ status, headers }: TokenAnswer, at: string): void {
+  if (status === 408 || status === 429 || status >= 500)
+    throw transient("SourceUnreachable", `${at}, where the source's token comes from, answers ${status}`, { headers });
 }
 
-const isHTML = ({ headers, body }: Said) =>
+const isHTML = ({ headers, body }: TokenAnswer) =>
   /html/i.test(String(headers["content-type"] ?? "")) || body.trimStart().startsWith("<");

@@ -2,44 +2,44 @@ import { randomUUID } from "node:crypto";
 import { importJWK, type JWK, SignJWT } from "jose";
 import type { Task } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
-import type { Token } from "./holder.ts";
+import type { AccessToken, ReadSecret } from "./credentials.ts";
 import type { TokenClient } from "./oauth2.ts";
-import type { ReadSecret } from "./open.ts";
 
-/** at most 5 minutes are allowed by the server's clock, which may be behind ours */
-const lifeSeconds = 240;
+/** SMART allows 5 minutes by the server's clock. It may be behind ours, so a minute is left. */
+const assertionLifeSeconds = 240;
 
-/** SMART Backend Services: client credentials with an assertion signed by our key. The key is read at each use. */
+/** SMART Backend Services: client credentials with an assertion that our private key signs.
+ *  @returns asks for a token; it reads the key each time */
 export function smartToken(
   client: TokenClient,
   auth: Task["source"]["auth"],
   secret: ReadSecret,
-): () => Promise<Token> {
-  let endpoint = auth.tokenURL && client.endpoint(auth.tokenURL, "spec.auth.smart.tokenURL of the FhirSource");
+): () => Promise<AccessToken> {
+  let endpoint = auth.tokenURL && client.checkEndpoint(auth.tokenURL, "spec.auth.smart.tokenURL of the FhirSource");
   return async () => {
-    const key = readKey(await secret("private-key.jwk"));
+    const key = parseClientKey(await secret("private-key.jwk"));
     endpoint ||= await client.discover();
     return client.token(endpoint, {
       form: {
         grant_type: "client_credentials",
         ...(auth.scope && { scope: auth.scope }),
         client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        client_assertion: await sign(key, auth.clientID ?? "", endpoint),
+        client_assertion: await signAssertion(key, auth.clientID ?? "", endpoint),
       },
-      client:
+      toCheck:
         'clientID, and key "private-key.jwk" in its Secret, whose public half must be registered there under the same kid',
     });
   };
 }
 
-interface Key {
+interface ClientKey {
   jwk: JWK;
   alg: "RS384" | "ES384";
   kid: string;
 }
 
-/** @throws terminal SourceUnauthorized, saying what the key lacks and nothing of the key */
-function readKey(text: string): Key {
+/** @throws terminal SourceUnauthorized. The message says what is wrong with the key and shows nothing of it. */
+function parseClientKey(text: string): ClientKey {
   const wrong = (what: string) =>
     terminal("SourceUnauthorized", `key "private-key.jwk" in the Secret of the FhirSource's auth.smart ${what}`);
   let jwk: JWK | null;
@@ -48,17 +48,19 @@ function readKey(text: string): Key {
   } catch {
     throw wrong("is not JSON; it must be one private JSON Web Key");
   }
-  if (jwk === null || typeof jwk !== "object" || typeof jwk.kty !== "string") throw wrong("is not a JSON Web Key");
+  if (jwk === null || typeof jwk !== "object" || typeof jwk.kty !== "string")
+    throw wrong("is not a JSON Web Key; it must be one private JSON Web Key");
   const alg = jwk.kty === "RSA" ? "RS384" : jwk.kty === "EC" && jwk.crv === "P-384" ? "ES384" : undefined;
   if (!alg) throw wrong("must be of kty RSA, or of kty EC with crv P-384");
-  if (typeof jwk.d !== "string") throw wrong("is a public key; the private one is needed");
-  if (jwk.alg !== undefined && jwk.alg !== alg) throw wrong(`is for another algorithm than SMART's ${alg}`);
+  if (typeof jwk.d !== "string") throw wrong("is a public key; put the private one there");
+  if (jwk.alg !== undefined && jwk.alg !== alg)
+    throw wrong(`is for another algorithm than SMART's ${alg}; register a key for that one`);
   if (typeof jwk.kid !== "string" || jwk.kid === "")
     throw wrong("has no kid; it must be the one that the public key is registered under");
   return { jwk, alg, kid: jwk.kid };
 }
 
-async function sign({ jwk, alg, kid }: Key, clientID: string, audience: string): Promise<string> {
+async function signAssertion({ jwk, alg, kid }: ClientKey, clientID: string, audience: string): Promise<string> {
   try {
     return await new SignJWT({})
       .setProtectedHeader({ alg, kid, typ: "JWT" })
@@ -66,10 +68,10 @@ async function sign({ jwk, alg, kid }: Key, clientID: string, audience: string):
       .setSubject(clientID)
       .setAudience(audience)
       .setJti(randomUUID())
-      .setExpirationTime(Math.floor(Date.now() / 1000) + lifeSeconds)
+      .setExpirationTime(Math.floor(Date.now() / 1000) + assertionLifeSeconds)
       .sign(await importJWK(jwk, alg));
   } catch {
-    // the library's message may quote the key
+    // The library's message is not used, since it may quote the key.
     throw terminal(
       "SourceUnauthorized",
       'key "private-key.jwk" in the Secret of the FhirSource\'s auth.smart is not a key that can sign',

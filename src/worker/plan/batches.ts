@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Cohort } from "../../contracts.ts";
-import { parametersOf, patientsBy } from "../../fhir/compartment.ts";
+import { compartmentParameters, patientsBy } from "../../fhir/compartment.ts";
 import { type Capabilities, countMatches, readPage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
 import { eachParallel } from "../parallel.ts";
@@ -78,7 +78,7 @@ export async function canBatch(
   // the Groups of an export are searched by their own ids
   if (type === "Group" && task.export.level === "Group") return true;
   const listed = parameters.get(type);
-  const wanted = parametersOf(type);
+  const wanted = compartmentParameters(type);
   if (listed && listed.size > 0 && wanted.some((parameter) => !listed.has(parameter))) return false;
   const page = async (more: Partial<Search>) => {
     const answer = await readPage(source, searchURL({ type, count: probeCount, ...more }), refusals);

@@ -1,10 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Task } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
-import { PageFailure, type SourceClient } from "../../fhir/client.ts";
+import type { SourceClient } from "../../fhir/client.ts";
 import { membersOf } from "../../fhir/compartment.ts";
 import { cutResource, elementsToAsk, wantedElements } from "../../fhir/elements.ts";
 import { countMatches, readPage } from "../../fhir/reads.ts";
+import { PageFailure } from "../../fhir/retries.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
 import type { Entry } from "../../scan/page.ts";
 import type { Work } from "../work.ts";

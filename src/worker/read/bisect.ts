@@ -1,6 +1,6 @@
 import { terminal } from "../../failure.ts";
-import type { PageFailure } from "../../fhir/client.ts";
 import { readCapabilities } from "../../fhir/reads.ts";
+import type { PageFailure } from "../../fhir/retries.ts";
 import { outcomeLine } from "../operation-outcome.ts";
 import { countShard, isWindowed, shardSearches } from "./searches.ts";
 import { readSearch, type SearchEnd, type Way } from "./shard.ts";

@@ -1,6 +1,6 @@
 import type { Cohort, Plan, Shard } from "../../contracts.ts";
 import type { SourceClient } from "../../fhir/client.ts";
-import { parametersOf } from "../../fhir/compartment.ts";
+import { compartmentParameters } from "../../fhir/compartment.ts";
 import { countMatches } from "../../fhir/reads.ts";
 import { type Search, searchURL } from "../../fhir/search.ts";
 import { eachParallel } from "../parallel.ts";
@@ -59,7 +59,7 @@ export function batchesOf(
     return batches(groups, size).map((values) => ({ parameter: "_id", values }));
   return batches(patients.slice(from, to), size).flatMap((ids) => [
     ...(type === "Patient" ? [{ parameter: "_id", values: ids }] : []),
-    ...parametersOf(type).map((parameter) => ({ parameter, values: ids.map((id) => `Patient/${id}`) })),
+    ...compartmentParameters(type).map((parameter) => ({ parameter, values: ids.map((id) => `Patient/${id}`) })),
   ]);
 }
 

@@ -1,7 +1,7 @@
 import type { Cohort, Plan, Shard } from "../../contracts.ts";
 import { terminal, waiting } from "../../failure.ts";
-import { PageFailure } from "../../fhir/client.ts";
 import { onceEach } from "../../fhir/links.ts";
+import { PageFailure } from "../../fhir/retries.ts";
 import type { PageTable } from "../../scan/table.ts";
 import { oneLine } from "../../sink/lines.ts";
 import type { ShardWriter } from "../../sink/writer.ts";

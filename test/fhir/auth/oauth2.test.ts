@@ -153,7 +153,7 @@ describe("oauth2", () => {
         "/nothing",
         new AbortController().signal,
       );
-      assert.deepEqual(await client.token(server.tokenURL, { form: {}, client: "" }), { value: "x", lifeMs });
+      assert.deepEqual(await client.token(server.tokenURL, { form: {}, toCheck: "" }), { value: "x", lifeMs });
       await client.close();
     });
 });
