@@ -1,6 +1,7 @@
 import type { Shard } from "../../contracts.ts";
-import { PageFailure, type SourceClient } from "../../fhir/client.ts";
+import type { SourceClient } from "../../fhir/client.ts";
 import { readPage } from "../../fhir/reads.ts";
+import { PageFailure } from "../../fhir/retries.ts";
 import { type Search, searchURL } from "../../fhir/search.ts";
 import { tries } from "./probes.ts";
 
