@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
-import { objectKey, labels } from "../api/names.ts";
+import { labels, objectKey } from "../api/names.ts";
 import { same } from "../api/rules.ts";
 import { type Logger, makeLogger } from "../log.ts";
 import { createReconcile } from "../operator/reconcile.ts";
@@ -73,7 +73,8 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
   const all = [exports, sources, targets, jobCache, podCache];
 
   function wake(change: Wake): void {
-    for (const { metadata } of wokenBy(change, exports.list(), settings.maxExports)) exportQueue.add(objectKey(metadata));
+    for (const { metadata } of wokenBy(change, exports.list(), settings.maxExports))
+      exportQueue.add(objectKey(metadata));
   }
   function wakeOwner(key: string, name: string | undefined): void {
     if (name) exportQueue.add(`${key.split("/", 1)[0]}/${name}`);
