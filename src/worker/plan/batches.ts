@@ -1,133 +1,168 @@
 import { randomUUID } from "node:crypto";
 import type { Cohort } from "../../contracts.ts";
+import type { SourceClient } from "../../fhir/client.ts";
 import { compartmentParameters, patientsBy } from "../../fhir/compartment.ts";
 import { type Capabilities, countMatches, readPage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
+import type { Entry } from "../../scan/page.ts";
 import { eachParallel } from "../parallel.ts";
 import { batchesOf } from "../read/searches.ts";
 import type { Work } from "../work.ts";
+import type { Planning } from "./draft.ts";
 
-/** ids in one search, the most that works: 200 UUIDs are 9 kB, which goes as POST _search; 30 fit into most URLs */
-const sizes = [200, 30, 5];
-/** from so many patients on, to read all of a type and to keep what is of the cohort costs the source less than as many searches by its members */
-const enoughPatients = 1 / 4;
-/** characters of a search besides ids, filter and elements: type, parameter, window, order, count */
-const besidesIds = 200;
+/** How many ids one search is tried with; the largest that works is used. 200 UUIDs are 9 kB, which are sent as POST
+ *  _search; 30 fit into most URLs. */
+const batchSizes = [200, 30, 5];
+/** With this part of all patients in the cohort, reading all of a type and keeping what is the cohort's costs the
+ *  source less than all the searches by members. */
+const readAllFrom = 1 / 4;
+/** characters of a search besides its ids, filter and elements: type, parameter, window, order, count */
+const otherCharacters = 200;
 /** members of a shard where the source does not count */
 const membersPerShard = 1000;
-/** resources from each end that a parameter is tried with */
-const probeCount = 100;
-type Resource = Record<string, unknown> & { id: string };
+/** how many of a type's oldest resources, and how many of its newest, show whether its searches by members hold */
+const sampleSize = 100;
+/** statuses by which a server refuses a search that is too long, or that it does not know */
 const refusals = [400, 404, 405, 413, 414, 422, 431, 501];
 
-/** How many ids of the cohort one search takes; undefined where a type is better read as a whole, or its searches do not hold.
+/** The members of a cohort, and how many of their ids one search takes. */
+export interface MemberBatches {
+  cohort: Cohort;
+  size: number;
+}
+
+/** How many ids of the cohort one search takes. Undefined where reading whole types is better, or where a search by
+ *  several ids does not find all of them.
  *  @throws FailureError of the source */
-export async function probeBatches({ source, task }: Work, { patients }: Cohort): Promise<number | undefined> {
-  if (patients.length === 0) return sizes[0];
+export async function probeBatchSize({ source, task }: Work, { patients }: Cohort): Promise<number | undefined> {
+  if (patients.length === 0) return batchSizes[0];
   const all = await countMatches(source, { type: "Patient" });
-  if (all !== undefined && patients.length >= all * enoughPatients) return undefined;
-  const longest = patients.reduce((most, { length }) => Math.max(most, length), 0);
+  if (all !== undefined && patients.length >= all * readAllFrom) return undefined;
+  const longestId = patients.reduce((most, { length }) => Math.max(most, length), 0);
   const { typeFilters = [], elements = [] } = task.export;
   const others =
     Math.max(0, ...typeFilters.map((filter) => encodeURIComponent(filter).length)) +
     elements.join().length +
-    besidesIds;
-  for (const size of sizes) {
+    otherCharacters;
+  for (const size of batchSizes) {
     const ids = patients.slice(0, size);
-    if (await holds(ids, ids.length * ("Patient/,".length + longest) + others)) return size;
+    if (await findsAll(source, ids, ids.length * ("Patient/,".length + longestId) + others)) return size;
   }
   return undefined;
-
-  /** a source may look at the first of many values only: together they must find what the halves find */
-  async function holds(ids: string[], length: number): Promise<boolean> {
-    const found = async (part: string[]) => {
-      const values = part.slice();
-      // as long as any search will be
-      for (let at = 0, sum = part.join().length; sum < length; at++) {
-        values.push(part[at % part.length]!);
-        sum += values.at(-1)!.length + 1;
-      }
-      const search = { type: "Patient", by: { parameter: "_id", values } };
-      const counted = await readPage(source, searchURL({ ...search, summary: true }), refusals);
-      if (!("page" in counted)) return Number.NaN;
-      if (counted.page.total !== undefined) return counted.page.total;
-      const answer = await readPage(source, searchURL({ ...search, count: ids.length }), refusals);
-      return "page" in answer ? answer.page.entries.length : Number.NaN;
-    };
-    const half = Math.ceil(ids.length / 2);
-    const [together, ...halves] = [
-      await found(ids),
-      await found(ids.slice(0, half)),
-      ids.length > 1 ? await found(ids.slice(half)) : 0,
-    ];
-    return together === halves.reduce((sum, count) => sum + count, 0);
-  }
 }
 
-/** Whether searches by the compartment's parameters find what is in it: each is known to the source, finds nothing for a patient that does not exist, and of the
- *  type's oldest and newest resources all that refer to a patient. (HAPI does not find, for good, what was written before the patient it refers to.)
- *  @param size ids that one search takes
- *  @param sort whether the source keeps an order */
-export async function canBatch(
-  { source, task }: Work,
+/** Whether a search by all of the ids finds as many Patients as the searches by either half of them: a source may look
+ *  only at the first of many values.
+ *  @param length how many characters the ids are to have, so that the search is as long as any that follows */
+async function findsAll(source: SourceClient, ids: readonly string[], length: number): Promise<boolean> {
+  const found = async (part: readonly string[]) => {
+    const values = part.slice();
+    for (let at = 0, sum = part.join().length; sum < length; at++) {
+      values.push(part[at % part.length]!);
+      sum += values.at(-1)!.length + 1;
+    }
+    const search = { type: "Patient", by: { parameter: "_id", values } };
+    const counted = await readPage(source, searchURL({ ...search, summary: true }), refusals);
+    if (!("page" in counted)) return Number.NaN;
+    if (counted.page.total !== undefined) return counted.page.total;
+    const answer = await readPage(source, searchURL({ ...search, count: ids.length }), refusals);
+    return "page" in answer ? answer.page.entries.length : Number.NaN;
+  };
+  const half = Math.ceil(ids.length / 2);
+  const together = await found(ids);
+  const halves = (await found(ids.slice(0, half))) + (ids.length > 1 ? await found(ids.slice(half)) : 0);
+  return together === halves;
+}
+
+type SampledResource = Record<string, unknown> & { id: string };
+
+/** The data of a search's first page, also parsed, and its self link. */
+interface Sample {
+  entries: Entry[];
+  resources: SampledResource[];
+  self: string | undefined;
+}
+
+/** Whether searches by the parameters of the compartment find what is in it. Each parameter must be known to the
+ *  source, must find nothing for a patient that does not exist, and must find those of the type's oldest and newest
+ *  resources that refer to a patient by it. (HAPI never finds what was written before the patient that it refers to.)
+ *  @throws FailureError of the source */
+export async function findsByMembers(
+  { work: { source, task }, probe: { sort, batch } }: Planning,
   type: string,
   { parameters }: Capabilities,
-  size: number,
-  sort: boolean,
 ): Promise<boolean> {
   // the Groups of an export are searched by their own ids
   if (type === "Group" && task.export.level === "Group") return true;
   const listed = parameters.get(type);
   const wanted = compartmentParameters(type);
   if (listed && listed.size > 0 && wanted.some((parameter) => !listed.has(parameter))) return false;
-  const page = async (more: Partial<Search>) => {
-    const answer = await readPage(source, searchURL({ type, count: probeCount, ...more }), refusals);
-    if (!("page" in answer)) return undefined;
-    const { bytes, page } = answer;
-    const entries = page.entries.filter(({ mode }) => mode !== "outcome");
-    return {
-      ...page,
-      entries,
-      resources: entries.map(({ start, end }) => JSON.parse(bytes.toString("utf8", start, end)) as Resource),
-    };
-  };
-  const ends: Resource[][] = [];
+  const ends: SampledResource[][] = [];
   for (const order of sort ? (["up", "down"] as const) : [undefined])
-    ends.push((await page({ order }))?.resources ?? []);
-  const shown = Array.from({ length: probeCount }, (_, at) => ends.flatMap((end) => end[at] ?? [])).flat();
-  if (shown.length === 0) return true;
-  // the search names them twice, by patient and by id, and is answered by one page
-  const most = Math.min(Math.max(1, size / 2), ...ends.map(({ length }) => length || probeCount));
+    ends.push((await readSample(source, { type, count: sampleSize, order }))?.resources ?? []);
+  // from the two ends in turn, as only the first that refer to a patient are searched for
+  const resources = Array.from({ length: sampleSize }, (_, at) => ends.flatMap((end) => end[at] ?? [])).flat();
+  if (resources.length === 0) return true;
+  // the search names each resource twice, by its patient and by its id, and one page must answer it
+  const most = Math.min(Math.max(1, batch! / 2), ...ends.map(({ length }) => length || sampleSize));
   for (const parameter of wanted) {
-    const nobody = await page({ by: { parameter, values: [`Patient/${randomUUID()}`] }, count: 1 });
-    if (!nobody || nobody.entries.length > 0 || ignoredParameters(`${parameter}=`, nobody.self).length > 0)
-      return false;
+    if (!(await findsNobody(source, type, parameter))) return false;
     const examples = new Map<string, string>();
-    for (const resource of shown) {
+    for (const resource of resources) {
       const [patient] = resource.resourceType === type ? patientsBy(resource, parameter, source.base) : [];
       if (patient !== undefined && examples.size < most) examples.set(resource.id, `Patient/${patient}`);
     }
-    if (examples.size === 0) continue;
-    const by = { parameter, values: [...new Set(examples.values())] };
-    const found = await page({ by, filter: `_id=${[...examples.keys()].join(",")}`, count: examples.size });
-    if (new Set(found?.entries.map(({ id }) => id)).size < examples.size) return false;
+    if (examples.size > 0 && !(await findsExamples(source, type, parameter, examples))) return false;
   }
   return true;
 }
 
-/** Members of one shard; `expected` is what their searches count together, where the source counts. */
+/** Whether the parameter is known, and finds nothing for a patient that does not exist. */
+async function findsNobody(source: SourceClient, type: string, parameter: string): Promise<boolean> {
+  const by = { parameter, values: [`Patient/${randomUUID()}`] };
+  const sample = await readSample(source, { type, by, count: 1 });
+  return (
+    sample !== undefined && sample.entries.length === 0 && ignoredParameters(`${parameter}=`, sample.self).length === 0
+  );
+}
+
+/** Whether the parameter finds all examples.
+ *  @param examples ids of resources, with the patient that each refers to by the parameter */
+async function findsExamples(
+  source: SourceClient,
+  type: string,
+  parameter: string,
+  examples: ReadonlyMap<string, string>,
+): Promise<boolean> {
+  const by = { parameter, values: [...new Set(examples.values())] };
+  const filter = `_id=${[...examples.keys()].join(",")}`;
+  const sample = await readSample(source, { type, by, filter, count: examples.size });
+  return new Set(sample?.entries.map(({ id }) => id)).size >= examples.size;
+}
+
+/** @returns undefined when the source refuses the search */
+async function readSample(source: SourceClient, search: Search): Promise<Sample | undefined> {
+  const answer = await readPage(source, searchURL(search), refusals);
+  if (!("page" in answer)) return undefined;
+  const { bytes, page } = answer;
+  const entries = page.entries.filter(({ mode }) => mode !== "outcome");
+  const resources = entries.map(({ start, end }) => JSON.parse(bytes.toString("utf8", start, end)) as SampledResource);
+  return { entries, resources, self: page.self };
+}
+
+/** The members of one shard, as indexes [from, to) of Cohort.patients. */
 export interface MemberRange {
   members: [from: number, to: number];
+  /** what the searches by these members count together; absent where the source does not count */
   expected?: number;
 }
 
-/** Cuts the cohort into the members of a type's shards, each with as many as have about `max` resources. Batches that have nothing are left out at the ends: what
- *  was theirs at transactionTime is in the type's tail.
- *  @param count of a search, its window and filters included; undefined where the source does not count */
+/** Cuts the cohort into ranges of members for the shards of a type, each with about `max` resources. A batch that has
+ *  nothing now is left out, unless it lies inside a range. What it had at transactionTime is found in the type's tail.
+ *  @param count of one search, its window and filters included; undefined where the source does not count */
 export async function cutMembers(
   type: string,
-  cohort: Cohort,
-  size: number,
+  { cohort, size }: MemberBatches,
   max: number,
   count: (by: NonNullable<Search["by"]>) => Promise<number | undefined>,
 ): Promise<MemberRange[]> {

@@ -3,104 +3,118 @@ import { terminal, transient } from "../../failure.ts";
 import { planningPath } from "../../sink/layout.ts";
 import type { Store } from "../../sink/store.ts";
 import type { Work } from "../work.ts";
-import type { Windows } from "./probes.ts";
-import type { Count } from "./windows.ts";
+import type { WindowSupport } from "./probes.ts";
+import type { Bounds, CountWindow } from "./windows.ts";
 
-/** What holds of the source's searches. */
-export interface Probed extends Windows {
+/** What the probes have found out of the source's searches. */
+export interface SourceProbe extends WindowSupport {
+  /** it keeps an order when it is asked to sort */
   sort: boolean;
-  /** ids of the cohort in one search */
+  /** how many ids of the cohort one search takes; absent where types are not searched by members */
   batch?: number;
-  /** types that have nothing */
+  /** types that have no resources */
   empty: string[];
-  /** resources of the types, as far as they are counted */
+  /** how many resources each type has, where the source counts them */
   held?: Record<string, number>;
-  /** resources of a shard */
+  /** how many resources a shard should have at most */
   max: number;
 }
 
-/** What a planner has found out so far. A successor goes on with it, so that all of a plan is below one moment. */
-export interface Findings {
+/** planning.json: what a planner has found out so far. A successor continues with it, so that all of a plan is of one
+ *  moment. */
+export interface DraftState {
   v: 1;
   uid: string;
-  /** what resources of the export are older than, milliseconds */
+  /** the moment that the plan is of, in milliseconds: resources of the export are older */
   end: number;
   types: string[];
   typeHistory: boolean;
   instanceHistory: boolean;
   warnings: string[];
-  probed?: Probed;
-  /** the shards of the types that are dealt with */
+  probed?: SourceProbe;
+  /** the shards of each type that is already cut */
   done: Record<string, Shard[]>;
-  /** of the others: what the source has counted, by bounds */
+  /** of each other type: what the source has counted, by the bounds of the window */
   counts: Record<string, Record<string, number>>;
 }
 
-/** A kill repeats at most so much of a plan (DESIGN section 13). */
-const checkpointMs = 2000;
+/** One planning, once the source is probed: all that is needed to cut a type into shards. */
+export interface Planning {
+  work: Work;
+  draft: PlanDraft;
+  probe: SourceProbe;
+  /** what the searches of the export are bounded by */
+  bounds: Bounds;
+}
 
-/** Keeps a planner's findings in storage, until plan.json stands: 10,000 shards take 20,000 counts, and a pod may not live that long. */
-export class Planning {
-  findings: Findings;
+/** A kill costs a planner at most the work of this time. */
+const saveEveryMs = 2000;
+
+/** Keeps what a planner has found out in storage until plan.json exists: a plan of 10,000 shards takes 20,000 counts,
+ *  and its pod may not live that long. */
+export class PlanDraft {
+  state: DraftState;
   readonly #store: Store;
   readonly #log: Work["log"];
   #etag: string | undefined;
   #savedAt = performance.now();
   #saving = false;
-  /** another planner is at work, or all is over; plan.json is whose is first */
+  /** Another planner is at work, or the export has ended. This one goes on without saving: whichever plan is stored
+   *  first counts. */
   #lost = false;
 
-  private constructor({ store, log }: Work, findings: Findings, etag: string | undefined) {
+  private constructor({ store, log }: Work, state: DraftState, etag: string | undefined) {
     this.#store = store;
     this.#log = log;
-    this.findings = findings;
+    this.state = state;
     this.#etag = etag;
   }
 
-  /** Goes on with what an earlier planner has found, or begins.
-   *  @param begin freezes the moment
+  /** Continues the draft of an earlier planner, or begins one.
+   *  @param begin fixes the moment that the plan is of
    *  @throws terminal ForeignOutput, TaskVersion */
-  static async open(work: Work, begin: () => Promise<Findings>): Promise<Planning> {
-    const found = await Planning.#read(work);
-    if (found) work.log.info({ types: Object.keys(found.findings.done).length }, "going on with an earlier plan");
-    return new Planning(work, found?.findings ?? (await begin()), found?.etag);
+  static async open(work: Work, begin: () => Promise<DraftState>): Promise<PlanDraft> {
+    const found = await PlanDraft.#read(work);
+    if (found) work.log.info({ types: Object.keys(found.state.done).length }, "continuing an earlier plan");
+    return new PlanDraft(work, found?.state ?? (await begin()), found?.etag);
   }
 
-  static async #read({ store, task }: Work): Promise<{ findings: Findings; etag: string } | undefined> {
+  static async #read({ store, task }: Work): Promise<{ state: DraftState; etag: string } | undefined> {
     const found = await store.read(planningPath);
     if (!found) return undefined;
-    const findings = JSON.parse(found.bytes.toString()) as Findings;
-    if (findings.uid !== task.uid)
+    const state = JSON.parse(found.bytes.toString()) as DraftState;
+    if (state.uid !== task.uid)
       throw terminal(
         "ForeignOutput",
         "the export's folder holds the plan of another export; choose another container or name",
       );
-    if (findings.v !== 1)
-      throw terminal("TaskVersion", `planning.json has version ${findings.v}, made by another release`);
-    return { findings, etag: found.etag };
+    if (state.v !== 1)
+      throw terminal("TaskVersion", `planning.json has version ${state.v}; it was written by another release`);
+    return { state, etag: found.etag };
   }
 
-  /** Before anything else is made: puts the moment into storage, or goes on with that of a planner that was first. */
-  async fix(work: Work): Promise<void> {
+  /** Stores the draft before anything else is made. If another planner was first, this one continues with the other's
+   *  draft, and so with its moment. */
+  async fixMoment(work: Work): Promise<void> {
     if (this.#etag !== undefined) return;
     await this.#put();
-    const found = this.#lost ? await Planning.#read(work) : undefined;
-    if (found) this.findings = found.findings;
+    const found = this.#lost ? await PlanDraft.#read(work) : undefined;
+    if (found) this.state = found.state;
   }
 
-  /** Makes an object of the plan, unless there is one. Whoever stood still meanwhile takes it back when all is over: once a plan stands, and after a purge, there
-   *  are no findings any more (DESIGN section 6).
+  /** Creates an object of the plan unless it exists. The draft is removed once there is a plan, and by a purge. So if
+   *  it is gone afterwards, this planner was frozen until then, and removes what it has created.
    *  @throws transient Internal */
-  async make(path: string, bytes: Buffer): Promise<void> {
+  async createOnce(path: string, bytes: Buffer): Promise<void> {
     const etag = await this.#store.create(path, bytes);
     if (etag === undefined || (await this.#store.read(planningPath))) return;
     await this.#store.remove(path, etag);
-    throw transient("Internal", "the export was planned, or removed, while this planner stood still");
+    throw transient("Internal", "the export was planned or removed by another worker while this planner was frozen");
   }
 
-  /** Counts of a type that the source is asked for once. */
-  counted(type: string, count: Count): Count {
-    const known = (this.findings.counts[type] ??= {});
+  /** Wraps `count` so that the source is asked for each window of the type once, by this planner and its successors. */
+  rememberCounts(type: string, count: CountWindow): CountWindow {
+    const known = (this.state.counts[type] ??= {});
     return async (from, till) => {
       const key = `${from ?? ""}-${till ?? ""}`;
       if (known[key] !== undefined) return known[key];
@@ -112,24 +126,24 @@ export class Planning {
     };
   }
 
-  /** The shards of a type, made once. */
-  async shardsOf(type: string, make: () => Promise<Shard[]>): Promise<Shard[]> {
-    const { done, counts } = this.findings;
+  /** The shards of a type. Only the first call for a type runs `cut`. */
+  async shardsOf(type: string, cut: () => Promise<Shard[]>): Promise<Shard[]> {
+    const { done, counts } = this.state;
     if (done[type]) return done[type];
-    const shards = await make();
+    const shards = await cut();
     done[type] = shards;
     delete counts[type];
     await this.#saveIfDue();
     return shards;
   }
 
-  /** Once plan.json stands. */
+  /** Removes the draft, once plan.json exists. */
   async remove(): Promise<void> {
     if (this.#etag !== undefined) await this.#store.remove(planningPath, this.#etag);
   }
 
   async #saveIfDue(): Promise<void> {
-    if (this.#lost || this.#saving || performance.now() - this.#savedAt < checkpointMs) return;
+    if (this.#lost || this.#saving || performance.now() - this.#savedAt < saveEveryMs) return;
     this.#saving = true;
     try {
       await this.#put();
@@ -140,7 +154,7 @@ export class Planning {
   }
 
   async #put(): Promise<void> {
-    const bytes = Buffer.from(JSON.stringify(this.findings));
+    const bytes = Buffer.from(JSON.stringify(this.state));
     const etag =
       this.#etag === undefined
         ? await this.#store.create(planningPath, bytes)

@@ -4,17 +4,22 @@ import type { SourceClient } from "../../fhir/client.ts";
 import { patientId, referredId } from "../../fhir/compartment.ts";
 import { versionBefore } from "../seal/touched.ts";
 
+interface Period {
+  start?: string;
+  end?: string;
+}
 interface Group {
   resourceType?: string;
   meta?: { lastUpdated?: string };
   characteristic?: unknown[];
-  member?: { entity?: { reference?: string }; inactive?: boolean; period?: { start?: string; end?: string } }[];
+  member?: { entity?: { reference?: string }; inactive?: boolean; period?: Period }[];
 }
 
-/** Resolves a Group to its patients as of `at` (milliseconds): direct members and those of nested Groups, without inactive ones and those whose
- *  period does not hold `at`. Characteristics are not evaluated.
- *  @returns with what the user should know
- *  @throws terminal UnknownGroup */
+/** Resolves a Group to its patients as of a moment: its direct members and those of nested Groups, without inactive
+ *  ones and those whose period does not hold the moment. Characteristics are not evaluated.
+ *  @param at the moment, in milliseconds
+ *  @returns the cohort, and notices that the user should read
+ *  @throws terminal UnknownGroup, WrongResource */
 export async function resolveGroup(
   source: SourceClient,
   groupId: string,
@@ -27,31 +32,32 @@ export async function resolveGroup(
     let group = await readGroup(source, id);
     if (group && Date.parse(group.meta?.lastUpdated ?? "") >= at) {
       const before = await versionBefore(source, "Group", id, new Date(at).toISOString());
-      // one that was made a moment ago, and is asked for now, is meant
+      // a Group that was created a moment ago, and is asked for now, is meant as it is
       if (before === undefined || before === "none")
         notices.add(
           "The Group, or one nested in it, is newer than transactionTime: its members are those that it has now.",
         );
-      else group = parse(before.bytes.subarray(before.entry.start, before.entry.end));
+      else group = parseGroup(before.bytes.subarray(before.entry.start, before.entry.end));
     }
     if (!group) {
       if (id === groupId) throw terminal("UnknownGroup", "spec.groupId: the source has no such Group");
       notices.add(
-        "A Group that is nested in the export's Group does not exist in the source; whoever was its member is not exported.",
+        "A Group that is nested in the export's Group does not exist in the source; its members are not exported.",
       );
       groups.delete(id);
       continue;
     }
     if (group.characteristic?.length)
       notices.add(
-        "The Group, or one nested in it, has characteristics, which are not evaluated: who is in the export follows from its members alone.",
+        "The Group, or one nested in it, has characteristics, which are not evaluated: the export holds its members alone.",
       );
     for (const { entity, inactive, period } of group.member ?? []) {
-      if (inactive === true || !holds(period, at)) continue;
+      if (inactive === true || !periodHolds(period, at)) continue;
       const patient = patientId(entity?.reference, source.base);
       if (patient) patients.add(patient);
       const nested = referredId("Group", entity?.reference, source.base);
-      // a Set grows under its own iteration and takes each id once: loops end by themselves
+      // The loop visits what is added to the Set while it runs, and the Set keeps each id once: circles end by
+      // themselves.
       if (nested) groups.add(nested);
     }
   }
@@ -63,7 +69,7 @@ function readGroup(source: SourceClient, id: string): Promise<Group | undefined>
     `Group/${encodeURIComponent(id)}`,
     ({ status, body }) => {
       if (status >= 400) return undefined;
-      const group = parse(body);
+      const group = parseGroup(body);
       if (group.resourceType !== "Group")
         throw terminal("WrongResource", "the source answers a read of a Group with another resource");
       return group;
@@ -72,16 +78,17 @@ function readGroup(source: SourceClient, id: string): Promise<Group | undefined>
   );
 }
 
-const parse = (bytes: Buffer) => JSON.parse(bytes.toString()) as Group;
+const parseGroup = (bytes: Buffer) => JSON.parse(bytes.toString()) as Group;
 
-/** `start` inclusive, `end` inclusive to its precision: a date ends with its day. */
-function holds(period: { start?: string; end?: string } | undefined, at: number): boolean {
+/** Whether a period holds a moment. Both ends are inclusive (FHIR datatypes, Period), the end to its precision. */
+function periodHolds(period: Period | undefined, at: number): boolean {
   const start = period?.start === undefined ? undefined : Date.parse(period.start);
-  const end = period?.end === undefined ? undefined : endOf(period.end);
+  const end = period?.end === undefined ? undefined : endOfPrecision(period.end);
   return !(start !== undefined && start > at) && !(end !== undefined && end < at);
 }
 
-function endOf(date: string): number {
+/** The last millisecond of a FHIR date, to its precision: a day ends with its day, a year with its year. */
+function endOfPrecision(date: string): number {
   const [year, month, day] = date.split("-").map(Number);
   if (/^\d{4}$/.test(date)) return Date.UTC(year! + 1, 0) - 1;
   if (/^\d{4}-\d{2}$/.test(date)) return Date.UTC(year!, month!) - 1;

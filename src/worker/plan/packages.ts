@@ -1,6 +1,8 @@
-/** Shares shards out to packages, one per completion index: as many as hold `size` resources each, evenly (the largest shard first, always to the package
- *  that holds least). What a package holds stays in the order of the shards.
- *  @param cost resources, as far as known */
+/** Distributes shards over packages, one per completion index of the export Job. There are as many packages as the
+ *  total needs at `size` resources each. They are filled evenly: the largest shard first, always into the package that
+ *  holds least. A package keeps its shards in their given order.
+ *  @param cost resources of a shard, as far as known
+ *  @returns ids of shards; an export without shards has one empty package */
 export function packShards<T extends { id: string }>(
   shards: readonly T[],
   cost: (shard: T) => number,
@@ -9,10 +11,10 @@ export function packShards<T extends { id: string }>(
 ): string[][] {
   const costs = shards.map(cost);
   const total = costs.reduce((sum, one) => sum + one, 0);
-  // an export of nothing has one package, too: the Job behind it needs a completion
+  // at least one, because the export Job needs a completion even where there is nothing to export
   const count = Math.max(1, Math.min(maxPackages, shards.length, Math.ceil(total / size)));
   const packages = Array.from({ length: count }, (_, index) => ({ index, held: 0, shards: [] as number[] }));
-  // the one that holds least is always the first
+  // sorted by what they hold, so the first one always holds least
   const queue = packages.slice();
   for (const shard of [...costs.keys()].sort((a, b) => costs[b]! - costs[a]! || a - b)) {
     const least = queue.shift()!;
@@ -30,13 +32,14 @@ export function packShards<T extends { id: string }>(
   return packages.map((one) => one.shards.sort((a, b) => a - b).map((shard) => shards[shard]!.id));
 }
 
-/** a shard of fewer resources is not worth its requests */
+/** A smaller shard is not worth the requests that it takes to plan and close it. */
 const fewResources = 2000;
-/** shards a chain, at least: what is left when the others are done is less */
+/** Each chain gets at least this many shards, so that less is left to wait for when the other chains are done. */
 const shardsPerChain = 2;
 
-/** Resources of a shard: as many as are asked for, but fewer where chains would be left without.
- *  @param total of the source, as far as known */
+/** How many resources a shard should have: as many as are asked for, but fewer where some chains would have no shard.
+ *  @param total resources of the source, as far as known
+ *  @param requests requests that a worker may have open at a time, each by one chain */
 export const shardSize = (
   total: number,
   { shardResources, parallelism }: { shardResources: number; parallelism: number },
@@ -47,11 +50,13 @@ export const shardSize = (
     Math.max(fewResources, Math.ceil(total / (Math.max(1, requests) * parallelism * shardsPerChain))),
   );
 
-/** packages a pod, at least: one that is slow holds the others up less */
+/** Each pod gets at least this many packages, so that a slow one delays the export less. */
 const packagesPerPod = 2;
 
-/** Resources of a package: a worker reads as many shards at a time as its share has requests, so it gets as many, unless pods would be left without.
- *  @param total of the export, as far as known */
+/** How many resources a package should have. A worker reads one shard per request of its share at a time, so a package
+ *  has that many shards, but fewer where some pods would have no package.
+ *  @param total resources of the export, as far as known
+ *  @param requests requests that a worker may have open at a time */
 export const packageSize = (
   total: number,
   { shardResources, parallelism }: { shardResources: number; parallelism: number },

@@ -3,26 +3,33 @@ import type { SourceClient } from "../../fhir/client.ts";
 import { readPage } from "../../fhir/reads.ts";
 import { PageFailure } from "../../fhir/retries.ts";
 import { type Search, searchURL } from "../../fhir/search.ts";
-import { tries } from "./probes.ts";
+import { pageTries } from "./probes.ts";
 
-/** Milliseconds of a page, until its first byte: of a search's first one and the one behind it, over its windows and without them. */
-export interface PageTimes {
-  windowed: { first: number[]; next: number[] };
-  plain: { first: number[]; next: number[] };
+/** Milliseconds until the first byte of the first pages of some searches, and of the pages behind them. */
+interface SearchTimes {
+  first: number[];
+  next: number[];
 }
 
-/** How long pages of a type take, in some of its windows and without any. A page that cannot be had is left out. */
+/** How long pages of one type take in windows and without them. */
+export interface PageTimes {
+  windowed: SearchTimes;
+  plain: SearchTimes;
+}
+
+/** Times two pages of the type in each of the windows, and two without any window as often. A page that cannot be read
+ *  is left out. */
 export async function timePages(source: SourceClient, search: Search, windows: readonly Shard[]): Promise<PageTimes> {
   const times: PageTimes = { windowed: { first: [], next: [] }, plain: { first: [], next: [] } };
-  const time = async (url: string, into: { first: number[]; next: number[] }) => {
-    const first = await readPage(source, url, [400], tries);
+  const time = async (url: string, into: SearchTimes) => {
+    const first = await readPage(source, url, [400], pageTries);
     if (!("page" in first)) return;
     into.first.push(first.ms);
     if (first.page.next === undefined) return;
-    const next = await readPage(source, source.resolve(first.page.next).href, [400, 404, 410], tries);
+    const next = await readPage(source, source.resolve(first.page.next).href, [400, 404, 410], pageTries);
     if ("page" in next) into.next.push(next.ms);
   };
-  // by turns: what slows one down slows the other
+  // in turn: what slows one kind down slows the other as well
   for (const { from, till } of windows)
     for (const [url, into] of [
       [searchURL(search), times.plain],
@@ -34,20 +41,23 @@ export async function timePages(source: SourceClient, search: Search, windows: r
   return times;
 }
 
-/** A server whose windowed pages took 110 to 250 ms instead of 45 gave 6,400 resources a second in windows on four chains, and 20,700 without. */
+/** Windows are slow when their pages take more than this many times as long as plain ones. A server whose windowed
+ *  pages took 110 to 250 ms instead of 45 gave 6,400 resources a second in windows on four chains, and 20,700
+ *  without. */
 const slowTimes = 3;
-/** the quickest one behind the slowest plain one: on a busy machine some take that long */
+/** Windows are slow only when the quickest windowed page takes this many milliseconds more than the slowest plain one:
+ *  on a busy machine a few pages of either kind take long. */
 const slowMs = 50;
 
-/** Whether windows cost so much more than plain paging that reading several at a time does not pay (DESIGN section 7).
- *  @param pages of a window: its first page comes once in so many */
-export function areSlow({ windowed, plain }: PageTimes, pages: number): boolean {
-  // a chain has one first page in all
+/** Whether windows cost so much more than plain paging that reading several of them at a time does not pay.
+ *  @param pages how many pages a window has: one of them is its first page, which costs more */
+export function windowsAreSlow({ windowed, plain }: PageTimes, pages: number): boolean {
+  // without windows the type has a single first page, so it does not count
   const usual = plain.next.length > 0 ? plain.next : plain.first;
   const { first } = windowed;
   const next = windowed.next.length > 0 ? windowed.next : first;
   if (usual.length === 0 || first.length === 0) return false;
-  const cost = (of: (values: number[]) => number) => (of(first) + (pages - 1) * of(next)) / pages;
+  const cost = (typical: (values: number[]) => number) => (typical(first) + (pages - 1) * typical(next)) / pages;
   return (
     cost(median) > slowTimes * median(usual) && cost((values) => Math.min(...values)) > Math.max(...usual) + slowMs
   );

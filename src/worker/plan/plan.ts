@@ -4,23 +4,27 @@ import { terminal } from "../../failure.ts";
 import { compartmentTypes } from "../../fhir/compartment.ts";
 import { type Capabilities, countMatches, readCapabilities, readClock } from "../../fhir/reads.ts";
 import { cohortPath, planPath } from "../../sink/layout.ts";
+import { zeroTotals } from "../../totals.ts";
 import { eachParallel } from "../parallel.ts";
 import { readCohort, readPlan } from "../stored.ts";
 import type { CommandResult, Work } from "../work.ts";
-import { canBatch, probeBatches } from "./batches.ts";
-import { type Findings, Planning } from "./draft.ts";
+import { findsByMembers, type MemberBatches, probeBatchSize } from "./batches.ts";
+import { type DraftState, PlanDraft, type Planning, type SourceProbe } from "./draft.ts";
 import { resolveGroup } from "./group.ts";
 import { packageSize, packShards, shardSize } from "./packages.ts";
 import { checkFilter, probeSort, probeWindows } from "./probes.ts";
 import { boundsOf, cutType } from "./shards.ts";
 
-// the plan's first contact; later ones wait for Task.source.retrySeconds (DESIGN section 5)
+/** How long the first request is tried again, so that a wrong address is known soon. All later requests are tried for
+ *  Task.source.retrySeconds. */
 const firstContactSeconds = 30;
 const skewWarningMs = 60_000;
-/** Binary is no resource of bulk data, OperationOutcome and Parameters are only ever generated. */
+/** Types that are exported only where spec.types names them. Binary is not bulk data. The others are generated for an
+ *  answer. */
 const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
 
-/** Whether the plan's pod does all of it: the same answer each time it is asked, or a second run would leave half of it to a Job. */
+/** Whether the plan's pod exports and seals everything itself. The answer follows from what is stored, so it is the
+ *  same each time: otherwise a second run of the plan could leave half of the work to a Job. */
 export function isInline({ shards }: Plan, { plan: { inlineResources } }: Task): boolean {
   return (
     shards.every(({ expected }) => expected !== undefined) &&
@@ -28,40 +32,33 @@ export function isInline({ shards }: Plan, { plan: { inlineResources } }: Task):
   );
 }
 
-/** Probes source and target, freezes transactionTime, cuts the work into shards and packages and writes plan.json, once. */
-export async function plan(work: Work): Promise<CommandResult> {
+/** Probes source and target, fixes transactionTime, cuts the work into shards and packages, and writes plan.json, once.
+ *  @throws FailureError */
+export async function planExport(work: Work): Promise<CommandResult> {
   const { task, store } = work;
   await store.prepare();
-  const existing = await readPlan(store, task.uid);
-  if (existing) return report(existing);
-  const planning = await Planning.open(work, () => begin(work));
-  const made = await makePlan(work, planning);
-  await planning.make(planPath, Buffer.from(JSON.stringify(made)));
-  await planning.remove();
-  // another plan pod may have been first; what stands there counts
-  return report((await readPlan(store, task.uid)) ?? made);
+  const stored = await readPlan(store, task.uid);
+  if (stored) return planResult(stored);
+  const draft = await PlanDraft.open(work, () => beginDraft(work));
+  const made = await makePlan(work, draft);
+  await draft.createOnce(planPath, Buffer.from(JSON.stringify(made)));
+  await draft.remove();
+  // another planner may have been first: the plan in storage counts
+  return planResult((await readPlan(store, task.uid)) ?? made);
 }
 
-function report({ transactionTime, packages, shards }: Plan): CommandResult {
-  const types = new Map<string, TypeCount>();
-  for (const { type, expected } of shards) {
-    const count = types.get(type) ?? {
-      type,
-      files: 0,
-      resources: 0,
-      bytes: 0,
-      errors: 0,
-      ...(expected !== undefined && { expected: 0 }),
-    };
-    if (expected === undefined) delete count.expected;
-    else if (count.expected !== undefined) count.expected += expected;
-    types.set(type, count);
-  }
-  return { transactionTime, packages: packages.length, types: [...types.values()] };
+function planResult({ transactionTime, packages, shards }: Plan): CommandResult {
+  const byType = Map.groupBy(shards, ({ type }) => type);
+  const types = [...byType].map(([type, ofType]): TypeCount => {
+    const isCounted = ofType.every(({ expected }) => expected !== undefined);
+    const expected = ofType.reduce((sum, shard) => sum + (shard.expected ?? 0), 0);
+    return { type, ...zeroTotals, ...(isCounted && { expected }) };
+  });
+  return { transactionTime, packages: packages.length, types };
 }
 
-/** First contact with the source: what it can, and the moment that the export is of. */
-async function begin({ task, source }: Work): Promise<Findings> {
+/** The first contact with the source: what it can do, and the moment that the export is of. */
+async function beginDraft({ task, source }: Work): Promise<DraftState> {
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
   const types = chooseTypes(task.export, capabilities);
   const warnings: string[] = [];
@@ -76,30 +73,18 @@ async function begin({ task, source }: Work): Promise<Findings> {
   return { v: 1, uid: task.uid, end, types, typeHistory, instanceHistory, warnings, done: {}, counts: {} };
 }
 
-async function makePlan(work: Work, planning: Planning): Promise<Plan> {
-  const { task, source } = work;
-  if (!planning.findings.probed) await probe(work, planning);
-  const { end, types, typeHistory, instanceHistory, warnings, probed } = planning.findings;
-  const { windows, seconds, counts, sort, batch, empty } = probed!;
-  const cohort = batch === undefined ? undefined : await readCohort(work);
-  const capabilities = cohort && (await readCapabilities(source, task.source.retrySeconds));
-  const bounds = boundsOf(task.export, end, probed!);
-  const planType = (type: string) =>
-    planning.shardsOf(type, async () => {
-      if (empty.includes(type)) return [];
-      const isSearched = capabilities && (await canBatch(work, type, capabilities, batch!, sort));
-      return cutType(work, planning, type, bounds, probed!, isSearched ? { cohort: cohort!, size: batch! } : undefined);
-    });
-  const shards = bounds.till > (bounds.from ?? 0) ? (await eachParallel(types, planType)).flat() : [];
+async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
+  const { task } = work;
+  const probe = draft.state.probed ?? (await probeSource(work, draft));
+  const { end, types, typeHistory, instanceHistory, warnings } = draft.state;
+  const { windows, seconds, counts, sort, batch } = probe;
+  const shards = await cutTypes({ work, draft, probe, bounds: boundsOf(task.export, end, probe) });
   const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
-  const size = packageSize(
-    shards.reduce((sum, shard) => sum + cost(shard), 0),
-    task.plan,
-    task.source.share.requests,
-  );
+  const total = shards.reduce((sum, shard) => sum + cost(shard), 0);
   return {
     v: 1,
     uid: task.uid,
+    // the last millisecond of the export, so that "up to and including transactionTime" is true
     transactionTime: new Date(end - 1).toISOString(),
     source: {
       windows,
@@ -115,12 +100,31 @@ async function makePlan(work: Work, planning: Planning): Promise<Plan> {
     ...(task.export.since !== undefined && { types }),
     key: randomBytes(16).toString("hex"),
     ...(warnings.length > 0 && { warnings }),
-    packages: packShards(shards, cost, size),
+    packages: packShards(shards, cost, packageSize(total, task.plan, task.source.share.requests)),
   };
 }
 
-/** @throws terminal UnknownType, UnsupportedParameter naming `types` */
-export function chooseTypes({ level, types }: Task["export"], capabilities: Capabilities): string[] {
+async function cutTypes(planning: Planning): Promise<Shard[]> {
+  const { work, draft, probe, bounds } = planning;
+  const batches = await memberBatches(planning);
+  const capabilities = batches && (await readCapabilities(work.source, work.task.source.retrySeconds));
+  if (bounds.till <= (bounds.from ?? 0)) return [];
+  const cut = async (type: string): Promise<Shard[]> => {
+    if (probe.empty.includes(type)) return [];
+    const isByMembers = capabilities && (await findsByMembers(planning, type, capabilities));
+    return cutType(planning, type, isByMembers ? batches : undefined);
+  };
+  return (await eachParallel(draft.state.types, (type) => draft.shardsOf(type, () => cut(type)))).flat();
+}
+
+async function memberBatches({ work, probe }: Planning): Promise<MemberBatches | undefined> {
+  if (probe.batch === undefined) return undefined;
+  return { cohort: (await readCohort(work))!, size: probe.batch };
+}
+
+/** The types of an export: those that it names, or all that the source can search and that belong to its level.
+ *  @throws terminal UnknownType, UnsupportedParameter, both naming spec.types */
+function chooseTypes({ level, types }: Task["export"], capabilities: Capabilities): string[] {
   const inLevel = (type: string) => level === "System" || compartmentTypes.has(type);
   if (!types?.length)
     return [...capabilities.types].filter((type) => inLevel(type) && !neverByDefault.has(type)).sort();
@@ -135,21 +139,22 @@ export function chooseTypes({ level, types }: Task["export"], capabilities: Capa
   return [...new Set(types)].sort();
 }
 
-async function probe(work: Work, planning: Planning): Promise<void> {
+/** Finds out what the source's searches can do, and stores it in the draft. */
+async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
   const { task, source, log } = work;
   const { typeFilters = [] } = task.export;
-  // the cohort is written once, and is of one moment with the plan
-  await planning.fix(work);
-  const cohort = await makeCohort(work, planning);
+  // first of all, because the cohort is written once and must be of the same moment as the plan
+  await draft.fixMoment(work);
+  const cohort = await makeCohort(work, draft);
   for (const [index, filter] of typeFilters.entries()) await checkFilter(work, index, filter);
-  const { types } = planning.findings;
+  const { types } = draft.state;
   const windows = await probeWindows(work, types);
   const sort = task.source.sort !== false && (await probeSort(work, types));
-  const batch = cohort && (await probeBatches(work, cohort));
+  const batch = cohort && (await probeBatchSize(work, cohort));
   log.info({ types: types.length, ...windows, sort, batch }, "source probed");
   const held = await eachParallel(types, async (type) => (windows.counts ? countMatches(source, { type }) : undefined));
   const total = held.reduce<number>((sum, count) => sum + (count ?? 0), 0);
-  planning.findings.probed ??= {
+  draft.state.probed ??= {
     ...windows,
     sort,
     ...(batch !== undefined && { batch }),
@@ -157,12 +162,15 @@ async function probe(work: Work, planning: Planning): Promise<void> {
     held: Object.fromEntries(types.flatMap((type, index) => (held[index] === undefined ? [] : [[type, held[index]]]))),
     max: shardSize(total, task.plan, task.source.share.requests),
   };
+  return draft.state.probed;
 }
 
-/** Who is in the export, resolved once: later commands only read it (DESIGN section 7). */
-async function makeCohort(work: Work, planning: Planning): Promise<Cohort | undefined> {
+/** Resolves who is in the export, once: everything later reads the stored cohort, so that all of it has one cohort.
+ *  @returns undefined where everybody is in the export
+ *  @throws terminal UnknownGroup, UnsupportedParameter */
+async function makeCohort(work: Work, draft: PlanDraft): Promise<Cohort | undefined> {
   const { task, source } = work;
-  const { end, warnings } = planning.findings;
+  const { end, warnings } = draft.state;
   const { level, groupId, patients } = task.export;
   if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
   const resolved =
@@ -182,7 +190,7 @@ async function makeCohort(work: Work, planning: Planning): Promise<Cohort | unde
     found.patients = [...new Set(patients)].sort();
   }
   const cohort: Cohort = { v: 1, uid: task.uid, ...found };
-  await planning.make(cohortPath, Buffer.from(JSON.stringify(cohort)));
-  // a plan before this one may have been first; what stands there counts
+  await draft.createOnce(cohortPath, Buffer.from(JSON.stringify(cohort)));
+  // another planner may have been first: the cohort in storage counts
   return readCohort(work);
 }

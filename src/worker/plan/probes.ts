@@ -10,18 +10,20 @@ import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts"
 import type { Entry } from "../../scan/page.ts";
 import type { Work } from "../work.ts";
 
-/** resources of each type that are compared, cut by the source and by us */
-const elementsProbe = 50;
-/** resources of a type that are looked at for the precision of the time index, and how many of them are asked for */
-const [timesSample, timesProbe] = [50, 3];
-/** resources whose order is compared */
-const sortProbe = 100;
-/** of a page, before it is taken for one that cannot be had */
-export const tries = 4;
+/** how many resources of each type are compared, as cut by the source and as cut here */
+const elementsSample = 50;
+/** how many resources of a type may show the precision of its time index, and how many of them are searched for */
+const [timesSample, timesAsked] = [50, 3];
+/** how many resources of two readings are compared by their order */
+const sortSample = 100;
+/** how often a page is tried before it counts as one that cannot be read */
+export const pageTries = 4;
+/** before all data */
 const longAgo = "1900-01-01T00:00:00.000Z";
 
-/** Servers that do not know a parameter answer 400, ignore it, or find nothing: only the first is safe, so the self link must repeat it.
- *  @throws terminal InvalidFilter */
+/** Checks that the source applies a typeFilter. A server that does not know a parameter answers 400, ignores it, or
+ *  finds nothing. Only the first is safe, so the self link must repeat each parameter.
+ *  @throws terminal InvalidFilter, naming the filter by its index and type */
 export async function checkFilter({ source }: Work, index: number, text: string): Promise<void> {
   const at = text.indexOf("?");
   const [type, filter] = [text.slice(0, at), text.slice(at + 1)];
@@ -32,43 +34,53 @@ export async function checkFilter({ source }: Work, index: number, text: string)
     /^[\w-]{1,40}(:[\w-]{1,40})?$/.test(parameter) ? parameter : "one of its parameters",
   );
   if (ignored.length > 0)
-    throw terminal("InvalidFilter", `${name}: the source ignores ${ignored.join(", ")}, so the filter would not hold`);
+    throw terminal(
+      "InvalidFilter",
+      `${name}: the source ignores ${ignored.join(", ")}, so the export would hold more than the filter says; remove what the source ignores`,
+    );
 }
 
-/** What holds of a source's searches by `_lastUpdated`. */
-export interface Windows {
+/** What a source can do with windows, which are searches by `_lastUpdated`. */
+export interface WindowSupport {
   /** they show what is in them, and nothing else */
   windows: boolean;
   /** `_summary=count` is answered by a number */
   counts: boolean;
-  /** only where both bounds are whole seconds */
+  /** windows are kept only where both bounds are whole seconds */
   seconds: boolean;
 }
 
-/** Are windows kept, and counted? One that must be empty, one that must hold everything, and one for a resource's own millisecond. */
-export async function probeWindows({ source }: Work, types: string[]): Promise<Windows> {
-  const none: Windows = { windows: false, counts: true, seconds: false };
+/** Whether the source keeps windows, and counts them. It is asked for a window that must be empty, one that must hold
+ *  everything, and one of a single resource's own millisecond.
+ *  @throws PageFailure when no type has a page that can be read */
+export async function probeWindows({ source }: Work, types: string[]): Promise<WindowSupport> {
+  const none: WindowSupport = { windows: false, counts: true, seconds: false };
   let counts = true;
-  const probed = await firstAnswer(types, async (type): Promise<Windows | undefined> => {
+  const probed = await firstAnswer(types, async (type): Promise<WindowSupport | undefined> => {
     const all = await countMatches(source, { type });
     if (all === undefined) counts = false;
     if (!counts || all === 0) return undefined;
     const before = await countMatches(source, { type, till: longAgo });
-    // written to meanwhile: more is fine, fewer is not
+    // More are fine, as the source may be written to meanwhile. Fewer are not.
     const full = await countMatches(source, { type, from: longAgo });
     if (before !== 0 || full === undefined || full < all!) return none;
     const precision = await precisionOf(source, type, await entriesOf(source, { type, count: timesSample }));
     return { windows: precision !== "other", counts: true, seconds: precision === "seconds" };
   });
-  return counts ? (probed ?? { ...none, windows: true }) : { ...(await windowsOfPages(source, types)), counts: false };
+  if (counts) return probed ?? { ...none, windows: true };
+  return { ...(await probeWindowsByPages(source, types)), counts: false };
 }
 
-/** Without counts: a window before all data must give a page without data, one that holds everything one with data, where there are any. */
-async function windowsOfPages(source: SourceClient, types: string[]): Promise<Pick<Windows, "windows" | "seconds">> {
-  let precision: Precision | undefined;
+/** The same for a source that does not count. A window before all data must give a page without data. A window of
+ *  everything must give data if there are any. */
+async function probeWindowsByPages(
+  source: SourceClient,
+  types: string[],
+): Promise<Pick<WindowSupport, "windows" | "seconds">> {
+  let precision: TimePrecision | undefined;
   const refuted = await firstAnswer(types, async (type) => {
     const all = await entriesOf(source, { type, count: timesSample });
-    // databases put what has no time first or last
+    // a database puts resources without a time first or last, so both ends are looked at
     const oldest = await entriesOf(source, { type, count: timesSample, sort: true });
     const before = await entriesOf(source, { type, till: longAgo, count: 1 });
     const full = await entriesOf(source, { type, from: longAgo, count: 1 });
@@ -80,8 +92,9 @@ async function windowsOfPages(source: SourceClient, types: string[]): Promise<Pi
   return { windows: !refuted && precision !== "other", seconds: precision === "seconds" };
 }
 
-/** Asks of one type after the other until one tells. A page that cannot be had, for a resource in it, says nothing.
- *  @throws PageFailure when that is so of all */
+/** Asks about one type after the other until one gives an answer. A page that cannot be read, because of a resource in
+ *  it, gives none.
+ *  @throws PageFailure when every type has such a page */
 async function firstAnswer<T>(types: string[], ask: (type: string) => Promise<T | undefined>): Promise<T | undefined> {
   let failure: PageFailure | undefined;
   let failed = 0;
@@ -98,17 +111,19 @@ async function firstAnswer<T>(types: string[], ask: (type: string) => Promise<T 
   return undefined;
 }
 
-/** What the bounds of a window are compared with: `meta.lastUpdated` as it is, its whole seconds (an index of dates is often coarser than what it
- *  indexes), or something else. undefined: no resource tells. */
-type Precision = "exact" | "seconds" | "other";
+/** What the source compares the bounds of a window with: `meta.lastUpdated` itself, its whole seconds (an index of
+ *  dates is often coarser than what it indexes), or something else. */
+type TimePrecision = "exact" | "seconds" | "other";
 
+/** Searches for some resources of the sample by the millisecond and by the second of their `lastUpdated`.
+ *  @returns undefined when every resource has whole seconds, which do not show the difference */
 async function precisionOf(
   source: SourceClient,
   type: string,
   sample: readonly Entry[] = [],
-): Promise<Precision | undefined> {
+): Promise<TimePrecision | undefined> {
   const fraction = ({ lastUpdated }: Entry) => (lastUpdated === undefined ? 0 : Date.parse(lastUpdated) % 1000);
-  // the largest fractions: rounded to the nearest second they are in the next one
+  // the largest fractions first: an index that rounds to the nearest second has these in the next second
   const telling = sample.filter((entry) => fraction(entry) > 0).sort((a, b) => fraction(b) - fraction(a));
   if (telling.length === 0) return undefined;
   const within = async (ms: number) => {
@@ -116,8 +131,8 @@ async function precisionOf(
     return (await entriesOf(source, { type, from, till, count: timesSample })) ?? [];
   };
   let seconds = 0;
-  // one of them may be written to just now
-  const asked = telling.slice(0, timesProbe);
+  // several, because one may have been updated a moment ago
+  const asked = telling.slice(0, timesAsked);
   for (const entry of asked) {
     const at = Date.parse(entry.lastUpdated!);
     if ((await within(at)).some((found) => Date.parse(found.lastUpdated ?? "") === at)) return "exact";
@@ -126,18 +141,21 @@ async function precisionOf(
   return seconds > 0 ? "seconds" : "other";
 }
 
-/** The data of a search's first page; undefined where it is refused. @throws PageFailure */
+/** The resources on a search's first page; undefined where the source refuses the search.
+ *  @throws PageFailure */
 async function entriesOf(source: SourceClient, search: Search): Promise<Entry[] | undefined> {
-  const answer = await readPage(source, searchURL(search), [400], tries);
+  const answer = await readPage(source, searchURL(search), [400], pageTries);
   return "page" in answer
     ? answer.page.entries.filter(({ mode, type }) => mode !== "outcome" && type === search.type)
     : undefined;
 }
 
-/** Sorting is used where two readings agree: it makes the files of two runs equal. */
+/** Whether the source keeps an order: two sorted readings show the same resources in the same order. Sorting is used
+ *  where they do, because it makes the files of two runs equal.
+ *  @throws PageFailure when no type has a page that can be read */
 export async function probeSort({ source, task }: Work, types: string[]): Promise<boolean> {
   const agree = await firstAnswer(types, async (type) => {
-    const search = { type, sort: true, count: Math.min(task.source.count, sortProbe) };
+    const search = { type, sort: true, count: Math.min(task.source.count, sortSample) };
     const [first, second] = [await entriesOf(source, search), await entriesOf(source, search)];
     if (!first || !second) return false;
     const ids = (entries: Entry[]) => entries.map(({ id }) => id).join();
@@ -146,14 +164,14 @@ export async function probeSort({ source, task }: Work, types: string[]): Promis
   return agree ?? true;
 }
 
-/** What to ask the source for, as the value of `_elements`: where it takes the parameter, and what it sends then is what is wanted. What it sends too much
- *  is cut by us. */
+/** The value of `_elements` to ask the source for. Undefined where the export wants all elements, and where the source
+ *  refuses the parameter or leaves out what is wanted. What the source sends beyond it is cut here. */
 export async function askElements(task: Task, source: SourceClient, type: string): Promise<string | undefined> {
   const wanted = wantedElements(type, task.export.elements ?? []);
   if (!wanted) return undefined;
   const elements = elementsToAsk(type, wanted, task.export.level === "System" ? [] : membersOf(type));
   const lines = async (search: Search) => {
-    const answer = await readPage(source, searchURL({ ...search, count: elementsProbe }), [400, 404, 422, 501]);
+    const answer = await readPage(source, searchURL({ ...search, count: elementsSample }), [400, 404, 422, 501]);
     if (!("page" in answer)) return undefined;
     const { bytes, page } = answer;
     return new Map(
@@ -162,9 +180,9 @@ export async function askElements(task: Task, source: SourceClient, type: string
   };
   const [cut, whole] = [await lines({ type, elements }), await lines({ type })];
   if (!cut || !whole) return undefined;
-  for (const [id, line] of whole) if (cut.has(id) && !isSame(cut.get(id)!, line)) return undefined;
+  for (const [id, line] of whole) if (cut.has(id) && !isSameJSON(cut.get(id)!, line)) return undefined;
   return elements;
 }
 
-/** as values: a server that cuts may order the members anew */
-const isSame = (a: string, b: string) => a === b || isDeepStrictEqual(JSON.parse(a), JSON.parse(b));
+/** A server that cuts elements may write the members in another order, so texts that differ are compared as values. */
+const isSameJSON = (a: string, b: string) => a === b || isDeepStrictEqual(JSON.parse(a), JSON.parse(b));

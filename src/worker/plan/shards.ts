@@ -1,25 +1,23 @@
-import type { Cohort, Shard, Task } from "../../contracts.ts";
+import type { Shard, Task } from "../../contracts.ts";
 import { countMatches } from "../../fhir/reads.ts";
 import type { Search } from "../../fhir/search.ts";
 import { shardId } from "../../sink/layout.ts";
-import type { Work } from "../work.ts";
-import { cutMembers } from "./batches.ts";
-import type { Planning, Probed } from "./draft.ts";
-import { areSlow, timePages } from "./page-times.ts";
-import { askElements, type Windows } from "./probes.ts";
-import { addsUp, cutWindows } from "./windows.ts";
+import { cutMembers, type MemberBatches } from "./batches.ts";
+import type { Planning } from "./draft.ts";
+import { timePages, windowsAreSlow } from "./page-times.ts";
+import { askElements, type WindowSupport } from "./probes.ts";
+import { type Bounds, type CountWindow, cutWindows, sidesAddUp, type Window } from "./windows.ts";
 
-/** pages of a type from which on it pays to time twelve of them */
-const timedFrom = 40;
+/** Pages of a type from which on timing twelve of its pages pays. */
+const timedFromPages = 40;
+/** How often a type is cut again when its counts have changed meanwhile. */
+const recuts = 3;
 
-export interface Bounds {
-  from: number | undefined;
-  till: number;
-}
-
-/** What is searched for, in milliseconds. What it shows beside since and until is kept out by select.ts. */
-export function boundsOf({ since, until }: Task["export"], end: number, { seconds }: Windows): Bounds {
-  const [from, till] = [since, until].map((instant) => (instant === undefined ? undefined : Date.parse(instant)));
+/** The bounds that searches of the export name. Where the source compares whole seconds they are wider than `since` and
+ *  `until`; read/verdict.ts keeps out what such a search shows beside them.
+ *  @param end the moment that the plan is of, in milliseconds */
+export function boundsOf({ since, until }: Task["export"], end: number, { seconds }: WindowSupport): Bounds {
+  const [from, till] = [since, until].map((time) => (time === undefined ? undefined : Date.parse(time)));
   const step = seconds ? 1000 : 1;
   return {
     from: from === undefined ? undefined : Math.floor(from / step) * step,
@@ -27,97 +25,152 @@ export function boundsOf({ since, until }: Task["export"], end: number, { second
   };
 }
 
-/** times that a type is cut anew when its counts have changed meanwhile */
-const recuts = 3;
+/** A type that is being cut: how it is searched and counted. */
+interface TypeCut {
+  planning: Planning;
+  type: string;
+  /** the typeFilters of the type, without `Type?` */
+  filters: readonly string[];
+  /** value of `_elements`, where the source takes it */
+  elements: string | undefined;
+}
 
-/** Cuts a type into shards.
- *  @param batches where it is searched by members of the cohort, so many at a time */
-export async function cutType(
-  { task, source, log }: Work,
-  planning: Planning,
-  type: string,
-  bounds: Bounds,
-  { windows, counts, sort, held = {}, max }: Probed,
-  batches?: { cohort: Cohort; size: number },
-): Promise<Shard[]> {
-  const filters = (task.export.typeFilters ?? [])
+/** Cuts a type into shards: windows of time where the source keeps and counts them, otherwise one shard of all.
+ *  @param batches where the type is searched by members of the cohort: its shards are then ranges of members
+ *  @throws FailureError of the source */
+export async function cutType(planning: Planning, type: string, batches?: MemberBatches): Promise<Shard[]> {
+  const { work, probe } = planning;
+  const filters = (work.task.export.typeFilters ?? [])
     .filter((text) => text.startsWith(`${type}?`))
     .map((text) => text.slice(type.length + 1));
-  const elements = await askElements(task, source, type);
-  const instant = (ms: number) => new Date(ms).toISOString();
-  const shard = (number: number, from: number | undefined, till: number, expected?: number): Shard => ({
-    id: shardId(type, number),
-    type,
-    ...(from !== undefined && { from: instant(from) }),
-    till: instant(till),
-    // filters that overlap would be counted twice
-    ...(expected !== undefined && filters.length < 2 && { expected }),
-    ...(filters.length > 0 && { filters }),
-    ...(elements !== undefined && { elements }),
-  });
-  const withoutWindows = (expected?: number) => [
-    { ...shard(1, bounds.from, bounds.till, expected), ...(windows && { windows: false as const }) },
-  ];
-  // a window that leaves nothing out but what is newer could hide resources without a lastUpdated, and spares nothing
-  const isWhole = bounds.from === undefined && task.export.until === undefined;
-  const uncounted = () => (isWhole ? withoutWindows() : [shard(1, bounds.from, bounds.till)]);
-  const count = async (
-    from: number | undefined,
-    till: number | undefined,
-    by?: Search["by"],
-  ): Promise<number | undefined> => {
-    if (!counts) return undefined;
+  const elements = await askElements(work.task, work.source, type);
+  const cut: TypeCut = { planning, type, filters, elements };
+  if (batches) return cutByMembers(cut, batches);
+  if (!probe.windows) return [shardWithoutWindow(cut)];
+  if (!probe.counts) return [uncountedShard(cut)];
+  return cutByWindows(cut);
+}
+
+async function cutByWindows(cut: TypeCut): Promise<Shard[]> {
+  const { planning, type, filters } = cut;
+  const { bounds, probe, draft } = planning;
+  const { from, till } = bounds;
+  const count = counterOf(cut);
+  const countOnce = draft.rememberCounts(type, count);
+  const total = await countOnce(from, till);
+  if (total === undefined) return [uncountedShard(cut)];
+  // None in the window, but some outside of it: what was in the window a moment ago is found when the type is closed.
+  if (total === 0)
+    return (await count(undefined, undefined)) === 0 ? [] : [shardOf(cut, 1, { ...bounds, expected: 0 })];
+  const all = filters.length === 0 && from === undefined ? probe.held?.[type] : undefined;
+  if (!(await sidesAddUp(count, till, all === undefined ? undefined : { all, below: total })))
+    return [shardWithoutWindow(cut)];
+  const windows = await cutUntilStable({ ...bounds, expected: total }, probe.max, count, countOnce);
+  if (!windows) return [shardWithoutWindow(cut)];
+  const shards = windows.map((window, index) => shardOf(cut, index + 1, window));
+  return (await windowsPay(cut, shards, total)) ? shards : [shardWithoutWindow(cut, total)];
+}
+
+/** Cuts again where the counts have changed meanwhile: an index that lags moves what was written before transactionTime
+ *  into windows that are already counted, until it has caught up. */
+async function cutUntilStable(
+  whole: Window,
+  max: number,
+  count: CountWindow,
+  countOnce: CountWindow,
+): Promise<Window[] | undefined> {
+  const recount = () => count(whole.from, whole.till);
+  let windows = await cutWindows(whole, max, countOnce, recount);
+  for (let tries = 0; !windows && tries < recuts; tries++) {
+    const expected = (await recount()) ?? whole.expected;
+    windows = await cutWindows({ ...whole, expected }, max, count, recount);
+  }
+  return windows;
+}
+
+/** Whether reading a type in windows is worth their cost. One or two windows cost little, and a small type is not worth
+ *  the measurement. */
+async function windowsPay(
+  { planning, type, filters, elements }: TypeCut,
+  shards: Shard[],
+  total: number,
+): Promise<boolean> {
+  const { work, probe } = planning;
+  const { count } = work.task.source;
+  if (shards.length < 3 || total < timedFromPages * count) return true;
+  const some = [shards[0]!, shards[shards.length >> 1]!, shards.at(-1)!];
+  const times = await timePages(work.source, { type, filter: filters[0], elements, sort: probe.sort, count }, some);
+  if (!windowsAreSlow(times, probe.max / count)) return true;
+  work.log.info({ type, ...times }, "windows cost more than plain paging");
+  return false;
+}
+
+async function cutByMembers(cut: TypeCut, batches: MemberBatches): Promise<Shard[]> {
+  const { bounds, probe, work } = cut.planning;
+  const { from, till } = bounds;
+  const count = counterOf(cut);
+  const isWindowed = probe.windows && (probe.counts ? await sidesAddUp(count, till) : !isUnbounded(work.task, bounds));
+  const ranges = await cutMembers(cut.type, batches, probe.max, (by) => counterOf(cut, by)(from, till));
+  // Members who have nothing now may have had something a moment ago. The tail of a type is read only if it has a
+  // shard, so this one has no members and no search.
+  if (ranges.length === 0 && batches.cohort.patients.length > 0 && (await count(undefined, undefined)) !== 0)
+    ranges.push({ members: [0, 0], expected: 0 });
+  return ranges.map(({ members, expected }, index) => ({
+    ...shardOf(cut, index + 1, { ...bounds, expected: isWindowed ? expected : undefined }),
+    ...(probe.windows && !isWindowed && { windows: false as const }),
+    members,
+  }));
+}
+
+/** What the source counts in a window of the type, over its filters and, if given, for some members. Undefined where it
+ *  does not count. Where windows are not kept, it counts without them. */
+function counterOf({ planning, type, filters }: TypeCut, by?: Search["by"]): CountWindow {
+  const { work, probe } = planning;
+  return async (from, till) => {
+    if (!probe.counts) return undefined;
+    const window = probe.windows ? { from: timeOf(from), till: timeOf(till) } : {};
     let sum = 0;
     for (const filter of filters.length > 0 ? filters : [undefined]) {
-      const found = await countMatches(source, {
-        type,
-        filter,
-        by,
-        ...(windows && {
-          from: from === undefined ? undefined : instant(from),
-          till: till === undefined ? undefined : instant(till),
-        }),
-      });
+      const found = await countMatches(work.source, { type, filter, by, ...window });
       if (found === undefined) return undefined;
       sum += found;
     }
     return sum;
   };
-  if (batches) {
-    const { cohort, size } = batches;
-    const isWindowed = windows && (counts ? await addsUp(count, bounds.till) : !isWhole);
-    const ranges = await cutMembers(type, cohort, size, max, (by) => count(bounds.from, bounds.till, by));
-    // members who have nothing now may have had something a moment ago: the tail is read where there is a shard
-    if (ranges.length === 0 && cohort.patients.length > 0 && (await count(undefined, undefined)) !== 0)
-      ranges.push({ members: [0, 0], expected: 0 });
-    return ranges.map(({ members, expected }, index) => ({
-      ...shard(index + 1, bounds.from, bounds.till, isWindowed ? expected : undefined),
-      ...(windows && !isWindowed && { windows: false as const }),
-      members,
-    }));
-  }
-  if (!windows) return withoutWindows();
-  if (!counts) return uncounted();
-  const counted = planning.counted(type, count);
-  const total = await counted(bounds.from, bounds.till);
-  // none in the window, but some outside of it: what was in it a moment ago is found when it is closed
-  if (total === 0) return (await count(undefined, undefined)) === 0 ? [] : [shard(1, bounds.from, bounds.till, 0)];
-  if (total === undefined) return uncounted();
-  const all = filters.length === 0 && bounds.from === undefined ? held[type] : undefined;
-  if (!(await addsUp(count, bounds.till, all === undefined ? undefined : { all, below: total })))
-    return withoutWindows();
-  const recount = () => count(bounds.from, bounds.till);
-  let cut = await cutWindows(bounds, total, max, counted, recount);
-  // an index that lags moves what was written before transactionTime into windows that were counted; it has caught up sooner or later
-  for (let tries = 0; !cut && tries < recuts; tries++)
-    cut = await cutWindows(bounds, (await recount()) ?? total, max, count, recount);
-  if (!cut) return withoutWindows();
-  const shards = cut.map(({ from, till, expected }, index) => shard(index + 1, from, till, expected));
-  // two windows cost little
-  if (shards.length < 3 || total < timedFrom * task.source.count) return shards;
-  const some = [shards[0]!, shards[shards.length >> 1]!, shards.at(-1)!];
-  const times = await timePages(source, { type, filter: filters[0], elements, sort, count: task.source.count }, some);
-  if (!areSlow(times, max / task.source.count)) return shards;
-  log.info({ type, ...times }, "windows cost more than plain paging");
-  return withoutWindows(total);
 }
+
+/** @param number from 1, in the shard's id */
+function shardOf(
+  { type, filters, elements }: TypeCut,
+  number: number,
+  { from, till, expected }: Bounds & { expected?: number | undefined },
+): Shard {
+  return {
+    id: shardId(type, number),
+    type,
+    ...(from !== undefined && { from: timeOf(from)! }),
+    till: timeOf(till)!,
+    // a resource that several filters find would be counted more than once
+    ...(expected !== undefined && filters.length < 2 && { expected }),
+    ...(filters.length > 0 && { filters: [...filters] }),
+    ...(elements !== undefined && { elements }),
+  };
+}
+
+/** All of the type in one shard, whose searches name no window. */
+function shardWithoutWindow(cut: TypeCut, expected?: number): Shard {
+  const { bounds, probe } = cut.planning;
+  return { ...shardOf(cut, 1, { ...bounds, expected }), ...(probe.windows && { windows: false as const }) };
+}
+
+/** All of the type in one shard, where the source does not count it. A window that leaves out only what is newer would
+ *  save nothing, and could hide resources without a lastUpdated. */
+function uncountedShard(cut: TypeCut): Shard {
+  const { work, bounds } = cut.planning;
+  return isUnbounded(work.task, bounds) ? shardWithoutWindow(cut) : shardOf(cut, 1, bounds);
+}
+
+/** Whether the export asks for neither `since` nor `until`. */
+const isUnbounded = (task: Task, { from }: Bounds): boolean => from === undefined && task.export.until === undefined;
+
+const timeOf = (ms: number | undefined) => (ms === undefined ? undefined : new Date(ms).toISOString());

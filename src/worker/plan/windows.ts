@@ -1,25 +1,61 @@
+// Cuts the time axis of one type into windows, by asking the source for counts. Pure but for these questions.
+//
+// What goes in: the whole window with the number of resources that the source counts in it, the most that one window
+// should hold, and a function that asks the source for the count of a window.
+//
+// 1. Begin with one segment of the grid that covers the whole window: [0, 2^41 ms), or the next power of two behind
+//    `till`. All later bounds are midpoints of segments, so they are multiples of powers of two: the same data and the
+//    same `till` give the same windows, whenever they are cut.
+// 2. Halve each segment that holds more than `max`. Ask for the count of the left half, and infer the right half by
+//    subtraction: one question for each halving. A half that lies outside of the whole window is dropped without one.
+//    Segments of one size are asked for in parallel.
+// 3. Stop at a segment that holds at most `max`, and at one millisecond: all resources of one transaction carry the
+//    same millisecond, so it stays whole, whatever it holds. Drop segments that hold nothing.
+// 4. Ask for the counts that step 2 has inferred, so that every expectation is the source's own.
+// 5. An updated resource leaves its window for good, so step 4 may count fewer than were inferred. In that case count
+//    the whole window again: this total, counted last, must not exceed the sum of the windows.
+// 6. Put neighbours together where both fit into one window, and close the gaps between windows.
+//
+// What is guaranteed at the end: the windows are in order, have no gaps and reach from the whole window's `from` to its
+// `till`; each expects what the source has counted in it; only a window whose resources share one millisecond expects
+// more than `max`. There are no windows if the whole window holds nothing.
+//
+// What makes it give up: a question that the source does not answer; a half that holds more than its segment; a segment
+// that holds more than was inferred; a total that exceeds the sum (step 5). Counts that are estimates do all of these,
+// and so does an index that lags: it moves resources into windows that are already counted.
+
 import { eachParallel } from "../parallel.ts";
 
-/** Cuts the time axis of one type into windows of at most `max` resources (DESIGN section 7). Pure but for `count`. */
-
-/** Milliseconds; `from` undefined: from the beginning. */
-export interface Window {
+/** A span of `meta.lastUpdated`, in milliseconds. */
+export interface Bounds {
+  /** inclusive; undefined: from the beginning */
   from: number | undefined;
+  /** exclusive */
   till: number;
+}
+
+/** A window, with the number of resources that the source counts in it. */
+export interface Window extends Bounds {
   expected: number;
 }
 
-/** 2^41 ms is the year 2039: bounds are multiples of powers of two, so the plan depends on the data and on `till` only. */
+/** 2^41 ms is the year 2039. */
 const gridBits = 41;
 
-/** Resources with `from <= lastUpdated < till`, asked of the source; undefined: it does not tell. */
-export type Count = (from: number | undefined, till: number | undefined) => Promise<number | undefined>;
+/** Asks the source how many resources have `from <= lastUpdated < till`; an undefined bound leaves that side open.
+ *  Undefined: the source does not count. */
+export type CountWindow = (from: number | undefined, till: number | undefined) => Promise<number | undefined>;
 
-/** Resources without lastUpdated are in no window: then the whole is more than its parts. Counts that are estimates do not add up, either.
- *  @param till what is written to now is stamped later, and moves from below it to above
- *  @param known what was counted a moment ago: the whole, and then what is below */
-export async function addsUp(count: Count, till: number, known?: { all: number; below: number }): Promise<boolean> {
-  // nothing is written to: then it does not matter when each was counted
+/** Whether what the source counts on both sides of `till` makes up what it counts in all. It does not where resources
+ *  have no lastUpdated, because no window holds them, or where counts are estimates.
+ *  @param till the end of the export: what is written now is stamped later, and moves from below to above
+ *  @param known what was counted a moment ago: all, and after it what is below */
+export async function sidesAddUp(
+  count: CountWindow,
+  till: number,
+  known?: { all: number; below: number },
+): Promise<boolean> {
+  // nothing has been written since `till`, so it does not matter that the counts are of different moments
   if (known && known.below === known.all && (await count(till, undefined)) === 0) return true;
   const [below, above, all] = [
     await count(undefined, till),
@@ -27,67 +63,70 @@ export async function addsUp(count: Count, till: number, known?: { all: number; 
     await count(undefined, undefined),
   ];
   if (below !== undefined && above !== undefined && below + above === all) return true;
-  // or it is being written to: a resource may be counted on both sides, and none may be counted on neither but those that are made or deleted just now
+  // Or the source is being written to. Then a resource that moves while the sides are counted may be counted on both,
+  // and only one that is created or deleted meanwhile may be counted on neither.
   for (let tries = 0; tries < 5; tries++) {
-    // the whole is counted often, as it may grow and shrink meanwhile
-    const wholes = [await count(undefined, undefined)];
+    // all are counted between the other counts, too, because they may become more and fewer meanwhile
+    const alls = [await count(undefined, undefined)];
     const before = await count(till, undefined);
-    wholes.push(await count(undefined, undefined));
+    alls.push(await count(undefined, undefined));
     const low = await count(undefined, till);
-    wholes.push(await count(undefined, undefined));
+    alls.push(await count(undefined, undefined));
     const high = await count(till, undefined);
-    wholes.push(await count(undefined, undefined));
-    if (
-      before === undefined ||
-      low === undefined ||
-      high === undefined ||
-      !wholes.every((whole) => whole !== undefined)
-    )
+    alls.push(await count(undefined, undefined));
+    if (before === undefined || low === undefined || high === undefined || !alls.every((one) => one !== undefined))
       return false;
     const sum = low + high;
-    if (sum >= Math.min(...wholes) && sum <= Math.max(...wholes) + high - before) return true;
+    if (sum >= Math.min(...alls) && sum <= Math.max(...alls) + high - before) return true;
   }
   return false;
 }
 
+/** A part of the grid, from `low` to `high` milliseconds, and what it holds. */
 interface Segment {
   low: number;
   high: number;
   held: number;
-  /** by the source; else it is what the others leave */
+  /** the source has counted `held`; otherwise it is inferred from the neighbour's count */
   asked: boolean;
 }
 
-/** @param total of the whole window
- *  @param again counts the whole window once more
- *  @returns windows without gaps that together hold `total`; undefined when the source's counts do not add up */
+/** Cuts the whole window into windows of at most `max` resources, as the head of this file explains.
+ *  @param whole the window to cut, with what the source counts in it
+ *  @param recount counts the whole window once more
+ *  @returns undefined when the source's counts do not add up */
 export async function cutWindows(
-  bounds: Omit<Window, "expected">,
-  total: number,
+  whole: Window,
   max: number,
-  count: Count,
-  again: () => Promise<number | undefined> = () => count(bounds.from, bounds.till),
+  count: CountWindow,
+  recount: () => Promise<number | undefined> = () => count(whole.from, whole.till),
 ): Promise<Window[] | undefined> {
-  const [first, end] = [bounds.from ?? 0, bounds.till];
-  const at = ({ low, high }: Segment): [from: number | undefined, till: number] => [
-    low <= first ? bounds.from : low,
-    Math.min(high, end),
-  ];
-  const leaves: Segment[] = [];
+  const segments = await halve(whole, max, count);
+  const counts = segments && (await askInferred(segments, whole, count));
+  if (!counts) return undefined;
+  if (segments.length === 0) return [];
+  const sum = segments.reduce((held, segment) => held + segment.held, 0);
+  if (counts.fewer && ((await recount()) ?? Number.POSITIVE_INFINITY) > sum) return undefined;
+  return mergeNeighbours(segments, whole, max);
+}
+
+/** Steps 1 to 3.
+ *  @returns the segments that are small enough, in order; undefined when the counts do not add up */
+async function halve(whole: Window, max: number, count: CountWindow): Promise<Segment[] | undefined> {
+  const [first, end] = [whole.from ?? 0, whole.till];
+  const small: Segment[] = [];
   let failed = false;
-  /** its halves, until it holds few enough */
   const split = async (segment: Segment): Promise<Segment[]> => {
     const { low, high, held } = segment;
     if (failed || held === 0) return [];
-    // one millisecond is one transaction: such a window stays whole, whatever it holds
     if (held <= max || high - low <= 1) {
-      leaves.push(segment);
+      small.push(segment);
       return [];
     }
     const middle = low + (high - low) / 2;
     if (middle >= end) return [{ ...segment, high: middle }];
     if (middle <= first) return [{ ...segment, low: middle }];
-    const left = await count(at(segment)[0], middle);
+    const left = await count(clip(segment, whole).from, middle);
     if (left === undefined || left > held) {
       failed = true;
       return [];
@@ -97,45 +136,53 @@ export async function cutWindows(
       { low: middle, high, held: held - left, asked: false },
     ];
   };
-  let level: Segment[] = [{ low: 0, high: Math.max(2 ** gridBits, nextPowerOfTwo(end)), held: total, asked: true }];
+  const grid = Math.max(2 ** gridBits, nextPowerOfTwo(end));
+  let level: Segment[] = [{ low: 0, high: grid, held: whole.expected, asked: true }];
   while (level.length > 0) level = (await eachParallel(level, split)).flat();
-  leaves.sort((a, b) => a.low - b.low);
-  // the right halves were only inferred: ask, so that every expectation is the source's own
-  let fewer = false;
-  await eachParallel(leaves, async (leaf) => {
-    if (leaf.asked || failed) return;
-    const held = await count(...at(leaf));
-    if (held === undefined || held > leaf.held) failed = true;
-    else if (held < leaf.held) [leaf.held, fewer] = [held, true];
-  });
-  if (failed) return undefined;
-  if (leaves.length === 0) return [];
-  // what is written to leaves its window for good: then the whole is no more than its windows, which were counted before it
-  if (fewer && ((await again()) ?? Number.POSITIVE_INFINITY) > leaves.reduce((sum, { held }) => sum + held, 0))
-    return undefined;
-  return merge(
-    leaves.map((leaf) => ({ from: at(leaf)[0], till: at(leaf)[1], expected: leaf.held })),
-    bounds,
-    max,
-  );
+  return failed ? undefined : small.sort((a, b) => a.low - b.low);
 }
 
-/** Puts neighbours together that fit into one window: fewer searches, and the same bounds on the grid. What lies between two belongs to the one before: an
- *  index that lags may show something there yet. */
-function merge(leaves: readonly Window[], bounds: Omit<Window, "expected">, max: number): Window[] {
+/** Step 4. Replaces what was inferred by what the source counts.
+ *  @returns whether some hold fewer; undefined when one holds more, or is not counted */
+async function askInferred(
+  segments: readonly Segment[],
+  whole: Window,
+  count: CountWindow,
+): Promise<{ fewer: boolean } | undefined> {
+  let [fewer, failed] = [false, false];
+  await eachParallel(segments, async (segment) => {
+    if (segment.asked || failed) return;
+    const { from, till } = clip(segment, whole);
+    const held = await count(from, till);
+    if (held === undefined || held > segment.held) failed = true;
+    else if (held < segment.held) [segment.held, fewer] = [held, true];
+  });
+  return failed ? undefined : { fewer };
+}
+
+/** Step 6. Fewer windows are fewer searches. What lies between two windows belongs to the earlier one: an index that
+ *  lags may show something there later. */
+function mergeNeighbours(segments: readonly Segment[], whole: Window, max: number): Window[] {
   const merged: Window[] = [];
-  for (const { from, till, expected } of leaves) {
+  for (const segment of segments) {
+    const { from, till } = clip(segment, whole);
     const last = merged.at(-1);
-    if (last && last.expected + expected <= max) {
+    if (last && last.expected + segment.held <= max) {
       last.till = till;
-      last.expected += expected;
+      last.expected += segment.held;
     } else {
       if (last) last.till = from!;
-      merged.push({ from: last ? from : bounds.from, till, expected });
+      merged.push({ from: last ? from : whole.from, till, expected: segment.held });
     }
   }
-  merged.at(-1)!.till = bounds.till;
+  merged.at(-1)!.till = whole.till;
   return merged;
 }
+
+/** The part of a segment that lies in the whole window. */
+const clip = ({ low, high }: Segment, { from, till }: Bounds): Bounds => ({
+  from: low <= (from ?? 0) ? from : low,
+  till: Math.min(high, till),
+});
 
 const nextPowerOfTwo = (value: number) => 2 ** Math.ceil(Math.log2(Math.max(1, value)));

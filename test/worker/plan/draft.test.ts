@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Plan } from "../../../src/contracts.ts";
 import { planningPath, planPath } from "../../../src/sink/layout.ts";
 import type { Store } from "../../../src/sink/store.ts";
-import type { Findings } from "../../../src/worker/plan/draft.ts";
+import type { DraftState } from "../../../src/worker/plan/draft.ts";
 import { storage } from "../../sink/stores.ts";
 import { type Source, startSource } from "../../sources/server.ts";
 import { start } from "../faults.ts";
@@ -42,7 +42,7 @@ for (const kind of kinds)
         const store = await where.open();
         await store.prepare();
         const off = source.onRequest(() => sleep(12));
-        let found: Findings | undefined;
+        let found: DraftState | undefined;
         const { child, code } = await start(of, ["plan", 0]);
         // in the midst of Observation, when others are dealt with
         while (
@@ -50,13 +50,13 @@ for (const kind of kinds)
           !(found && Object.keys(found.done).length > 1 && Object.keys(found.counts.Observation ?? {}).length > 50)
         ) {
           await sleep(50);
-          found = await json<Findings>(store, planningPath);
+          found = await json<DraftState>(store, planningPath);
         }
         child.kill("SIGKILL");
         assert.equal(await code, undefined, "killed");
         off();
         assert.equal(await json<Plan>(store, planPath), undefined);
-        found = (await json<Findings>(store, planningPath))!;
+        found = (await json<DraftState>(store, planningPath))!;
         const asked = source.requests.length;
 
         const { code: ended } = await of.run("plan");
@@ -109,7 +109,7 @@ describe("a plan that goes on", () => {
       });
       assert.equal((await of.run("plan", 0, stop.signal)).code, 143);
       off();
-      const { end } = (await json<Findings>(store, planningPath))!;
+      const { end } = (await json<DraftState>(store, planningPath))!;
       // a later moment would be another one
       while (Date.now() < end + 1000) await sleep(50);
       const done = await of.all();

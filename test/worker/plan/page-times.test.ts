@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { areSlow } from "../../../src/worker/plan/page-times.ts";
+import { windowsAreSlow } from "../../../src/worker/plan/page-times.ts";
 
 describe("are windows too slow?", () => {
   const times = (first: number[], next: number[]) => ({ first, next });
@@ -68,5 +68,5 @@ describe("are windows too slow?", () => {
     ["no windowed page can be had", times([], []), times([45, 45, 46], [44, 45, 45]), 100, false],
   ];
   for (const [name, windowed, plain, pages, slow] of cases)
-    test(name, () => assert.equal(areSlow({ windowed, plain }, pages), slow));
+    test(name, () => assert.equal(windowsAreSlow({ windowed, plain }, pages), slow));
 });

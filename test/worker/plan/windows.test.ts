@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { addsUp, cutWindows } from "../../../src/worker/plan/windows.ts";
+import { cutWindows, sidesAddUp } from "../../../src/worker/plan/windows.ts";
 
 const till = Date.parse("2026-01-01T00:00:00Z");
 const countOf = (times: number[]) => async (from: number | undefined, to: number | undefined) =>
@@ -15,7 +15,7 @@ describe("cutting windows", () => {
         fc.integer({ min: 1, max: 20 }),
         async (times, max) => {
           const inside = times.filter((time) => time < till);
-          const windows = await cutWindows({ from: undefined, till }, inside.length, max, countOf(times));
+          const windows = await cutWindows({ from: undefined, till, expected: inside.length }, max, countOf(times));
           assert(windows);
           let before: number | undefined;
           for (const { from, till: to, expected } of windows) {
@@ -40,7 +40,7 @@ describe("cutting windows", () => {
 
   test("the same data gives the same windows, whenever it is asked, where `till` is the same", async () => {
     const times = Array.from({ length: 500 }, (_, index) => 1_500_000_000_000 + index * index * 1000);
-    const once = () => cutWindows({ from: undefined, till }, 500, 50, countOf(times));
+    const once = () => cutWindows({ from: undefined, till, expected: 500 }, 50, countOf(times));
     assert.deepEqual(await once(), await once());
     assert((await once())!.length >= 10);
   });
@@ -48,7 +48,7 @@ describe("cutting windows", () => {
   test("bounds lie on the grid and inside since and till", async () => {
     const from = 1_500_000_000_123;
     const times = Array.from({ length: 100 }, (_, index) => from + index * 1_000_000);
-    const windows = (await cutWindows({ from, till }, 100, 10, countOf(times)))!;
+    const windows = (await cutWindows({ from, till, expected: 100 }, 10, countOf(times)))!;
     assert.equal(windows[0]!.from, from);
     for (const { from: bound } of windows.slice(1)) assert.equal(bound! % 2 ** 10, 0);
   });
@@ -57,8 +57,8 @@ describe("cutting windows", () => {
     const times = Array.from({ length: 100 }, (_, index) => 1_500_000_000_000 + index * 1_000_000);
     const rounded = async (from: number | undefined, to: number | undefined) =>
       Math.ceil((await countOf(times)(from, to)) / 10) * 10 + 10;
-    assert.equal(await cutWindows({ from: undefined, till }, 100, 10, rounded), undefined);
-    assert.equal(await cutWindows({ from: undefined, till }, 100, 10, async () => undefined), undefined);
+    assert.equal(await cutWindows({ from: undefined, till, expected: 100 }, 10, rounded), undefined);
+    assert.equal(await cutWindows({ from: undefined, till, expected: 100 }, 10, async () => undefined), undefined);
   });
 });
 
@@ -69,7 +69,7 @@ describe("counts of a source that is written to", () => {
     for (const every of [1, 2, 7]) {
       const left = [...times];
       let asked = 0;
-      const windows = await cutWindows({ from: undefined, till }, times.length, 30, async (from, to) => {
+      const windows = await cutWindows({ from: undefined, till, expected: times.length }, 30, async (from, to) => {
         const now = await countOf(left)(from, to);
         if (++asked % every === 0) left.splice((asked * 37) % left.length, 1);
         return now;
@@ -83,7 +83,7 @@ describe("counts of a source that is written to", () => {
     const all = countOf(times);
     const lossy = async (from: number | undefined, to: number | undefined) =>
       from !== undefined && to !== undefined ? Math.max(0, (await all(from, to)) - 1) : all(from, to);
-    assert.equal(await cutWindows({ from: undefined, till }, times.length, 30, lossy), undefined);
+    assert.equal(await cutWindows({ from: undefined, till, expected: times.length }, 30, lossy), undefined);
   });
 
   const sides: [
@@ -119,7 +119,7 @@ describe("counts of a source that is written to", () => {
   for (const [name, count, sum] of sides)
     test(`do both sides make the whole? ${name}`, async () => {
       let asked = 0;
-      assert.equal(await addsUp(async (from, to) => count(asked++, from, to), till), sum);
+      assert.equal(await sidesAddUp(async (from, to) => count(asked++, from, to), till), sum);
     });
 
   for (const [name, known, above, asks, sum] of [
@@ -134,7 +134,7 @@ describe("counts of a source that is written to", () => {
         asked++;
         return from !== undefined ? above : to !== undefined ? 100 - above : all;
       };
-      assert.equal(await addsUp(count, till, known), sum);
+      assert.equal(await sidesAddUp(count, till, known), sum);
       if (sum) assert.equal(asked, asks);
     });
 });
