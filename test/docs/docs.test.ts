@@ -184,6 +184,23 @@ test("every reason that a condition or event can have is a heading of docs/troub
   assert.deepEqual(headings.sort(), allReasons());
 });
 
+test("docs/troubleshooting.md quotes messages as the code has them", () => {
+  const code = globSync("src/**/*.ts", { cwd: root })
+    .map((path) => readFileSync(root + path, "utf8"))
+    .join("\n");
+  // "…" stands for what differs from one message to the next; names of codes are no sentences
+  const pieces = codeOf(pageOf("docs/troubleshooting.md"))
+    .filter((text) => text.includes("…"))
+    .flatMap((text) => text.split("…"))
+    .map((piece) => piece.replace(/^[\s:;]+|[\s:;]+$/g, ""))
+    .filter((piece) => piece.includes(" "));
+  assert.ok(pieces.length > 15, pieces.join("; "));
+  assert.deepEqual(
+    pieces.filter((piece) => !code.includes(piece)),
+    [],
+  );
+});
+
 test("a block of sh says who runs it: this machine or a cluster", () => {
   const wrong = allBlocks.filter(({ language, mark }) => {
     if (/^(bash|shell|console)$/.test(language)) return true;
