@@ -1,7 +1,8 @@
 import type { Failure, FailureReason } from "./contracts.ts";
 
-/** An error that carries what to do about it (DESIGN section 5): `terminal` = a person must act, `waiting` = the world must change first,
- *  `transient` = try again. The message names the field or thing to mend; it holds no URL query, id, secret or resource content. */
+/** An error that says by its class who can do something about it: `terminal` = a person must act, `waiting` = the world
+ *  must change first (the server is down, a quota is used up), `transient` = trying again may help at once. The message
+ *  names the field or thing to mend. It holds no URL query, id, secret or resource content. */
 export class FailureError extends Error implements Failure {
   override readonly name = "FailureError";
   readonly class: Failure["class"];
@@ -20,14 +21,20 @@ export const waiting = (reason: FailureReason, message: string, cause?: unknown)
 export const transient = (reason: FailureReason, message: string, cause?: unknown) =>
   new FailureError("transient", reason, message, { cause });
 
-/** Any thrown value as a Failure; what we did not foresee is `transient` `Internal`, without its message (it may quote data). */
+/** Turns any thrown value into a Failure. An error that nobody foresaw becomes `transient` `Internal`, without its
+ *  message, which may quote data. */
 export function toFailure(error: unknown): Failure {
   if (error instanceof FailureError) return { class: error.class, reason: error.reason, message: error.message };
   const code = error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.name) : typeof error;
-  return { class: "transient", reason: "Internal", message: `unexpected ${code}; the worker's log has the stack` };
+  return {
+    class: "transient",
+    reason: "Internal",
+    message: `unexpected error ${code}; the log of the worker has its stack`,
+  };
 }
 
-/** A URL as it may be shown: scheme, host and path. The query can hold a SAS, a filter or a patient id; user info is a secret. */
+/** The part of a URL that may be shown: scheme, host and path. The query can hold a SAS, a filter or a patient id, and
+ *  the user info is a secret. */
 export function showURL(url: string | URL): string {
   try {
     const { protocol, host, pathname } = new URL(url);

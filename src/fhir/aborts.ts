@@ -1,10 +1,10 @@
-/** What is to be called when a signal aborts, by signal. */
+/** The functions to call when a signal aborts, by signal. */
 const listeners = new WeakMap<AbortSignal, Set<() => void>>();
 
-/** As addEventListener("abort", call), where `call` is a function of its own each time, for signals that live long and
- *  are listened to by many for a short time: EventTarget takes 2 us to add and remove a listener, and each request does
- *  that several times.
- *  @returns ends it */
+/** Does the same as `signal.addEventListener("abort", call)`, for signals that live long and have many listeners for a
+ *  short time each: EventTarget takes 2 us to add and remove a listener, and each request does that several times.
+ *  @param call a function of its own for each call of onAbort
+ *  @returns removes the listener */
 export function onAbort(signal: AbortSignal, call: () => void): () => void {
   let calls = listeners.get(signal);
   if (!calls) {
@@ -19,5 +19,5 @@ export function onAbort(signal: AbortSignal, call: () => void): () => void {
   return () => void own.delete(call);
 }
 
-/** How many are to be called, for tests. */
+/** The number of functions that the signal would call, for tests. */
 export const listening = (signal: AbortSignal): number => listeners.get(signal)?.size ?? 0;

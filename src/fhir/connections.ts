@@ -6,18 +6,24 @@ import { renderRequest } from "./http1.ts";
 import { connectMs } from "./tls.ts";
 
 export interface ConnectionsOptions extends Partial<Times> {
-  /** connections at a time; more requests wait */
+  /** the most connections at a time; further requests wait */
   max: number;
 }
 
-/** HAPI needed 216 s for one awkward search (reference: real servers); what takes longer is not going to answer. Many
- *  servers close what is idle for 5 s. */
+/** HAPI on PostgreSQL needed 216 s for one awkward search (`_has:Group`); a search that takes more than 300 s is not
+ *  going to be answered. Many servers close a connection that was idle for 5 s, so ours ends a second earlier. */
 const usualTimes: Times = { connect: connectMs, head: 300_000, body: 300_000, idle: 4000 };
 
-/** Keep-alive connections to one server, for GET and for POST that changes nothing: a request whose old connection
- *  turns out to be closed by the server is sent again. Bodies go from the socket to a Receiver with neither a stream
- *  nor a buffer of their own in between; undici's dispatcher takes 1.7 times the CPU. HTTP/1.1 only; no redirects, no
- *  retries, no content codings. */
+/** Keep-alive connections to one server, for GET and for POST that changes nothing:
+ *
+ *  1. A request takes the idle connection that was used last, else a new one while there are fewer than `max`, else it
+ *     waits; first come, first served.
+ *  2. Its body goes from the socket to a Receiver, with neither a stream nor a buffer of its own in between (undici's
+ *     dispatcher takes 1.7 times the CPU).
+ *  3. Where a connection that was used before turns out to be closed by the server, the request is sent again over a
+ *     new one, before those that wait.
+ *
+ *  It speaks HTTP/1.1 only. It follows no redirect, repeats nothing else, and undoes no content coding. */
 export class Connections {
   readonly #open: OpenSocket;
   readonly #max: number;
@@ -27,71 +33,72 @@ export class Connections {
   readonly #queue: Exchange[] = [];
   #isClosed = false;
 
-  /** @param open leads to the server, see socketOpener */
+  /** @param open opens a socket to the server, see socketOpener */
   constructor(open: OpenSocket, { max, ...times }: ConnectionsOptions) {
     this.#open = open;
     this.#max = max;
     this.#times = { ...usualTimes, ...times };
   }
 
-  /** One request and its answer, any status. First come, first served.
-   *  @param signals any of them ends it (AbortSignal.any is costly: 50 us a page, most of them later, in the garbage
-   *    collector)
-   *  @throws the signal's reason; TransportError, or what node says (with a `code`), where there is no answer;
-   *    BrokenAnswer with that as its cause where the answer had begun; a FailureError that `into` or the opening of a
+  /** Sends a request and waits for its whole answer, whatever its status is.
+   *  @param signals any of them ends the exchange. They are not combined by AbortSignal.any, which costs 50 us a page,
+   *    most of it later, in the garbage collector.
+   *  @throws the reason of the signal; TransportError, or an error of node with a `code`, where no answer arrived;
+   *    BrokenAnswer, with that as its cause, where the answer had begun; a FailureError that `into` or the opening of a
    *    socket throws */
   async exchange(request: Request, into: Receiver, signals: readonly AbortSignal[]): Promise<Head> {
     for (const signal of signals) signal.throwIfAborted();
     if (this.#isClosed) throw new TransportError("CLIENT_CLOSED");
     const exchange = new Exchange(renderRequest(request), into, signals, (exchange, again) => {
-      if (again) return this.#connect(exchange);
+      if (again) return this.#sendOverNew(exchange);
       const index = this.#queue.indexOf(exchange);
       if (index >= 0) this.#queue.splice(index, 1);
       else if (exchange.connection?.isKept) this.#idle.push(exchange.connection);
-      this.#next();
+      this.#startWaiting();
     });
     this.#queue.push(exchange);
-    this.#next();
+    this.#startWaiting();
     return exchange.answer;
   }
 
-  /** Ends all that is under way. */
+  /** Ends all exchanges that are under way or wait, with TransportError CLIENT_CLOSED. */
   close(): void {
     this.#isClosed = true;
     for (const exchange of this.#queue.splice(0)) exchange.failed(new TransportError("CLIENT_CLOSED"), false);
     for (const connection of this.#all) connection.fail(new TransportError("CLIENT_CLOSED"));
   }
 
-  #next(): void {
+  /** Gives the requests that wait to the connections that are free. */
+  #startWaiting(): void {
     while (this.#queue.length > 0) {
-      // the one that was used last: the others, if they are not needed, end after a while
+      // The connection that was used last is taken, so that those that are not needed become idle and end.
       const idle = this.#idle.pop();
       if (idle && !idle.isKept) idle.destroy();
-      else if (idle) this.#queue.shift()!.over(idle);
-      else if (this.#all.size < this.#max) this.#connect(this.#queue.shift()!);
+      else if (idle) this.#queue.shift()!.sendOver(idle);
+      else if (this.#all.size < this.#max) this.#sendOverNew(this.#queue.shift()!);
       else return;
     }
   }
 
-  #connect(exchange: Exchange): void {
+  #sendOverNew(exchange: Exchange): void {
     let connection: Connection;
     try {
       connection = new Connection(this.#open, this.#times, () => {
         this.#all.delete(connection);
         const index = this.#idle.indexOf(connection);
         if (index >= 0) this.#idle.splice(index, 1);
-        this.#next();
+        this.#startWaiting();
       });
     } catch (error) {
       exchange.failed(error as Error, false);
       return;
     }
     this.#all.add(connection);
-    exchange.over(connection);
+    exchange.sendOver(connection);
   }
 }
 
-/** One request, in the queue or over a connection, until its answer has come or will not come. */
+/** One request, from the moment it waits for a connection until its answer is whole or has failed. */
 class Exchange implements Asker {
   readonly #request: string | Buffer;
   readonly #into: Receiver;
@@ -104,7 +111,7 @@ class Exchange implements Asker {
   #place: Uint8Array | undefined;
   connection: Connection | undefined;
 
-  /** @param ended is told when it needs no connection any more, or, `again`, another one at once */
+  /** @param ended is called when it needs its connection no more; with `again` it needs a new one at once */
   constructor(
     request: string | Buffer,
     into: Receiver,
@@ -122,7 +129,7 @@ class Exchange implements Asker {
     return this.#promise.promise;
   }
 
-  over(connection: Connection): void {
+  sendOver(connection: Connection): void {
     this.connection = connection;
     connection.ask(this.#request, this);
   }
@@ -147,7 +154,7 @@ class Exchange implements Asker {
   }
 
   done(): void {
-    this.#leave();
+    this.#stopListening();
     this.#promise.resolve(this.#head!);
     this.#ended(this, false);
   }
@@ -157,21 +164,21 @@ class Exchange implements Asker {
       this.#ended(this, true);
       return;
     }
-    this.#leave();
-    // what the receiver throws is said as it is
+    this.#stopListening();
+    // An error of the receiver is passed on unchanged.
     const isBroken = this.#head && !(error instanceof FailureError);
     this.#promise.reject(isBroken ? new BrokenAnswer("the answer broke off", { cause: error }) : error);
     this.#ended(this, false);
   }
 
   #abort(): void {
-    this.#leave();
+    this.#stopListening();
     this.#promise.reject(this.#signals.find(({ aborted }) => aborted)!.reason);
     if (this.connection) this.connection.destroy();
     else this.#ended(this, false);
   }
 
-  #leave(): void {
+  #stopListening(): void {
     for (const end of this.#unlisten) end();
   }
 }

@@ -5,54 +5,57 @@ export type Headers = Record<string, string | string[] | undefined>;
 export interface Request {
   url: Address;
   method: "GET" | "POST";
-  /** besides host, connection and content-length; the object must not change any more */
+  /** All headers but Host, Connection and Content-Length. The object must not be changed afterwards, since how it is
+   *  sent is kept by its identity. */
   headers: Readonly<Record<string, string>>;
   body?: string | undefined;
 }
 
-/** Takes the body of one answer, chunk by chunk as it comes: nothing is buffered, and a chunk is the socket's again
- *  afterwards. */
+/** Takes the body of one answer while it arrives. Nothing is buffered in between. A part of the body comes in one of
+ *  two ways: by `write`, or, where the receiver names a place for it, straight from the socket into that place. */
 export interface Receiver {
-  /** an answer begins, perhaps after one that was cut short */
+  /** An answer begins. What came before it belongs to an answer that broke off, and is to be forgotten. */
   start(headers: Headers): void;
+  /** @param chunk the socket's own buffer, which is overwritten after this call returns */
   write(chunk: Buffer): void;
-  /** Where up to `most` next bytes of the body may be put at once; undefined: they come by `write`. It must stay until
-   *  they have come or the answer is over. */
+  /** Names where the next bytes of the body may be put, at most `most` of them. undefined: they come by `write`. The
+   *  place must stay valid until `placed` is called or the answer is over. */
   place?(most: number): Uint8Array | undefined;
-  /** So many bytes, at least one, are in the place that was named last. */
+  /** `length` bytes, at least one, were put into the place that was named last. */
   placed?(length: number): void;
 }
 
+/** The head of an answer, which is given when the whole answer has arrived. */
 export interface Head {
   status: number;
-  /** from the request to this */
+  /** milliseconds from the request to the end of the head */
   ms: number;
   headers: Headers;
-  /** first byte of the body */
+  /** the first byte of the body; undefined where the body is empty */
   first: number | undefined;
 }
 
-/** What may be wrong with a connection, or with an answer as HTTP/1.1. */
+/** What may be wrong with a connection, or with an answer that should be HTTP/1.1. */
 const faults = {
-  CONNECT_TIMEOUT: "no connection in time",
-  HEADERS_TIMEOUT: "no answer in time",
-  BODY_TIMEOUT: "no more of the answer in time",
+  CONNECT_TIMEOUT: "the connection was not made in time",
+  HEADERS_TIMEOUT: "the answer did not begin in time",
+  BODY_TIMEOUT: "the rest of the answer did not arrive in time",
   CONNECTION_CLOSED: "the connection ended before the answer did",
   CLIENT_CLOSED: "the client was closed",
-  HTTP_REQUEST: "a header or path that no request can have",
-  HTTP_STATUS_LINE: "the answer does not begin as HTTP/1.1 does",
-  HTTP_LINE_END: "a line does not end with CR LF, or holds a CR",
-  HTTP_CHARACTER: "a line holds a control character",
-  HTTP_HEADER: "a header without a name that is one",
-  HTTP_FOLDED_HEADER: "a header of several lines",
-  HTTP_HEAD_TOO_LARGE: "the headers are too long",
-  HTTP_CONTENT_LENGTH: "a Content-Length that is no length, or several",
-  HTTP_TRANSFER_ENCODING: "a Transfer-Encoding other than chunked, or with a Content-Length",
-  HTTP_CHUNK_SIZE: "a chunk's size that is none",
-  HTTP_CHUNK_END: "a chunk longer than its size",
+  HTTP_REQUEST: "the request has a header or a path with characters that HTTP does not allow",
+  HTTP_STATUS_LINE: "the answer does not begin with a status line of HTTP/1.1",
+  HTTP_LINE_END: "a line of the answer does not end with CR LF, or holds a CR",
+  HTTP_CHARACTER: "a line of the answer holds a control character",
+  HTTP_HEADER: "a header of the answer has no valid name",
+  HTTP_FOLDED_HEADER: "a header of the answer continues on a second line",
+  HTTP_HEAD_TOO_LARGE: "the headers of the answer are longer than 64 KiB",
+  HTTP_CONTENT_LENGTH: "the Content-Length of the answer is no number, or differs from a second one",
+  HTTP_TRANSFER_ENCODING: "the Transfer-Encoding of the answer is not chunked, or stands beside a Content-Length",
+  HTTP_CHUNK_SIZE: "the size of a chunk of the answer is no number",
+  HTTP_CHUNK_END: "a chunk of the answer is longer than its size says",
 } as const;
 
-/** An answer that did not come, or not as HTTP/1.1. Holds nothing of the answer: that may be patient data. */
+/** The answer did not arrive, or is not HTTP/1.1. The error holds nothing of the answer, which may be patient data. */
 export class TransportError extends Error {
   override readonly name = "TransportError";
   readonly code: keyof typeof faults;
@@ -62,10 +65,10 @@ export class TransportError extends Error {
   }
 }
 
-/** The answer began and broke off. */
+/** The answer began and broke off. The cause says why. */
 export class BrokenAnswer extends Error {}
 
-/** Keeps a body as one Buffer. */
+/** Collects a body as one Buffer. It throws `tooLong()` where the body is longer than `max` bytes. */
 export class Collector implements Receiver {
   #chunks: Buffer[] = [];
   #length = 0;

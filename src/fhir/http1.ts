@@ -1,34 +1,43 @@
 import { type Headers, type Request, TransportError } from "./http.ts";
 
-/** What an AnswerParser finds, in this order. */
+/** Takes what an AnswerParser finds: the head once, then the parts of the body. */
 export interface AnswerTaker {
   head(status: number, headers: Headers): void;
-  /** a part of the body, never empty: a view of what was written to the parser, good until this call returns */
+  /** @param chunk a part of the body, never empty: a view of the bytes that were written to the parser, valid until
+   *    this call returns */
   body(chunk: Buffer): void;
 }
 
-/** Bytes of an answer's head, of the line of a chunk's size, and of trailers. Node's own server and most proxies stop
- *  at less. */
+/** The most bytes of an answer's head, of the line before a chunk, and of the trailers together. Node's own server and
+ *  most proxies stop at fewer. */
 const maxHeadBytes = 65_536;
 const headEnd = Buffer.from("\r\n\r\n");
 
-/** Reads one answer to a GET or POST by RFC 9112, fed with the bytes as they come, cut anywhere. Nothing is guessed:
- *  where client and server could disagree about where an answer ends (a length that is said twice, line ends without
- *  CR, a folded header, …) the connection cannot be trusted with the next one, so it is an error. Interim answers (1xx)
- *  and trailers are skipped.
+/** Parses one answer to a GET or POST by RFC 9112. It is fed with the bytes as they arrive, cut anywhere. Nothing is
+ *  guessed: where client and server could disagree about where an answer ends (two lengths, line ends without CR, a
+ *  folded header, …), the rest of the connection could be read as a forged answer to the next request, so it is an
+ *  error. Interim answers (1xx) and trailers are skipped.
  *
- *  All methods throw TransportError, and pass on what the taker throws; the parser is of no use afterwards. */
+ *  The steps (`#step`) are:
+ *
+ *  - `status`, `header`: the lines of the head;
+ *  - `counted`: `#left` bytes of the body, or of its chunk, are still to come;
+ *  - `size`, `chunkEnd`, `trailer`: the lines between and behind the chunks of a body with Transfer-Encoding chunked;
+ *  - `rest`: the body ends where the connection ends;
+ *  - `done`: the answer is whole.
+ *
+ *  All methods throw TransportError, and pass on what the taker throws. After an error the parser must not be used. */
 export class AnswerParser {
   readonly #taker: AnswerTaker;
   #step: "status" | "header" | "size" | "counted" | "chunkEnd" | "trailer" | "rest" | "done" = "status";
-  /** a line that has begun */
+  /** the beginning of a line whose end has not arrived */
   #line = "";
-  /** bytes of the head, of a chunk's line or of the trailers so far */
+  /** bytes of the head so far, or of the line before a chunk, or of the trailers; see maxHeadBytes */
   #bytes = 0;
   #minor = 1;
   #status = 0;
   #headers: Headers = Object.create(null) as Headers;
-  /** bytes of the body, or of its chunk, that are missing */
+  /** bytes of the body, or of its chunk, that are still to come */
   #left = 0;
   #isChunked = false;
   #begun = false;
@@ -38,26 +47,27 @@ export class AnswerParser {
     this.#taker = taker;
   }
 
-  /** any byte has come, be it of an interim answer */
+  /** whether a byte has arrived, be it of an interim answer */
   get begun(): boolean {
     return this.#begun;
   }
   get done(): boolean {
     return this.#step === "done";
   }
-  /** Milliseconds that the connection may be used again for, once the answer is done: 0 = not at all, Infinity = the
-   *  server names no limit. Of a limit that it names (`Keep-Alive: timeout=`) the last second is left, as a request may
-   *  be under way while the server hangs up. */
+  /** Milliseconds for which the connection may be used again once the answer is done: 0 = not at all, Infinity = the
+   *  server names no limit. A limit that it names (`Keep-Alive: timeout=`) is taken as one second shorter, since a
+   *  request may be under way while the server hangs up. */
   get keptMs(): number {
     return this.#keptMs;
   }
 
-  /** Bytes that come next and are all of the body (or of its chunk): they need not be written, see `pass`. */
+  /** How many of the bytes that come next belong to the body. They may be read to where they belong, instead of being
+   *  written to the parser; then `pass` is called. */
   get expected(): number {
     return this.#step === "counted" ? this.#left : 0;
   }
 
-  /** So many of the expected bytes have come, and are where they belong. */
+  /** `length` of the expected bytes have arrived, and are where they belong. */
   pass(length: number): void {
     this.#left -= length;
     if (this.#left === 0) this.#step = this.#isChunked ? "chunkEnd" : "done";
@@ -77,7 +87,7 @@ export class AnswerParser {
           this.#taker.body(chunk.subarray(at));
           return;
         case "done":
-          // what nobody asked for is not the next answer
+          // Bytes behind the answer were not asked for. The connection is not used again.
           this.#keptMs = 0;
           return;
         case "status":
@@ -88,15 +98,15 @@ export class AnswerParser {
       }
   }
 
-  /** The connection has ended. @throws TransportError CONNECTION_CLOSED unless that is the end of the answer, too */
+  /** The connection has ended. @throws TransportError CONNECTION_CLOSED where the answer does not end with it */
   finish(): void {
     this.#keptMs = 0;
     if (this.#step === "rest") this.#step = "done";
     if (this.#step !== "done") throw new TransportError("CONNECTION_CLOSED");
   }
 
-  /** A head that lies in one chunk, as most do, at once; else its first line. @returns where the next line, or the
-   *  body, begins */
+  /** Reads a whole head at once where it lies in one chunk, as most do; else only its first line.
+   *  @returns where the next line, or the body, begins */
   #readHead(chunk: Buffer, at: number): number {
     const end = this.#line === "" ? chunk.indexOf(headEnd, at) : -1;
     if (end < 0) return this.#readLine(chunk, at);
@@ -106,14 +116,14 @@ export class AnswerParser {
     const head = chunk.toString("latin1", at, end + 2);
     for (let from = 0; from < head.length; ) {
       const to = head.indexOf("\r\n", from);
-      this.#take(head.slice(from, to));
+      this.#takeLine(head.slice(from, to));
       from = to + 2;
     }
-    this.#take("");
+    this.#takeLine("");
     return next;
   }
 
-  /** @returns where the next line begins */
+  /** Reads to the end of a line, or of the chunk. @returns where the next line begins */
   #readLine(chunk: Buffer, at: number): number {
     const end = chunk.indexOf(0x0a, at);
     const next = end < 0 ? chunk.length : end + 1;
@@ -124,21 +134,22 @@ export class AnswerParser {
     const line = this.#line;
     this.#line = "";
     if (!line.endsWith("\r\n")) throw new TransportError("HTTP_LINE_END");
-    this.#take(line.slice(0, -2));
+    this.#takeLine(line.slice(0, -2));
     return next;
   }
 
-  #take(line: string): void {
+  /** @param line without its CR LF */
+  #takeLine(line: string): void {
     const known = this.#step === "header" ? seenFields.get(line) : undefined;
     if (known) {
       putField(this.#headers, known);
       return;
     }
-    // a CR that ends no line, NUL and what else no field has (RFC 9110 section 5.5)
+    // A CR within a line, NUL and other control characters are in no field (RFC 9110 section 5.5).
     if (control.test(line)) throw new TransportError(/[\r\n]/.test(line) ? "HTTP_LINE_END" : "HTTP_CHARACTER");
     switch (this.#step) {
       case "status": {
-        // without a reason many leave out the space before it, too
+        // Where there is no reason phrase, many servers leave out the space before it, too.
         const found = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: |$)/.exec(line);
         if (!found) throw new TransportError("HTTP_STATUS_LINE");
         this.#minor = Number(found[1]);
@@ -172,10 +183,10 @@ export class AnswerParser {
 
   #endHead(): void {
     const headers = this.#headers;
-    // nobody has asked for another protocol
+    // 101 switches to another protocol, which nobody asked for.
     if (this.#status === 101) throw new TransportError("HTTP_STATUS_LINE");
     if (this.#status < 200) {
-      // its bytes count on, or there could be no end of them
+      // #bytes is not reset, or a server could send interim answers without end.
       this.#headers = Object.create(null) as Headers;
       this.#step = "status";
       return;
@@ -193,37 +204,38 @@ export class AnswerParser {
   }
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
 const control = /[\0-\x08\x0a-\x1f\x7f]/;
 const fieldValue = /^[\t\x20-\x7e\x80-\xff]*$/;
 const fieldName = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
-/** A request as it is sent. What it is made of is looked at once more: a CR or LF in it would be a second request.
- *  @returns text in Latin-1, or bytes if there is a body
+/** Renders a request as it is sent. Its parts are checked once more, since a CR or LF in them would begin a second
+ *  request.
+ *  @returns text in Latin-1, or bytes where there is a body
  *  @throws TransportError HTTP_REQUEST */
 export function renderRequest({ url, method, headers, body }: Request): string | Buffer {
   const fields = renderFields(headers);
   const path = url.pathname + url.search;
   if (!/^[!-~]+$/.test(path)) throw new TransportError("HTTP_REQUEST");
-  // servers of HTTP/1.0 close what does not ask to be kept
+  // Servers of HTTP/1.0 close a connection whose request does not ask to keep it.
   const head = `${method} ${path} HTTP/1.1\r\nhost: ${url.host}\r\nconnection: keep-alive\r\n${fields}`;
   if (body === undefined) return `${head}\r\n`;
   const bytes = Buffer.from(body);
   return Buffer.concat([Buffer.from(`${head}content-length: ${bytes.length}\r\n\r\n`, "latin1"), bytes]);
 }
 
-/** Headers as they are sent: requests differ in their URLs alone. */
-const rendered = new WeakMap<Request["headers"], string>();
+/** How headers are sent, by the object that holds them: most requests differ in their URLs only. */
+const renderedFields = new WeakMap<Request["headers"], string>();
 
 function renderFields(headers: Request["headers"]): string {
-  const known = rendered.get(headers);
+  const known = renderedFields.get(headers);
   if (known !== undefined) return known;
   const fields = Object.entries(headers).map(([name, value]) => {
     if (!fieldName.test(name) || !fieldValue.test(value)) throw new TransportError("HTTP_REQUEST");
     return `${name}: ${value}\r\n`;
   });
   const all = fields.join("");
-  rendered.set(headers, all);
+  renderedFields.set(headers, all);
   return all;
 }
 
@@ -231,11 +243,11 @@ interface Field {
   key: string;
   value: string;
 }
-/** Lines of headers and what they mean: a server says the same with each page. */
+/** What a line of a head means, by the line: a server sends the same lines with each page. */
 const seenFields = new Map<string, Field>();
 const maxSeenFields = 64;
 
-/** What a line `name: value` means. */
+/** The field of a line `name: value`. */
 function fieldOf(line: string): Field {
   if (line[0] === " " || line[0] === "\t") throw new TransportError("HTTP_FOLDED_HEADER");
   const colon = line.indexOf(":");
@@ -244,7 +256,7 @@ function fieldOf(line: string): Field {
   return { key: name.toLowerCase(), value: trimmed(line, colon + 1) };
 }
 
-/** Of one name several become an array, as undici has them. */
+/** Adds a field. Several fields of one name become an array, as undici has them. */
 function putField(headers: Headers, { key, value }: Field): void {
   const before = headers[key];
   if (before === undefined) headers[key] = value;
@@ -252,8 +264,8 @@ function putField(headers: Headers, { key, value }: Field): void {
   else before.push(value);
 }
 
-/** Without spaces and tabs around it: trim() takes others, too, and a regular expression takes time quadratic in
- *  them. */
+/** The line from `from` on, without the spaces and tabs around it. trim() takes other characters away, too, and a
+ *  regular expression takes time that grows with their square. */
 function trimmed(line: string, from: number): string {
   const isSpace = (at: number) => line[at] === " " || line[at] === "\t";
   let to = line.length;
@@ -269,7 +281,7 @@ const itemsOf = (value: string | string[] | undefined): string[] =>
         .split(",")
         .map((item) => trimmed(item, 0));
 
-/** Content-Length, the same one said several times taken for one (RFC 9110 section 8.6). */
+/** The Content-Length. The same number several times counts as one (RFC 9110 section 8.6). */
 function lengthOf(headers: Headers): number | undefined {
   const said = headers["content-length"];
   if (said === undefined) return undefined;
@@ -281,7 +293,8 @@ function lengthOf(headers: Headers): number | undefined {
   return length;
 }
 
-/** RFC 9112 section 6.1: no coding that we did not ask for, none of HTTP/1.0, and no length beside it. */
+/** Whether the body is chunked. RFC 9112 section 6.1 allows no coding that we did not ask for, none in HTTP/1.0, and no
+ *  Content-Length beside it. */
 function isChunked({ "transfer-encoding": coding }: Headers, minor: number, length: number | undefined): boolean {
   if (coding === undefined) return false;
   if (length !== undefined || minor === 0 || String(coding).toLowerCase() !== "chunked")
@@ -289,7 +302,7 @@ function isChunked({ "transfer-encoding": coding }: Headers, minor: number, leng
   return true;
 }
 
-/** The size in the line before a chunk; extensions behind it are ignored. */
+/** The size in the line before a chunk. Extensions behind it are ignored. */
 function sizeOf(line: string): number {
   const digits = /^[0-9A-Fa-f]+(?=;|$)/.exec(line)?.[0];
   const size = digits === undefined ? Number.NaN : Number.parseInt(digits, 16);
@@ -297,6 +310,7 @@ function sizeOf(line: string): number {
   return size;
 }
 
+/** See AnswerParser.keptMs. */
 function keepAliveMs({ connection, "keep-alive": hint }: Headers, minor: number): number {
   const said = itemsOf(connection).map((item) => item.toLowerCase());
   if (said.includes("close") || (minor === 0 && !said.includes("keep-alive"))) return 0;

@@ -6,16 +6,19 @@ import type { SourceAnswer, SourceClient } from "./client.ts";
 import { type Search, searchURL } from "./search.ts";
 import { type Statement, typesWith } from "./stated.ts";
 
-/** A search page: its bytes, what the scanner found, and milliseconds until its first byte. */
+/** A search page that was read. */
 export interface ReadPage {
   bytes: Buffer;
+  /** what the scanner found in them */
   page: Page;
+  /** milliseconds from the request to the head of its answer */
   ms: number;
 }
 
-/** Reads a search page. Statuses of `accept` answer `{status}` alone.
- *  @param tries GetOptions.tries
- *  @throws terminal SourceNotFHIR when it is JSON but no Bundle; a page cut short is read again */
+/** Reads a search page. A page that is cut short is read again.
+ *  @param accept statuses, 400 or above, for which it gives the status alone
+ *  @param tries see GetOptions.tries
+ *  @throws terminal SourceNotFHIR where the answer is JSON but no Bundle; else what SourceClient.get throws */
 export function readPage(client: SourceClient, link: string): Promise<ReadPage>;
 export function readPage(
   client: SourceClient,
@@ -32,39 +35,47 @@ export function readPage(
   return client.get(
     link,
     (answer) =>
-      answer.status >= 400 ? { status: answer.status } : { bytes: answer.body, page: scan(answer), ms: answer.ms },
+      answer.status >= 400
+        ? { status: answer.status }
+        : { bytes: answer.body, page: scanAnswer(answer), ms: answer.ms },
     { accept, ...(tries !== undefined && { tries }) },
   );
 }
 
-function scan({ body }: SourceAnswer): Page {
+function scanAnswer({ body }: SourceAnswer): Page {
   try {
     return scanPage(body);
   } catch (error) {
     if (!(error instanceof ScanError)) throw error;
     if (error.kind === "notBundle")
-      throw terminal("SourceNotFHIR", `a search of the source does not give a Bundle: ${error.message}`, error);
+      throw terminal(
+        "SourceNotFHIR",
+        `the source answers a search with JSON that is no Bundle (${error.message}); check spec.baseURL of the FhirSource`,
+        error,
+      );
     throw transient("SourceInconsistent", `a page of the source is broken: ${error.message}`, error);
   }
 }
 
-/** The number of matches by `_summary=count`; undefined where the source does not count. */
+/** Asks for the number of matches by `_summary=count`; undefined where the source does not count. */
 export async function countMatches(client: SourceClient, search: Omit<Search, "summary">): Promise<number | undefined> {
   const answer = await readPage(client, searchURL({ ...search, summary: true }), [400]);
   return "page" in answer ? answer.page.total : undefined;
 }
 
+/** What the source's CapabilityStatement says. */
 export interface Capabilities {
-  /** types that can be searched */
+  /** the types that can be searched */
   types: Set<string>;
-  /** names of the search parameters that are listed, by type */
+  /** the names of the search parameters that it lists, by type */
   parameters: Map<string, ReadonlySet<string>>;
   typeHistory: boolean;
   instanceHistory: boolean;
 }
 
-/** The source's CapabilityStatement, which is also the first contact with it.
- *  @param retrySeconds short: an operator wants to know soon that the address is wrong */
+/** Reads the source's CapabilityStatement, which is also the first contact with the source.
+ *  @param retrySeconds should be short, so that a wrong address is reported soon
+ *  @throws terminal SourceNotFHIR where `/metadata` is missing or is no CapabilityStatement */
 export function readCapabilities(client: SourceClient, retrySeconds: number): Promise<Capabilities> {
   const notFHIR = (what: string) =>
     terminal("SourceNotFHIR", `${what} at spec.baseURL of the FhirSource; it must be the base of a FHIR R4 server`);
@@ -97,9 +108,10 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
   );
 }
 
-/** The source's own clock: its `Date`, read until it ticks, so that all it stamped before is below it (DESIGN section
- *  7).
- *  @returns milliseconds; undefined when the source sends no Date of its own (a cache answers, or none) */
+/** Reads the source's own clock: its header `Date`, asked for again until it shows the next second. At that moment
+ *  every resource that the source has stamped before is older than the time it shows.
+ *  @returns milliseconds since the epoch; undefined where the source sends no `Date`, or a cache answers (header
+ *  `Age`) */
 export async function readClock(client: SourceClient, type: string): Promise<number | undefined> {
   const date = () =>
     client.get(
@@ -110,7 +122,7 @@ export async function readClock(client: SourceClient, type: string): Promise<num
       },
     );
   const first = await date();
-  // whole seconds: it ticks within one, three leave room for a slow answer
+  // The header has whole seconds, so it changes within one. 60 polls of 50 ms leave room for slow answers.
   for (let polls = 0; polls < 60 && !Number.isNaN(first); polls++) {
     await sleep(50);
     const next = await date();

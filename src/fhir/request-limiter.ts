@@ -1,77 +1,83 @@
 import { onAbort } from "./aborts.ts";
 
-/** How an answer went, for what comes after it. */
+/** How a request went. The limiter learns from it how much the source can take. */
 export interface RequestOutcome {
-  /** 0: no answer */
+  /** 0: no answer arrived */
   status: number;
-  /** until its first byte; undefined: not comparable with others */
+  /** milliseconds to the head of the answer; undefined: not comparable with other requests */
   ms?: number | undefined;
-  /** what the source asks for */
+  /** milliseconds that the source asks to wait */
   retryAfterMs?: number | undefined;
 }
 
-export interface PaceOptions {
-  /** requests at a time: this run's share */
+export interface RequestLimiterOptions {
+  /** the most requests at a time: this run's share of the source's limit */
   requests: number;
-  /** requests a second: likewise */
+  /** the most requests a second: this run's share of the source's limit */
   perSecond?: number | undefined;
-  /** monotonic milliseconds */
+  /** the time in milliseconds, by a clock that never goes back */
   now: () => number;
-  /** calls back after so many milliseconds; answers how to forget it */
+  /** calls back after `ms` milliseconds; returns how to cancel that */
   after: (ms: number, call: () => void) => () => void;
 }
 
-/** Load makes all answers slow. Of other things only some are: HAPI prepares the second and the third page of each
- *  search for 500 ms, and answers the others in 100. So it is the fastest of these many answers that is looked at: more
- *  than 3 times what is usual, and more than 200 ms, is taken for load. */
-const answers = 16;
-const rise = 3;
-const leastMs = 200;
-/** What is usual follows what is by 2 % an answer: a source that is slower for good, e.g. the deeper the pages, is used
- *  in full again after 60 answers. */
-const drift = 1.02;
+/** Load makes all answers slow, other causes only some: HAPI prepares the second and the third page of each search for
+ *  500 ms, and answers the other pages in 100. So the fastest of the last 16 answers is compared: where it took more
+ *  than 3 times what is usual, and more than 200 ms, the source is taken to be under load. */
+const comparedAnswers = 16;
+const loadFactor = 3;
+const leastLoadMs = 200;
+/** What is usual rises by at most 2 % an answer. So a source that becomes slower for good, for example because pages
+ *  are slower the deeper they are, is used in full again after 60 answers (1.02^60 = 3.3). */
+const usualRise = 1.02;
 
-interface Waiting {
+interface WaitingRequest {
   go: () => void;
   since: number;
-  /** within the share there was room for it */
+  /** whether the share had room for it when it came, so that it waits for the source and not for the share */
   throttled: boolean;
 }
 
-/** Keeps a source within what it can and may take (DESIGN section 7): at most the share's requests at a time and a
- *  second, none before a Retry-After of any answer has passed, and fewer at a time while it answers 429 or 503 (halved)
- *  or slowly (one less), then one more per round of good answers: the additive increase and multiplicative decrease of
- *  TCP (RFC 5681), with TCP Vegas' look at the delay. First come, first served. */
+/** Limits the requests to the source to what it can take and what this run may ask of it:
+ *
+ *  1. never more than the share's requests at a time and a second;
+ *  2. none before the Retry-After of any answer has passed;
+ *  3. fewer at a time while the source answers 429 or 503 (half of them) or slowly (one less);
+ *  4. one more at a time per round of good answers, up to the share.
+ *
+ *  3 and 4 are the additive increase and multiplicative decrease of TCP (RFC 5681), with TCP Vegas' use of the delay.
+ *  Requests are served in the order in which they come. */
 export class RequestLimiter {
-  readonly #options: PaceOptions;
-  readonly #queue: Waiting[] = [];
+  readonly #options: RequestLimiterOptions;
+  readonly #queue: WaitingRequest[] = [];
   #limit: number;
   #inFlight = 0;
   #pausedUntil = 0;
   #nextAt = 0;
-  #slowedAt = Number.NEGATIVE_INFINITY;
-  /** latencies of the last answers */
+  #loweredAt = Number.NEGATIVE_INFINITY;
+  /** how long the last answers took, in milliseconds */
   readonly #latest: number[] = [];
-  #usual = Number.POSITIVE_INFINITY;
+  #usualMs = Number.POSITIVE_INFINITY;
   #forget: (() => void) | undefined;
   #throttledMs = 0;
 
-  constructor(options: PaceOptions) {
+  constructor(options: RequestLimiterOptions) {
     this.#options = options;
     this.#limit = Math.max(1, options.requests);
   }
 
-  /** milliseconds that requests have waited although the share had room for them */
+  /** Milliseconds that requests have waited, all together, although the share had room for them. */
   get throttledMs(): number {
     return this.#throttledMs;
   }
-  /** requests at a time, now */
+  /** The most requests at a time, as of now. */
   get limit(): number {
     return Math.floor(this.#limit);
   }
 
-  /** Waits for a request's turn, or for one of the signals. @returns to be called once, when its answer is there or
-   *  will not come
+  /** Waits until it is a request's turn.
+   *  @param signals any of them ends the wait
+   *  @returns is to be called once, when the answer has arrived or will not arrive
    *  @throws the signal's reason */
   async turn(...signals: AbortSignal[]): Promise<(outcome: RequestOutcome) => void> {
     for (const signal of signals) signal.throwIfAborted();
@@ -87,7 +93,7 @@ export class RequestLimiter {
 
   #wait(signals: AbortSignal[]): Promise<void> {
     return new Promise<void>((resolve, reject) => {
-      const waiting: Waiting = {
+      const waiting: WaitingRequest = {
         go: resolve,
         since: this.#options.now(),
         throttled: this.#inFlight < this.#options.requests,
@@ -139,27 +145,27 @@ export class RequestLimiter {
   #learn({ status, ms, retryAfterMs }: RequestOutcome, from: number): void {
     const now = this.#options.now();
     if (retryAfterMs !== undefined) this.#pausedUntil = Math.max(this.#pausedUntil, now + retryAfterMs);
-    // what was sent before the last step says nothing about it
-    const isNews = from >= this.#slowedAt;
+    // A request that was sent before the limit was last lowered says nothing about the new limit.
+    const isNews = from >= this.#loweredAt;
     if (status === 429 || status === 503) {
-      if (isNews) this.#slowTo(this.#limit / 2);
+      if (isNews) this.#lowerLimit(this.#limit / 2);
       return;
     }
     if (status === 0 || status >= 500) return;
     if (ms !== undefined) {
-      if (this.#latest.push(ms) > answers) this.#latest.shift();
+      if (this.#latest.push(ms) > comparedAnswers) this.#latest.shift();
       const fastest = Math.min(...this.#latest);
-      this.#usual = Math.min(this.#usual * drift, fastest);
-      if (fastest > leastMs && fastest > rise * this.#usual) {
-        if (isNews) this.#slowTo(this.#limit - 1);
+      this.#usualMs = Math.min(this.#usualMs * usualRise, fastest);
+      if (fastest > leastLoadMs && fastest > loadFactor * this.#usualMs) {
+        if (isNews) this.#lowerLimit(this.#limit - 1);
         return;
       }
     }
     this.#limit = Math.min(this.#options.requests, this.#limit + 1 / this.#limit);
   }
 
-  #slowTo(limit: number): void {
+  #lowerLimit(limit: number): void {
     this.#limit = Math.max(1, limit);
-    this.#slowedAt = this.#options.now();
+    this.#loweredAt = this.#options.now();
   }
 }

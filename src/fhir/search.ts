@@ -1,25 +1,28 @@
-/** A search of one type, as the exporter makes it. Instants: RFC 3339 with milliseconds and Z. */
+/** A search of one type, as the exporter makes it. Instants are RFC 3339 with milliseconds and Z. */
 export interface Search {
   type: string;
-  /** inclusive */
+  /** `_lastUpdated` from this instant on */
   from?: string | undefined;
-  /** exclusive */
+  /** `_lastUpdated` before this instant */
   till?: string | undefined;
-  /** the part of a typeFilter behind `?`, as written by the user */
+  /** the part of a typeFilter behind `?`, as the user wrote it */
   filter?: string | undefined;
-  /** a parameter of the compartment and its values: ids, or references */
+  /** a parameter of the compartment, and its values: ids, or references */
   by?: { parameter: string; values: readonly string[] } | undefined;
   /** value of `_elements` */
   elements?: string | undefined;
+  /** value of `_count` */
   count?: number;
+  /** orders by `_lastUpdated`, then by `_id` */
   sort?: boolean;
-  /** instead, of a look at either end */
+  /** without `sort`: orders by `_lastUpdated` alone, to see the oldest (up) or the newest (down) resources */
   order?: "up" | "down" | undefined;
-  /** only the number of matches (`_summary=count`; never `_count=0`, which some servers read as "no limit") */
+  /** asks only for the number of matches, by `_summary=count`; never by `_count=0`, which some servers read as "no
+   *  limit" */
   summary?: boolean;
 }
 
-/** The search as a URL relative to the source's base. */
+/** The URL of a search, relative to the source's base. */
 export function searchURL({ type, from, till, filter, by, elements, count, sort, order, summary }: Search): string {
   const query: string[] = [];
   if (by) query.push(`${by.parameter}=${by.values.join(",")}`);
@@ -39,8 +42,8 @@ export function searchURL({ type, from, till, filter, by, elements, count, sort,
   return query.length ? `${type}?${query.join("&")}` : type;
 }
 
-/** Name and value of each parameter of a filter, decoded once. `+` stays a plus: filters hold time zones, never
- *  form-encoded blanks. */
+/** The name and the value of each parameter of a filter, decoded once. A `+` stays a plus: filters hold time zones, and
+ *  are not form-encoded. */
 export function filterParameters(filter: string): [name: string, value: string][] {
   return filter
     .split("&")
@@ -51,8 +54,8 @@ export function filterParameters(filter: string): [name: string, value: string][
     });
 }
 
-/** The parameters of `filter` that the self link does not repeat: those the source has ignored. Values are not
- *  compared, servers rewrite them. */
+/** The names of those parameters of `filter` that the source has ignored: the self link does not repeat them. Values
+ *  are not compared, since servers rewrite them. */
 export function ignoredParameters(filter: string, selfLink: string | undefined): string[] {
   const at = selfLink?.indexOf("?") ?? -1;
   const repeated = new Set(at < 0 ? [] : new URLSearchParams(selfLink!.slice(at + 1)).keys());
@@ -61,10 +64,11 @@ export function ignoredParameters(filter: string, selfLink: string | undefined):
     .filter((name) => !repeated.has(name));
 }
 
-// commas, colons, bars and the like mean something in FHIR and need no encoding in a query; & = + # and % do
+// Commas, colons, bars, slashes and dollars have a meaning in FHIR, and need no encoding in a query. & = + # and % do.
 const encodeParameter = (text: string) =>
   encodeURIComponent(text).replace(/%(2C|3A|7C|2F|24)/gi, (hex) => decodeURIComponent(hex));
 
+/** The text itself where it is not valid percent-encoding. */
 function decodePercent(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -10,7 +10,7 @@ export interface Statement {
   rest?: { resource?: StatedResource[] }[];
 }
 
-/** Types of which a CapabilityStatement says that an interaction (`search-type`, `history-type`, …) is there. */
+/** The types for which a CapabilityStatement lists an interaction such as `search-type` or `history-type`. */
 export const typesWith = ({ rest = [] }: Statement, interaction: string): Set<string> =>
   new Set(
     rest
@@ -20,12 +20,14 @@ export const typesWith = ({ rest = [] }: Statement, interaction: string): Set<st
   );
 
 const statementTimeoutMs = 5000;
-/** HAPI's is 2 MB, with all search parameters of R4 */
+/** HAPI's CapabilityStatement has 2 MB, with all search parameters of R4. */
 const maxStatementBytes = 32 << 20;
 
-/** The types that a server tells everybody it can search: `/metadata` without credentials, which SMART and most servers
- *  leave open.
- *  @returns undefined when it does not say so: refused, away, too slow, no CapabilityStatement */
+/** The types that a server lists as searchable in its `/metadata`, which is read without credentials: SMART and most
+ *  servers leave it open.
+ *  @returns undefined where the server refuses, or answers anything but a CapabilityStatement that lists searchable
+ *    types
+ *  @throws where the server does not answer within 5 s, redirects, or sends what is no JSON */
 export async function publicTypes(baseURL: string): Promise<ReadonlySet<string> | undefined> {
   const response = await fetch(`${withoutTrailingSlash(baseURL)}/metadata`, {
     headers: { accept: "application/fhir+json" },

@@ -11,21 +11,24 @@ import {
 import { terminal } from "../failure.ts";
 import type { OpenSocket } from "./connection.ts";
 
-/** PEM of the Secrets that a FhirSource names for TLS. */
+/** The PEM texts of `spec.tls` of a FhirSource; undefined for what it does not name. */
 export interface TlsFiles {
   ca: string | undefined;
   cert: string | undefined;
   key: string | undefined;
 }
 
-/** Milliseconds for a connection: name, TCP and TLS. */
+/** Milliseconds within which a connection must be made: the lookup of the name, TCP and TLS together. */
 export const connectMs = 10_000;
-/** An answer may take minutes, in which only probes tell a firewall that the connection is in use, and us that the
- *  server is there. */
-const probeMs = 60_000;
+/** An answer may take minutes. Meanwhile TCP keep-alive probes show a firewall that the connection is in use, and us
+ *  that the server is still there. */
+const tcpProbeMs = 60_000;
 
-/** Opens sockets to `origin` with the CA and the client certificate that the files below `source/` hold at that moment,
- *  so that rotated ones count for new connections. Without files: the well-known CAs and no client certificate. */
+/** Opens sockets to `origin` with the CA and the client certificate of `spec.tls`. Their files are read for each new
+ *  connection, so that rotated ones count for it. Without files the well-known CAs are trusted, and no client
+ *  certificate is sent.
+ *  @param folder the folder of the Task
+ *  @returns throws terminal SourceUnauthorized where a file is not valid */
 export function socketOpener(folder: string, origin: URL): OpenSocket {
   const isSecure = origin.protocol === "https:";
   const host = origin.hostname.replace(/^\[|\]$/g, "");
@@ -33,7 +36,7 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
   const files = tlsFiles(folder);
   let known: TlsFiles | undefined;
   let secureContext: SecureContext | undefined;
-  // a server that knows us spares both the costly part of the handshake
+  // The session of an earlier connection spares both sides the costly part of the handshake.
   let session: Buffer | undefined;
   const secure: OpenSocket = (onread) => {
     const now = files();
@@ -46,7 +49,8 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
       onread,
       secureContext: secureContext!,
       ALPNProtocols: ["http/1.1"],
-      // an address is no name to ask for (RFC 6066 section 3); the certificate is held against the host then
+      // An IP address may not be sent as a server name (RFC 6066 section 3). The certificate is then checked against
+      // `host`.
       servername: isIP(host) ? "" : host,
       ...(session && { session }),
     };
@@ -55,27 +59,27 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
     });
   };
   return (onread) =>
-    (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, probeMs);
+    (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, tcpProbeMs);
 }
 
-/** Reads the files as they are at that moment: the same object as long as nothing has changed.
- *  @throws terminal SourceUnauthorized, naming the key that is wrong */
+/** @returns reads the files as they are at that moment, and gives the same object while nothing has changed. It throws
+ *    terminal SourceUnauthorized, which names the key that is wrong. */
 export function tlsFiles(folder: string): () => TlsFiles {
   let known: TlsFiles | undefined;
-  return () => (known = load(folder, known));
+  return () => (known = readTlsFiles(folder, known));
 }
 
-/** What a connection needs of them.
- *  @param both true: the well-known CAs are trusted besides `ca.crt`, as a token endpoint may be a public one */
-export function secureOptions({ ca, cert, key }: TlsFiles, both: boolean): SecureContextOptions {
+/** The options of a TLS connection with these files.
+ *  @param trustWellKnown whether the well-known CAs are trusted besides `ca.crt` */
+export function secureOptions({ ca, cert, key }: TlsFiles, trustWellKnown: boolean): SecureContextOptions {
   return {
-    ...(ca !== undefined && { ca: both ? [ca, ...getCACertificates("default")] : ca }),
+    ...(ca !== undefined && { ca: trustWellKnown ? [ca, ...getCACertificates("default")] : ca }),
     ...(cert !== undefined && key !== undefined && { cert, key }),
   };
 }
 
-/** @returns `known` when nothing has changed @throws terminal SourceUnauthorized, naming the key that is wrong */
-function load(folder: string, known: TlsFiles | undefined): TlsFiles {
+/** @returns `known` where nothing has changed @throws terminal SourceUnauthorized, which names the key that is wrong */
+function readTlsFiles(folder: string, known: TlsFiles | undefined): TlsFiles {
   const read = (name: string) => {
     try {
       return readFileSync(join(folder, "source", name), "utf8");
@@ -86,36 +90,39 @@ function load(folder: string, known: TlsFiles | undefined): TlsFiles {
   const once = (): TlsFiles => {
     const files = { ca: read("ca.crt"), cert: read("tls.crt"), key: read("tls.key") };
     if (known && files.ca === known.ca && files.cert === known.cert && files.key === known.key) return known;
-    check(files);
+    checkTlsFiles(files);
     return files;
   };
   try {
     return once();
   } catch {
-    // the files may have been replaced between two reads
+    // The files may have been replaced between two reads, so that they did not fit each other.
     return once();
   }
 }
 
-function check({ ca, cert, key }: TlsFiles): void {
+function checkTlsFiles({ ca, cert, key }: TlsFiles): void {
   const demand = (holds: boolean, what: string) => {
     if (!holds) throw terminal("SourceUnauthorized", what);
   };
   if (ca !== undefined)
     demand(
-      ca.includes("-----BEGIN CERT") && fits({ ca }),
+      ca.includes("-----BEGIN CERT") && isUsable({ ca }),
       'key "ca.crt" of spec.tls.caRef of the FhirSource holds no certificates in PEM',
     );
   if (cert === undefined && key === undefined) return;
   const secret = "in the Secret of spec.tls.clientCertificateRef of the FhirSource";
   if (cert === undefined || key === undefined)
-    throw terminal("SourceUnauthorized", `there is no key "${cert === undefined ? "tls.crt" : "tls.key"}" ${secret}`);
-  demand(fits({ cert }), `key "tls.crt" ${secret} is not a certificate in PEM`);
-  demand(fits({ key }), `key "tls.key" ${secret} is not a private key in PEM without passphrase`);
-  demand(fits({ cert, key }), `keys "tls.crt" and "tls.key" ${secret} do not belong together`);
+    throw terminal(
+      "SourceUnauthorized",
+      `there is no key "${cert === undefined ? "tls.crt" : "tls.key"}" ${secret}; it needs both tls.crt and tls.key`,
+    );
+  demand(isUsable({ cert }), `key "tls.crt" ${secret} is not a certificate in PEM`);
+  demand(isUsable({ key }), `key "tls.key" ${secret} is not a private key in PEM without passphrase`);
+  demand(isUsable({ cert, key }), `keys "tls.crt" and "tls.key" ${secret} do not belong together`);
 }
 
-function fits(given: SecureContextOptions): boolean {
+function isUsable(given: SecureContextOptions): boolean {
   try {
     createSecureContext(given);
     return true;
@@ -124,7 +131,7 @@ function fits(given: SecureContextOptions): boolean {
   }
 }
 
-/** What to mend where a connection failed over certificates; undefined for other errors. */
+/** What to check where a connection failed because of certificates; undefined for other error codes. */
 export function tlsHint(code: string): string | undefined {
   if (/ALERT_(CERTIFICATE_|BAD_CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)/.test(code))
     return "spec.tls.clientCertificateRef of the FhirSource: the server wants a client certificate, or another one";
