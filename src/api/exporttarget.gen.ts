@@ -2,7 +2,7 @@
 import type {Condition, ObjectMeta} from "./meta.ts";
 
 /**
- * An ExportTarget is a place where exports are written, and how to sign in there.
+ * An ExportTarget describes a place to write exports to, and how to sign in there.
  */
 export interface ExportTarget {
   /**
@@ -18,11 +18,11 @@ export interface ExportTarget {
   status?: ExportTargetStatus;
 }
 /**
- * The place. Exports that run keep what they were started with.
+ * The place to write to. Running exports keep the settings that they were started with.
  */
 export interface ExportTargetSpec {
   /**
-   * An Azure storage account (Blob storage, also ADLS Gen2).
+   * An Azure storage account (Blob Storage, also ADLS Gen2).
    */
   azureBlob?: {
     /**
@@ -30,29 +30,29 @@ export interface ExportTargetSpec {
      */
     accountURL: string;
     /**
-     * Container for exports that name none; without it each gets a new container export-{time}-{id}. Example: fhir.
+     * Container for exports that name none. Without it each such export gets a new container export-{time}-{id}. Example: fhir.
      */
     container?: string;
     /**
-     * Folder within the container. Example: hospital/exports.
+     * Folder within the container, in which each export gets a folder of its own. Example: hospital/exports.
      */
     prefix?: string;
     /**
-     * Containers that exports may name, * stands for any characters. By default the target's own container and export-*.
+     * Containers that exports may name in their field container. * stands for any characters. By default the target's own container and export-*.
      *
      * @maxItems 32
      */
     allowedContainers?: string[];
     /**
-     * How to sign in; exactly one way. Credentials are in Secrets of the same namespace, which only worker pods read.
+     * How to sign in; set exactly one way. Credentials are in Secrets of the same namespace, which worker pods and the HTTP service read as files.
      */
     auth: {
       /**
-       * Microsoft Entra workload identity; no secret at all. Needs the role Storage Blob Data Contributor.
+       * Microsoft Entra workload identity. It needs no secret, but the role Storage Blob Data Contributor.
        */
       workloadIdentity?: {
         /**
-         * ServiceAccount of the worker pods, annotated for workload identity.
+         * ServiceAccount of the worker pods. It is annotated for workload identity.
          */
         serviceAccountName: string;
       };
@@ -76,12 +76,12 @@ export interface ExportTargetSpec {
       };
     };
     /**
-     * Size of the blocks that files are written in, from 64Ki to 256Mi. Example: 8Mi.
+     * Size of the blocks in which files are written, from 64Ki to 256Mi. Example: 8Mi.
      */
     blockSize?: string;
   };
   /**
-   * A PersistentVolumeClaim of the same namespace. ReadWriteMany, unless exports have parallelism 1.
+   * A PersistentVolumeClaim of the same namespace. It must be ReadWriteMany, unless exports have parallelism 1.
    */
   volume?: {
     /**
@@ -89,11 +89,11 @@ export interface ExportTargetSpec {
      */
     claimName: string;
     /**
-     * Folder on the volume, its root by default. Example: fhir/exports.
+     * Folder on the volume. By default the root of the volume. Example: fhir/exports.
      */
     path?: string;
     /**
-     * Folders that exports may name with container, * stands for any characters. By default export-*.
+     * Folders that exports may name in their field container. * stands for any characters. By default export-*.
      *
      * @maxItems 32
      */
@@ -101,15 +101,15 @@ export interface ExportTargetSpec {
   };
 }
 /**
- * What the operator has seen. Written by the operator only.
+ * What the operator has observed. Only the operator writes it.
  */
 export interface ExportTargetStatus {
   /**
-   * The generation of the spec that this status is about.
+   * The generation of the spec that this status describes.
    */
   observedGeneration?: number;
   /**
-   * Ready says whether exports can use it.
+   * The condition Ready says whether exports can use this target.
    *
    * @maxItems 16
    */

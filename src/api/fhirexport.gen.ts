@@ -2,7 +2,7 @@
 import type {Condition, ObjectMeta} from "./meta.ts";
 
 /**
- * A FhirExport copies the matching resources of one FHIR R4 server, as of one moment, as NDJSON files into object storage or a volume, with a manifest of counts, sizes and SHA-256 sums. It does what the FHIR operation $export does, once.
+ * A FhirExport copies the matching resources of one FHIR R4 server, as they are at one moment, as NDJSON files into object storage or a volume, with a manifest of counts, sizes and SHA-256 sums. It does once what the FHIR operation $export does.
  */
 export interface FhirExport {
   /**
@@ -18,11 +18,11 @@ export interface FhirExport {
   status?: FhirExportStatus;
 }
 /**
- * What to export, from where and to where. What shapes the output cannot be changed afterwards; how the work is done (suspend, cancel, retry, priority, parallelism, worker, ttlSecondsAfterFinished, deletionPolicy, onCancel) can.
+ * What to export, from where and to where. Fields that shape the output cannot be changed afterwards. Fields that say how the work is done can be changed: suspend, cancel, retry, priority, parallelism, worker, ttlSecondsAfterFinished, deletionPolicy, onCancel.
  */
 export interface FhirExportSpec {
   /**
-   * The FhirSource to read from, in the same namespace.
+   * The FhirSource to export from. It is in the same namespace.
    */
   sourceRef: {
     /**
@@ -31,7 +31,7 @@ export interface FhirExportSpec {
     name: string;
   };
   /**
-   * The ExportTarget to write to, in the same namespace.
+   * The ExportTarget to write to. It is in the same namespace.
    */
   targetRef: {
     /**
@@ -40,80 +40,80 @@ export interface FhirExportSpec {
     name: string;
   };
   /**
-   * What is exported: System = all resources; Patient = the Patients and what refers to them (the patient compartment); Group = the same for the members of one Group.
+   * What is exported. System: all resources. Patient: all patients and the resources that refer to them (the patient compartment). Group: the same for the members of one Group.
    */
   level?: "System" | "Patient" | "Group";
   /**
-   * Id of the FHIR Group at level Group. Example: diabetes-2026.
+   * Id of the FHIR Group to export; required at level Group, and allowed only there. Example: diabetes-2026.
    */
   groupId?: string;
   /**
-   * At level Patient or Group: only these patients, by id. Example: [p-1, p-2].
+   * Exports only these patients, by id; allowed at level Patient and Group. Example: [p-1, p-2].
    *
    * @minItems 1
    * @maxItems 100
    */
   patients?: string[];
   /**
-   * Only these resource types ($export's _type). Without it all types that the source can search, at level Patient and Group those of the patient compartment. Example: [Patient, Observation].
+   * Exports only these resource types ($export's _type). By default all types that the source can search; at level Patient and Group those of the patient compartment. Example: [Patient, Observation].
    *
    * @minItems 1
    * @maxItems 160
    */
   types?: string[];
   /**
-   * Of a type, only resources that match one of its searches ($export's _typeFilter), each as Type?query. Result parameters such as _sort, _count or _include are not possible. Example: ["Observation?category=laboratory"].
+   * Searches in the form Type?query ($export's _typeFilter). Of such a type, only resources that match one of its searches are exported. Result parameters such as _sort, _count or _include are not possible. Example: ["Observation?category=laboratory"].
    *
    * @minItems 1
    * @maxItems 32
    */
   typeFilters?: string[];
   /**
-   * Only these top-level elements of each resource ($export's _elements), as element or Type.element; mandatory elements stay. Resources that were cut carry the tag SUBSETTED. Example: [id, Patient.birthDate].
+   * Exports only these top-level elements of each resource ($export's _elements), written as element or Type.element. Mandatory elements stay. Resources that were cut get the tag SUBSETTED. Example: [id, Patient.birthDate].
    *
    * @minItems 1
    * @maxItems 64
    */
   elements?: string[];
   /**
-   * Only resources last changed at this instant or later. Example: 2026-01-01T00:00:00Z.
+   * Exports only resources that were last changed at this instant or later ($export's _since). Example: 2026-01-01T00:00:00Z.
    */
   since?: string;
   /**
-   * Only resources last changed before this instant. Example: 2026-02-01T00:00:00Z.
+   * Exports only resources that were last changed before this instant ($export's _until). Example: 2026-02-01T00:00:00Z.
    */
   until?: string;
   /**
-   * Format of the files. All three spellings mean NDJSON, one resource a line.
+   * Format of the files. All three spellings mean NDJSON: one resource per line.
    */
   outputFormat?: "application/fhir+ndjson" | "application/ndjson" | "ndjson";
   /**
-   * Container (on a volume: folder) to write to, when it shall not be the target's own; the target's allowedContainers must allow it. Within it, each export has a folder of its own. Example: export-research.
+   * Container (on a volume: folder) to write to, instead of the target's own. The target's allowedContainers must allow it. Within it, each export has a folder of its own. Example: export-research.
    */
   container?: string;
   /**
-   * How files are written.
+   * How the files are written.
    */
   output?: {
     /**
-     * None, or Gzip: files end in .ndjson.gz.
+     * Whether files are compressed. With Gzip their names end in .ndjson.gz.
      */
     compression?: "None" | "Gzip";
     /**
-     * A file is ended, at the end of a line, before it grows beyond so many bytes (counted before compression). From 64Ki to 1Ti. Example: 512Mi.
+     * A file ends, at the end of a line, before it grows beyond this size (counted before compression). From 64Ki to 1Ti. Example: 512Mi.
      */
     maxFileSize?: string;
   };
   /**
-   * When a resource or page cannot be read: Record = go on and write an OperationOutcome about it into the errors folder; Fail = end the export as failed.
+   * What happens when a resource or page cannot be read. Record: the export continues and writes an OperationOutcome about it into the errors folder. Fail: the export ends as failed.
    */
   onResourceError?: "Record" | "Fail";
   /**
-   * How many worker pods may run at once, 1 to 256. The source's limits may allow fewer. A greater number counts from the next attempt, a smaller one at once.
+   * How many worker pods may run at once, from 1 to 256. The source's limits may allow fewer. A greater number takes effect with the next attempt, a smaller one at once.
    */
   parallelism?: number;
   /**
-   * Where worker pods run and what they may use. A change counts from the next attempt.
+   * Where worker pods run and how much CPU and memory they may use. A change takes effect with the next attempt.
    */
   worker?: {
     /**
@@ -121,53 +121,53 @@ export interface FhirExportSpec {
      */
     resources?: {
       /**
-       * What is reserved. Example: {cpu: 500m, memory: 256Mi}.
+       * CPU and memory that are reserved for the pod. Example: {cpu: 500m, memory: 256Mi}.
        */
       requests?: {
         [k: string]: string | number;
       };
       /**
-       * What cannot be exceeded. Example: {memory: 512Mi}.
+       * CPU and memory that the pod cannot exceed. Example: {memory: 512Mi}.
        */
       limits?: {
         [k: string]: string | number;
       };
     };
     /**
-     * Labels that a node must have. Example: {pool: batch}.
+     * Labels that a node must have to run worker pods. Example: {pool: batch}.
      */
     nodeSelector?: {
       [k: string]: string;
     };
     /**
-     * Taints of nodes that workers put up with, as in a Pod.
+     * Taints of nodes that worker pods tolerate, as in a Pod.
      *
      * @maxItems 32
      */
     tolerations?: {
       /**
-       * Taint key; empty with operator Exists means all taints.
+       * Key of the taint. Empty, with operator Exists, it means all taints.
        */
       key?: string;
       /**
-       * Exists, or Equal (the default).
+       * How the taint is compared: Exists, or Equal (the default).
        */
       operator?: "Exists" | "Equal";
       /**
-       * Taint value, with operator Equal.
+       * Value of the taint, for operator Equal.
        */
       value?: string;
       /**
-       * Taint effect; empty means all effects.
+       * Effect of the taint. Empty means all effects.
        */
       effect?: "NoSchedule" | "PreferNoSchedule" | "NoExecute";
       /**
-       * For NoExecute, how many seconds it is put up with.
+       * For how many seconds a taint with effect NoExecute is tolerated.
        */
       tolerationSeconds?: number;
     }[];
     /**
-     * Affinity as in a Pod (nodeAffinity, podAffinity, podAntiAffinity).
+     * Affinity of the worker pods, as in a Pod (nodeAffinity, podAffinity, podAntiAffinity).
      */
     affinity?: Record<string, unknown>;
     /**
@@ -180,55 +180,55 @@ export interface FhirExportSpec {
    */
   queueName?: string;
   /**
-   * true pauses the export and frees its pods; false goes on where it stopped.
+   * If true, the export is paused and its pods are freed. If set to false again, it continues where it stopped.
    */
   suspend?: boolean;
   /**
-   * true ends the export for good: its pods are stopped and, as onCancel says, what it wrote is deleted. Of a finished export only the data goes. Cannot be taken back.
+   * If true, the export ends for good: its pods are stopped, and what it wrote is deleted unless onCancel is Keep. A finished export only loses its files. This cannot be undone.
    */
   cancel?: boolean;
   /**
-   * Give it a greater number to try a failed export again, from where it stopped. Example: 1.
+   * Set it to a greater number to continue a failed export where it stopped. Use the number in status.attempt. Example: 1.
    */
   retry?: number;
   /**
-   * Exports of a greater number leave the queue first, then older ones.
+   * Exports with a greater number leave the queue first; of equal numbers the older export goes first.
    */
   priority?: number;
   /**
-   * The export fails when it was not started so many seconds after its creation. No limit by default.
+   * The export fails if it was not started within this many seconds after its creation. There is no limit by default.
    */
   startDeadlineSeconds?: number;
   /**
-   * The export fails when an attempt takes longer than so many seconds, time spent suspended not counted. No limit by default.
+   * The export fails if an attempt takes longer than this many seconds. Time in which it is suspended does not count. There is no limit by default.
    */
   activeDeadlineSeconds?: number;
   /**
-   * The FhirExport is deleted so many seconds after it ended; deletionPolicy says what becomes of its files. Kept by default.
+   * The FhirExport is deleted this many seconds after its end; deletionPolicy says what happens to its files. By default it is kept.
    */
   ttlSecondsAfterFinished?: number;
   /**
-   * What becomes of the files when the FhirExport is deleted: Retain keeps them, Delete deletes them first.
+   * What happens to the files when the FhirExport is deleted. Retain keeps them. Delete deletes them first.
    */
   deletionPolicy?: "Retain" | "Delete";
   /**
-   * What becomes of the files when the export is cancelled: Delete or Keep.
+   * What happens to the files when the export is cancelled. Delete deletes them. Keep keeps them.
    */
   onCancel?: "Delete" | "Keep";
   /**
-   * Set by the HTTP service when an export was started by $export; objects without it are not shown there.
+   * Set by the HTTP service for an export that was started by $export. The HTTP service does not show exports without it.
    */
   origin?: {
     /**
-     * Who asked, as the HTTP service authenticated it.
+     * The client that started the export, as the HTTP service authenticated it.
      */
     client?: string;
     /**
-     * The kick-off URL as it was called; it stands in the manifest.
+     * The kick-off URL as the client called it. It is the manifest's request.
      */
     request?: string;
     /**
-     * Parts of the request that were dropped at the client's wish (Prefer handling=lenient); they become OperationOutcomes.
+     * Parts of the request that were dropped, as the client allowed it (Prefer handling=lenient). The manifest reports them as OperationOutcomes.
      *
      * @maxItems 32
      */
@@ -236,49 +236,49 @@ export interface FhirExportSpec {
   };
 }
 /**
- * What the operator has seen and done. Written by the operator only.
+ * What the operator has observed and done. Only the operator writes it.
  */
 export interface FhirExportStatus {
   /**
-   * The generation of the spec that this status is about.
+   * The generation of the spec that this status describes.
    */
   observedGeneration?: number;
   /**
-   * Ready sums it up: True when the export is whole, its reason says what goes on. Reconciling and Stalled as in kstatus. Further: Accepted, Suspended, Complete, Failed, Cancelled, Purged, Exact, PartialErrors.
+   * Ready is the summary: it is True when the export is whole, and its reason says what is happening. Reconciling and Stalled mean what they mean in kstatus. Further conditions: Accepted, Suspended, Complete, Failed, Cancelled, Purged, Exact, PartialErrors.
    *
    * @maxItems 32
    */
   conditions?: Condition[];
   /**
-   * The moment that the export shows, by the source's clock. Changes after it are not in it.
+   * The moment as of which the data are exported, by the source's clock. The export does not contain later changes.
    */
   transactionTime?: string;
   /**
-   * When the first attempt was started.
+   * When the first attempt began.
    */
   startTime?: string;
   /**
-   * When the export ended, well or not.
+   * When the export ended, successfully or not.
    */
   completionTime?: string;
   /**
-   * When the FhirExport will be deleted, by ttlSecondsAfterFinished.
+   * When the FhirExport will be deleted, as ttlSecondsAfterFinished says.
    */
   expirationTime?: string;
   /**
-   * Place in the source's queue, 1 is next. Only while queued.
+   * Place in the queue of the source; 1 is next. Only set while the export is queued.
    */
   queuePosition?: number;
   /**
-   * Number of the current or last attempt, 1 is the first.
+   * Number of the current or last attempt; the first is 1.
    */
   attempt?: number;
   /**
-   * How far it is. Numbers never go down within an attempt.
+   * How far the export is. The numbers never go down within an attempt.
    */
   progress?: {
     /**
-     * Share of the expected resources that is stored, at most 99 until the manifest is written.
+     * How many percent of the expected resources are stored. At most 99 until the manifest is written.
      */
     percent?: number;
     /**
@@ -294,16 +294,16 @@ export interface FhirExportStatus {
      */
     bytes?: number;
     /**
-     * Speed of the last minutes.
+     * Resources stored per second in the last minutes.
      */
     resourcesPerSecond?: number;
     /**
-     * When all resources will be stored at this speed.
+     * When all resources will be stored if the speed stays the same.
      */
     estimatedCompletionTime?: string;
   };
   /**
-   * The same by resource type.
+   * Progress of each resource type.
    *
    * @maxItems 200
    */
@@ -313,11 +313,11 @@ export interface FhirExportStatus {
      */
     type: string;
     /**
-     * Pending, Running or Complete.
+     * State of this type: Pending, Running or Complete.
      */
     state?: "Pending" | "Running" | "Complete";
     /**
-     * Resources that the source counted.
+     * Resources of this type that the source counted when the export was planned.
      */
     expected?: number;
     /**
@@ -329,28 +329,28 @@ export interface FhirExportStatus {
      */
     files?: number;
     /**
-     * OperationOutcomes stored about this type.
+     * Errors about resources of this type.
      */
     errors?: number;
   }[];
   /**
-   * Where the files are. The list of files is in the manifest.
+   * Where the files are, and their sums. The list of files is in the manifest.
    */
   output?: {
     /**
-     * Container of the files; on a volume there is none.
+     * Container that holds the files. Not set for a volume.
      */
     container?: string;
     /**
-     * Folder within the container or volume; empty when the container is the export's own.
+     * Folder of the files within the container or volume. Empty if the container was made for this export alone.
      */
     prefix?: string;
     /**
-     * Bare URL of the manifest, or its path on the volume; it exists when the export is whole.
+     * URL of the manifest without signature, or its path on the volume. The manifest exists if and only if the export is whole.
      */
     manifest?: string;
     /**
-     * SHA-256 of the manifest, hexadecimal.
+     * SHA-256 of the manifest, in hexadecimal digits.
      */
     manifestSHA256?: string;
     /**
@@ -366,22 +366,22 @@ export interface FhirExportStatus {
      */
     bytes?: number;
     /**
-     * Number of OperationOutcomes in the errors folder.
+     * Number of resources and pages that could not be exported. The errors folder holds an OperationOutcome for each, up to a hundred per shard.
      */
     errors?: number;
   };
   run?: FhirExportRun;
 }
 /**
- * For the operator: what the current attempt was started with, so that later edits of source, target or operator do not change it.
+ * For the operator: what the current attempt was started with. Later edits of source, target or operator do not change it.
  */
 export interface FhirExportRun {
   /**
-   * The attempt it belongs to.
+   * The attempt that this describes.
    */
   attempt: number;
   /**
-   * When it was started or last resumed.
+   * When the attempt was started or last resumed.
    */
   startTime: string;
   /**
@@ -389,19 +389,19 @@ export interface FhirExportRun {
    */
   image?: string;
   /**
-   * Worker pods that may run at once.
+   * How many worker pods may run at once.
    */
   parallelism: number;
   /**
-   * Number of work packages of the plan; absent until it is made.
+   * Number of work packages of the plan. Not set until the plan is made.
    */
   packages?: number;
   /**
-   * ServiceAccount of the worker pods, where workload identity is used.
+   * ServiceAccount of the worker pods, if workload identity is used.
    */
   serviceAccountName?: string;
   /**
-   * How the worker signs in at the source.
+   * How workers sign in at the source.
    */
   sourceAuth?: string;
   /**
@@ -409,15 +409,15 @@ export interface FhirExportRun {
    */
   sourceSecret?: string;
   /**
-   * Where the source's certificate authority is.
+   * Object that holds the certificate authority of the source.
    */
   sourceCA?: {
     /**
-     * ConfigMap or Secret.
+     * Kind of the object: ConfigMap or Secret.
      */
     kind: "ConfigMap" | "Secret";
     /**
-     * Its name.
+     * Name of the object.
      */
     name: string;
   };
@@ -426,7 +426,7 @@ export interface FhirExportRun {
    */
   sourceCertificate?: string;
   /**
-   * How the worker signs in at the target.
+   * How workers sign in at the target.
    */
   targetAuth?: string;
   /**
@@ -434,7 +434,7 @@ export interface FhirExportRun {
    */
   targetSecret?: string;
   /**
-   * PersistentVolumeClaim to write to.
+   * PersistentVolumeClaim that the files are written to.
    */
   claimName?: string;
   /**
@@ -442,53 +442,53 @@ export interface FhirExportRun {
    */
   share?: {
     /**
-     * Requests at once.
+     * How many requests a worker pod makes at once.
      */
     requests: number;
     /**
-     * Requests per second.
+     * How many requests a worker pod makes per second.
      */
     perSecond?: number;
   };
   /**
-   * Copy of spec.worker.
+   * Copy of spec.worker, as it was when the attempt began.
    */
   worker?: NonNullable<FhirExportSpec["worker"]>;
   /**
-   * A step that has to wait or lost its report is repeated.
+   * Set when a step is repeated, because it has to wait, failed without a reason, or lost its report.
    */
   repeat?: {
     /**
-     * The run that is to be repeated.
+     * Name of the run that is repeated.
      */
     runName: string;
     /**
-     * Its UID; another UID is the repetition.
+     * UID of that run. A run with another UID is the repetition.
      */
     runUID: string;
     /**
-     * How many times it was repeated.
+     * How many times the run was repeated.
      */
     count: number;
     /**
-     * How many times of these it gave no reason.
+     * How many of these times the run did not say that it has to wait.
      */
     crashes?: number;
     /**
-     * When it is repeated.
+     * When the run is repeated next.
      */
     time: string;
   };
   /**
-   * Last published progress.
+   * The progress that was last published, to compute the speed from.
    */
   sample?: {
     /**
-     * When it was seen.
+     * When it was published.
      */
     time: string;
     /**
-     * Resources stored then.
+     * Resources that were stored then.
      */
     resources: number;
   };

@@ -2,7 +2,7 @@
 import type {Condition, ObjectMeta} from "./meta.ts";
 
 /**
- * A FhirSource is a FHIR R4 server to export from, how to sign in there, and how much load it may get.
+ * A FhirSource describes a FHIR R4 server to export from: its address, how to sign in, and how much load it may get.
  */
 export interface FhirSource {
   /**
@@ -18,7 +18,7 @@ export interface FhirSource {
   status?: FhirSourceStatus;
 }
 /**
- * The server. Exports that run keep what they were started with.
+ * The server. Running exports keep the settings that they were started with.
  */
 export interface FhirSourceSpec {
   /**
@@ -26,7 +26,7 @@ export interface FhirSourceSpec {
    */
   baseURL: string;
   /**
-   * How to sign in; exactly one way. Credentials are in Secrets of the same namespace, which only worker pods read.
+   * How to sign in; set exactly one way. Credentials are in Secrets of the same namespace, which only worker pods read.
    */
   auth?: {
     /**
@@ -48,7 +48,7 @@ export interface FhirSourceSpec {
       };
     };
     /**
-     * A fixed bearer token; read again at each use, so it can be rotated.
+     * A fixed bearer token. It is read again at each use, so it can be rotated.
      */
     bearer?: {
       /**
@@ -70,11 +70,11 @@ export interface FhirSourceSpec {
        */
       tokenURL: string;
       /**
-       * Client id.
+       * Client id at the token endpoint.
        */
       clientID: string;
       /**
-       * Scopes to ask for, separated by spaces. Example: system/*.rs.
+       * Scopes to request, separated by spaces. Example: system/*.rs.
        */
       scope?: string;
       /**
@@ -92,15 +92,15 @@ export interface FhirSourceSpec {
      */
     smart?: {
       /**
-       * Token endpoint; without it, the one that the server's .well-known/smart-configuration names.
+       * Token endpoint. By default the one that the server's .well-known/smart-configuration names.
        */
       tokenURL?: string;
       /**
-       * Client id as registered with the public key.
+       * Client id under which the public key is registered at the server.
        */
       clientID: string;
       /**
-       * Scopes to ask for, separated by spaces. Example: system/*.rs.
+       * Scopes to request, separated by spaces. Example: system/*.rs.
        */
       scope?: string;
       /**
@@ -114,37 +114,37 @@ export interface FhirSourceSpec {
       };
     };
     /**
-     * Microsoft Entra workload identity; no secret at all.
+     * Microsoft Entra workload identity. It needs no secret.
      */
     workloadIdentity?: {
       /**
-       * ServiceAccount of the worker pods, annotated for workload identity.
+       * ServiceAccount of the worker pods. It is annotated for workload identity.
        */
       serviceAccountName: string;
       /**
-       * Client id, when it is not the one of the ServiceAccount's annotation.
+       * Client id, if it is not the one in the ServiceAccount's annotation.
        */
       clientID?: string;
       /**
-       * Scope to ask for. Example: https://hospital.fhir.azurehealthcareapis.com/.default.
+       * Scope to request. Example: https://hospital.fhir.azurehealthcareapis.com/.default.
        */
       scope: string;
     };
   };
   /**
-   * Whom to trust, and how to be known.
+   * Which certificate authorities to trust, and which client certificate to present.
    */
   tls?: {
     /**
-     * Certificate authorities to trust instead of the well-known ones, under the key ca.crt (PEM). A token endpoint may have a certificate of either.
+     * Certificate authorities to trust instead of the well-known ones, under the key ca.crt (PEM). For a token endpoint the well-known ones are trusted, too.
      */
     caRef?: {
       /**
-       * ConfigMap or Secret.
+       * Kind of the object that holds ca.crt: ConfigMap or Secret.
        */
       kind?: "ConfigMap" | "Secret";
       /**
-       * Its name.
+       * Name of the object.
        */
       name: string;
     };
@@ -163,16 +163,16 @@ export interface FhirSourceSpec {
    */
   paging?: {
     /**
-     * Resources per page to ask for; the server may give fewer.
+     * How many resources per page to ask for. The server may give fewer.
      */
     count?: number;
     /**
-     * Auto asks for an order where the server keeps it; None never does.
+     * Auto asks for an order of the resources if the server keeps it, so that two exports write the same files. None never asks for an order.
      */
     sort?: "Auto" | "None";
   };
   /**
-   * How many seconds a written resource may need until searches find it. An export then shows the moment so many seconds before its start. 0 for servers whose searches see every write at once.
+   * How many seconds it may take until searches find a resource that was just written. An export then shows the data as they were this many seconds before its start. 0 is right for servers whose searches see every write at once.
    */
   settleSeconds?: number;
   /**
@@ -180,33 +180,33 @@ export interface FhirSourceSpec {
    */
   limits?: {
     /**
-     * Exports that may run at once; further ones wait in a queue.
+     * How many exports may run at once. Further ones wait in a queue.
      */
     maxConcurrentExports?: number;
     /**
-     * Requests at once, over all exports.
+     * How many requests are made at once, over all exports.
      */
     concurrentRequests?: number;
     /**
-     * Requests per second, over all exports. No limit by default.
+     * How many requests are made per second, over all exports. There is no limit by default.
      */
     requestsPerSecond?: number;
   };
   /**
-   * Auto uses _history where the server has it, to show resources that change during the export as they were at its moment; None never asks for history.
+   * Auto uses _history if the server has it, so that resources that change during the export are exported as they were at its moment. None never asks for history; such exports are then not exact.
    */
   history?: "Auto" | "None";
 }
 /**
- * What the operator has seen. Written by the operator only.
+ * What the operator has observed. Only the operator writes it.
  */
 export interface FhirSourceStatus {
   /**
-   * The generation of the spec that this status is about.
+   * The generation of the spec that this status describes.
    */
   observedGeneration?: number;
   /**
-   * Ready says whether exports can use it.
+   * The condition Ready says whether exports can use this source.
    *
    * @maxItems 16
    */
