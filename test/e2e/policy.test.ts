@@ -120,51 +120,56 @@ describe("the admission policies of the chart", needsNode, () => {
       `a Secret that one may not read (${kind})`,
       "writer",
       () => source({ [kind]: { secretRef } }),
-      /whoever names a Secret must be allowed to get it: own/,
+      /you must be allowed to get each Secret that you name: own/,
     ]),
     [
       "… (oauth2)",
       "writer",
       () => source({ oauth2: { tokenURL: "https://a.example", clientID: "c", secretRef } }),
-      /whoever names a Secret must be allowed to get it: own/,
+      /you must be allowed to get each Secret that you name: own/,
     ],
     [
       "… (smart)",
       "writer",
       () => source({ smart: { clientID: "c", secretRef } }),
-      /whoever names a Secret must be allowed to get it: own/,
+      /you must be allowed to get each Secret that you name: own/,
     ],
     [
       "… (a client certificate)",
       "writer",
       () => source({ none: {} }, { tls: { clientCertificateRef: secretRef } }),
-      /whoever names a Secret must be allowed to get it: own/,
+      /you must be allowed to get each Secret that you name: own/,
     ],
     [
       "… (a CA in a Secret)",
       "writer",
       () => source({ none: {} }, { tls: { caRef: { kind: "Secret", ...secretRef } } }),
-      /whoever names a Secret must be allowed to get it: own/,
+      /you must be allowed to get each Secret that you name: own/,
     ],
     ["a CA in a ConfigMap", "writer", () => source({ none: {} }, { tls: { caRef: secretRef } })],
-    ["… (SAS)", "writer", () => target({ sasRef: secretRef }), /whoever names a Secret must be allowed to get it: own/],
+    [
+      "… (SAS)",
+      "writer",
+      () => target({ sasRef: secretRef }),
+      /you must be allowed to get each Secret that you name: own/,
+    ],
     [
       "… (connection string)",
       "writer",
       () => target({ connectionStringRef: secretRef }),
-      /whoever names a Secret must be allowed to get it: own/,
+      /you must be allowed to get each Secret that you name: own/,
     ],
     [
       "a ServiceAccount that one may not impersonate (source)",
       "writer",
       () => source({ workloadIdentity: { serviceAccountName: "identity", scope: "s" } }),
-      /whoever names a ServiceAccount must be allowed to impersonate it: identity/,
+      /you must be allowed to impersonate each ServiceAccount that you name: identity/,
     ],
     [
       "… (target)",
       "writer",
       () => target({ workloadIdentity: { serviceAccountName: "identity" } }),
-      /whoever names a ServiceAccount must be allowed to impersonate it: identity/,
+      /you must be allowed to impersonate each ServiceAccount that you name: identity/,
     ],
     ["one's own Secret (source)", "owner", () => source({ bearer: { secretRef } })],
     ["one's own Secret (target)", "owner", () => target({ sasRef: secretRef })],
@@ -173,7 +178,7 @@ describe("the admission policies of the chart", needsNode, () => {
       "another one's Secret",
       "owner",
       () => source({ bearer: { secretRef: { name: "other" } } }),
-      /whoever names a Secret must be allowed to get it: other/,
+      /you must be allowed to get each Secret that you name: other/,
     ],
     ["an export from and to what one may use", "exporter", () => run("allowed")],
     [
@@ -198,7 +203,7 @@ describe("the admission policies of the chart", needsNode, () => {
       "an export in a client's name",
       "exporter",
       () => run("allowed", origin),
-      /spec\.origin is set by the HTTP service only/,
+      /only the HTTP service may set spec\.origin/,
     ],
     ["… by the HTTP service", "service", () => run("allowed", origin)],
   ];
@@ -227,6 +232,6 @@ describe("the admission policies of the chart", needsNode, () => {
       ]);
     assert.equal((await patch({ metadata: { labels: { a: "b" } } })).code, 0);
     const said = await patch({ spec: { baseURL: "https://mine.example" } });
-    assert.match(said.stderr, /whoever names a Secret must be allowed to get it: own/);
+    assert.match(said.stderr, /you must be allowed to get each Secret that you name: own/);
   });
 });

@@ -61,9 +61,9 @@ export function renderReference(): string {
   return [
     "# API reference",
     "",
-    `<!-- Made from crds/ and src/operator by test/tools/api-reference.ts (npm run generate): edit those. -->`,
+    `<!-- test/tools/api-reference.ts (npm run generate) makes this page from crds/ and src/operator: edit those. -->`,
     "",
-    `Group and version: ${code(`${group}/${versions[0]!.name}`)}. All kinds are namespaced, and names in a spec are of objects in the same namespace.`,
+    `Group and version: ${code(`${group}/${versions[0]!.name}`)}. All kinds are namespaced. A spec can name objects of its own namespace only.`,
     "`kubectl explain fhirexport.spec --recursive` shows the same in a cluster.",
     "",
     ...crds.map(({ spec: { names } }) => `- [${names.kind}](#${names.kind.toLowerCase()})`),
@@ -83,7 +83,7 @@ function renderKind({ spec: { names, versions } }: Crd): string[] {
     "",
     root.description ?? "",
     "",
-    `${code(`kubectl get ${names.plural}`)}, short ${names.shortNames.map(code).join(", ")}; all kinds together: ${names.categories.map((one) => code(`kubectl get ${one}`)).join(", ")}.`,
+    `${code(`kubectl get ${names.plural}`)}, short ${names.shortNames.map(code).join(", ")}. All kinds together: ${names.categories.map((one) => code(`kubectl get ${one}`)).join(", ")}.`,
     "",
     `### ${names.kind} spec`,
     "",
@@ -98,7 +98,7 @@ function renderKind({ spec: { names, versions } }: Crd): string[] {
     ...table(["field", "type", "required, default, limits", "description"], fieldsOf(status, "status")),
     `### ${names.kind} columns`,
     "",
-    "What `kubectl get` shows; columns marked wide need `-o wide`.",
+    "`kubectl get` shows these columns; those marked (wide) need `-o wide`.",
     "",
     ...table(
       ["column", "from", "description"],
@@ -115,7 +115,7 @@ function renderRules(kind: string, root: Schema): string[] {
   return [
     `### ${kind} rules`,
     "",
-    "An object that breaks one is refused with its text:",
+    "An object that breaks one of these rules is refused with the text of the rule:",
     "",
     ...messages.map((one) => `- ${one}`),
     "",
@@ -208,7 +208,7 @@ function renderConditions(): string[] {
     [
       "Purged",
       "False",
-      `${links([...kept, ...purge.filter((reason) => !failureReasons.includes(reason))])}, or why the deletion failed: one of those of Failed`,
+      `${links([...kept, ...purge.filter((reason) => !failureReasons.includes(reason))])}, or the cause if the deletion failed: one of the reasons of Failed`,
     ],
   ];
   return [
@@ -216,10 +216,10 @@ function renderConditions(): string[] {
     "",
     "### Conditions of a FhirExport",
     "",
-    "`Ready` sums it up: its reason is what the export is doing. `Reconciling` and `Stalled` are as in kstatus: absent when all is well.",
+    "`Ready` is the summary: its reason says what the export is doing. `Reconciling` and `Stalled` mean what they mean in kstatus; they are absent when all is well.",
     "",
     ...table(["Ready, reason", "Ready, status", "Accepted", "also True"], stateRows),
-    "The reasons of the others, where they are not those of Ready:",
+    "The other conditions have the reason of Ready, or one of these:",
     "",
     ...table(
       ["condition", "status", "reasons"],
@@ -233,7 +233,7 @@ function renderConditions(): string[] {
     ),
     "### Events of a FhirExport",
     "",
-    `An event is written when the reason of Ready changes to one of those above that a person is told of; of a failed or refused one with the reason of Failed. Besides: ${links(event)}.`,
+    `An event is written when the reason of Ready changes to Waiting, Planning, Running, Suspended, Complete, Cancelled, Refused or Failed. The event of a refused or failed export has the reason of its condition Failed. Further events: ${links(event)}.`,
     "",
   ];
 }

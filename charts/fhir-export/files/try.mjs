@@ -1,8 +1,8 @@
-// `helm test`: a small export over HTTP, from the kick-off to the digest of each file.
+// What `helm test` runs: a small export over HTTP, from the kick-off to the digest of each file.
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-// as a file, or by node -e, which leaves one argument out
+// Run as a file, or by `node -e`, which has one argument less before these.
 const [base, types, seconds] = process.argv.slice(-3);
 const deadline = Date.now() + Number(seconds) * 1000;
 const fail = (text) => {

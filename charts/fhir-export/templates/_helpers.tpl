@@ -11,7 +11,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Of what has no namespace: two releases of one name may be in two namespaces. */}}
+{{/* Name of objects without a namespace: two releases of the same name may be in two namespaces. */}}
 {{- define "fhir-export.clusterName" -}}
 {{- printf "%s.%s" (include "fhir-export.fullname" .) .Release.Namespace -}}
 {{- end -}}
@@ -73,14 +73,14 @@ imagePullSecrets:
 {{- .Values.shim.serviceAccount.name | default (.Values.shim.serviceAccount.create | ternary (printf "%s-shim" (include "fhir-export.fullname" .)) "default") -}}
 {{- end -}}
 
-{{/* Namespaces whose FhirExports are run, as JSON: {"names": [...]}; none: all */}}
+{{/* Namespaces whose FhirExports the operator runs, as JSON: {"names": [...]}; an empty list means all */}}
 {{- define "fhir-export.namespaces" -}}
 {{- $names := .Values.scope.namespaces -}}
 {{- if and .Values.scope.namespaced (not $names) -}}{{- $names = list .Release.Namespace -}}{{- end -}}
 {{- dict "names" $names | toJson -}}
 {{- end -}}
 
-{{/* The FhirSource and the ExportTarget of the HTTP service; empty: there is none */}}
+{{/* Names of the FhirSource and the ExportTarget of the HTTP service; empty if there is none */}}
 {{- define "fhir-export.sourceName" -}}
 {{- if .Values.source.baseURL -}}{{- .Values.source.name | default (include "fhir-export.fullname" .) -}}{{- end -}}
 {{- end -}}
@@ -94,7 +94,7 @@ imagePullSecrets:
 {{- .Values.shim.target | default (include "fhir-export.targetName" .) -}}
 {{- end -}}
 
-{{/* "true" or nothing */}}
+{{/* "true" if the HTTP service is made, else nothing */}}
 {{- define "fhir-export.shim.enabled" -}}
 {{- if and .Values.shim.enabled (include "fhir-export.shim.source" .) (include "fhir-export.shim.target" .) -}}true{{- end -}}
 {{- end -}}
@@ -105,7 +105,7 @@ imagePullSecrets:
 {{- else if .Values.admissionPolicy.enabled -}}true{{- end -}}
 {{- end -}}
 
-{{/* Names of the Secrets that are made of values */}}
+{{/* Names of the Secrets that the chart makes from values */}}
 {{- define "fhir-export.sourceSecret" -}}{{- printf "%s-source" (include "fhir-export.fullname" .) -}}{{- end -}}
 {{- define "fhir-export.targetSecret" -}}{{- printf "%s-target" (include "fhir-export.fullname" .) -}}{{- end -}}
 {{- define "fhir-export.targetClaim" -}}{{- printf "%s-exports" (include "fhir-export.fullname" .) -}}{{- end -}}
@@ -177,7 +177,7 @@ imagePullSecrets:
 {{- end -}}
 {{- end -}}
 
-{{/* "true" or nothing: the service gives out tokens and needs a key */}}
+{{/* "true" if the HTTP service issues tokens and so needs a signing key, else nothing */}}
 {{- define "fhir-export.shim.signs" -}}
 {{- with .Values.shim.config.auth -}}{{- if not .issuer -}}true{{- end -}}{{- end -}}
 {{- end -}}
