@@ -1,5 +1,6 @@
-/** `npm run bench [-- --json] [--long] [--only NAME]`: how fast the worker is, as ratios to peers in the same run (DESIGN section 13). The machine may be slow or
- *  busy: rounds are interleaved, and the medians of ratios count. --long exports 10 GB besides, to see that memory stays flat. */
+/** `npm run bench [-- --json] [--long] [--only NAME]`: how fast the worker is, as ratios to peers in the same run. The bars are in
+ *  docs/internals/byte-engine.md#bars. The machine may be slow or busy: rounds are interleaved, and the medians of ratios count. `--long` also
+ *  exports 10 GB, to see that memory stays flat. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { parseArgs } from "node:util";

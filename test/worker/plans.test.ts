@@ -77,7 +77,8 @@ const between = (() => {
 })();
 const noWindows = { windows: false };
 
-/** Sources as they are, and what the plan makes of them (DESIGN section 7). What servers.test.ts has is not repeated. */
+/** Kinds of sources, and what the plan makes of them (docs/internals/exactness.md#what-the-planner-finds-out). Rows of servers.test.ts are not
+ *  repeated here. */
 const cases: {
   name: string;
   of?: "tied" | "undated";

@@ -35,7 +35,7 @@ afterEach(() => {
   source.clearFaults();
 });
 
-/** What real servers do differently (reference: real FHIR servers as sources). */
+/** What real FHIR servers do differently from the sample source. */
 const cases: {
   name: string;
   behaviour?: Behaviour;
