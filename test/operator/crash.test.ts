@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { findCondition } from "../../src/api/conditions.ts";
 import { terminal, transient, waiting } from "../../src/failure.ts";
+import { sampleOf } from "../tools/sample.ts";
 import { drive, endState } from "./drive.ts";
 import { FakePort, makeExport } from "./fake.ts";
 import { scenarios } from "./scenarios.ts";
@@ -29,18 +30,21 @@ for (const { name, make, happenings, settings, end, did } of scenarios) {
     const want = endState(calm);
     const points = calm.effects.length;
     assert.ok(points > 0);
-    for (let first = 0; first <= points; first++)
-      for (const second of [undefined, 1, 2]) {
-        const port = make();
-        port.lives = first;
-        port.more = second === undefined ? [] : [second];
-        await drive(port, happenings, settings);
-        assert.deepEqual(
-          endState(port),
-          want,
-          `killed after effect ${first} (${calm.effects[first - 1]})${second === undefined ? "" : ` and ${second} later`}`,
-        );
-      }
+    const all = Array.from({ length: points + 1 }, (_, first) =>
+      [undefined, 1, 2].map((second) => ({ first, second })),
+    ).flat();
+    const kindOf = ({ first }: { first: number }) => calm.effects[first - 1] ?? "none";
+    for (const { first, second } of sampleOf(name, all, { size: all.length / 6, kindOf })) {
+      const port = make();
+      port.lives = first;
+      port.more = second === undefined ? [] : [second];
+      await drive(port, happenings, settings);
+      assert.deepEqual(
+        endState(port),
+        want,
+        `killed after effect ${first} (${calm.effects[first - 1]})${second === undefined ? "" : ` and ${second} later`}`,
+      );
+    }
   });
 }
 

@@ -6,7 +6,7 @@ import { gunzipSync, inflateRawSync } from "node:zlib";
 import type { Task } from "../../src/contracts.ts";
 import { openStore } from "../../src/sink/open.ts";
 import type { Store } from "../../src/sink/store.ts";
-import { type Azurite, startAzurite } from "../tools/azurite.ts";
+import { type Azurite, shareAzurite, startAzurite } from "../tools/azurite.ts";
 
 /** A place to write to, as a Task names it, with the folder that holds its credentials. */
 export interface Place {
@@ -15,8 +15,9 @@ export interface Place {
   open(): Promise<Store>;
 }
 
-/** Registers the hooks of a test file that needs both kinds of storage; `place()` gives a fresh folder in each. */
-export function storage(): {
+/** Registers the hooks of a test file that needs both kinds of storage; `place()` gives a fresh folder in each.
+ *  @param options.apart the file stores thousands of objects: Azurite goes through all that it holds on each request, so the file gets one of its own */
+export function storage({ apart = false } = {}): {
   kinds: readonly ["directory", "azure"];
   place(kind: "directory" | "azure"): Promise<Place>;
   azurite(): Azurite;
@@ -26,7 +27,7 @@ export function storage(): {
   let number = 0;
   before(async () => {
     root = await mkdtemp(join(tmpdir(), "fhir-export-"));
-    azurite = await startAzurite();
+    azurite = await (apart ? startAzurite() : shareAzurite());
   });
   after(async () => {
     await azurite?.close();
@@ -36,7 +37,7 @@ export function storage(): {
     kinds: ["directory", "azure"],
     azurite: () => azurite,
     async place(kind) {
-      const name = `place-${++number}`;
+      const name = `place-${process.pid}-${++number}`;
       const secrets = join(root, name);
       await mkdir(join(secrets, "target"), { recursive: true });
       await writeFile(join(secrets, "target", "connection-string"), azurite.connectionString);

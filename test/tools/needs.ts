@@ -2,14 +2,15 @@
 import { readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 
-/** `plane`: the shared control plane; `node`: the shared node of the e2e tests; `process`: it starts programs, Azurite and workers among them;
+/** `plane`: the shared control plane; `node`: the shared node of the e2e tests; `azurite`: the shared Azure emulator; `process`: it starts programs, Azurite and workers among them;
  *  `wait`: it waits by real time, or runs whole exports; `walk`: it goes over a sample of something, and over all of it on `npm run walks` */
-export type Need = "plane" | "node" | "process" | "wait" | "walk";
+export type Need = "plane" | "node" | "azurite" | "process" | "wait" | "walk";
 
 /** an import of these, anywhere in test/, is a need */
 const needOf: [need: Need, pattern: RegExp][] = [
   ["plane", /tools\/namespace\.ts$/],
   ["node", /tools\/node\/shared\.ts$/],
+  ["azurite", /tools\/azurite\.ts$/],
   ["process", /^node:(child_process|cluster|worker_threads)$|src\/standalone\/(process|children)\.ts$/],
   ["wait", /^node:timers\/promises$/],
   ["walk", /tools\/sample\.ts$/],

@@ -3,6 +3,7 @@
 import { globSync, mkdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { run } from "node:test";
+import { sharedVariable } from "./azurite.ts";
 import { isQuick, needsOf, weightOf } from "./needs.ts";
 import reporter from "./reporter.ts";
 import { globalSetup, globalTeardown } from "./setup.ts";
@@ -36,6 +37,7 @@ if (tier) env.FHIR_EXPORT_TEST_TIER = "T0";
 // Only those that import it use the shared control plane, or node, whose start takes seconds (setup.ts).
 const needs = new Set(files.flatMap((file) => [...needsOf(file)]));
 if (needs.has("plane")) env.FHIR_EXPORT_TEST_PLANE = "1";
+if (needs.has("azurite")) env[sharedVariable] = "1";
 if (needs.has("node")) env.FHIR_EXPORT_TEST_NODE = "1";
 // Types are stripped and code is compiled once, not by each of hundreds of processes: that is three quarters of the time a worker takes to start.
 env.NODE_COMPILE_CACHE ??= join(process.cwd(), ".cache", "compile");

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import { isNotFound } from "../../src/kube/error.ts";
+import { type Azurite, sharedVariable, startAzurite } from "./azurite.ts";
 import { buildControlPlane } from "./build.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { ensureImage, imageName, saveImage } from "./image.ts";
@@ -15,14 +16,24 @@ import { watchTestProcesses } from "./watchdog.ts";
 
 let plane: ControlPlane | undefined;
 let node: TestNode | undefined;
+let azurite: Azurite | undefined;
 
-/** One control plane, and one node, for the whole run (their start costs as much as many tests), when run.ts says that a file needs it. Test processes get
+/** One control plane, one Azure emulator and one node for the whole run (their start costs as much as many tests), when run.ts says that a file needs it. Test processes get
  *  them by their environment, which they inherit from this one: see namespace.ts and node/shared.ts. */
 export async function globalSetup(): Promise<void> {
   watchTestProcesses();
   if (process.env.FHIR_EXPORT_TEST_NODE === "1") await share("node", setUpNode);
-  if (process.env.FHIR_EXPORT_TEST_PLANE === "1" && process.env.FHIR_EXPORT_TEST_TIER !== "T0")
-    await share("control plane", setUpPlane);
+  const planeIsWanted = process.env.FHIR_EXPORT_TEST_PLANE === "1" && process.env.FHIR_EXPORT_TEST_TIER !== "T0";
+  await Promise.all([
+    planeIsWanted && share("control plane", setUpPlane),
+    process.env[sharedVariable] === "1" && setUpAzurite(),
+  ]);
+}
+
+async function setUpAzurite(): Promise<void> {
+  delete process.env[sharedVariable];
+  azurite = await startAzurite();
+  process.env[sharedVariable] = JSON.stringify(azurite);
 }
 
 /** Without it tests are skipped, in CI it is an error. */
@@ -30,7 +41,7 @@ async function share(what: "control plane" | "node", start: () => Promise<void>)
   try {
     await start();
   } catch (error) {
-    await globalTeardown();
+    await (what === "node" ? stopNode() : stopPlane());
     if (process.env.CI === "true") throw error;
     const { message } = error as Error;
     console.error(`!! tests that need a ${what} are skipped: ${message}`);
@@ -76,8 +87,17 @@ async function setUpNode(): Promise<void> {
 }
 
 export async function globalTeardown(): Promise<void> {
+  await Promise.all([stopPlane(), azurite?.close()]);
+  azurite = undefined;
+  await stopNode();
+}
+
+async function stopPlane(): Promise<void> {
   await plane?.stop();
   plane = undefined;
+}
+
+async function stopNode(): Promise<void> {
   const stopped = node;
   node = undefined;
   try {

@@ -142,6 +142,8 @@ export interface Reference {
   storage: number[];
   /** numbers of those that change something there */
   writes: ReadonlySet<number>[];
+  /** what each request of each step is (kindOfRequest), with its command: a sample of a walk has one of each */
+  kinds: string[][];
   end: Record<string, string>;
 }
 
@@ -150,13 +152,17 @@ export async function undisturbed(lane: Lane, { of, store }: { of: Export; store
   const requests: number[] = [];
   const storage: number[] = [];
   const writes: Reference["writes"] = [];
+  const kinds: Reference["kinds"] = [];
   for (const [command, index] of steps) {
     const changing = new Set<number>();
     writes.push(changing);
+    const asked: string[] = [];
+    kinds.push(asked);
     states.push(await stateOf(store));
     let stored = 0;
     lane.watch({
       before: ({ number, method, url }) => {
+        asked.push(`${command}: ${kindOfRequest(method, url)}`);
         if (!url.startsWith("/devstoreaccount1/")) return undefined;
         stored++;
         if (method !== "GET" && method !== "HEAD") changing.add(number);
@@ -174,7 +180,22 @@ export async function undisturbed(lane: Lane, { of, store }: { of: Export; store
     Object.keys(end).filter((path) => path.startsWith("_work/")),
     ["_work/plan.json"],
   );
-  return { states, requests, storage, writes, end };
+  return { states, requests, storage, writes, kinds, end };
+}
+
+/** Requests of one kind differ only in the shard, the file or the window, e.g. `PUT block`, `GET checkpoint.json`, `GET _cursor`. */
+function kindOfRequest(method: string, url: string): string {
+  const { pathname, searchParams } = new URL(url, "http://proxy");
+  const [, service, ...path] = pathname.split("/");
+  const part = searchParams.get("comp") ?? searchParams.get("restype");
+  // a shard's files have numbers, its fingerprints the row and the writer
+  const object = path
+    .at(-1)!
+    .replace(/-.*/, "")
+    .replace(/.*\.ndjson$/, "file");
+  if (service === "devstoreaccount1") return `${method} ${part ?? object}`;
+  const asked = ["_cursor", "_summary", "_sort", "_count"].find((name) => searchParams.has(name));
+  return `${method} ${["metadata", "_history"].find((name) => name === path.at(-1)) ?? asked ?? "search"}`;
 }
 
 /** Makes the storage as it was before a step of the undisturbed run. */

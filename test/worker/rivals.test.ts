@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Store } from "../../src/sink/store.ts";
 import { storage } from "../sink/stores.ts";
 import { random } from "../sources/random.ts";
+import { sampleOf } from "../tools/sample.ts";
 import {
   comparable,
   exportThrough,
@@ -21,7 +22,7 @@ import {
 } from "./faults.ts";
 import { type Export, linesOf } from "./harness.ts";
 
-const { kinds, place, azurite } = storage();
+const { kinds, place, azurite } = storage({ apart: true });
 const [plan, first, , seal] = steps as [Step, Step, Step, Step];
 const done = 0;
 /** worth another run: transient, or waiting */
@@ -70,6 +71,10 @@ for (const kind of kinds)
       return () => manifests;
     }
 
+    /** Rounds of a test that this run goes through. */
+    const drawRounds = (of: string, rounds: number, kindOf: (round: number) => string) =>
+      sampleOf(`${of} into ${kind}`, [...Array(rounds).keys()], { size: 3, kindOf });
+
     /** The steps one after the other, each as often as it asks for. */
     async function goOn(of: Export, rest: readonly Step[]): Promise<void> {
       for (const [command, index] of rest)
@@ -106,7 +111,7 @@ for (const kind of kinds)
     for (const { name, step, before, rest, rounds, processes } of cases)
       test(`two and three ${name}: nothing doubled, lost or mixed, and the losers may try again`, async () => {
         const codes = new Map<number, number>();
-        for (let round = 0; round < rounds; round++) {
+        for (const round of drawRounds(name, rounds, (round) => `${round % 2}`)) {
           const { all, store } = await rivals(2 + (round % 2), before);
           const manifests = disorder(round);
           const ends = await Promise.all(
@@ -143,7 +148,7 @@ for (const kind of kinds)
     });
 
     test("a purge: what it reports gone does not come back", async () => {
-      for (let round = 0; round < 12; round++) {
+      for (const round of drawRounds("purge", 12, (round) => `${round >> 2}`)) {
         const { all, store } = await rivals(3, 1);
         disorder(round);
         const [purger, ...workers] = all as [Export, ...Export[]];

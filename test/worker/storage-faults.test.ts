@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { storage } from "../sink/stores.ts";
 import type { Hooks, Passed } from "../tools/fault-proxy.ts";
+import { sampleOf } from "../tools/sample.ts";
 import {
   comparable,
   exportThrough,
@@ -14,7 +15,7 @@ import {
   undisturbed,
 } from "./faults.ts";
 
-const { place, azurite } = storage();
+const { place, azurite } = storage({ apart: true });
 
 const answer = (status: number, headers = {}): Passed => ({ status, headers, body: Buffer.alloc(0) });
 /** what happens to one request; each also the other way round: storage has not done it, or has */
@@ -46,7 +47,7 @@ describe("storage that fails at one request", () => {
 
   test("the command ends well, or its next run does, and the files are byte-identical", async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
-    const points = Array.from({ length: rounds }, (_, round) =>
+    const all = Array.from({ length: rounds }, (_, round) =>
       reference.requests.flatMap((_, step) =>
         Array.from({ length: reference.storage[step]! }, (_, at) => ({
           step,
@@ -55,6 +56,10 @@ describe("storage that fails at one request", () => {
         })),
       ),
     ).flat();
+    const points = sampleOf("storage faults", all, {
+      size: 44,
+      kindOf: ({ step, fault }) => `${steps[step]![0]} ${fault}`,
+    });
     const again = new Map<string, number>();
     let met = 0;
     await inLanes(lanes, points, async (lane, { step, request, fault }) => {
@@ -84,9 +89,9 @@ describe("storage that fails at one request", () => {
       }
       assert.deepEqual(comparable(await stateOf(store)), reference.end, at);
     });
-    assert(met > points.length - 5);
+    assert(met > Math.max(points.length - 5, 0.8 * points.length));
     console.log(
-      `!! storage faults: ${met}, ${[...again.values()].reduce((sum, runs) => sum + runs, 0)} commands needed a second run`,
+      `!! storage faults: ${met} of ${all.length}, ${[...again.values()].reduce((sum, runs) => sum + runs, 0)} commands needed a second run`,
       again,
     );
   });
