@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { tmpdir } from "node:os";
 import { describe, test } from "node:test";
-import { SourceClient } from "../../../src/fhir/client.ts";
-import { versionBefore } from "../../../src/worker/seal/touched.ts";
-import { startSource } from "../../sources/server.ts";
+import { SourceClient } from "../../src/fhir/client.ts";
+import { versionBefore } from "../../src/worker/seal/touched.ts";
+import { startSource } from "../sources/server.ts";
 
 /** The sample source, as HAPI, gives a deletion no time. */
 type Write = "put" | "delete";
