@@ -10,6 +10,8 @@ export interface Page {
   next?: string | undefined;
   total?: number | undefined;
   entries: readonly Version[];
+  /** of a history: how its entries are written */
+  history?: { deletionsHoldResources: boolean | undefined };
   elements?: ReadonlySet<string> | undefined;
   linksLast?: boolean | undefined;
 }
@@ -28,7 +30,7 @@ export function bundle(page: Page, faults: readonly Fault[]): Buffer {
   const link = `,"link":${JSON.stringify(links)}`;
   const parts: Buffer[] = [Buffer.from(page.linksLast ? head : head + link)];
   const texts = entries.map((version) =>
-    page.type === "history" ? historyEntry(page.base, version) : matchEntry(page, version as Current),
+    page.history ? historyEntry(page, page.history, version) : matchEntry(page, version as Current),
   );
   if (find("wrongType"))
     texts.splice(1, 0, [
@@ -56,22 +58,28 @@ function matchEntry({ base, elements }: Page, { type, id, bytes }: Current): Buf
   ];
 }
 
-function historyEntry(base: string, { type, id, versionId, lastUpdated, bytes }: Version): Buffer[] {
+function historyEntry(
+  { base }: Page,
+  { deletionsHoldResources }: NonNullable<Page["history"]>,
+  { type, id, versionId, lastUpdated, bytes }: Version,
+): Buffer[] {
+  const at = new Date(lastUpdated).toISOString();
   const fullUrl = `{"fullUrl":"${base}/${type}/${id}"`;
-  // as HAPI: a deletion has neither a resource nor the time it happened
-  if (!bytes)
-    return [
-      Buffer.from(
-        `${fullUrl},"request":{"method":"DELETE","url":"${type}/${id}"},"response":{"status":"204 No Content","etag":"W/\\"${versionId}\\""}}`,
-      ),
-    ];
+  const response = (status: string, more = "") =>
+    `"response":{"status":"${status}","etag":"W/\\"${versionId}\\""${more}}}`;
+  if (!bytes) {
+    const request = `,"request":{"method":"DELETE","url":"${type}/${id}"},`;
+    // as HAPI: a deletion has neither a resource nor the time it happened
+    if (!deletionsHoldResources) return [Buffer.from(fullUrl + request + response("204 No Content"))];
+    const meta = `{"versionId":"${versionId}","lastUpdated":"${at}"}`;
+    const left = `,"resource":{"resourceType":"${type}","id":"${id}","meta":${meta}}`;
+    return [Buffer.from(fullUrl + left + request + response("204 No Content", `,"lastModified":"${at}"`))];
+  }
   const made = versionId === "1" ? "201 Created" : "200 OK";
   return [
     Buffer.from(`${fullUrl},"resource":`),
     bytes,
-    Buffer.from(
-      `,"request":{"method":"PUT","url":"${type}/${id}"},"response":{"status":"${made}","etag":"W/\\"${versionId}\\"","lastModified":"${new Date(lastUpdated).toISOString()}"}}`,
-    ),
+    Buffer.from(`,"request":{"method":"PUT","url":"${type}/${id}"},${response(made, `,"lastModified":"${at}"`)}`),
   ];
 }
 

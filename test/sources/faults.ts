@@ -17,6 +17,8 @@ export type Fault = {
   | { kind: "slow"; ms: number }
   /** JSON, but no Bundle */
   | { kind: "notBundle" }
+  /** 200 with an OperationOutcome instead of what was asked for */
+  | { kind: "outcomeInstead" }
   /** a page holds a resource of another type as a match */
   | { kind: "wrongType" }
   /** a page holds an entry with search.mode outcome */
@@ -86,6 +88,12 @@ export interface Behaviour {
   versionsKept?: number;
   /** as HAPI by default: an instance's history that is asked for without `_since` or `_at` shows as many versions as it had when it was first asked for */
   staleVersionCount?: boolean;
+  /** Bundle.type of histories; "searchset" is what a server gives that takes `_history` for a search */
+  historyType?: "history" | "searchset";
+  /** histories begin with the oldest version */
+  oldestFirst?: boolean;
+  /** the entry of a deletion holds what is left of the resource, and says when it was deleted, as Microsoft's server does */
+  deletionsHoldResources?: boolean;
   noPost?: boolean;
   /** another base URL whose references the server takes for its own */
   alias?: string;

@@ -187,7 +187,7 @@ export class Searches {
       found = [...newest.values()];
     }
     let sorted = found.toSorted((a, b) => b.lastUpdated - a.lastUpdated || b.sequence - a.sequence);
-    const { versionsKept, staleVersionCount } = this.#behaviour();
+    const { versionsKept, staleVersionCount, oldestFirst } = this.#behaviour();
     const isInstance = path.includes("/");
     if (isInstance && versionsKept !== undefined) sorted = sorted.slice(0, versionsKept);
     if (isInstance && staleVersionCount && !since && !at) {
@@ -195,7 +195,7 @@ export class Searches {
       this.#versionCounts.set(path, counted);
       sorted = sorted.slice(0, counted);
     }
-    const history = { id: `${this.#snapshots++}`, versions: sorted };
+    const history = { id: `${this.#snapshots++}`, versions: oldestFirst ? sorted.reverse() : sorted };
     return this.#historyPage(base, { type: path, parameters, strict: false, offset: 0, history });
   }
 
@@ -205,8 +205,9 @@ export class Searches {
     const asked = position.parameters.find(([name]) => name === "_count")?.[1];
     const count = Math.max(1, Math.min(asked ? Number(asked) : rules.defaultCount, rules.maxCount));
     const end = position.offset + count;
+    const { linksLast, historyType = "history", deletionsHoldResources } = this.#behaviour();
     return {
-      type: "history",
+      type: historyType,
       base,
       self: `${base}/${position.type}/_history?${new URLSearchParams(position.parameters)}`,
       next:
@@ -215,7 +216,8 @@ export class Searches {
           : undefined,
       total: versions.length,
       entries: versions.slice(position.offset, end),
-      linksLast: this.#behaviour().linksLast,
+      history: { deletionsHoldResources },
+      linksLast,
       pretty: false,
       windowed: false,
       data: true,

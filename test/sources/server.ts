@@ -122,6 +122,8 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
     const answered = ((): Answer => {
       if (find("html")) return page200;
       if (find("notBundle")) return { status: 200, body: Buffer.from('{"hello":["world"]}'), kind: "other" };
+      if (find("outcomeInstead"))
+        return { status: 200, body: Buffer.from(outcome("error", "History is not supported here")), kind: "other" };
       const status = find("status");
       if (status) {
         const headers = status.retryAfter === undefined ? {} : { "retry-after": String(status.retryAfter) };
@@ -219,7 +221,7 @@ export async function startSource(options: SourceOptions = {}): Promise<Source> 
   };
 }
 
-const plainKinds: Fault["kind"][] = ["status", "html", "cut", "drop", "slow", "notBundle"];
+const plainKinds: Fault["kind"][] = ["status", "html", "cut", "drop", "slow", "notBundle", "outcomeInstead"];
 const page200: Answer = {
   status: 200,
   body: Buffer.from("<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in.</body></html>"),

@@ -3,9 +3,11 @@ import { after, afterEach, before, describe, test } from "node:test";
 import type { Plan } from "../../src/contracts.ts";
 import { planPath } from "../../src/sink/layout.ts";
 import { readAll, storage } from "../sink/stores.ts";
+import { expected } from "../sources/expected.ts";
 import type { Behaviour, Fault } from "../sources/faults.ts";
 import { type Source, startSource } from "../sources/server.ts";
 import { Export, linesOf } from "./harness.ts";
+import { whileWritten } from "./written.ts";
 
 const { place } = storage();
 let source: Source;
@@ -95,5 +97,67 @@ describe("sources that lie", () => {
       for (const { path } of manifest.error) told.push((await readAll(await where.open(), path))!.toString());
       if (says) assert.match(told.join(""), says);
       else assert.deepEqual(told, []);
+    });
+});
+
+const exportWhileWritten = whileWritten();
+
+/** Histories that are none, or not as FHIR has them, of sources that are written to while they are read. Only histories tell what was at transactionTime. */
+const histories: {
+  name: string;
+  faults?: Fault[];
+  behaviour?: Behaviour;
+  exact: boolean;
+}[] = [
+  {
+    name: "an OperationOutcome with status 200 instead of the history of a type",
+    faults: [{ kind: "outcomeInstead", times: "always", match: "/Observation/_history" }],
+    exact: false,
+  },
+  {
+    name: "an OperationOutcome with status 200 instead of the second page of a type's history",
+    faults: [{ kind: "outcomeInstead", times: "always", match: "_bundletype=history" }],
+    exact: false,
+  },
+  {
+    name: "an OperationOutcome with status 200 instead of the histories of resources",
+    faults: [{ kind: "outcomeInstead", times: "always", match: "/_history?_since=1970" }],
+    exact: false,
+  },
+  { name: "a search result instead of a history", behaviour: { historyType: "searchset" }, exact: false },
+  { name: "histories that begin with the oldest version", behaviour: { oldestFirst: true }, exact: false },
+  {
+    name: "deletions whose entries hold what is left of the resource",
+    behaviour: { deletionsHoldResources: true },
+    exact: true,
+  },
+];
+
+describe("histories that lie, of a source that is written to while it is read", () => {
+  for (const { name, faults = [], behaviour = {}, exact } of histories)
+    test(name, async () => {
+      const types = ["Observation"];
+      const { then, report, lines, doubled, told } = await exportWhileWritten(
+        { paging: "offset", ...behaviour },
+        { types },
+        {
+          shardResources: 700,
+          scale: 0.2,
+          // so that some resources have an older version, which must not come out either
+          async prepare(source) {
+            for (const [, line] of [...source.dump("Observation")].slice(0, 100)) source.put(line.toString());
+            source.inject(...faults);
+          },
+        },
+      );
+      const wanted = expected({ dump: () => then }, { types });
+      const missing = [...wanted.keys()].filter((key) => !lines.has(key));
+      const other = [...wanted].filter(([key, line]) => lines.has(key) && lines.get(key) !== line.toString());
+      const more = [...lines.keys()].filter((key) => !wanted.has(key));
+      const found = { exact: report.exact, missing: missing.length, other: other.length, more: more.length, doubled };
+      const whole = { missing: 0, other: 0, more: 0, doubled: [] };
+      if (report.exact) assert.deepEqual(found, { exact: true, ...whole }, `of ${wanted.size} resources`);
+      assert.equal(report.exact, exact, told);
+      assert.equal(told === "", exact, told);
     });
 });

@@ -2,7 +2,7 @@ import type { Cohort } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { patientId, referredId } from "../../fhir/compartment.ts";
-import { versionBefore } from "../seal/touched.ts";
+import { versionBefore } from "../../fhir/history.ts";
 
 interface Period {
   start?: string;

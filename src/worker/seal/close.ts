@@ -93,6 +93,7 @@ async function closeWindows(
   const newer = newerThan(plan);
   const { type } = windows[0]!.shard;
   let late: Late | undefined;
+  let withHistory: boolean | undefined;
   let touched = 0;
   let quiet = 0;
   for (let round = 1; ; round++) {
@@ -102,7 +103,8 @@ async function closeWindows(
     // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
     // touched proves that nothing is missing.
     const first = late ? undefined : await lookAtLate(work, plan, windows[0]!.shard, cohort);
-    const tail = first?.tail ?? (await lookAtTail(work, plan, type));
+    const tail = first?.tail ?? (await lookAtTail(work, plan, type, withHistory));
+    withHistory ??= tail.history;
     late ??= first!.late;
     const { moves, there } = late;
     if (!tail.history && !plan.source.windows) for (const [print, one] of newer.touched) tail.touched.set(print, one);

@@ -1,32 +1,26 @@
 import type { Cohort, Plan, Task } from "../../contracts.ts";
-import { terminal, transient } from "../../failure.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { patientsOf } from "../../fhir/compartment.ts";
-import { onceEach } from "../../fhir/links.ts";
+import {
+  type HistoryEntry,
+  type HistoryQuery,
+  type HistoryResource,
+  instanceHistory,
+  readHistory,
+  typeHistory,
+} from "../../fhir/history.ts";
 import { IdSet } from "../ids.ts";
 import { eachParallel } from "../parallel.ts";
 import type { Work } from "../work.ts";
-import { versionsOf } from "./touched.ts";
-
-type Resource = Record<string, unknown>;
 
 /** Whether the deletion of a resource is for the export; undefined: that depends on `before`, its last version, which was not given. */
-export type IsListed = (id: string, before?: Resource) => boolean | undefined;
+export type IsListed = (id: string, before?: HistoryResource) => boolean | undefined;
 
 export interface Deletions {
   /** sorted, each once */
   ids: string[];
   /** what the user should know; no doubts of the output, which is exact without them */
   notices: string[];
-}
-
-interface Entry {
-  id: string;
-  /** milliseconds; NaN: the source does not say */
-  at: number;
-  version: string | undefined;
-  /** undefined: a deletion */
-  resource: Resource | undefined;
 }
 
 interface Deletion {
@@ -52,14 +46,13 @@ export async function readDeleted(
   if (!task.source.history) return nothing("spec.history of the FhirSource is None");
   if (!plan.source.typeHistory) return nothing("the source has no history of types");
   const { count } = plan.source;
-  const history = (from: string) =>
-    `${type}/_history?_since=${encodeURIComponent(new Date(from).toISOString())}&_count=${count}`;
+  const history = (from: string) => ({ link: typeHistory(type, from, count), type, from: Date.parse(from) });
   const end = Date.parse(till);
 
   const deleted = new Map<string, Deletion>();
   const alive = new IdSet();
   let untimed = false;
-  const first = await readHistory(source, history(since), type, Date.parse(since), (entry) => {
+  const first = await readHistory(source, history(since), (entry) => {
     const { id, at, version, resource } = entry;
     const deletion = deleted.get(id);
     // newest first: the deletion before it is newer, and too new as well
@@ -77,7 +70,7 @@ export async function readDeleted(
   if (first === "refused") return nothing("the source refuses the history of this type");
   if (first === "unordered") return nothing("the source's history does not begin with what is newest");
 
-  const unclear = await dropTooNew(source, history(till), type, end, deleted);
+  const unclear = await dropTooNew(source, history(till), deleted);
   const listed = await eachParallel([...deleted], async ([id, deletion]) => {
     const known = isListed(id) ?? deletion.listed;
     if (known !== undefined) return known;
@@ -102,17 +95,11 @@ export async function readDeleted(
 }
 
 /** Removes deletions without a time that are in the history since `till`. @returns how many may be older or not, which are removed as well */
-async function dropTooNew(
-  source: SourceClient,
-  link: string,
-  type: string,
-  till: number,
-  deleted: Map<string, Deletion>,
-): Promise<number> {
+async function dropTooNew(source: SourceClient, query: HistoryQuery, deleted: Map<string, Deletion>): Promise<number> {
   const open = new Map([...deleted].filter(([, { timed }]) => !timed));
   if (open.size === 0) return 0;
   const shown = new Map<string, "same" | "perhaps">();
-  const end = await readHistory(source, link, type, till, ({ id, version, resource }) => {
+  const end = await readHistory(source, query, ({ id, version, resource }) => {
     const deletion = resource ? undefined : open.get(id);
     if (!deletion) return false;
     if (deletion.version === undefined || version === undefined) shown.set(id, "perhaps");
@@ -134,97 +121,15 @@ async function lastVersion(
   type: string,
   id: string,
   till: number,
-): Promise<Resource | undefined> {
-  let found: Entry | undefined;
-  await readHistory(source, versionsOf(type, id), type, Number.NEGATIVE_INFINITY, (entry) => {
+): Promise<HistoryResource | undefined> {
+  let found: HistoryEntry | undefined;
+  const query = { link: instanceHistory(type, id), type, id, from: Number.NEGATIVE_INFINITY };
+  await readHistory(source, query, (entry) => {
     if (entry.id !== id || !entry.resource || entry.at >= till) return false;
     found = entry;
     return true;
   });
   return found && !Number.isNaN(found.at) ? found.resource : undefined;
-}
-
-const refused = [400, 403, 404, 405, 410, 501];
-
-/** Reads a history page by page, newest first (FHIR http: "sorted with oldest versions last"), until it is older than `from` or `see` answers true.
- *  Under writes an offset moves, and a page may repeat the end of the one before.
- *  @returns `older`: there was something older than `from`, which `_since` should have kept out
- *  @throws terminal SourceInconsistent when its next links go in a circle */
-async function readHistory(
-  source: SourceClient,
-  first: string,
-  type: string,
-  from: number,
-  see: (entry: Entry) => boolean,
-): Promise<"whole" | "older" | "refused" | "unordered"> {
-  const follow = onceEach(type);
-  for (let link: string | undefined = first; link !== undefined; ) {
-    follow(link);
-    const bundle: HistoryBundle | undefined = await source.get(
-      link,
-      ({ status, body }) => (status >= 400 ? undefined : parse(body)),
-      {
-        accept: refused,
-      },
-    );
-    if (!bundle) return "refused";
-    let before = Number.POSITIVE_INFINITY;
-    for (const sent of bundle.entry ?? []) {
-      const entry = readEntry(sent, type);
-      if (!entry) continue;
-      if (entry.at > before) return "unordered";
-      if (entry.at < from) return "older";
-      if (!Number.isNaN(entry.at)) before = entry.at;
-      if (see(entry)) return "whole";
-    }
-    const next: string | undefined = bundle.link?.find(({ relation }) => relation === "next")?.url;
-    link = next === undefined ? undefined : source.resolve(next).href;
-  }
-  return "whole";
-}
-
-interface HistoryEntry {
-  fullUrl?: string;
-  resource?: Resource & { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
-  request?: { method?: string; url?: string };
-  response?: { lastModified?: string; etag?: string };
-}
-interface HistoryBundle {
-  resourceType?: string;
-  entry?: HistoryEntry[];
-  link?: { relation?: string; url?: string }[];
-}
-
-/** undefined: of another type, or nobody knows of what */
-function readEntry({ fullUrl, resource, request, response }: HistoryEntry, type: string): Entry | undefined {
-  if (resource && resource.resourceType !== type) return undefined;
-  const id = resource?.id ?? idIn(request?.url, type) ?? idIn(fullUrl, type);
-  if (typeof id !== "string" || id === "") return undefined;
-  const isDeletion = resource === undefined || request?.method === "DELETE";
-  const times = [resource?.meta?.lastUpdated, response?.lastModified];
-  return {
-    id,
-    at: Date.parse((isDeletion ? times.reverse() : times).find((time) => time !== undefined) ?? ""),
-    version: isDeletion ? (response?.etag ?? resource?.meta?.versionId) : undefined,
-    resource: isDeletion ? undefined : resource,
-  };
-}
-
-/** of `Type/id`, alone or behind a base URL */
-function idIn(url: string | undefined, type: string): string | undefined {
-  const [, found, id] = /(?:^|\/)([A-Z][A-Za-z]+)\/([^/?#]+)(?:\/_history\/[^/]*)?$/.exec(url ?? "") ?? [];
-  return found === type ? id : undefined;
-}
-
-function parse(body: Buffer): HistoryBundle {
-  let bundle: HistoryBundle;
-  try {
-    bundle = JSON.parse(body.toString()) as HistoryBundle;
-  } catch (error) {
-    throw transient("SourceInconsistent", "a page of the source's history is broken", error);
-  }
-  if (bundle?.resourceType !== "Bundle") throw terminal("SourceNotFHIR", "a history of the source is not a Bundle");
-  return bundle;
 }
 
 /** Which deletions belong to an export: at Patient and Group level those of resources that were in the compartment, as `selector` judges what is there.

@@ -1,4 +1,5 @@
 import type { Cohort, Plan, Shard } from "../../contracts.ts";
+import { bundleOf, newestVersion, type Version, versionBefore } from "../../fhir/history.ts";
 import { OwnMemory } from "../../scan/own.ts";
 import { eachFingerprint, wordsOf } from "../../sink/fingerprints.ts";
 import { oneLine } from "../../sink/lines.ts";
@@ -9,13 +10,11 @@ import { countShard } from "../read/searches.ts";
 import { endOf, selector } from "../read/verdict.ts";
 import type { Work } from "../work.ts";
 import type { Window } from "./close.ts";
-import { type Late, newestVersion, type Tail, type Touched, type Version, versionBefore } from "./touched.ts";
+import type { Late, Tail, Touched } from "./touched.ts";
 
 const settle = "Raise settleSeconds of the FhirSource above the time that its index lags.";
 /** each may be 50 versions of a resource in memory */
 const versionsAtATime = 64;
-const bundleStart = Buffer.from('{"resourceType":"Bundle","entry":[{"resource":');
-const bundleEnd = Buffer.from("}]}");
 
 /** Writes what of a type existed at transactionTime, was touched since and is not there yet (DESIGN section 7).
  *  @param whole all of the type
@@ -52,9 +51,8 @@ export async function writeTail(
   const end = tail.history ? endOf(plan, work.task) : "9999-12-31T23:59:59.999Z";
   const select = selector(work, plan, whole, cohort, end);
   const own = new OwnMemory();
-  const read = ({ bytes, entry }: Version) => {
-    const page = Buffer.concat([bundleStart, bytes.subarray(entry.start, entry.end), bundleEnd]);
-    const { table } = own.read(page, { type, till: end, key: plan.key, members: select.members });
+  const read = (version: Version) => {
+    const { table } = own.read(bundleOf(version), { type, till: end, key: plan.key, members: select.members });
     return { table, verdict: select.any(table, 0) };
   };
   const put = async ({ table, verdict }: ReturnType<typeof read>, print: string) => {

@@ -1,20 +1,20 @@
 import type { Cohort, Plan, Shard } from "../../contracts.ts";
-import { transient } from "../../failure.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { isUnclear, patientsOf } from "../../fhir/compartment.ts";
+import {
+  type HistoryEnd,
+  type HistoryQuery,
+  type HistoryResource,
+  readHistory,
+  typeHistory,
+} from "../../fhir/history.ts";
 import { onceEach } from "../../fhir/links.ts";
 import { readPage } from "../../fhir/reads.ts";
 import { searchURL } from "../../fhir/search.ts";
-import type { Entry, Page } from "../../scan/page.ts";
-import { scanPage } from "../../scan/plain.ts";
+import type { Page } from "../../scan/page.ts";
 import { fingerprinter } from "../../sink/fingerprints.ts";
 import { membersIn } from "../read/owner.ts";
 import type { Work } from "../work.ts";
-
-export interface Version {
-  bytes: Buffer;
-  entry: Entry;
-}
 
 export interface Touched {
   id: string;
@@ -41,33 +41,44 @@ export interface Late {
   there: Map<string, Touched>;
 }
 
-interface HistoryEntry {
-  fullUrl?: string;
-  resource?: Record<string, unknown> & { id?: string; meta?: { lastUpdated?: string; versionId?: string } };
-  request?: { method?: string; url?: string };
-  response?: { status?: string; lastModified?: string };
-}
-interface HistoryBundle {
-  entry?: HistoryEntry[];
-  link?: { relation?: string; url?: string }[];
-}
-
-const refused = [400, 403, 404, 405, 410, 501];
-
 /** What is stamped less than this before transactionTime may be searchable only after it, by an index that lags more than settleSeconds. */
 export const lateMs = 60_000;
 
 const sinceOf = (plan: Plan): string => new Date(Date.parse(plan.transactionTime) + 1).toISOString();
 
-/** Looks at what was written to a type since the plan's transactionTime: by `Type/_history` where the source has it, else by search. */
-export async function lookAtTail({ source, task }: Work, plan: Plan, type: string): Promise<Tail> {
+/** Looks at what was written to a type since the plan's transactionTime: by `Type/_history` where the source has it, else by search.
+ *  @param withHistory false: the source has refused the type's history before */
+export async function lookAtTail(
+  { source, task }: Work,
+  plan: Plan,
+  type: string,
+  withHistory = hasHistory(task, plan),
+): Promise<Tail> {
   const since = sinceOf(plan);
+  if (withHistory) {
+    const { touched, note } = touchedBy(plan);
+    let isUntimed = false;
+    const end = await readHistory(source, queryOf(plan, type, since), (entry) => {
+      if (Number.isNaN(entry.at)) isUntimed = true;
+      note(entry.id, entry.deleted, entry.version);
+      return false;
+    });
+    if (tellsAll(end, isUntimed)) return { touched, history: true, since };
+  }
   const { touched, note } = touchedBy(plan);
-  const history = hasHistory(task, plan) && (await readHistory(source, type, since, plan.source.count, note));
-  if (!history && plan.source.windows)
+  if (plan.source.windows)
     await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
-  return { touched, history, since };
+  return { touched, history: false, since };
 }
+
+/** Whether a history from a time on has told all that was written since. What has no time may be older where the source shows what is older, too. */
+const tellsAll = (end: HistoryEnd, isUntimed: boolean) => end === "whole" || (end === "older" && !isUntimed);
+
+const queryOf = (plan: Plan, type: string, since: string): HistoryQuery => ({
+  link: typeHistory(type, since, plan.source.count),
+  type,
+  from: Date.parse(since),
+});
 
 /** The first look at a type: at its tail, and at what was written shortly before. All of it is in one history. */
 export async function lookAtLate(
@@ -84,30 +95,25 @@ export async function lookAtLate(
   const { touched, note } = touchedBy(plan);
   const fingerprint = fingerprinter(plan.key);
   const { places } = membersIn(cohort ?? { v: 1, uid: "", patients: [], groups: [] });
-  const isTheirs = (resource: Resource) =>
+  const isTheirs = (resource: HistoryResource) =>
     [...patientsOf(resource, source.base)].some((id) => places.has(id)) || isUnclear(resource, source.base);
   let isUntimed = false;
-  const history = await readHistory(
-    source,
-    type,
-    new Date(from - lateMs).toISOString(),
-    plan.source.count,
-    (id, deleted, version) => {
-      const { resource, at } = version;
-      if (Number.isNaN(at)) isUntimed = true;
-      else if (at >= from) note(id, deleted, version);
-      const print = fingerprint(id);
-      // newest first
-      if (late.moves.has(print)) return;
-      late.moves.set(print, deleted ? Number.NaN : at);
-      if (!deleted && !(members && resource && !isTheirs(resource)))
-        late.there.set(print, { id, deleted, isNew: false });
-    },
-  );
-  // what was seen of a history that broke off is no ground for anything
-  if (!history) return { tail: await lookAtTail(work, plan, type), late: { moves: new Map(), there: new Map() } };
+  const end = await readHistory(source, queryOf(plan, type, new Date(from - lateMs).toISOString()), (entry) => {
+    const { id, at, deleted, version, resource } = entry;
+    if (Number.isNaN(at)) isUntimed = true;
+    else if (at >= from) note(id, deleted, version);
+    const print = fingerprint(id);
+    // newest first
+    if (late.moves.has(print)) return false;
+    late.moves.set(print, deleted ? Number.NaN : at);
+    if (!deleted && !(members && resource && !isTheirs(resource))) late.there.set(print, { id, deleted, isNew: false });
+    return false;
+  });
+  // what was seen of a history that broke off is no ground for anything, and without what was written shortly before, no later look is, either
+  if (!tellsAll(end, isUntimed))
+    return { tail: await lookAtTail(work, plan, type, false), late: { moves: new Map(), there: new Map() } };
   // a deletion without a time (HAPI) may be on either side: that is asked
-  return { tail: isUntimed ? await lookAtTail(work, plan, type) : { touched, history, since }, late };
+  return { tail: isUntimed ? await lookAtTail(work, plan, type) : { touched, history: true, since }, late };
 }
 
 const hasHistory = ({ source: { history } }: Work["task"], { source: { typeHistory } }: Plan): boolean =>
@@ -118,7 +124,7 @@ function touchedBy({ key }: Plan): { touched: Tail["touched"]; note: Note } {
   const fingerprint = fingerprinter(key);
   return {
     touched,
-    note(id, deleted, { versionId }) {
+    note(id, deleted, versionId) {
       const print = fingerprint(id);
       // newest first: what stands there already is newer
       let newest = touched.get(print);
@@ -128,52 +134,7 @@ function touchedBy({ key }: Plan): { touched: Tail["touched"]; note: Note } {
   };
 }
 
-type Resource = NonNullable<HistoryEntry["resource"]>;
-/** @param version `at`: milliseconds, NaN where it says none */
-type Note = (
-  id: string,
-  deleted: boolean,
-  version: { versionId?: string | undefined; resource?: Resource | undefined; at: number },
-) => void;
-
-/** @returns false where the source has no history of the type */
-async function readHistory(
-  source: SourceClient,
-  type: string,
-  since: string,
-  count: number,
-  note: Note,
-): Promise<boolean> {
-  const from = Date.parse(since);
-  const follow = onceEach(type);
-  for (
-    let link: string | undefined = `${type}/_history?_since=${encodeURIComponent(since)}&_count=${count}`;
-    link !== undefined;
-  ) {
-    follow(link);
-    const bundle: HistoryBundle | undefined = await source.get(
-      link,
-      ({ status, body }) => (status >= 400 ? undefined : parse(body)),
-      {
-        accept: refused,
-      },
-    );
-    if (!bundle) return false;
-    for (const { fullUrl, resource, request, response } of bundle.entry ?? []) {
-      const id = resource?.id ?? idIn(request?.url) ?? idIn(fullUrl);
-      const at = Date.parse(resource?.meta?.lastUpdated ?? response?.lastModified ?? "");
-      if (id === undefined || at < from) continue;
-      note(id, resource === undefined || request?.method === "DELETE", {
-        versionId: resource?.meta?.versionId,
-        resource,
-        at,
-      });
-    }
-    const next: string | undefined = bundle.link?.find(({ relation }) => relation === "next")?.url;
-    link = next === undefined ? undefined : source.resolve(next).href;
-  }
-  return true;
-}
+type Note = (id: string, deleted: boolean, version: string | undefined) => void;
 
 async function readTouched(source: SourceClient, first: string, type: string, note: Note): Promise<void> {
   const follow = onceEach(type);
@@ -183,89 +144,8 @@ async function readTouched(source: SourceClient, first: string, type: string, no
     for (const { type: found, id, start, end } of page.entries) {
       if (found !== type) continue;
       const { meta } = JSON.parse(bytes.toString("utf8", start, end)) as { meta?: { versionId?: string } };
-      note(id, false, { versionId: meta?.versionId, at: Number.NaN });
+      note(id, false, meta?.versionId);
     }
     link = page.next === undefined ? undefined : source.resolve(page.next).href;
   }
 }
-
-/** A resource as it is now; "none" when it is gone. */
-export function newestVersion(source: SourceClient, type: string, id: string): Promise<Version | "none" | undefined> {
-  return source.get(
-    `${type}/${encodeURIComponent(id)}`,
-    ({ status, body }) => {
-      if (status >= 400) return status === 404 || status === 410 ? "none" : undefined;
-      const page = Buffer.concat([
-        Buffer.from('{"resourceType":"Bundle","entry":[{"resource":'),
-        body,
-        Buffer.from("}]}"),
-      ]);
-      const [entry] = scanPage(page).entries;
-      return entry && { bytes: page, entry };
-    },
-    { accept: refused },
-  );
-}
-
-/** A resource as it was right before `before`, from its own history: its bytes; "none" when it did not exist then; undefined when that cannot be
- *  told. Of a resource that is known to have been written to, or to be there, at `before` or later: so what is newest of it is later, too. */
-export async function versionBefore(
-  source: SourceClient,
-  type: string,
-  id: string,
-  before: string,
-): Promise<Version | "none" | undefined> {
-  const at = Date.parse(before);
-  let oldest: HistoryEntry | undefined;
-  // some servers (HAPI) give a deletion no time: then it is between its neighbours
-  let deletedBetween = false;
-  const follow = onceEach(type);
-  for (let link: string | undefined = versionsOf(type, id); link !== undefined; ) {
-    follow(link);
-    const answer: { bytes: Buffer; page: Page } | { status: number } = await readPage(source, link, refused);
-    if ("status" in answer) return undefined;
-    const { bytes, page }: { bytes: Buffer; page: Page } = answer;
-    const versions = page.entries.values();
-    for (const told of parse(bytes).entry ?? []) {
-      const { resource, request, response } = told;
-      const isNewest = oldest === undefined;
-      oldest = told;
-      if (!resource || request?.method === "DELETE") {
-        const time = Date.parse(response?.lastModified ?? "");
-        if (time < at) return "none";
-        deletedBetween ||= Number.isNaN(time) && !isNewest;
-        continue;
-      }
-      const entry = versions.next().value;
-      if (entry?.id !== id || entry.lastUpdated === undefined) return undefined;
-      if (Date.parse(entry.lastUpdated) < at) return deletedBetween ? undefined : { bytes, entry };
-      deletedBetween = false;
-    }
-    link = page.next === undefined ? undefined : source.resolve(page.next).href;
-  }
-  return oldest && mayBeFirst(oldest) ? "none" : undefined;
-}
-
-/** Whether nothing need be older: histories may be purged, or end too early. */
-function mayBeFirst({ resource, request, response }: HistoryEntry): boolean {
-  if (!resource) return false;
-  if (request?.method === "POST" || response?.status?.startsWith("201")) return true;
-  const version = Number(resource.meta?.versionId);
-  return !(version > 1);
-}
-
-/** The first page of a resource's versions, newest first. With `_since`: without, HAPI shows only as many as it counted once, and keeps the count for minutes
- *  (HistoryCountModeEnum.CACHED_ONLY_WITHOUT_OFFSET, its default). */
-export const versionsOf = (type: string, id: string) =>
-  `${type}/${encodeURIComponent(id)}/_history?_since=${encodeURIComponent("1970-01-01T00:00:00Z")}&_count=50`;
-
-function parse(body: Buffer): HistoryBundle {
-  try {
-    return JSON.parse(body.toString()) as HistoryBundle;
-  } catch (error) {
-    throw transient("SourceInconsistent", "a page of the source's history is broken", error);
-  }
-}
-
-const idIn = (url: string | undefined) =>
-  /(?:^|\/)[A-Z][A-Za-z]+\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[^/]*)?$/.exec(url ?? "")?.[1];
