@@ -6,21 +6,22 @@ import { terminal } from "../failure.ts";
 import { withoutTrailingSlash } from "../url.ts";
 import { KubeError, nameOf, parseStatus, type Status, unreachable } from "./error.ts";
 
-/** What every object has; all else passes through as JSON, also fields that no type here knows. Times stay strings. */
+/** What every object of the API has. All other fields pass through as JSON, also those that no type here knows. Times stay strings. */
 export interface KubeObject {
   apiVersion?: string;
   kind?: string;
   metadata: ObjectMeta;
 }
 
-/** A collection of the API: where it is and what it is called. */
-export interface Resource {
+/** A collection of the API: Kubernetes calls it a resource, which in this project is FHIR's word. */
+export interface ApiCollection {
+  /** path of its API group and version */
   api: string;
   plural: string;
 }
 
-const core = (plural: string): Resource => ({ api: "/api/v1", plural });
-const ours = (plural: string): Resource => ({ api: "/apis/fhirexport.dev/v1alpha1", plural });
+const core = (plural: string): ApiCollection => ({ api: "/api/v1", plural });
+const ours = (plural: string): ApiCollection => ({ api: "/apis/fhirexport.dev/v1alpha1", plural });
 
 export const resources = {
   namespaces: core("namespaces"),
@@ -35,11 +36,11 @@ export const resources = {
   fhirExports: ours("fhirexports"),
   fhirSources: ours("fhirsources"),
   exportTargets: ours("exporttargets"),
-} as const satisfies Record<string, Resource>;
+} as const satisfies Record<string, ApiCollection>;
 
-/** The REST path of a collection (all namespaces when none is given), an object, or its subresource. */
+/** The REST path of a collection (in all namespaces if none is given), of an object, or of its subresource. */
 export function pathOf(
-  { api, plural }: Resource,
+  { api, plural }: ApiCollection,
   at: { namespace?: string; name?: string; subresource?: string } = {},
 ): string {
   const parts = [...(at.namespace === undefined ? [] : ["namespaces", at.namespace]), plural];
@@ -48,13 +49,13 @@ export function pathOf(
 }
 
 export interface ClientOptions {
-  /** Called right before anything but a GET is sent; what it throws is what the call rejects with, and nothing is sent. */
+  /** Called right before any request but a GET is sent. If it throws, nothing is sent, and the call rejects with that error. */
   beforeWrite?: () => void;
 }
 
 export interface CallOptions {
   signal?: AbortSignal;
-  /** for the whole call; default 10 s */
+  /** milliseconds for the whole call; default 10,000 */
   deadlineMs?: number;
 }
 
@@ -67,7 +68,7 @@ export interface ListOptions extends CallOptions {
 
 export interface List<Kind> {
   items: Kind[];
-  /** the version to watch from */
+  /** the version that a watch continues from */
   resourceVersion: string;
 }
 
@@ -81,7 +82,7 @@ export interface WatchOptions {
 
 export type WatchEvent<Kind> =
   | { type: "ADDED" | "MODIFIED" | "DELETED"; object: Kind }
-  /** only its metadata.resourceVersion counts */
+  /** only its metadata.resourceVersion is set */
   | { type: "BOOKMARK"; object: KubeObject };
 
 export interface DeleteOptions extends CallOptions {
@@ -91,24 +92,25 @@ export interface DeleteOptions extends CallOptions {
   gracePeriodSeconds?: number;
 }
 
-/** One connection pool and one set of credentials for all calls: client-node itself would open a new connection, and keep it, per call. */
+/** A client of the API server with one connection pool and one set of credentials for all calls. (client-node's own clients open a connection
+ *  per call, and keep it.) Every call throws a KubeError when the API server refuses it or does not answer. */
 export class KubeClient {
-  /** of the kubeconfig's context, or the pod's own */
+  /** the namespace of the kubeconfig's context, or the pod's own */
   readonly namespace: string;
   readonly #config: KubeConfig;
   readonly #server: string;
   readonly #beforeWrite: (() => void) | undefined;
-  #credentials: Promise<Credentials> | undefined;
+  #credentials: Promise<ClusterCredentials> | undefined;
   #freshUntil = 0;
-  #current: Credentials | undefined;
+  #current: ClusterCredentials | undefined;
 
   constructor(config: KubeConfig, { beforeWrite }: ClientOptions = {}) {
     const cluster = config.getCurrentCluster();
-    // what loadFromDefault makes when it found nothing
+    // This is the cluster that loadFromDefault makes up when it finds no configuration.
     if (!cluster || (cluster.name === "cluster" && cluster.server === "http://localhost:8080"))
       throw terminal(
         "Internal",
-        "no cluster: KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod",
+        "no cluster is configured: KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod; set KUBECONFIG or --kubeconfig",
       );
     this.#config = config;
     this.#beforeWrite = beforeWrite;
@@ -124,7 +126,7 @@ export class KubeClient {
     return new KubeClient(config, options);
   }
 
-  /** Any call with JSON; the named ones below are made of it. `path` may have a query. PATCH is a merge patch. */
+  /** Any call with JSON. `path` may have a query. PATCH is a merge patch. */
   request<Answer>(method: Method, path: string, body?: object, options: CallOptions = {}): Promise<Answer> {
     const type = method === "PATCH" ? "application/merge-patch+json" : "application/json";
     return this.#json(method, path, options, body ? { body, type } : {});
@@ -134,7 +136,7 @@ export class KubeClient {
     return this.#json("GET", path, options);
   }
 
-  /** All pages; the deadline is per page. */
+  /** All objects, page by page; the deadline is per page. */
   async list<Kind extends KubeObject>(path: string, options: ListOptions = {}): Promise<List<Kind>> {
     const { labelSelector, fieldSelector, limit = 500, ...call } = options;
     const items: Kind[] = [];
@@ -150,35 +152,35 @@ export class KubeClient {
       );
       for (const item of page.items ?? []) items.push(item);
       next = page.metadata.continue || undefined;
-      // later pages are of the same version as the first
+      // All pages show the version of the first one.
       if (!next) return { items, resourceVersion: page.metadata.resourceVersion };
     }
   }
 
-  /** @param path of the collection */
+  /** @param path of the collection. @throws a KubeError AlreadyExists when the name is taken */
   create<Kind extends KubeObject>(
     path: string,
     object: Kind,
     options: CallOptions & { dryRun?: boolean } = {},
   ): Promise<Kind> {
     const { dryRun, ...call } = options;
-    // an unknown field is our mistake; the server would drop it without a word
+    // An unknown field is our mistake. Without Strict the server would drop it silently.
     const query = { fieldValidation: "Strict", dryRun: dryRun ? "All" : undefined };
     return this.#json("POST", path, call, { query, body: object });
   }
 
-  /** Guarded by the object's resourceVersion when it has one. A status is replaced at its subresource's path. */
+  /** Replaces an object; if it has a resourceVersion, only that version (else Conflict). A status is replaced at its subresource's path. */
   replace<Kind extends KubeObject>(path: string, object: Kind, options: CallOptions = {}): Promise<Kind> {
     return this.#json("PUT", path, options, { query: { fieldValidation: "Strict" }, body: object });
   }
 
-  /** A merge patch: null removes, undefined is left alone, lists are replaced. metadata.resourceVersion and uid in it are preconditions. */
+  /** A merge patch: null removes a field, undefined leaves it alone, lists are replaced. metadata.resourceVersion and uid are preconditions. */
   patch<Kind extends KubeObject>(path: string, patch: object, options: CallOptions = {}): Promise<Kind> {
     const query = { fieldValidation: "Strict" };
     return this.#json("PATCH", path, options, { query, body: patch, type: "application/merge-patch+json" });
   }
 
-  /** Server-side apply: the fields of `object` become those of `manager`, those it no longer names are removed. */
+  /** Server-side apply: `manager` takes over the fields of `object`; fields that it had and `object` no longer names are removed. */
   apply<Kind extends KubeObject>(
     path: string,
     object: Kind,
@@ -189,7 +191,7 @@ export class KubeClient {
     return this.#json("PATCH", path, options, { query, body: object, type: "application/apply-patch+yaml" });
   }
 
-  /** A uid or version that does not match is a Conflict. */
+  /** Deletes an object. If it has another uid or version than the given one, it stays, and the call throws a Conflict. */
   async delete(path: string, options: DeleteOptions = {}): Promise<void> {
     const { uid, resourceVersion, propagationPolicy, gracePeriodSeconds, ...call } = options;
     const preconditions = uid === undefined && resourceVersion === undefined ? undefined : { uid, resourceVersion };
@@ -197,7 +199,7 @@ export class KubeClient {
     await this.#json("DELETE", path, call, { body });
   }
 
-  /** What is not JSON: logs, /readyz. */
+  /** GET of an answer that is not JSON: logs, /readyz. */
   async text(path: string, options: CallOptions & { query?: Record<string, string> } = {}): Promise<string> {
     const { query, ...call } = options;
     return this.#within("GET", path, call, async (signal) =>
@@ -205,14 +207,14 @@ export class KubeClient {
     );
   }
 
-  /** The changes since a version. Ends when the server ends it (timeoutSeconds); throws a KubeError, a Gone when the version is too old,
-   *  and also when the signal aborts. */
+  /** The changes since a version, until the server ends the watch (timeoutSeconds). Throws when the signal aborts.
+   *  @throws a KubeError; Gone (410) when the version is too old to continue from */
   async *watch<Kind extends KubeObject>(path: string, options: WatchOptions): AsyncGenerator<WatchEvent<Kind>> {
     const { signal, resourceVersion, labelSelector, fieldSelector, timeoutSeconds } = options;
     const call = nameOf("WATCH", path);
     const query = { watch: "1", allowWatchBookmarks: "true", resourceVersion, labelSelector, fieldSelector };
     const connecting = new AbortController();
-    // only for the headers: the body is to take minutes
+    // The deadline is for the headers only: the body takes minutes.
     const timer = setTimeout(() => connecting.abort(new DOMException("deadline", "TimeoutError")), 10_000);
     const both = signal ? AbortSignal.any([signal, connecting.signal]) : connecting.signal;
     try {
@@ -292,38 +294,35 @@ export class KubeClient {
     if (answer.statusCode === 401) this.#credentials = undefined;
     const text = await answer.body.text();
     const retryAfter = Number(answer.headers["retry-after"]);
-    throw new KubeError(
-      nameOf(method, path),
-      answer.statusCode,
-      parseStatus(text),
-      Number.isFinite(retryAfter) ? retryAfter : undefined,
-    );
+    throw new KubeError(nameOf(method, path), answer.statusCode, parseStatus(text), {
+      retryAfterSeconds: Number.isFinite(retryAfter) ? retryAfter : undefined,
+    });
   }
 
-  /** Asked again every 30 s (client-node reads a token file once a minute): a renewed token, certificate or CA is taken up. */
-  #signIn(): Promise<Credentials> {
+  /** The credentials, read again every 30 s, so that a renewed token, certificate or CA is used. (client-node reads a token file once a minute.) */
+  #signIn(): Promise<ClusterCredentials> {
     if (!this.#credentials || performance.now() > this.#freshUntil) {
       this.#freshUntil = performance.now() + 30_000;
-      this.#credentials = this.#read();
+      this.#credentials = this.#readCredentials();
       this.#credentials.catch(() => (this.#credentials = undefined));
     }
     return this.#credentials;
   }
 
-  async #read(): Promise<Credentials> {
+  async #readCredentials(): Promise<ClusterCredentials> {
     const options: Parameters<KubeConfig["applyToHTTPSOptions"]>[0] = {};
     await this.#config.applyToHTTPSOptions(options);
     const { ca, cert, key, rejectUnauthorized, servername, auth } = options;
     const headers = { ...(options.headers as Record<string, string>) };
     if (auth) headers.Authorization = `Basic ${Buffer.from(auth).toString("base64")}`;
     const tls = { ca, cert, key, rejectUnauthorized, servername };
-    const same = JSON.stringify(tls);
+    const tlsText = JSON.stringify(tls);
     const before = this.#current;
-    if (before?.same === same) return (this.#current = { ...before, headers });
+    if (before?.tls === tlsText) return (this.#current = { ...before, headers });
     const given = Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined));
-    const made = { headers, same, dispatcher: makeDispatcher(this.#config, given) };
+    const made = { headers, tls: tlsText, dispatcher: makeDispatcher(this.#config, given) };
     this.#current = made;
-    // open watches go on until they end
+    // close() waits for open watches, so these end in their own time.
     before?.dispatcher.close().catch(() => {});
     return made;
   }
@@ -335,27 +334,30 @@ interface Sent {
   body?: object;
   type?: string;
 }
-interface Credentials {
+interface ClusterCredentials {
   headers: Record<string, string>;
   dispatcher: Dispatcher;
-  /** of what the connections depend on */
-  same: string;
+  /** what the connections depend on, as JSON: while it is the same they are kept */
+  tls: string;
 }
 
 function makeDispatcher(config: KubeConfig, tls: Record<string, unknown>): Dispatcher {
   const options = {
-    // over HTTP/2 a stalled connection would stall all calls and watches at once
+    // With HTTP/2 one stalled connection would stall all calls and watches at once.
     allowH2: false,
-    // below the API server's 90 s, so that it never closes one that is just being used again
+    // This is less than the API server's 90 s, so that the server never closes a connection that is just being used again.
     keepAliveTimeout: 60_000,
     keepAliveMaxTimeout: 60_000,
-    // calls have deadlines; a watch ends by timeoutSeconds
+    // Calls have deadlines of their own, and a watch ends by timeoutSeconds.
     headersTimeout: 0,
     bodyTimeout: 0,
   };
   const proxy = config.getCurrentCluster()?.proxyUrl;
   if (proxy?.startsWith("socks"))
-    throw terminal("Internal", "a kubeconfig with a SOCKS proxy is not supported; an HTTP proxy is");
+    throw terminal(
+      "Internal",
+      "the kubeconfig's proxy-url names a SOCKS proxy, which is not supported; use an HTTP proxy",
+    );
   if (proxy) return new ProxyAgent({ ...options, uri: proxy, requestTls: tls });
   return new Agent({ ...options, connect: { ...tls, timeout: 5000, keepAlive: true, keepAliveInitialDelay: 30_000 } });
 }

@@ -1,21 +1,25 @@
 import { randomUUID } from "node:crypto";
-import type { Logger } from "../log.ts";
+import type { FailureError } from "../failure.ts";
+import { type Logger, stackFrames } from "../log.ts";
 import { WorkQueue } from "../operator/queue.ts";
 import { toKubeFailure } from "./error.ts";
 import { type Metrics, startAtZero } from "./metrics.ts";
 
-/** What was found wrong for good is looked at again so often, in case it was mended unseen. */
+/** After a terminal failure a key is reconciled again this late, in case the cause was removed without an event of ours. */
 const terminalSeconds = 600;
 
-/** A queue of keys whose work is measured, logged under a reconcileID, and whose errors are told apart: what may pass is tried again with
- *  backoff, what cannot is logged and left until something changes. */
-export function startController(
-  name: string,
-  workers: number,
-  reconcile: (key: string, log: Logger) => Promise<{ requeueAfter?: number }>,
-  metrics: Metrics,
-  log: Logger,
-): WorkQueue {
+export interface Controller {
+  /** for metrics and logs */
+  name: string;
+  /** keys that are reconciled at the same time */
+  workers: number;
+  /** Brings one object a step on. @returns requeueAfter in seconds: 0 = at once, absent = when something changes */
+  reconcile: (key: string, log: Logger) => Promise<{ requeueAfter?: number }>;
+}
+
+/** A queue of keys whose reconciliations are counted, timed and logged under a reconcileID. A failure that may pass is tried again with backoff;
+ *  a terminal one is logged as an error and left until something changes, or ten minutes have passed. Keys wait until queue.start(). */
+export function startController({ name, workers, reconcile }: Controller, metrics: Metrics, log: Logger): WorkQueue {
   startAtZero(metrics, name);
   metrics.workers.set({ controller: name }, workers);
   const queue = new WorkQueue(
@@ -24,26 +28,16 @@ export function startController(
       const end = metrics.seconds.startTimer({ controller: name });
       metrics.active.inc({ controller: name });
       try {
-        const again = await reconcile(key, own);
-        metrics.reconciles.inc({
-          controller: name,
-          result: again.requeueAfter === undefined ? "success" : "requeue_after",
-        });
-        own.debug({ requeueAfter: again.requeueAfter }, "reconciled");
-        return again;
+        const next = await reconcile(key, own);
+        const result = next.requeueAfter === undefined ? "success" : "requeue_after";
+        metrics.reconciles.inc({ controller: name, result });
+        own.debug({ requeueAfter: next.requeueAfter }, "reconciled");
+        return next;
       } catch (error) {
         const failure = toKubeFailure(error);
-        metrics.reconciles.inc({ controller: name, result: "error" });
-        metrics.errors.inc({ controller: name });
-        const { class: kind, reason, message } = failure;
-        if (kind !== "terminal") {
-          metrics.retries.inc({ name, controller: name });
-          // a conflict means that something newer is on its way
-          own[kind === "transient" ? "info" : "warn"]({ class: kind, reason }, message);
-          throw failure;
-        }
-        metrics.terminalErrors.inc({ controller: name });
-        own.error({ class: kind, reason, stack: error instanceof Error ? error.stack : undefined }, message);
+        countFailure(metrics, name, failure);
+        logKeyFailure(own, failure, error);
+        if (failure.class !== "terminal") throw failure;
         return { requeueAfter: terminalSeconds };
       } finally {
         end();
@@ -54,4 +48,19 @@ export function startController(
     { workers },
   );
   return queue;
+}
+
+function countFailure(metrics: Metrics, name: string, failure: FailureError): void {
+  metrics.reconciles.inc({ controller: name, result: "error" });
+  metrics.errors.inc({ controller: name });
+  if (failure.class === "terminal") metrics.terminalErrors.inc({ controller: name });
+  else metrics.retries.inc({ name, controller: name });
+}
+
+/** Transient failures are everyday life (a conflict means that a newer object is on its way), so they are `info`; `warn` = it waits for
+ *  something outside; `error` = a person must act. */
+function logKeyFailure(log: Logger, { class: kind, reason, message }: FailureError, error: unknown): void {
+  if (kind === "transient") log.info({ class: kind, reason }, message);
+  else if (kind === "waiting") log.warn({ class: kind, reason }, message);
+  else log.error({ class: kind, reason, stack: stackFrames(error) }, message);
 }

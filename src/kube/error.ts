@@ -1,6 +1,6 @@
 import { FailureError, terminal, transient, waiting } from "../failure.ts";
 
-/** What the API server answers with an error, meta/v1. */
+/** The body of an error answer of the API server: kind Status of meta/v1. */
 export interface Status {
   reason?: string;
   message?: string;
@@ -8,19 +8,25 @@ export interface Status {
   details?: { retryAfterSeconds?: number; causes?: { reason?: string; field?: string; message?: string }[] };
 }
 
-/** A refusal of the API server, or that it could not be reached (status 0). The message can be shown and logged: method, path without
- *  query, status and reason. What the server said may quote an object's values (patients, filters) and is in `detail` and `causes`, which a
- *  logger does not see. */
+export interface KubeErrorOptions extends ErrorOptions {
+  retryAfterSeconds?: number | undefined;
+}
+
+/** The API server refused a call, or could not be reached (status 0). The message may be shown and logged: it has the method, the path without
+ *  its query, status, reason and the names of fields. The server's own text may quote an object's values (patients, filters). It is in `detail`
+ *  and `causes`, which are getters of private fields, so that a logger does not print them. */
 export class KubeError extends Error {
   override readonly name = "KubeError";
-  /** HTTP status; 0 when there was no answer */
+  /** HTTP status; 0 = no answer */
   readonly status: number;
-  /** Kubernetes' word, e.g. `AlreadyExists`; `Timeout` or `Unreachable` when there was no answer */
+  /** Kubernetes' word for the cause, e.g. `AlreadyExists`; without an answer `Timeout` or `Unreachable` */
   readonly reason: string;
   readonly retryAfterSeconds: number | undefined;
   readonly #status: Status;
 
-  constructor(call: string, status: number, said: Status, retryAfterSeconds?: number, cause?: unknown) {
+  /** @param call method and path, see nameOf
+   *  @param said the server's answer; without one its reason and message are ours */
+  constructor(call: string, status: number, said: Status, { retryAfterSeconds, cause }: KubeErrorOptions = {}) {
     const reason = said.reason || (status === 0 ? "Unreachable" : `HTTP${status}`);
     const fields = [...new Set((said.details?.causes ?? []).flatMap(({ field }) => (field ? [field] : [])))].slice(
       0,
@@ -32,7 +38,7 @@ export class KubeError extends Error {
     this.retryAfterSeconds = retryAfterSeconds ?? said.details?.retryAfterSeconds;
     this.#status = said;
   }
-  /** the server's own words */
+  /** the server's own text; it may quote values */
   get detail(): string {
     return this.#status.message ?? this.message;
   }
@@ -44,40 +50,36 @@ export class KubeError extends Error {
 const isKube = (error: unknown, status: number, reason?: string): error is KubeError =>
   error instanceof KubeError && error.status === status && (reason === undefined || error.reason === reason);
 export const isNotFound = (error: unknown) => isKube(error, 404);
-/** the version that a watch or a list page starts from is gone: list again */
+/** The API server no longer has the version that a watch or a list page continues from. All must be listed again. */
 export const isGone = (error: unknown) => isKube(error, 410);
 export const isConflict = (error: unknown) => isKube(error, 409, "Conflict");
 export const isAlreadyExists = (error: unknown) => isKube(error, 409, "AlreadyExists");
 
-/** What an error of the API means for the work at hand (the one place that decides). */
+/** What an error of the API server means for the work at hand. Nothing else decides this. */
 export function toKubeFailure(error: unknown): FailureError {
   if (error instanceof FailureError) return error;
   if (!(error instanceof KubeError))
     return transient("Internal", `unexpected ${error instanceof Error ? error.name : typeof error}`, error);
   const { status, reason, message } = error;
-  // 401 and 403: credentials, RBAC, a quota, an admission policy, a terminating namespace; each is mended outside of us
+  // The cause of a 401 or 403 is credentials, RBAC, a quota, an admission policy or a terminating namespace. Each is mended outside the operator.
   if (status === 401 || status === 403) return waiting("Internal", message, error);
-  // TooManyRequests, Timeout (408, 504) and ServerTimeout come and go; 404, 409 and 410 say that our picture of the world is old
+  // TooManyRequests, Timeout (408, 504) and ServerTimeout come and go. 404, 409 and 410 say that our copy of the object is old.
   if ([0, 404, 408, 409, 410, 429].includes(status) || status >= 500) return transient("Internal", message, error);
-  return terminal("Internal", reason === "Invalid" ? message : `${message}: the API server does not take this`, error);
+  return terminal("Internal", reason === "Invalid" ? message : `${message}: the API server refuses the request`, error);
 }
 
-/** A call as it may be shown; selectors are in the query. */
+/** A call as it may be shown: without the query, which holds selectors. */
 export const nameOf = (method: string, path: string) => `${method} ${path.replace(/\?.*/, "")}`;
 
-/** An error without an answer as a KubeError; an abort by the caller's own signal stays what it is. */
+/** Makes a KubeError of an error that came instead of an answer. After an abort by the caller's own signal the error is returned as it is. */
 export function unreachable(call: string, error: unknown, signal: AbortSignal | undefined): unknown {
   if (error instanceof KubeError || error instanceof FailureError || signal?.aborted) return error;
   const { name, code } = error as NodeJS.ErrnoException;
-  return new KubeError(
-    call,
-    0,
-    { reason: name === "TimeoutError" ? "Timeout" : "Unreachable", message: typeof code === "string" ? code : name },
-    undefined,
-    error,
-  );
+  const reason = name === "TimeoutError" ? "Timeout" : "Unreachable";
+  return new KubeError(call, 0, { reason, message: typeof code === "string" ? code : name }, { cause: error });
 }
 
+/** The Status in an error answer. An answer that is not JSON (of a proxy, say) becomes its message, up to 500 characters. */
 export function parseStatus(text: string): Status {
   try {
     const parsed: Status = JSON.parse(text);

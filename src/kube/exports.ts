@@ -5,22 +5,23 @@ import type { ExportStore } from "../shim/store.ts";
 import { type KubeClient, pathOf, resources } from "./client.ts";
 import { isAlreadyExists, isNotFound, KubeError, toKubeFailure } from "./error.ts";
 
-/** the shim's own names (src/shim/routes.ts): no other name is worth a call */
-const isOurs = (name: string) => /^export-[a-z2-7]{26}$/.test(name);
+/** Whether the HTTP service can have given this name (src/shim/routes.ts). Other names are not worth a call. */
+const isExportName = (name: string) => /^export-[a-z2-7]{26}$/.test(name);
 
-/** FhirExports of one namespace for the shim: polls are answered from the informer's copy, and what this replica wrote itself counts before the
- *  watch has shown it. */
+/** The FhirExports of one namespace for the HTTP service. Polls are answered from the informer's copy. What this replica wrote itself counts from
+ *  then on, before the watch shows it. */
 export class KubeExports implements ExportStore {
   readonly #client: KubeClient;
   readonly #namespace: string;
   readonly #cached: (key: string) => FhirExport | undefined;
   readonly #all: () => Iterable<FhirExport>;
-  /** written here and not yet seen in the watch */
+  /** exports that this replica made and the watch has not shown yet */
   readonly #made = new Map<string, FhirExport>();
+  /** names of exports that this replica cancelled, whose cancellation the watch has not shown yet */
   readonly #cancelled = new Set<string>();
 
   /** @param cached the informer's copy, by `namespace/name`
-   *  @param all the informer's copies */
+   *  @param all all of the informer's copies */
   constructor(
     client: KubeClient,
     namespace: string,
@@ -33,7 +34,7 @@ export class KubeExports implements ExportStore {
     this.#all = all;
   }
 
-  /** The watch has news of an object. */
+  /** To be called when the watch has shown an object, or that it is gone. */
   seen(key: string): void {
     const name = key.slice(key.indexOf("/") + 1);
     this.#made.delete(name);
@@ -54,7 +55,7 @@ export class KubeExports implements ExportStore {
       return made;
     } catch (error) {
       if (isAlreadyExists(error)) return undefined;
-      // the fields only: the server's words quote values, and this goes into the log, too
+      // The message has only the names of fields: the server's own text quotes values, and the message is logged, too.
       if (error instanceof KubeError && error.reason === "Invalid") {
         const fields = [...new Set(error.causes.flatMap(({ field }) => field ?? []))];
         throw terminal(
@@ -73,7 +74,7 @@ export class KubeExports implements ExportStore {
   }
 
   async get(name: string): Promise<FhirExport | undefined> {
-    if (!isOurs(name)) return undefined;
+    if (!isExportName(name)) return undefined;
     const object = this.#cached(this.#key(name)) ?? this.#made.get(name) ?? (await this.#read(name));
     return object && this.#asCancelled(object);
   }
@@ -93,7 +94,8 @@ export class KubeExports implements ExportStore {
     }
   }
 
-  /** Another replica may have made it a moment ago: a client that polls at once must not be told that there is none. */
+  /** Reads an export that the informer does not show: another replica may have made it a moment ago, and a client that polls at once must not get
+   *  a 404. */
   async #read(name: string): Promise<FhirExport | undefined> {
     try {
       return await this.#client.get<FhirExport>(pathOf(resources.fhirExports, { namespace: this.#namespace, name }));

@@ -1,7 +1,8 @@
 import { createServer, type Server } from "node:http";
 import type { Registry } from "prom-client";
 
-/** The port for the cluster's own eyes: `/healthz`, `/readyz` (503 until `ready`), `/metrics`. */
+/** Serves the probes and metrics for the cluster: `/healthz`, `/readyz` (503 until `ready`), `/metrics`.
+ *  @returns the port that was chosen if `listen.port` is 0 */
 export async function serveHealth(
   listen: { host: string; port: number },
   ready: () => boolean,
@@ -13,7 +14,7 @@ export async function serveHealth(
     if (path === "/readyz")
       return void response
         .writeHead(ready() ? 200 : 503)
-        .end(ready() ? "ok\n" : "not ready: caches are not filled yet\n");
+        .end(ready() ? "ok\n" : "not ready: the first lists from the API server are not complete yet\n");
     if (path !== "/metrics") return void response.writeHead(404).end();
     registry.metrics().then(
       (text) => response.setHeader("content-type", registry.contentType).end(text),

@@ -1,14 +1,16 @@
 import type { KubeClient, KubeObject } from "./client.ts";
 import { isGone, KubeError } from "./error.ts";
+import { pause } from "./pause.ts";
 
 export interface InformerOptions {
-  /** of a collection: one namespace's or, without a namespace in it, the whole cluster's */
+  /** the path of a collection in one namespace or, without a namespace in it, in the whole cluster */
   path: string;
   labelSelector?: string;
   fieldSelector?: string;
-  /** An object was made, changed or is gone; look it up by `get`. It must not do work: put the key into a queue. */
+  /** Called with the key of an object that was made, changed or deleted; `get` has its present state. The call must be short: put the key into a
+   *  queue. */
   onKey: (key: string) => void;
-  /** told why a watch or list ended badly, before the next try */
+  /** called with the error of a watch or list, before the next try */
   onError?: (error: unknown) => void;
   /** injected in tests */
   random?: () => number;
@@ -18,22 +20,23 @@ export interface InformerOptions {
   silenceMs?: number;
 }
 
-/** A watch normally ends itself after 4 to 6 minutes, not all of them at once. */
+/** The server is asked to end each watch after 4 to 6 minutes, so that not all watches end at once. */
 const watchSeconds = { least: 240, spread: 120 };
-/** Full lists, at the end of a watch: they find what a watch lost. */
+/** At the end of a watch everything is listed again if the last list is this old: this finds changes that a watch lost. */
 const relistMs = 600_000;
-/** The server sends a bookmark about once a minute; a connection that is silent for longer may be dead without either end knowing. */
+/** The server sends a bookmark about once a minute. A connection that is silent for this long may be dead without either end knowing. */
 const silenceMs = 150_000;
-const firstBackoffMs = 500;
-const lastBackoffMs = 30_000;
-/** A watch that held for so long starts the backoff anew. */
+const shortestPauseMs = 500;
+const longestPauseMs = 30_000;
+/** After a round (list and watch) of this length the wait before the next one starts from the shortest again. */
 const healthyMs = 60_000;
-/** So many bad ends in a row put the version in doubt (a restored etcd counts from an older one): list again. */
+/** After this many short rounds in a row the version is no longer trusted, and everything is listed again: a restored etcd counts from an older
+ *  version. */
 const doubtAfter = 3;
 
-/** A copy of a collection, kept current by list and watch through whatever happens to the connection. */
+/** A copy of a collection that list and watch keep current, whatever happens to the connection. */
 export class Informer<Kind extends KubeObject> {
-  /** since the start, for metrics; `missed` are changes that a repeated full list showed before a watch did (a few are normal: the list is newer) */
+  /** Counts since the start. `missed` counts changes that a repeated full list showed before a watch did; a few are normal, as the list is newer. */
   readonly counters = { lists: 0, watches: 0, events: 0, errors: 0, missed: 0 };
   readonly #client: KubeClient;
   readonly #options: InformerOptions;
@@ -44,7 +47,7 @@ export class Informer<Kind extends KubeObject> {
   #isSynced = false;
   #lastEvent: number;
   #listedAt = 0;
-  /** where the next watch starts; undefined: list first */
+  /** the version from which the next watch starts; undefined = list first */
   #version: string | undefined;
 
   constructor(client: KubeClient, options: InformerOptions) {
@@ -56,7 +59,7 @@ export class Informer<Kind extends KubeObject> {
     this.#synced.promise.catch(() => {});
   }
 
-  /** @param key `namespace/name`, or the name of an object without namespace */
+  /** @param key `namespace/name`; of an object without a namespace its name alone */
   get(key: string): Kind | undefined {
     return this.#objects.get(key);
   }
@@ -66,15 +69,15 @@ export class Informer<Kind extends KubeObject> {
   get size(): number {
     return this.#objects.size;
   }
-  /** The first list is in. */
+  /** Whether the first list is complete. */
   synced(): boolean {
     return this.#isSynced;
   }
-  /** Rejects when run() ended before. */
+  /** Resolves when the first list is complete; rejects when run() ended before. */
   whenSynced(): Promise<void> {
     return this.#synced.promise;
   }
-  /** Milliseconds since the server last sent anything, be it a bookmark. */
+  /** Milliseconds since the server last sent anything, even a bookmark. */
   lastEventAge(): number {
     return this.#now() - this.#lastEvent;
   }
@@ -97,7 +100,7 @@ export class Informer<Kind extends KubeObject> {
       failures = this.#now() - start >= healthyMs ? 0 : failures + 1;
       if (failures >= doubtAfter) this.#version = undefined;
       await (this.#options.sleep ?? pause)(
-        this.#random() * Math.min(lastBackoffMs, firstBackoffMs * 2 ** Math.min(failures, 10)),
+        this.#random() * Math.min(longestPauseMs, shortestPauseMs * 2 ** Math.min(failures, 10)),
         signal,
       );
     }
@@ -117,10 +120,10 @@ export class Informer<Kind extends KubeObject> {
     const gone = new Set(this.#objects.keys());
     const changed: string[] = [];
     for (const object of listed.items) {
-      const key = keyOf(object);
+      const key = cacheKey(object);
       gone.delete(key);
       const before = this.#objects.get(key)?.metadata;
-      // versions may only be compared for being equal
+      // The API allows versions to be compared for equality only.
       if (before && before.uid === object.metadata.uid && before.resourceVersion === object.metadata.resourceVersion)
         continue;
       this.#objects.set(key, strip(object));
@@ -129,7 +132,7 @@ export class Informer<Kind extends KubeObject> {
     for (const key of gone) this.#objects.delete(key);
     this.#version = listed.resourceVersion;
     if (repeated) this.counters.missed += changed.length + gone.size;
-    // only now: who is told about one key may look up others
+    // Only now, as whoever handles one key may look up others.
     for (const key of [...changed, ...gone]) this.#options.onKey(key);
     if (this.#isSynced) return;
     this.#isSynced = true;
@@ -156,7 +159,7 @@ export class Informer<Kind extends KubeObject> {
         this.#version = object.metadata.resourceVersion;
         if (type === "BOOKMARK") continue;
         this.counters.events += 1;
-        const key = keyOf(object);
+        const key = cacheKey(object);
         if (type === "DELETED") this.#objects.delete(key);
         else this.#objects.set(key, strip(object as Kind));
         this.#options.onKey(key);
@@ -167,25 +170,11 @@ export class Informer<Kind extends KubeObject> {
   }
 }
 
-const keyOf = ({ metadata: { namespace, name } }: KubeObject) =>
+const cacheKey = ({ metadata: { namespace, name } }: KubeObject) =>
   namespace === undefined ? name : `${namespace}/${name}`;
 
-/** Who wrote which field is a third of many an object, and nobody here reads it. */
+/** Removes managedFields (who wrote which field): they are a third of many objects, and nothing here reads them. */
 function strip<Kind extends KubeObject>(object: Kind): Kind {
   delete (object.metadata as { managedFields?: unknown }).managedFields;
   return object;
-}
-
-/** Sleeps; an abort ends it early. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    if (signal.aborted) done();
-    else signal.addEventListener("abort", done);
-  });
 }

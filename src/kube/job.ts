@@ -2,12 +2,13 @@ import type { FhirExport, FhirExportRun } from "../api/fhirexport.gen.ts";
 import { apiVersion, runLabels, taskName } from "../api/names.ts";
 import { exitCode, type RunSpec, workerNodeOptions } from "../contracts.ts";
 
-/** Where a worker finds its Task and the credentials: one projected volume, so that a rotated Secret is seen (a subPath would not). */
+/** Where a worker finds its Task and the credentials. It is one projected volume, in which a rotated Secret appears; a subPath would keep the old
+ *  one. */
 export const taskFolder = "/run/fhir-export";
-/** The port of a worker's /progress. */
+/** The port on which a worker serves /progress. */
 export const progressPort = 9464;
 
-/** What the operator's own settings put into every worker pod. */
+/** The operator's own settings for every worker pod. */
 export interface PodSettings {
   image: string;
   imagePullPolicy?: string;
@@ -16,7 +17,7 @@ export interface PodSettings {
   volumeRoot: string;
 }
 
-/** File names of the credentials by kind of sign-in; the keys of the Secrets have the same names (contracts.ts). */
+/** The files with credentials, by kind of sign-in. The keys of the Secrets have the same names (contracts.ts). */
 const sourceFiles: Record<string, string[]> = {
   basic: ["username", "password"],
   bearer: ["token"],
@@ -25,7 +26,8 @@ const sourceFiles: Record<string, string[]> = {
 };
 const targetFiles: Record<string, string[]> = { connectionString: ["connection-string"], sas: ["sas-token"] };
 
-/** The batch/v1 Job of a run. Its pods hold no Kubernetes credentials and pass Pod Security "restricted". */
+/** The batch/v1 Job of a run. Its pods hold no Kubernetes credentials and conform to Pod Security "restricted".
+ *  @param run what the attempt was started with (status.run) */
 export function makeJob(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings: PodSettings) {
   const { metadata } = object;
   const { command, attempt, name, completions, parallelism, suspend } = spec;
@@ -39,15 +41,15 @@ export function makeJob(object: FhirExport, run: FhirExportRun, spec: RunSpec, s
       name,
       namespace: metadata.namespace ?? "default",
       labels: { ...labels, ...(queueName ? { "kueue.x-k8s.io/queue-name": queueName } : {}) },
-      ownerReferences: [ownerOf(object)],
+      ownerReferences: [ownerReference(object)],
     },
     spec: {
       completions,
       parallelism,
       ...(suspend ? { suspend: true } : {}),
-      // never two pods of one index at once: each is the only writer of its files
+      // A pod is replaced only when it has ended, as each index has one writer of its files.
       podReplacementPolicy: "Failed",
-      // an evicted pod is no failure; an exit that retrying cannot help ends the whole run
+      // The eviction of a pod is no failure. An exit that no retry can mend ends the whole run.
       podFailurePolicy: {
         rules: [
           { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
@@ -63,7 +65,8 @@ export function makeJob(object: FhirExport, run: FhirExportRun, spec: RunSpec, s
   };
 }
 
-export const ownerOf = ({ metadata }: FhirExport) => ({
+/** What makes an export own an object: Kubernetes deletes the object with it. */
+export const ownerReference = ({ metadata }: FhirExport) => ({
   apiVersion,
   kind: "FhirExport",
   name: metadata.name,
@@ -72,7 +75,7 @@ export const ownerOf = ({ metadata }: FhirExport) => ({
   blockOwnerDeletion: true,
 });
 
-/** Entra's webhook looks for it on the pod. */
+/** The label by which the webhook of Microsoft Entra finds pods that need an identity. */
 const identityLabel = (run: FhirExportRun) => (run.serviceAccountName ? { "azure.workload.identity/use": "true" } : {});
 
 function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings: PodSettings) {
@@ -81,7 +84,7 @@ function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings
     restartPolicy: "Never",
     automountServiceAccountToken: false,
     enableServiceLinks: false,
-    // one page and its block; a worker stops at the next line end
+    // This is time for one page and its block; a worker stops at the next end of a line.
     terminationGracePeriodSeconds: 30,
     ...(run.serviceAccountName ? { serviceAccountName: run.serviceAccountName } : {}),
     ...(settings.imagePullSecrets?.length
@@ -119,7 +122,7 @@ function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings
           requests: { cpu: "250m", memory: "256Mi", ...resources?.requests },
           limits: { memory: "512Mi", ...resources?.limits },
         },
-        // logs must not get into the pod's status
+        // With FallbackToLogsOnError the log would get into the pod's status.
         terminationMessagePath: "/dev/termination-log",
         terminationMessagePolicy: "File",
         securityContext: {
@@ -135,15 +138,15 @@ function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings
       },
     ],
     volumes: [
-      { name: "task", projected: { defaultMode: 0o440, sources: projected(object, run) } },
+      { name: "task", projected: { defaultMode: 0o440, sources: projectedSources(object, run) } },
       { name: "tmp", emptyDir: { sizeLimit: "64Mi" } },
       ...(run.claimName ? [{ name: "target", persistentVolumeClaim: { claimName: run.claimName } }] : []),
     ],
   };
 }
 
-/** Only the keys that are needed are mounted, under source/ and target/. */
-function projected(object: FhirExport, run: FhirExportRun) {
+/** The sources of the projected volume. Only the keys that are needed are mounted, under source/ and target/. */
+function projectedSources(object: FhirExport, run: FhirExportRun) {
   const secret = (name: string, items: { key: string; path: string }[]) => ({ secret: { name, items } });
   const files = (folder: string, names: string[]) => names.map((key) => ({ key, path: `${folder}/${key}` }));
   const { sourceAuth = "", sourceSecret, sourceCA, sourceCertificate, targetAuth = "", targetSecret } = run;

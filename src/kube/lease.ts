@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import { setTimeout as sleep } from "node:timers/promises";
 import { transient } from "../failure.ts";
 import type { Logger } from "../log.ts";
 import { type KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
@@ -18,8 +17,9 @@ import {
   released,
 } from "./election.ts";
 import { isAlreadyExists, isConflict, isNotFound, toKubeFailure } from "./error.ts";
+import { pause } from "./pause.ts";
 
-const late = "the lease was not renewed in time";
+const notRenewed = "the lease was not renewed in time";
 
 interface Lease extends KubeObject {
   spec?: LeaseSpec;
@@ -28,9 +28,9 @@ interface Lease extends KubeObject {
 export interface ElectorOptions extends LeaseTimes {
   namespace: string;
   name: string;
-  /** default: the pod's name and something random: a container that is started again is another candidate */
+  /** default: the pod's name and a random part, since a container that is started again is another candidate */
   identity?: string;
-  /** told when it begins and ceases to lead */
+  /** called when this process begins or ceases to lead; at the start with false */
   onLeading?: (leading: boolean) => void;
   /** injected in tests */
   now?: () => number;
@@ -38,8 +38,8 @@ export interface ElectorOptions extends LeaseTimes {
   random?: () => number;
 }
 
-/** One candidate of a leader election on a Lease, by client-go's rules (tools/leaderelection), which is no fencing: what a leader sent before it
- *  lost the lease may arrive later, and has to be refused by resourceVersion, uid or name. */
+/** One candidate of a leader election on a Lease, by client-go's rules (tools/leaderelection). The election is no fence: a write that a leader sent
+ *  before it lost the lease may arrive later, and has to be refused by resourceVersion, uid or name. */
 export class LeaderElector {
   readonly identity: string;
   readonly #client: KubeClient;
@@ -48,50 +48,51 @@ export class LeaderElector {
   readonly #now: () => number;
   readonly #lost = new AbortController();
   readonly #stopped = new AbortController();
-  /** as it was last read or written: its resourceVersion guards the next write */
+  /** the lease as it was last read or written; its resourceVersion guards the next write */
   #lease: Lease | undefined;
   #observed: Observed | undefined;
-  /** when the last write that went well was sent; undefined = never, or given back */
+  /** when the last successful write was sent; undefined = there was none, or the lease was given back */
   #renewed: number | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #renewing: Promise<void> | undefined;
 
-  /** @param client not one whose writes wait for this election */
+  /** @param client must be able to write while this process does not lead */
   constructor(client: KubeClient, options: ElectorOptions, log: Logger) {
     this.#client = client;
     this.#options = options;
     this.identity = options.identity ?? `${process.env.HOSTNAME || hostname()}_${randomUUID()}`;
     this.#log = log.child({ lease: `${options.namespace}/${options.name}`, identity: this.identity });
-    // monotonic, and it goes on while the process is stopped
+    // This clock is monotonic and continues while the process is stopped.
     this.#now = options.now ?? (() => performance.now());
     options.onLeading?.(false);
   }
 
-  /** Aborts, with the error to end the process with, when it led and does no more. It never leads again. */
+  /** Aborts when this process led and no longer does; it then never leads again. The reason is the error to end the process with. */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
 
-  /** By its own clock, at this moment. */
+  /** Whether this process leads at this moment, by its own clock. */
   leads(): boolean {
     return !this.#lost.signal.aborted && this.#remaining() > 0;
   }
 
-  /** Throws unless it leads: to be asked right before each write, as a process may have been stopped for any time at any line. */
+  /** Throws a transient failure unless this process leads. To be called right before each write, as a process may be stopped for any time at any
+   *  line. */
   check(): void {
     if (this.leads()) return;
-    if (this.#renewed !== undefined) this.#lose(late);
-    throw transient("Internal", "this process does not lead: nothing is written");
+    if (this.#renewed !== undefined) this.#lose(notRenewed);
+    throw transient("Internal", "this process does not lead, so it writes nothing");
   }
 
-  /** Resolves when it leads, from when on it renews the lease until release() or until it is lost. Rejects with the signal's reason when that
-   *  aborts before, and when the API server finds the Lease malformed; whatever else fails is tried again. */
+  /** Resolves when this process leads. From then on it renews the lease until release() or until the lease is lost. Rejects with the signal's
+   *  reason if the signal aborts first, and if the API server finds the Lease malformed; after any other failure it tries again. */
   async acquire(signal: AbortSignal): Promise<void> {
     this.#log.info("waiting for the lease");
     while (!signal.aborted) {
-      // a try that was begun is brought to its end: an abort in the middle would leave open whose the lease is
+      // An abort does not interrupt a try: it would be unknown whether the lease was taken.
       if (await this.#try()) {
-        this.#log.info({ transitions: this.#lease?.spec?.leaseTransitions }, "leading");
+        this.#log.info({ transitions: this.#lease?.spec?.leaseTransitions }, "took the lease: this process leads");
         this.#options.onLeading?.(true);
         this.#renewing = this.#renew();
         return;
@@ -101,7 +102,8 @@ export class LeaderElector {
     throw signal.reason;
   }
 
-  /** Gives the lease back, if it leads, so that another can take it at once. Only for when all work that needs the lease has ended. */
+  /** Gives the lease back, if this process leads, so that another candidate can take it at once. Call it only when all work that needs the lease
+   *  has ended. */
   async release(): Promise<void> {
     this.#stopped.abort();
     await this.#renewing;
@@ -119,7 +121,10 @@ export class LeaderElector {
       );
       this.#log.info("gave the lease back");
     } catch (error) {
-      this.#log.warn({ error: String(error) }, "the lease could not be given back; it runs out");
+      this.#log.warn(
+        { error: String(error) },
+        "the lease could not be given back; another candidate must wait until it expires",
+      );
     }
   }
 
@@ -128,20 +133,20 @@ export class LeaderElector {
     for (;;) {
       await pause(this.#options.retrySeconds * 1000, end);
       if (end.aborted) return;
-      // after a stop of the process others may lead by now
-      if (!this.leads()) return this.#lose(late);
+      // If the process was stopped, another may lead by now.
+      if (!this.leads()) return this.#lose(notRenewed);
       if (!(await this.#try()) && this.#observed && isAnothers(this.#observed.spec, this.identity))
         return this.#lose(`${this.#observed.spec.holderIdentity} has taken it`);
     }
   }
 
-  /** One try to take or renew the lease; whether it went well. */
+  /** Tries once to take or renew the lease. @returns whether this process holds it now */
   async #try(): Promise<boolean> {
     try {
       return await this.#tryAcquireOrRenew();
     } catch (error) {
       const failure = toKubeFailure(error);
-      // a leader has until its deadline
+      // A leader tries until its deadline; a candidate must not wait for what can never succeed.
       if (failure.class === "terminal" && this.#renewed === undefined) throw failure;
       this.#log.warn({ leads: this.leads() }, failure.message);
       return false;
@@ -150,7 +155,7 @@ export class LeaderElector {
 
   async #tryAcquireOrRenew(): Promise<boolean> {
     const { leaseSeconds } = this.#options;
-    // mostly nobody else has written it
+    // A leader tries without reading first: mostly nobody else has written the lease.
     if (this.leads() && this.#lease && (await this.#write(this.#lease))) return true;
     const asked = this.#now();
     const lease = await this.#client.get<Lease>(this.#path(), this.#call()).catch(unlessNotFound);
@@ -159,17 +164,18 @@ export class LeaderElector {
     this.#observed = observe(this.#observed, lease.spec ?? {}, this.#now());
     const { holderIdentity } = this.#observed.spec;
     if (holderIdentity !== before && isAnothers(this.#observed.spec, this.identity))
-      this.#log.info({ holder: holderIdentity }, "another leads");
+      this.#log.info({ holder: holderIdentity }, "another process leads");
     return mayTake(this.#observed, this.identity, leaseSeconds, asked) && this.#write(lease);
   }
 
-  /** @param lease what is there; undefined = nothing
-   *  @returns false when someone else was first */
+  /** Writes this candidate's name into the lease.
+   *  @param lease as it was read; undefined = there is none, and it is created
+   *  @returns false when another candidate was first, or the answer came too late */
   async #write(lease: Lease | undefined): Promise<boolean> {
     const { namespace, name, leaseSeconds } = this.#options;
-    // the process was stopped while it waited for an answer
+    // True if the process was stopped while it waited for the answer to its read.
     if (this.#renewed !== undefined && !this.leads()) {
-      this.#lose(late);
+      this.#lose(notRenewed);
       return false;
     }
     const sent = this.#now();
@@ -187,20 +193,20 @@ export class LeaderElector {
       throw error;
     }
     this.#observed = observe(this.#observed, this.#lease.spec ?? {}, this.#now());
-    // so long ago that others may not wait any longer
+    // The answer may have taken so long that other candidates no longer wait.
     if (this.#lost.signal.aborted || leadsFor(sent, this.#options.renewSeconds, this.#now()) === 0) return false;
     this.#renewed = sent;
     this.#setDeadline();
     return true;
   }
 
-  /** A timer of its own: a call that hangs must not hold up the end. */
+  /** Ends the leadership when the last renewal is too old. This has a timer of its own, so that a call that hangs cannot delay it. */
   #setDeadline(): void {
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => {
       if (this.#renewed === undefined) return;
       if (this.leads()) this.#setDeadline();
-      else this.#lose(late);
+      else this.#lose(notRenewed);
     }, this.#remaining() + 1);
   }
 
@@ -215,7 +221,7 @@ export class LeaderElector {
     this.#lost.abort(transient("Internal", `leader election lost: ${why}`));
   }
 
-  /** milliseconds */
+  /** milliseconds for which this process may still act */
   #remaining(): number {
     return this.#renewed === undefined ? 0 : leadsFor(this.#renewed, this.#options.renewSeconds, this.#now());
   }
@@ -225,7 +231,7 @@ export class LeaderElector {
   #time(): string {
     return microTime((this.#options.date ?? (() => new Date()))());
   }
-  /** as controller-runtime has it: one call that hangs leaves time for another */
+  /** Half of the renew time, as controller-runtime has it: after a call that hangs there is time for another one. */
   #call() {
     return { deadlineMs: Math.min(10_000, this.#options.renewSeconds * 500) };
   }
@@ -233,9 +239,4 @@ export class LeaderElector {
 
 function unlessNotFound(error: unknown): undefined {
   if (!isNotFound(error)) throw error;
-}
-
-/** Sleeps; an abort ends it early. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal }).catch(() => {});
 }

@@ -1,12 +1,12 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
-/** Metrics under controller-runtime's and client-go's names, so that its dashboards and alerts fit. */
+/** Metrics under the names of controller-runtime and client-go, so that dashboards and alerts for these fit. */
 export function makeMetrics() {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
   const controller = ["controller"] as const;
-  const made = {
+  return {
     registry,
     reconciles: new Counter({
       name: "controller_runtime_reconcile_total",
@@ -64,12 +64,11 @@ export function makeMetrics() {
       registers,
     }),
   };
-  return made;
 }
 
 export type Metrics = ReturnType<typeof makeMetrics>;
 
-/** Zero is a value: a series that appears with its first failure cannot be alerted on. */
+/** Sets the counters of a controller to 0: an alert cannot see the first failure of a series that appears with it. */
 export function startAtZero({ reconciles, errors, terminalErrors, retries }: Metrics, controller: string): void {
   for (const result of ["success", "error", "requeue_after"]) reconciles.inc({ controller, result }, 0);
   errors.inc({ controller }, 0);

@@ -1,130 +1,63 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
 import { labels, objectKey } from "../api/names.ts";
 import { same } from "../api/rules.ts";
 import { type Logger, makeLogger } from "../log.ts";
+import type { WorkQueue } from "../operator/queue.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
-import { Claims, type Wake, wokenBy } from "../operator/wakes.ts";
-import { KubeClient, type KubeObject, pathOf, type Resource, resources } from "./client.ts";
+import { SourceClaims, type Wake, wokenBy } from "../operator/wakes.ts";
+import { type ApiCollection, KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
 import { startController } from "./controller.ts";
 import { serveHealth } from "./health.ts";
-import { Informer } from "./informer.ts";
 import { LeaderElector } from "./lease.ts";
 import { type Metrics, makeMetrics } from "./metrics.ts";
 import { type OperatorOptions, operatorUsage, parseOperatorOptions } from "./options.ts";
 import { Overlay } from "./overlay.ts";
 import { Owned } from "./owned.ts";
-import { type Cache, KubePort } from "./port.ts";
+import { pause } from "./pause.ts";
+import { KubePort } from "./port.ts";
 import { ProgressPoller } from "./progress.ts";
 import type { Job, Pod } from "./view.ts";
+import { Watched } from "./watched.ts";
 
-/** The `operator` subcommand: runs until the signal aborts. With leader election it works only while it leads, and throws when it does no more: the
- *  kubelet starts it again, as a candidate. Several may work by mistake: names are locks, writes are guarded. */
+/** The `operator` subcommand: runs until the signal aborts. With leader election it works only while it leads, and throws when it has lost the
+ *  lease: the kubelet then starts it again, as a candidate. Two that work at the same time by mistake do no harm, since names are locks and
+ *  writes are guarded (docs/internals/controller.md). */
 export async function runOperator(args: string[], signal: AbortSignal): Promise<void> {
   const options = parseOperatorOptions(args, process.env);
   if (!options) return void console.log(operatorUsage);
-  const { settings, namespaces, workers, pollSeconds } = options;
+  const { settings, namespaces } = options;
   const log = makeLogger({ part: "operator" });
   const metrics = makeMetrics();
-  // a client of its own: those of the controllers write only while it leads
+  // The elector has a client of its own, since the controllers' client writes only while the elector leads.
   const electionClient = options.election && KubeClient.load(options.kubeconfig);
   const elector =
     options.election && electionClient ? makeElector(electionClient, options.election, metrics, log) : undefined;
   const client = KubeClient.load(options.kubeconfig, elector ? { beforeWrite: () => elector.check() } : {});
   const end = elector ? AbortSignal.any([signal, elector.lost]) : signal;
-  const written = new Overlay<FhirExport>();
-  const [jobs, pods] = [new Owned<Job>(), new Owned<Pod>()];
-  const claims = new Claims();
+  const { exports, jobs, caches, queues, poller } = makeControllers(client, options, metrics, log);
 
-  const watch = <Kind extends KubeObject>(resource: Resource, onKey: (key: string) => void, labelSelector?: string) =>
-    new Watched<Kind>(
-      client,
-      resource,
-      namespaces,
-      onKey,
-      (error) => log.warn({ resource: resource.plural, error: String(error) }, "watch broke; trying again"),
-      labelSelector,
-    );
-  const exports: Watched<FhirExport> = watch(resources.fhirExports, (key) => {
-    exportQueue.add(key);
-    wake(claims.note(key, exports.get(key)));
-  });
-  const sources: Watched<FhirSource> = watch(resources.fhirSources, (key) => {
-    sourceQueue.add(key);
-    wake({ kind: "source", key });
-  });
-  const targets: Watched<ExportTarget> = watch(resources.exportTargets, (key) => {
-    targetQueue.add(key);
-    wake({ kind: "target", key });
-  });
-  const jobCache: Watched<Job> = watch(
-    resources.jobs,
-    (key) => wakeOwner(key, jobs.note(key, jobCache.get(key))),
-    labels.uid,
-  );
-  const podCache: Watched<Pod> = watch(
-    resources.pods,
-    (key) => wakeOwner(key, pods.note(key, podCache.get(key))),
-    labels.uid,
-  );
-  const all = [exports, sources, targets, jobCache, podCache];
-
-  function wake(change: Wake): void {
-    for (const { metadata } of wokenBy(change, exports.list(), settings.maxExports))
-      exportQueue.add(objectKey(metadata));
-  }
-  function wakeOwner(key: string, name: string | undefined): void {
-    if (name) exportQueue.add(`${key.split("/", 1)[0]}/${name}`);
-  }
-
-  const poller = new ProgressPoller(
-    () => podCache.list(),
-    (key) => exportQueue.add(key),
-  );
-  const podSettings = {
-    image: settings.image,
-    ...(options.imagePullPolicy ? { imagePullPolicy: options.imagePullPolicy } : {}),
-    imagePullSecrets: options.imagePullSecrets,
-    volumeRoot: settings.volumeRoot,
-  };
-  const port = new KubePort(client, { exports, sources, targets, jobs, pods }, written, poller.of, podSettings, log);
-  const reconcile = createReconcile(port, settings);
-  const exportQueue = startController("fhirexport", workers, reconcile, metrics, log);
-  const sourceQueue = startController(
-    "fhirsource",
-    1,
-    (key) => review(client, resources.fhirSources, sources.get(key), checkSource),
-    metrics,
-    log,
-  );
-  const targetQueue = startController(
-    "exporttarget",
-    1,
-    (key) => review(client, resources.exportTargets, targets.get(key), checkTarget),
-    metrics,
-    log,
-  );
-  const queues = [exportQueue, sourceQueue, targetQueue];
-
-  const health = await serveHealth(options.listen, () => all.every((one) => one.synced()), metrics.registry);
+  const health = await serveHealth(options.listen, () => caches.every((one) => one.synced()), metrics.registry);
   log.info({ namespaces: namespaces.length ? namespaces : "all", image: settings.image, port: health.port }, "started");
-  const running = all.map((one) => one.run(end));
+  const running = caches.map((one) => one.run(end));
   try {
-    await Promise.all(all.map((one) => one.whenSynced()));
-    log.info({ exports: exports.size, jobs: jobCache.size }, "caches are filled");
-    // a process that cannot fill its caches would be a bad leader
+    await Promise.all(caches.map((one) => one.whenSynced()));
+    log.info({ exports: exports.size, jobs: jobs.size }, "caches are filled");
+    // An operator becomes a candidate only now: a process that cannot fill its caches would be a bad leader.
     await elector?.acquire(signal);
     signal.throwIfAborted();
     for (const queue of queues) queue.start();
-    await every(pollSeconds, end, () => poller.poll(end));
+    while (!end.aborted) {
+      await poller.poll(end);
+      await pause(options.pollSeconds * 1000, end);
+    }
   } catch (error) {
     if (!end.aborted) throw error;
   } finally {
     log.info("stopping");
-    // another leads by now or soon: what is on its way is not waited for
+    // After the lease is lost another operator leads, now or soon: calls that are under way are cut off, not waited for.
     if (elector?.lost.aborted) await client.close();
     await Promise.all(queues.map((queue) => queue.close()));
     await elector?.release();
@@ -147,10 +80,97 @@ function makeElector(
   return new LeaderElector(client, { namespace: client.namespace, ...election, onLeading }, log);
 }
 
-/** Ready of a source or target, from its own fields. */
-async function review<Kind extends FhirSource | ExportTarget>(
+interface Controllers {
+  exports: Watched<FhirExport>;
+  jobs: Watched<Job>;
+  /** all that is watched: to be run until the end */
+  caches: Watched<KubeObject>[];
+  /** to be started once the caches are filled */
+  queues: WorkQueue[];
+  poller: ProgressPoller;
+}
+
+/** The three controllers (exports, sources, targets) over their caches; nothing runs yet. A change in a cache queues the keys that it concerns
+ *  (operator/wakes.ts says which). */
+function makeControllers(client: KubeClient, options: OperatorOptions, metrics: Metrics, log: Logger): Controllers {
+  const { settings, namespaces } = options;
+  const watch = <Kind extends KubeObject>(
+    collection: ApiCollection,
+    onKey: (key: string) => void,
+    labelSelector?: string,
+  ) => {
+    const onError = (error: unknown) =>
+      log.warn({ resource: collection.plural, error: String(error) }, "a watch broke and is begun again");
+    return new Watched<Kind>(client, collection, {
+      namespaces,
+      onKey,
+      onError,
+      ...(labelSelector ? { labelSelector } : {}),
+    });
+  };
+  const wake = (change: Wake) => {
+    for (const { metadata } of wokenBy(change, exports.list(), settings.maxExports))
+      exportQueue.add(objectKey(metadata));
+  };
+  const wakeOwner = (key: string, name: string | undefined) => {
+    if (name) exportQueue.add(`${key.split("/", 1)[0]}/${name}`);
+  };
+  const claims = new SourceClaims();
+  const exports: Watched<FhirExport> = watch(resources.fhirExports, (key) => {
+    exportQueue.add(key);
+    wake(claims.note(key, exports.get(key)));
+  });
+  const sources: Watched<FhirSource> = watch(resources.fhirSources, (key) => {
+    sourceQueue.add(key);
+    wake({ kind: "source", key });
+  });
+  const targets: Watched<ExportTarget> = watch(resources.exportTargets, (key) => {
+    targetQueue.add(key);
+    wake({ kind: "target", key });
+  });
+  // Jobs and pods are found by the label that every one of ours has.
+  const [jobs, pods] = [new Owned<Job>(), new Owned<Pod>()];
+  const onJob = (key: string) => wakeOwner(key, jobs.note(key, jobCache.get(key)));
+  const onPod = (key: string) => wakeOwner(key, pods.note(key, podCache.get(key)));
+  const jobCache: Watched<Job> = watch(resources.jobs, onJob, labels.uid);
+  const podCache: Watched<Pod> = watch(resources.pods, onPod, labels.uid);
+
+  const poller = new ProgressPoller(
+    () => podCache.list(),
+    (key) => exportQueue.add(key),
+  );
+  const seen = { exports, sources, targets, jobs, pods, written: new Overlay<FhirExport>(), progress: poller.of };
+  const port = new KubePort(client, seen, podSettingsOf(options), log);
+  const { fhirSources, exportTargets } = resources;
+  const controller = (name: string, workers: number, reconcile: (key: string) => Promise<{ requeueAfter?: number }>) =>
+    startController({ name, workers, reconcile }, metrics, log);
+  const exportQueue = controller("fhirexport", options.workers, createReconcile(port, settings));
+  const sourceQueue = controller("fhirsource", 1, (key) =>
+    writeReady(client, fhirSources, sources.get(key), checkSource),
+  );
+  const targetQueue = controller("exporttarget", 1, (key) =>
+    writeReady(client, exportTargets, targets.get(key), checkTarget),
+  );
+  return {
+    exports,
+    jobs: jobCache,
+    caches: [exports, sources, targets, jobCache, podCache],
+    queues: [exportQueue, sourceQueue, targetQueue],
+    poller,
+  };
+}
+
+const podSettingsOf = ({ settings, imagePullPolicy, imagePullSecrets }: OperatorOptions) => ({
+  image: settings.image,
+  ...(imagePullPolicy ? { imagePullPolicy } : {}),
+  imagePullSecrets,
+  volumeRoot: settings.volumeRoot,
+});
+
+/** Writes the Ready condition of a source or target, which follows from its own fields, if it is not in the status yet. */
+async function writeReady<Kind extends FhirSource | ExportTarget>(
   client: KubeClient,
-  resource: Resource,
+  collection: ApiCollection,
   object: Kind | undefined,
   check: (object: Kind, now: Date) => NonNullable<Kind["status"]>,
 ): Promise<object> {
@@ -158,55 +178,6 @@ async function review<Kind extends FhirSource | ExportTarget>(
   const status = check(object, new Date());
   if (same(object.status, status)) return {};
   const { namespace = "", name } = object.metadata;
-  await client.replace(pathOf(resource, { namespace, name, subresource: "status" }), { ...object, status });
+  await client.replace(pathOf(collection, { namespace, name, subresource: "status" }), { ...object, status });
   return {};
-}
-
-/** A collection in the watched namespaces as one: an informer each, or one for all. */
-class Watched<Kind extends KubeObject> implements Cache<Kind> {
-  readonly #informers: Map<string, Informer<Kind>>;
-
-  constructor(
-    client: KubeClient,
-    resource: Resource,
-    namespaces: readonly string[],
-    onKey: (key: string) => void,
-    onError: (error: unknown) => void,
-    labelSelector?: string,
-  ) {
-    const make = (path: string) =>
-      new Informer<Kind>(client, { path, onKey, onError, ...(labelSelector ? { labelSelector } : {}) });
-    this.#informers = new Map(
-      namespaces.length === 0
-        ? [["", make(pathOf(resource))]]
-        : namespaces.map((namespace) => [namespace, make(pathOf(resource, { namespace }))]),
-    );
-  }
-
-  get(key: string): Kind | undefined {
-    return (this.#informers.get("") ?? this.#informers.get(key.split("/", 1)[0] ?? ""))?.get(key);
-  }
-  *list(): Iterable<Kind> {
-    for (const informer of this.#informers.values()) yield* informer.list();
-  }
-  get size(): number {
-    return [...this.#informers.values()].reduce((sum, { size }) => sum + size, 0);
-  }
-  synced(): boolean {
-    return [...this.#informers.values()].every((one) => one.synced());
-  }
-  async whenSynced(): Promise<void> {
-    await Promise.all([...this.#informers.values()].map((one) => one.whenSynced()));
-  }
-  async run(signal: AbortSignal): Promise<void> {
-    await Promise.all([...this.#informers.values()].map((one) => one.run(signal)));
-  }
-}
-
-/** Does the work at once and then every so many seconds, until the signal aborts. */
-async function every(seconds: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
-  while (!signal.aborted) {
-    await work();
-    await sleep(seconds * 1000, undefined, { signal }).catch(() => {});
-  }
 }

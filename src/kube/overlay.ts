@@ -1,11 +1,14 @@
 import type { ObjectMeta } from "../api/meta.ts";
 
-/** What we wrote ourselves, until the cache shows it or something newer: the next decision must see the last one, or admission would count
- *  wrongly and every second write would conflict. Versions are compared for being equal only, as the API asks for. */
+/** The objects that we wrote ourselves, until the cache shows them or newer ones. Each decision must see the one before it; otherwise admission would
+ *  count wrongly and every second write would conflict. The API allows versions to be compared for equality only, so the versions that are older
+ *  than ours are remembered. */
 export class Overlay<Kind extends { metadata: ObjectMeta }> {
   readonly #written = new Map<string, { object: Kind; older: Set<string> }>();
 
-  /** `object` is what the API server answered to a write that was based on `before`. */
+  /** Notes a write.
+   *  @param before the object that the write was based on
+   *  @param object the object in the API server's answer */
   wrote(key: string, before: Kind, object: Kind): void {
     const older = this.#written.get(key)?.older ?? new Set<string>();
     older.add(before.metadata.resourceVersion ?? "");
@@ -13,7 +16,7 @@ export class Overlay<Kind extends { metadata: ObjectMeta }> {
     this.#written.set(key, { object, older });
   }
 
-  /** The newer one of what the cache holds and what we wrote. */
+  /** The newer one of the object in the cache and the object that we wrote. */
   newest(key: string, cached: Kind | undefined): Kind | undefined {
     const mine = this.#written.get(key);
     if (!mine) return cached;

@@ -1,12 +1,14 @@
 import type { ObjectMeta } from "../api/meta.ts";
 import { labels } from "../api/names.ts";
 
-/** Objects by the export that they belong to, kept from an informer's keys: one export's Jobs and pods must not cost a walk over all. */
+/** The Jobs or pods of an informer by the export that they belong to, so that finding those of one export needs no walk over all. */
 export class Owned<Kind extends { metadata: ObjectMeta }> {
   readonly #byExport = new Map<string, Map<string, Kind>>();
   readonly #owners = new Map<string, { uid: string; name: string | undefined }>();
 
-  /** The object of a key changed, or is gone. Gives the name of the export that it belongs, or belonged, to. */
+  /** Notes that the object of a key changed, or is gone.
+   *  @param object undefined = it is gone
+   *  @returns the name of the export that it belongs to, or belonged to; undefined = it is none of ours */
   note(key: string, object: Kind | undefined): string | undefined {
     const before = this.#owners.get(key);
     const own = object?.metadata.labels ?? {};
@@ -25,6 +27,7 @@ export class Owned<Kind extends { metadata: ObjectMeta }> {
     return name;
   }
 
+  /** @param uid of the export */
   of(uid: string): Kind[] {
     return [...(this.#byExport.get(uid)?.values() ?? [])];
   }

@@ -11,6 +11,7 @@ import { countRunning, holdsSlot } from "../operator/admit.ts";
 import { formatOutcome, outcomeOf } from "../operator/outcome.ts";
 import type { ExportWorld, Port } from "../operator/port.ts";
 import { type KubeClient, pathOf, resources } from "./client.ts";
+import { microTime } from "./election.ts";
 import { isAlreadyExists, isConflict, isNotFound, KubeError, toKubeFailure } from "./error.ts";
 import { makeJob, type PodSettings } from "./job.ts";
 import type { Overlay } from "./overlay.ts";
@@ -19,54 +20,50 @@ import { makeTaskSecret } from "./task-secret.ts";
 import { commandOf, type Event, type Job, type Pod, viewRun } from "./view.ts";
 
 export interface Cache<Kind> {
+  /** @param key `namespace/name` */
   get(key: string): Kind | undefined;
   list(): Iterable<Kind>;
 }
-export interface Caches {
+
+/** What the operator has seen so far: all that the port reads without asking the API server. */
+export interface Seen {
   exports: Cache<FhirExport>;
   sources: Cache<FhirSource>;
   targets: Cache<ExportTarget>;
   jobs: Owned<Job>;
   pods: Owned<Pod>;
+  /** our own writes, until the cache of exports shows them */
+  written: Overlay<FhirExport>;
+  /** the last progress of these pods */
+  progress(podUIDs: string[]): Progress[];
 }
 
-/** A Job without pods for so long is asked for why: its controller says so in events only. */
+/** After this long without a pod the events of a Job are read, as only they say why its controller makes none. */
 const podlessMilliseconds = 5000;
 
-/** The Port over an API server. Reads come from caches, but for an export that is being cancelled or deleted: there a pod that the cache does
- *  not show yet could write after its files were deleted. */
+/** The Port over an API server. It reads from caches. But the Jobs and pods of an export that is being cancelled or deleted are listed live: a pod
+ *  that the cache does not show yet could write after the files were deleted. */
 export class KubePort implements Port {
   readonly #api: KubeClient;
-  readonly #caches: Caches;
-  readonly #written: Overlay<FhirExport>;
-  readonly #progress: (podUIDs: string[]) => Progress[];
-  readonly #pods: PodSettings;
+  readonly #seen: Seen;
+  readonly #podSettings: PodSettings;
   readonly #log: Logger;
 
-  constructor(
-    api: KubeClient,
-    caches: Caches,
-    written: Overlay<FhirExport>,
-    progress: (podUIDs: string[]) => Progress[],
-    pods: PodSettings,
-    log: Logger,
-  ) {
+  constructor(api: KubeClient, seen: Seen, podSettings: PodSettings, log: Logger) {
     this.#api = api;
-    this.#caches = caches;
-    this.#written = written;
-    this.#progress = progress;
-    this.#pods = pods;
+    this.#seen = seen;
+    this.#podSettings = podSettings;
     this.#log = log;
   }
 
   async gather(key: string): Promise<ExportWorld | undefined> {
-    const cached = this.#newest(key, this.#caches.exports.get(key));
+    const cached = this.#newest(key, this.#seen.exports.get(key));
     if (!cached) return undefined;
     const { namespace = "", uid = "", deletionTimestamp } = cached.metadata;
     const leaving = deletionTimestamp !== undefined || cached.spec.cancel === true;
     const { jobs, pods } = leaving
       ? await this.#listLive(namespace, uid)
-      : { jobs: this.#caches.jobs.of(uid), pods: this.#caches.pods.of(uid) };
+      : { jobs: this.#seen.jobs.of(uid), pods: this.#seen.pods.of(uid) };
     const runs: ExportWorld["runs"] = {};
     for (const job of jobs) {
       const command = commandOf(job);
@@ -79,10 +76,10 @@ export class KubePort implements Port {
       deletionTimestamp !== undefined &&
       cached.metadata.finalizers?.includes(finalizer) &&
       (await this.#isClosing(namespace));
-    // nothing is awaited from here on: what is counted must be what is decided on
-    const object = this.#newest(key, this.#caches.exports.get(key)) ?? cached;
-    const source = this.#caches.sources.get(`${namespace}/${object.spec.sourceRef.name}`);
-    const target = this.#caches.targets.get(`${namespace}/${object.spec.targetRef.name}`);
+    // Nothing is awaited from here on, so that the exports that are counted are those on which the decision rests.
+    const object = this.#newest(key, this.#seen.exports.get(key)) ?? cached;
+    const source = this.#seen.sources.get(`${namespace}/${object.spec.sourceRef.name}`);
+    const target = this.#seen.targets.get(`${namespace}/${object.spec.targetRef.name}`);
     return {
       export: object,
       ...(source ? { source } : {}),
@@ -102,7 +99,7 @@ export class KubePort implements Port {
         return this.#setRun(world, effect);
       case "deleteRun": {
         const run = Object.values(world.runs).find(({ uid }) => uid === effect.uid);
-        // foreground: the name becomes free only when no pod is left
+        // With Foreground the name becomes free only when no pod is left.
         if (run) await this.#remove(jobPath(metadata.namespace, run.name), run.uid, "Foreground");
         return;
       }
@@ -125,18 +122,18 @@ export class KubePort implements Port {
       ...world.export,
       status,
     });
-    this.#written.wrote(objectKey(world.export.metadata), world.export, written);
+    this.#seen.written.wrote(objectKey(world.export.metadata), world.export, written);
     world.export = written;
   }
 
   #newest(key: string, cached: FhirExport | undefined): FhirExport | undefined {
-    return this.#written.newest(key, cached);
+    return this.#seen.written.newest(key, cached);
   }
 
   #countRunning(object: FhirExport): ExportWorld["running"] {
-    // only what waits for a slot asks how many there are
+    // Only an export that waits for a slot needs the counts.
     if (holdsSlot(object) || outcomeOf(object)?.value === "Complete") return { source: 0, all: 0, ahead: 0 };
-    const all = [...this.#caches.exports.list()].map((one) => this.#newest(objectKey(one.metadata), one) ?? one);
+    const all = [...this.#seen.exports.list()].map((one) => this.#newest(objectKey(one.metadata), one) ?? one);
     return countRunning(object, all);
   }
 
@@ -146,8 +143,8 @@ export class KubePort implements Port {
     const open =
       !job.spec.suspend && !job.status?.active && !job.status?.conditions?.some(({ status }) => status === "True");
     const events = its.length === 0 && open && age > podlessMilliseconds ? await this.#eventsOf(job) : [];
-    const progress = this.#progress(its.flatMap(({ metadata }) => metadata.uid ?? []));
-    return viewRun(job, its, uid, progress, events, new Date());
+    const progress = this.#seen.progress(its.flatMap(({ metadata }) => metadata.uid ?? []));
+    return viewRun({ job, pods: its, progress, events }, uid, new Date());
   }
 
   async #listLive(namespace: string, uid: string): Promise<{ jobs: Job[]; pods: Pod[] }> {
@@ -166,8 +163,8 @@ export class KubePort implements Port {
         await this.#api.list<Event>(path, { fieldSelector: `involvedObject.uid=${metadata.uid},reason=FailedCreate` })
       ).items;
     } catch (error) {
-      // they only explain
-      this.#log.debug({ job: metadata.name, error: String(error) }, "events cannot be read");
+      // The events are needed for an explanation only.
+      this.#log.debug({ job: metadata.name, error: String(error) }, "the events of a Job cannot be read");
       return [];
     }
   }
@@ -177,7 +174,7 @@ export class KubePort implements Port {
       const { status } = await this.#api.get<Namespace>(pathOf(resources.namespaces, { name: namespace }));
       return status?.phase === "Terminating";
     } catch (error) {
-      // an operator of one namespace may not be allowed to look at it
+      // An operator of one namespace may have no right to read the Namespace.
       if (error instanceof KubeError && error.status === 403) return false;
       throw error;
     }
@@ -186,20 +183,21 @@ export class KubePort implements Port {
   async #ensure(object: FhirExport, spec: RunSpec): Promise<void> {
     const { metadata, status } = object;
     const run = status?.run;
-    if (!run) throw transient("Internal", "a run was asked for before status.run was written");
+    if (!run) throw transient("Internal", "a run was to be made before status.run was written");
     try {
       if (spec.task) await this.#ensureTask(object, spec);
-      await this.#api.create(jobPath(metadata.namespace), makeJob(object, run, spec, this.#pods));
+      await this.#api.create(jobPath(metadata.namespace), makeJob(object, run, spec, this.#podSettings));
     } catch (error) {
-      if (!isAlreadyExists(error)) throw explain(error, spec);
-      // the name is the lock; a cache is no evidence of whose it is
+      if (!isAlreadyExists(error)) throw whyRunCannotBeMade(error, spec);
+      // The name is the lock. Whose Job it is must be read live, as a cache may be old.
       const live = await this.#api.get<Job>(jobPath(metadata.namespace, spec.name));
       if (!live.metadata.ownerReferences?.some(({ uid }) => uid === metadata.uid))
         throw terminal("Internal", `Job ${spec.name} exists and belongs to something else; delete it and raise retry`);
     }
   }
 
-  /** Makes the Task Secret; one that is there is reused unread, unless nothing can have mounted it yet: then it may be of an older decision. */
+  /** Makes the Task Secret. If it exists, it is reused unread, unless no pod can have mounted it yet: then it may be of an older decision, and is
+   *  made anew. */
   async #ensureTask(object: FhirExport, spec: RunSpec): Promise<void> {
     const { namespace = "", uid = "" } = object.metadata;
     const path = pathOf(resources.secrets, { namespace });
@@ -227,11 +225,11 @@ export class KubePort implements Port {
       ...(parallelism === undefined ? {} : { parallelism }),
       ...(ttlSeconds === undefined ? {} : { ttlSecondsAfterFinished: ttlSeconds }),
     };
-    // a uid in a patch is a precondition; of a built-in kind another one is not a Conflict, but Invalid
+    // A uid in a patch is a precondition. If it differs, the API server answers Invalid for a built-in kind, and not Conflict.
     await this.#api.patch(jobPath(object.metadata.namespace, run.name), { metadata: { uid }, spec }).catch(ignoreGone);
   }
 
-  /** Guarded by resourceVersion, so that what was decided on an old object is not written onto a newer one. */
+  /** Changes the export's metadata, guarded by resourceVersion, so that a decision on an old object is not written onto a newer one. */
   async #patchExport(
     world: ExportWorld,
     change: { annotations?: Record<string, string>; finalizers?: string[] },
@@ -240,7 +238,7 @@ export class KubePort implements Port {
     const patched = await this.#api.patch<FhirExport>(exportPath(world.export.metadata), {
       metadata: { ...change, resourceVersion, uid },
     });
-    this.#written.wrote(objectKey(world.export.metadata), world.export, patched);
+    this.#seen.written.wrote(objectKey(world.export.metadata), world.export, patched);
     world.export = patched;
   }
 
@@ -248,18 +246,18 @@ export class KubePort implements Port {
     await this.#api.delete(path, { uid, propagationPolicy }).catch(ignoreGone);
   }
 
-  /** Named by what it tells, so that telling it again after a crash makes no second one. Events are never a reason to fail. */
+  /** Makes an event. Its name is derived from its content, so that making it again after a crash makes no second one. A failure is only logged. */
   async #event(
     { metadata, status }: FhirExport,
     { warning, reason, note }: Extract<Effect, { do: "event" }>,
   ): Promise<void> {
     const { name, namespace = "default", uid = "", generation = 0 } = metadata;
-    const told = sha256Of(JSON.stringify([uid, generation, status?.attempt ?? 0, reason, note])).slice(0, 16);
+    const digest = sha256Of(JSON.stringify([uid, generation, status?.attempt ?? 0, reason, note])).slice(0, 16);
     const event = {
       apiVersion: "events.k8s.io/v1",
       kind: "Event",
-      metadata: { name: `${name}.${told}`, namespace },
-      eventTime: new Date().toISOString().replace("Z", "000Z"),
+      metadata: { name: `${name}.${digest}`, namespace },
+      eventTime: microTime(new Date()),
       type: warning ? "Warning" : "Normal",
       reason,
       note,
@@ -271,7 +269,7 @@ export class KubePort implements Port {
     try {
       await this.#api.create(pathOf(resources.events, { namespace }), event);
     } catch (error) {
-      if (!isAlreadyExists(error)) this.#log.warn({ reason, error: String(error) }, "an event was lost");
+      if (!isAlreadyExists(error)) this.#log.warn({ reason, error: String(error) }, "an event could not be made");
     }
   }
 }
@@ -285,7 +283,7 @@ const exportPath = ({ namespace = "", name }: ObjectMeta, subresource?: string) 
   pathOf(resources.fhirExports, { namespace, name, ...(subresource ? { subresource } : {}) });
 const jobPath = (namespace = "", name?: string) => pathOf(resources.jobs, { namespace, ...(name ? { name } : {}) });
 
-/** Pods whose Job is gone already (someone deleted it) still count as live. */
+/** Adds the pods whose Job is gone already, as someone deleted it: they count as live until they have ended. */
 function addOrphans(runs: ExportWorld["runs"], jobs: readonly Job[], pods: readonly Pod[]): void {
   const known = new Set(jobs.map(({ metadata }) => metadata.uid));
   for (const pod of pods) {
@@ -312,16 +310,16 @@ function addOrphans(runs: ExportWorld["runs"], jobs: readonly Job[], pods: reado
   }
 }
 
-/** It is gone, or another of its name stands there: what was to be done to it is done. */
+/** Ignores that the object is gone, or that another one has its name now: then there is nothing left to do to it. */
 function ignoreGone(error: unknown): void {
   const another =
     error instanceof KubeError && error.status === 422 && error.causes.some(({ field }) => field === "metadata.uid");
   if (!isNotFound(error) && !isConflict(error) && !another) throw error;
 }
 
-/** Why a run cannot be made: for good when the API server finds it malformed (a worker field that no pod can have), for now when it is
- *  forbidden (quota, permission, policy). */
-function explain(error: unknown, { command }: RunSpec): FailureError {
+/** The failure of a run that cannot be made: terminal when the API server finds the Job malformed (by a field of spec.worker that no pod can have),
+ *  waiting when it forbids the Job (quota, permission, policy). */
+function whyRunCannotBeMade(error: unknown, { command }: RunSpec): FailureError {
   if (error instanceof KubeError && error.status === 403)
     return waiting("Internal", `the ${command} Job cannot be made: ${error.detail.slice(0, 512)}`, error);
   const failure = toKubeFailure(error);

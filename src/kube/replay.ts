@@ -1,19 +1,21 @@
 import { sha256Of } from "../digest.ts";
 import type { Replay } from "../shim/auth/replay.ts";
 import { type KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
+import { microTime } from "./election.ts";
 import { isAlreadyExists, isNotFound, toKubeFailure } from "./error.ts";
 
-interface Lease extends KubeObject {
+interface AssertionLease extends KubeObject {
   spec?: { renewTime?: string; leaseDurationSeconds?: number };
 }
 
-const label = "fhirexport.dev/assertion";
-/** expired ones are looked for so often, by whichever replica */
+const assertionLabel = "fhirexport.dev/assertion";
+/** how often each replica deletes expired Leases */
 const sweepMs = 60_000;
-/** and so many at a time: the rest waits for the next time */
-const sweepMost = 500;
+/** Leases deleted in one sweep; the others wait for the next one */
+const sweepLimit = 500;
 
-/** Assertions that were taken, over all replicas: each is a Lease whose name is the lock, as the API server makes a name once only. */
+/** The assertions (a client's signed proofs) that were accepted, over all replicas of the HTTP service. Each is a Lease whose name is the lock: the
+ *  API server creates a name only once. */
 export class KubeReplay implements Replay {
   readonly #client: KubeClient;
   readonly #namespace: string;
@@ -31,19 +33,18 @@ export class KubeReplay implements Replay {
       await this.#client.create(pathOf(resources.leases, { namespace: this.#namespace }), {
         apiVersion: "coordination.k8s.io/v1",
         kind: "Lease",
-        metadata: { name: `fhir-export-assertion-${digest}`, labels: { [label]: "true" } },
+        metadata: { name: `fhir-export-assertion-${digest}`, labels: { [assertionLabel]: "true" } },
         spec: {
           holderIdentity: "fhir-export-shim",
           leaseDurationSeconds: Math.max(1, Math.ceil((expires.getTime() - now.getTime()) / 1000)),
-          // the API wants microseconds
-          renewTime: now.toISOString().replace("Z", "000Z"),
+          renewTime: microTime(now),
         },
-      } as Lease);
+      } as AssertionLease);
     } catch (error) {
       if (isAlreadyExists(error)) return false;
       throw toKubeFailure(error);
     }
-    // nobody waits for it, and the next one tries again
+    // Nobody waits for the sweep; if it fails, the next one deletes what it left.
     if (now.getTime() - this.#sweptAt > sweepMs) {
       this.#sweptAt = now.getTime();
       this.sweep(now).catch(() => {});
@@ -51,14 +52,14 @@ export class KubeReplay implements Replay {
     return true;
   }
 
-  /** Deletes what has expired. */
+  /** Deletes the Leases of assertions that have expired, at most 500. */
   async sweep(now: Date): Promise<void> {
     const path = pathOf(resources.leases, { namespace: this.#namespace });
-    const { items } = await this.#client.list<Lease>(path, { labelSelector: label });
+    const { items } = await this.#client.list<AssertionLease>(path, { labelSelector: assertionLabel });
     const expired = items.filter(
       ({ spec }) => Date.parse(spec?.renewTime ?? "") + (spec?.leaseDurationSeconds ?? 0) * 1000 < now.getTime(),
     );
-    for (const { metadata } of expired.slice(0, sweepMost)) {
+    for (const { metadata } of expired.slice(0, sweepLimit)) {
       await this.#client
         .delete(pathOf(resources.leases, { namespace: this.#namespace, name: metadata.name }))
         .catch((error) => {

@@ -1,9 +1,9 @@
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { labels, taskName } from "../api/names.ts";
 import type { Task } from "../contracts.ts";
-import { ownerOf } from "./job.ts";
+import { ownerReference } from "./job.ts";
 
-/** The Secret that carries the Task to the pods of one attempt: immutable, and a Secret because patient ids and filters are data. */
+/** The Secret that carries the Task to the pods of one attempt. It is immutable. It is a Secret because patient ids and filters are data. */
 export function makeTaskSecret(object: FhirExport, task: Task) {
   const { metadata } = object;
   return {
@@ -18,7 +18,7 @@ export function makeTaskSecret(object: FhirExport, task: Task) {
         [labels.attempt]: String(task.attempt),
         [labels.managedBy]: "fhir-export",
       },
-      ownerReferences: [ownerOf(object)],
+      ownerReferences: [ownerReference(object)],
     },
     type: "fhirexport.dev/task",
     immutable: true,

@@ -2,7 +2,7 @@ import type { ObjectMeta } from "../api/meta.ts";
 import { labels } from "../api/names.ts";
 import type { Command, Progress, Report, RunView } from "../contracts.ts";
 
-/** The parts of batch/v1 Job and v1 Pod and Event that are read. */
+// The parts of batch/v1 Job, v1 Pod and v1 Event that the operator reads.
 export interface Job {
   metadata: ObjectMeta;
   spec: {
@@ -50,16 +50,18 @@ export interface Event {
 export const commandOf = ({ metadata }: { metadata: ObjectMeta }) =>
   metadata.labels?.[labels.command] as Command | undefined;
 
-/** A Job and its pods as a run. `uid` is the export's: a Job of another owner is not ours whatever its labels say. `events` are the Job's own,
- *  which is where the controller says that pods cannot be made. */
-export function viewRun(
-  job: Job,
-  pods: readonly Pod[],
-  uid: string,
-  progress: Progress[],
-  events: readonly Event[],
-  now: Date,
-): RunView {
+/** All that is known of a Job. */
+export interface JobView {
+  job: Job;
+  pods: readonly Pod[];
+  progress: Progress[];
+  /** the Job's own events, where its controller says why pods cannot be made */
+  events: readonly Event[];
+}
+
+/** A Job and its pods as a run.
+ *  @param uid of the export: a Job of another owner is not ours, whatever its labels are */
+export function viewRun({ job, pods, progress, events }: JobView, uid: string, now: Date): RunView {
   const { metadata, spec, status = {} } = job;
   const ended = (type: string) => status.conditions?.find((one) => one.type === type && one.status === "True");
   const failed = ended("Failed");
@@ -78,7 +80,7 @@ export function viewRun(
     ...(reason ? { reason } : {}),
     ...(spec.parallelism === undefined ? {} : { parallelism: spec.parallelism }),
     ...(spec.ttlSecondsAfterFinished === undefined ? {} : { ttlSeconds: spec.ttlSecondsAfterFinished }),
-    // the controller's counters know of pods that a cache does not show yet, the cache of pods that the controller does not count any more
+    // The controller counts pods that the cache does not show yet. The cache shows pods that the controller no longer counts.
     live: Math.max(alive.length, (status.active ?? 0) + (status.terminating ?? 0)),
     done: status.succeeded ?? 0,
     reports: reportsOf(pods, uid, spec.completionMode === "Indexed" ? (spec.completions ?? 1) : 1),
@@ -87,7 +89,7 @@ export function viewRun(
   };
 }
 
-/** Not ended, as far as is known. A pod on a lost node stays so until someone proves it gone. */
+/** Whether a pod may still run. A pod on a lost node counts as live until someone proves that it is gone. */
 export const isLive = ({ status }: Pod) => status?.phase !== "Succeeded" && status?.phase !== "Failed";
 
 export const indexOf = ({ metadata }: Pod) =>
@@ -97,7 +99,7 @@ export const indexOf = ({ metadata }: Pod) =>
       0,
   );
 
-/** The last report of each index; one that cannot be read, or is another export's, counts as lost. */
+/** The last report of each index. A report that cannot be read, or is of another export, counts as lost. */
 function reportsOf(pods: readonly Pod[], uid: string, completions: number): (Report | undefined)[] {
   const last = new Map<number, { at: string; report: Report | undefined }>();
   for (const pod of pods) {
@@ -120,13 +122,13 @@ function parseReport(text: string | undefined, uid: string): Report | undefined 
   }
 }
 
-/** Why a run does not get on, in words that are safe to show. */
+/** Why a run makes no progress, in words that may be shown. */
 function whyBlocked(job: Job, pods: readonly Pod[], events: readonly Event[], now: Date): string | undefined {
   for (const pod of pods.filter(isLive)) {
-    // its deletion time is when it was to be gone, its grace period over
+    // The deletion time of a pod is when its grace period ends.
     const due = pod.metadata.deletionTimestamp;
     if (due && Date.parse(due) + 10_000 < now.getTime())
-      return `a pod on node ${pod.spec?.nodeName ?? "(none)"} does not end; is the node lost?`;
+      return `a pod on node ${pod.spec?.nodeName ?? "(none)"} does not end; check whether the node is lost`;
     const waiting = pod.status?.containerStatuses?.find(({ state }) => state?.waiting)?.state?.waiting;
     if (waiting?.reason && waiting.reason !== "ContainerCreating" && waiting.reason !== "PodInitializing")
       return `${waiting.reason}${waiting.message ? `: ${sanitize(waiting.message)}` : ""}`;
@@ -139,5 +141,5 @@ function whyBlocked(job: Job, pods: readonly Pod[], events: readonly Event[], no
   return refused ? `pods cannot be made: ${sanitize(refused.message ?? "")}` : undefined;
 }
 
-/** Kubernetes' own texts name no patient, but may quote a URL with its query. */
+/** A text of Kubernetes without the queries of URLs, up to 512 characters. These texts name no patient, but may quote a URL. */
 const sanitize = (text: string) => text.replace(/(https?:\/\/[^\s?#"]+)[?#][^\s"]*/g, "$1").slice(0, 512);

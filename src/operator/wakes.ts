@@ -12,7 +12,7 @@ import { holdsSlot, waitsForSlot } from "./admit.ts";
 import { outcomeOf } from "./outcome.ts";
 
 /** What an export takes of its source: one of its slots, or a place in the queue for one. */
-export interface Claim {
+export interface SourceClaim {
   kind: "slot" | "place";
   /** `namespace/name` of the FhirSource */
   source: string;
@@ -20,7 +20,7 @@ export interface Claim {
 
 export type Wake =
   /** The export claimed `before` when it was last seen, and claims `now`; undefined = nothing. */
-  | { kind: "export"; before: Claim | undefined; now: Claim | undefined }
+  | { kind: "export"; before: SourceClaim | undefined; now: SourceClaim | undefined }
   /** The object of this `namespace/name` was made, changed or deleted. */
   | { kind: "source" | "target"; key: string };
 
@@ -49,7 +49,7 @@ function matcherOf(wake: Wake, maxExports: number | undefined): ((one: FhirExpor
 }
 
 /** Whether something that others may wait for was given up. From a place in the queue to a slot nothing is. */
-const isLess = (now: Claim | undefined, before: Claim) =>
+const isLess = (now: SourceClaim | undefined, before: SourceClaim) =>
   now?.source !== before.source || (before.kind === "slot" && now.kind === "place");
 
 /** Complete and Cancelled exports read their source and target no more; a failed one may be retried. */
@@ -61,15 +61,15 @@ function isFinal(object: FhirExport): boolean {
 const sourceKey = ({ metadata, spec }: FhirExport) => `${metadata.namespace ?? ""}/${spec.sourceRef.name}`;
 const targetKey = ({ metadata, spec }: FhirExport) => `${metadata.namespace ?? ""}/${spec.targetRef.name}`;
 
-function claimOf(object: FhirExport | undefined): Claim | undefined {
+function claimOf(object: FhirExport | undefined): SourceClaim | undefined {
   if (!object) return undefined;
   if (holdsSlot(object)) return { kind: "slot", source: sourceKey(object) };
   return waitsForSlot(object) ? { kind: "place", source: sourceKey(object) } : undefined;
 }
 
 /** Remembers what each export claimed when it was last seen: a place is told what an object is now, not what it was. */
-export class Claims {
-  readonly #last = new Map<string, Claim>();
+export class SourceClaims {
+  readonly #last = new Map<string, SourceClaim>();
 
   /** Notes an export as it is now.
    *  @param object undefined = it is gone

@@ -5,22 +5,23 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FhirSourceSpec } from "../api/fhirsource.gen.ts";
 import { terminal } from "../failure.ts";
 import { withoutTrailingSlash } from "../url.ts";
-import type { Arguments } from "./arguments.ts";
+import type { StandaloneArguments } from "./arguments.ts";
 import type { Folders } from "./folders.ts";
 import type { Kind, Kinds, Objects } from "./objects.ts";
 import type { Place } from "./place.ts";
 
-/** Makes the FhirSource "source" and the ExportTarget "target" what the command line says. */
+/** Makes or changes the FhirSource "source" and the ExportTarget "target" as the command line says.
+ *  @throws terminal, naming the argument, when one is invalid or a file is missing */
 export function putSourceAndTarget(
   { objects, folders }: Pick<Place, "objects" | "folders">,
-  given: Arguments,
+  given: StandaloneArguments,
   env: NodeJS.ProcessEnv,
 ): void {
   apply(objects, "FhirSource", "source", sourceSpec(given, folders));
   apply(objects, "ExportTarget", "target", targetSpec(given, folders, env));
 }
 
-/** As `kubectl apply`: makes the object, or changes its spec. @throws terminal when it is invalid */
+/** Makes a FhirExport, or changes its spec if it exists, as `kubectl apply` does. @throws terminal when it is invalid */
 export function applyExport(objects: Objects, { metadata, spec }: Pick<FhirExport, "metadata" | "spec">): FhirExport {
   return apply(objects, "FhirExport", metadata.name, spec);
 }
@@ -33,13 +34,17 @@ function apply<K extends Kind>(objects: Objects, kind: K, name: string, spec: Ki
   });
 }
 
-/** The FhirExports of a YAML file. @throws terminal, naming what is wrong with the file */
+/** The FhirExports of a YAML file. @throws terminal, saying what is wrong with the file */
 export function readExports(file: string): FhirExport[] {
   let text: string;
   try {
     text = readFileSync(file, "utf8");
   } catch (cause) {
-    throw terminal("UnsupportedParameter", `the file ${file} of --apply cannot be read`, cause);
+    throw terminal(
+      "UnsupportedParameter",
+      `the file ${file} of --apply cannot be read; check its path and permissions`,
+      cause,
+    );
   }
   return parseAllDocuments(text).flatMap((document) => {
     if (document.errors.length > 0)
@@ -49,14 +54,14 @@ export function readExports(file: string): FhirExport[] {
     if (object.kind !== "FhirExport" || typeof object.metadata?.name !== "string")
       throw terminal(
         "UnsupportedParameter",
-        `${file} may hold FhirExports with a name only; source and target are options of standalone`,
+        `${file} may hold only FhirExports, each with metadata.name; give the source and target by --source and --target`,
       );
     return [object];
   });
 }
 
 function sourceSpec(
-  { source, auth: { token, username, password }, ca, pageSize }: Arguments,
+  { source, auth: { token, username, password }, ca, pageSize }: StandaloneArguments,
   folders: Folders,
 ): FhirSourceSpec {
   const files: Record<string, string> = token ? { token } : username && password ? { username, password } : {};
@@ -72,11 +77,11 @@ function sourceSpec(
 }
 
 function targetSpec(
-  { target, connectionStringFile }: Arguments,
+  { target, connectionStringFile }: StandaloneArguments,
   folders: Folders,
   env: NodeJS.ProcessEnv,
 ): ExportTargetSpec {
-  if ("folder" in target) return { volume: { claimName: "folder" } };
+  if (target.kind === "folder") return { volume: { claimName: "folder" } };
   const given = env.AZURE_STORAGE_CONNECTION_STRING;
   if (connectionStringFile) folders.linkSecret("target", { "connection-string": connectionStringFile });
   else if (given) folders.writeSecret("target", { "connection-string": given });
@@ -94,7 +99,8 @@ function targetSpec(
   };
 }
 
-/** The blob endpoint that a connection string names, for people to see: what is connected to is in the string itself. */
+/** The blob endpoint in a connection string, for display: workers connect by the string itself.
+ *  @throws terminal when the string names neither an endpoint nor an account */
 export function accountURL(connectionString: string): string {
   const parts = new Map(
     connectionString
@@ -108,6 +114,10 @@ export function accountURL(connectionString: string): string {
   const endpoint = parts.get("BlobEndpoint");
   if (endpoint) return withoutTrailingSlash(endpoint);
   const name = parts.get("AccountName");
-  if (!name) throw terminal("TargetUnauthorized", "the connection string has neither BlobEndpoint nor AccountName");
+  if (!name)
+    throw terminal(
+      "TargetUnauthorized",
+      "the Azure connection string has neither BlobEndpoint nor AccountName; copy it anew from the storage account's access keys",
+    );
   return `${parts.get("DefaultEndpointsProtocol") ?? "https"}://${name}.blob.${parts.get("EndpointSuffix") ?? "core.windows.net"}`;
 }

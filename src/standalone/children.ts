@@ -2,29 +2,30 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { type Exit, runProcess } from "./process.ts";
 
-/** A process, told apart from a later one with the same number. */
-export interface Identity {
+/** Identifies a process for good: the system gives its number to another process later. */
+export interface ProcessIdentity {
   pid: number;
-  /** when it started, as the system writes it */
+  /** when the process started, as the system writes it */
   started: string;
 }
 
 export interface Child {
-  /** undefined when it could not be started */
-  identity: Identity | undefined;
+  /** undefined = the process could not be started */
+  identity: ProcessIdentity | undefined;
+  /** where the worker serves its progress; undefined until the worker has said so */
   progressPort: number | undefined;
   exited: Promise<Exit>;
-  /** SIGTERM, then SIGKILL; resolves when it is gone */
+  /** Sends SIGTERM, and SIGKILL after the grace time. Resolves when the process is gone. */
   stop(graceMs: number): Promise<Exit>;
 }
 
-/** What a worker needs of our environment; credentials that were given to standalone that way do not go on to it. */
-const passed = ["PATH", "HOME", "TMPDIR", "TZ", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "FHIR_EXPORT_LOG_LEVEL"];
+/** The environment variables that a worker inherits. Others, such as credentials that standalone was given, are not passed on. */
+const inheritedNames = ["PATH", "HOME", "TMPDIR", "TZ", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "FHIR_EXPORT_LOG_LEVEL"];
 
-/** Starts a worker whose IPC channel is its lifeline: it exits when this process is gone (src/main.ts). */
+/** Starts a worker with an IPC channel to this process. The channel closes when this process dies, and the worker then exits (src/main.ts). */
 export function startChild([program, ...args]: string[], env: Record<string, string>): Child {
   const inherited: Record<string, string> = {};
-  for (const name of passed) if (process.env[name] !== undefined) inherited[name] = process.env[name];
+  for (const name of inheritedNames) if (process.env[name] !== undefined) inherited[name] = process.env[name];
   const child = runProcess({
     command: program!,
     args,
@@ -45,13 +46,13 @@ export function startChild([program, ...args]: string[], env: Record<string, str
   return made;
 }
 
-export const isAlive = ({ pid, started }: Identity): boolean => startOf(pid) === started;
+export const isAlive = ({ pid, started }: ProcessIdentity): boolean => startOf(pid) === started;
 
-/** undefined when there is no such process, or only its remains */
+/** When a process started; undefined when there is none of this number, or it is a zombie. */
 function startOf(pid: number): string | undefined {
   try {
     if (process.platform === "linux") {
-      // the second field, the program's name in parentheses, may hold spaces
+      // The second field is the program's name in parentheses, which may hold spaces.
       const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1)!.split(" ");
       return fields[0] === "Z" || fields[0] === "X" ? undefined : fields[19];
     }

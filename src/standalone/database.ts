@@ -3,13 +3,14 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { terminal } from "../failure.ts";
 
-/** Opens (or makes) the state of a standalone in its data folder. One process at a time: the lock goes with the process, also by kill -9.
- *  @throws terminal when another one holds it */
+/** Opens the state of a standalone in its data folder, or makes it. One process at a time may open it; the lock is released with the process, even by
+ *  kill -9.
+ *  @throws terminal when another process has it open */
 export function openDatabase(folder: string): DatabaseSync {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const database = new DatabaseSync(join(folder, "state.db"));
   try {
-    // exclusive before WAL: then there is no shared memory, and a second process gets an error at once
+    // The mode is set to exclusive before WAL, so that SQLite uses no shared memory and a second process gets an error at once.
     database.exec(`
       PRAGMA locking_mode = EXCLUSIVE;
       PRAGMA journal_mode = WAL;
@@ -23,13 +24,16 @@ export function openDatabase(folder: string): DatabaseSync {
   } catch (error) {
     database.close();
     if (/locked/.test((error as Error).message))
-      throw terminal("Internal", `another fhir-export standalone uses the data folder ${folder}`);
+      throw terminal(
+        "Internal",
+        `another fhir-export standalone uses the data folder ${folder}; stop it, or choose another folder by --data`,
+      );
     throw error;
   }
   return database;
 }
 
-/** All of `work`, or nothing of it. */
+/** Does all of `work` or, if it throws, nothing of it. */
 export function transaction<Result>(database: DatabaseSync, work: () => Result): Result {
   database.exec("BEGIN IMMEDIATE");
   try {

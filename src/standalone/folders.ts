@@ -4,11 +4,11 @@ import type { FhirExportRun } from "../api/fhirexport.gen.ts";
 import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 
-/** Keys of a Secret: the files that workers read (contracts.ts). */
+/** Keys of the Secrets, which are the names of the files that workers read (contracts.ts). */
 const sourceKeys = ["username", "password", "token", "client-secret", "private-key.jwk"];
 const targetKeys = ["connection-string", "sas-token"];
 
-/** The folders of a standalone below its data folder: Secrets, and one folder per attempt that is laid out as the volume of a worker pod. */
+/** The folders below the data folder of a standalone: one per Secret, and one per attempt with the same layout as the volume of a worker pod. */
 export class Folders {
   readonly #data: string;
 
@@ -25,17 +25,18 @@ export class Folders {
     return join(this.secrets, name);
   }
 
-  /** Makes a Secret whose keys are links to files of the user, so that a rotated one counts at once.
-   *  @throws terminal when a file is not there */
+  /** Makes a Secret whose keys are links to the user's files, so that a worker reads a rotated file at once.
+   *  @throws terminal when a file does not exist */
   linkSecret(name: string, files: Record<string, string>): void {
     const folder = this.#emptySecret(name);
     for (const [key, file] of Object.entries(files)) {
-      if (!existsSync(file) || !statSync(file).isFile()) throw terminal("Internal", `the file ${file} does not exist`);
+      if (!existsSync(file) || !statSync(file).isFile())
+        throw terminal("Internal", `the file ${file} does not exist; check the path in the options`);
       symlinkSync(resolve(file), join(folder, key));
     }
   }
 
-  /** Makes a Secret of text that came by the environment. */
+  /** Makes a Secret of text, which was given by an environment variable. */
   writeSecret(name: string, files: Record<string, string>): void {
     const folder = this.#emptySecret(name);
     for (const [key, text] of Object.entries(files)) writeFileSync(join(folder, key), text, { mode: 0o600 });
@@ -48,12 +49,13 @@ export class Folders {
     return folder;
   }
 
-  /** Where the runs of an attempt find their Task. */
+  /** The folder where the runs of an attempt find their Task. */
   attempt(taskName: string): string {
     return join(this.#data, "runs", taskName);
   }
 
-  /** Lays an attempt's folder out; once it is there it stays as it is, as the immutable Secret does. */
+  /** Makes an attempt's folder with its Task and links to its Secrets. If the folder exists, it stays as it is, like the immutable Secret on
+   *  Kubernetes. */
   layOut(taskName: string, task: Task, run: FhirExportRun): void {
     const folder = this.attempt(taskName);
     if (existsSync(folder)) return;

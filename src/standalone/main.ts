@@ -12,22 +12,23 @@ import { openService, type Service } from "../shim/service.ts";
 import { locate } from "../shim/target.ts";
 import { openStore } from "../sink/open.ts";
 import { applyExport, putSourceAndTarget, readExports } from "./apply.ts";
-import { type Arguments, parseArguments, usage } from "./arguments.ts";
+import { parseArguments, standaloneUsage } from "./arguments.ts";
 import { openPlace, type Place } from "./place.ts";
 import { LocalReplay } from "./replay.ts";
 import { localExports } from "./store.ts";
 
-/** how long downloads may go on after a SIGTERM */
+/** how long running downloads may take to end after a SIGTERM */
 const graceMs = 30_000;
 
-/** Shim, controller and workers on one machine, until `signal`. */
+/** The `standalone` subcommand: HTTP service, controller and workers on one machine, until the signal aborts. */
 export async function runStandalone(args: string[], signal: AbortSignal): Promise<void> {
   const given = parseArguments(args);
-  if (given.help) return void console.log(usage);
+  if (given.help) return void console.log(standaloneUsage);
   const log = makeLogger({ command: "standalone" });
+  const volumeRoot = given.target.kind === "folder" ? given.target.folder : given.data;
   const place = await openPlace({
     data: given.data,
-    volumeRoot: "folder" in given.target ? given.target.folder : given.data,
+    volumeRoot,
     settings: {
       ...(given.shardResources !== undefined && { shardResources: given.shardResources }),
       ...(given.inlineResources !== undefined && { inlineResources: given.inlineResources }),
@@ -41,10 +42,10 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
     const port = given.port === 0 ? await freePort(given.host) : given.port;
     const publicURL = given.publicURL ?? `http://${given.host.includes(":") ? `[${given.host}]` : given.host}:${port}`;
     const service = await openService({ publicURL, file: given.config, replay: new LocalReplay(place.database), log });
-    const app = shimOf(place, given, publicURL, service.deps, signal, log);
+    const app = buildLocalShim(place, { publicURL, volumeRoot, service: service.deps }, signal, log);
     await app
       .listen({ host: given.host, port })
-      .catch((error) => Promise.reject(notListening(error, given.host, port)));
+      .catch((error) => Promise.reject(cannotListen(error, given.host, port)));
     place.start();
     log.info({ publicURL, data: given.data }, "ready");
     if (!signal.aborted) await once(signal, "abort");
@@ -56,11 +57,17 @@ export async function runStandalone(args: string[], signal: AbortSignal): Promis
   }
 }
 
-function shimOf(
+interface LocalService {
+  publicURL: string;
+  /** where the volume of the target is */
+  volumeRoot: string;
+  service: Service["deps"];
+}
+
+/** The HTTP service over the objects of a place, not listening yet. */
+function buildLocalShim(
   place: Place,
-  { target }: Arguments,
-  publicURL: string,
-  service: Service["deps"],
+  { publicURL, volumeRoot, service }: LocalService,
   signal: AbortSignal,
   log: Logger,
 ) {
@@ -78,9 +85,9 @@ function shimOf(
     config: { publicURL, source: "source", target: "target", version: pkg.version },
     openStore: async (object) => {
       const found = place.objects.get("ExportTarget", object.spec.targetRef.name);
-      if (!found) throw waiting("TargetUnreachable", "the ExportTarget is gone");
-      // the Secret of the target is named "target", so the folder of all Secrets is laid out as openStore wants it
-      return openStore(locate(object, found, "folder" in target ? target.folder : ""), place.folders.secrets);
+      if (!found) throw waiting("TargetUnreachable", `the ExportTarget ${object.spec.targetRef.name} does not exist`);
+      // openStore reads target/connection-string. The Secret of the target is named "target", so it is found in the folder of all Secrets.
+      return openStore(locate(object, found, volumeRoot), place.folders.secrets);
     },
     ready: () => !signal.aborted,
     now: () => new Date(),
@@ -89,7 +96,7 @@ function shimOf(
   });
 }
 
-/** The public URL must be known before the app is made, so the port must, too. */
+/** A free port. It is chosen here, and not by listening on port 0, as the public URL must be known before the app is made. */
 async function freePort(host: string): Promise<number> {
   const server = createServer();
   server.listen(0, host);
@@ -100,9 +107,9 @@ async function freePort(host: string): Promise<number> {
   return port;
 }
 
-function notListening(error: NodeJS.ErrnoException, host: string, port: number): Error {
+function cannotListen(error: NodeJS.ErrnoException, host: string, port: number): Error {
   return terminal(
     "UnsupportedParameter",
-    `cannot listen on ${host} port ${port} (${error.code}); choose another by --host and --port`,
+    `cannot listen on ${host} port ${port} (${error.code}); choose another address by --host and --port`,
   );
 }

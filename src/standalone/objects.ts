@@ -24,9 +24,11 @@ interface Raw {
   status?: unknown;
 }
 
+/** the namespace of all objects of a standalone */
 export const namespace = "standalone";
 
-/** The objects of a standalone, kept as the API server keeps them: validated, versioned, with finalizers. Objects given out are copies. */
+/** The objects of a standalone, with the rules of the API server: they are validated and versioned, and finalizers hold them. All objects that it
+ *  returns are copies. */
 export class Objects {
   readonly #database: DatabaseSync;
   readonly #validate: Validate;
@@ -37,7 +39,7 @@ export class Objects {
     this.#validate = validate;
   }
 
-  /** Called after each change, also with what was removed. */
+  /** @param listener called after each change; `gone` = the object was removed, and this is its last state */
   onChange(listener: (kind: Kind, object: Kinds[Kind], gone: boolean) => void): void {
     this.#listeners.push(listener);
   }
@@ -52,7 +54,7 @@ export class Objects {
     return rows.map((row) => JSON.parse(row.json as string));
   }
 
-  /** undefined when the name is taken. @throws terminal UnsupportedParameter when it is invalid */
+  /** Makes an object. @returns undefined when the name is taken. @throws terminal UnsupportedParameter when it is invalid */
   create<K extends Kind>(kind: K, { metadata, spec }: New<K>): Kinds[K] | undefined {
     const made = structuredClone({
       apiVersion,
@@ -68,8 +70,9 @@ export class Objects {
     return stored;
   }
 
-  /** Changes spec and metadata (status is left as it is), as of `resourceVersion` when given.
-   *  @throws transient when it was changed meanwhile or is gone, terminal when the result is invalid */
+  /** Changes spec and metadata; the status stays.
+   *  @param resourceVersion if given, only this version is changed
+   *  @throws transient when the object was changed meanwhile or is gone, terminal when the result is invalid */
   update<K extends Kind>(
     kind: K,
     name: string,
@@ -88,7 +91,7 @@ export class Objects {
     });
   }
 
-  /** Replaces the status only, as of the object's resourceVersion. @throws like update */
+  /** Replaces only the status, and only of the object's resourceVersion. @throws as update does */
   updateStatus<K extends Kind>(kind: K, object: Kinds[K], status: NonNullable<Kinds[K]["status"]>): Kinds[K] {
     return this.#change(kind, object.metadata.name, object.metadata.resourceVersion, (old) => {
       const next = { ...old, status: structuredClone(status) } as Kinds[K];
@@ -97,7 +100,7 @@ export class Objects {
     });
   }
 
-  /** Marks it as being deleted while finalizers hold it, else removes it. Nothing to do when it is gone. */
+  /** Removes an object or, while finalizers hold it, marks it as being deleted. If it is gone already, nothing happens. */
   delete(kind: Kind, name: string): void {
     const old = this.get(kind, name);
     if (!old) return;
@@ -117,7 +120,7 @@ export class Objects {
   ): Kinds[K] {
     const { next, changed, gone } = transaction(this.#database, () => {
       const old = this.get(kind, name);
-      if (!old) throw transient("Internal", `${kind} ${name} is gone`);
+      if (!old) throw transient("Internal", `${kind} ${name} does not exist any more`);
       if (resourceVersion !== undefined && resourceVersion !== old.metadata.resourceVersion)
         throw transient("Internal", `${kind} ${name} was changed meanwhile`);
       const next = make(old);
@@ -130,7 +133,7 @@ export class Objects {
     return next;
   }
 
-  /** inside a transaction */
+  /** Stores an object under the next version; to be called inside a transaction. */
   #write<K extends Kind>(kind: K, object: Kinds[K]): Kinds[K] {
     const { value } = this.#database.prepare("UPDATE counter SET value = value + 1 RETURNING value").get() as {
       value: number;

@@ -13,7 +13,7 @@ import { WorkQueue } from "../operator/queue.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { defaultSettings, type Settings } from "../operator/settings.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
-import { Claims, type Wake, wokenBy } from "../operator/wakes.ts";
+import { SourceClaims, type Wake, wokenBy } from "../operator/wakes.ts";
 import { openDatabase } from "./database.ts";
 import { Folders } from "./folders.ts";
 import { Objects } from "./objects.ts";
@@ -21,9 +21,9 @@ import { LocalPort } from "./port.ts";
 import { Runs, type RunsOptions } from "./runs.ts";
 
 export interface PlaceOptions {
-  /** state of this standalone */
+  /** folder for the state of this standalone */
   data: string;
-  /** where the volumes of targets are */
+  /** folder that stands for the volumes of targets */
   volumeRoot: string;
   settings?: Partial<Settings>;
   runs?: Partial<Pick<RunsOptions, "worker" | "graceMs" | "backoffMs">>;
@@ -35,25 +35,27 @@ export interface Place {
   objects: Objects;
   folders: Folders;
   runs: Runs;
-  /** starts to work on what is there */
+  /** starts to work on all objects and runs that exist */
   start(): void;
-  /** stops workers and waits for them; the next place on the same data goes on */
+  /** stops the workers and waits for them; the next place on the same data continues their work */
   close(): Promise<void>;
 }
 
-// where it is bundled (build/bundle.ts), all chunks lie beside the program
+// In the image (build/bundle.ts) this code is in a chunk beside the program, main.mjs.
 const program = new URL(import.meta.url.endsWith(".ts") ? "../main.ts" : "main.mjs", import.meta.url);
 const worker = [process.execPath, ...nodeFlags, fileURLToPath(program), "worker"];
 
-/** One machine as a place for exports: the controller over SQLite objects and child processes, without HTTP (DESIGN section 10). */
-export async function openPlace({ data, volumeRoot, settings, runs: how, log }: PlaceOptions): Promise<Place> {
+/** One machine as a place for exports: the controller over objects in SQLite and child processes, without HTTP. It is to Kubernetes as
+ *  docs/internals/controller.md says ("Two places, one controller"). Nothing runs before start().
+ *  @throws terminal when another process has the data folder open */
+export async function openPlace({ data, volumeRoot, settings, runs: runsOptions, log }: PlaceOptions): Promise<Place> {
   const database = openDatabase(data);
   const objects = new Objects(database, createValidator(readCRDs()));
   const folders = new Folders(data);
   await mkdir(volumeRoot, { recursive: true });
-  const runs = new Runs({ worker, ...how, database, log, changed: (name) => queue.add(name) });
+  const runs = new Runs({ worker, ...runsOptions, database, log, changed: (name) => queue.add(name) });
   const port = new LocalPort(objects, runs, folders, log);
-  // a status write costs little here, and a watching person sees progress
+  // A status write costs little here, and people watch the progress.
   const reconcile = createReconcile(port, { ...defaultSettings, progressSeconds: 1, ...settings, volumeRoot });
   const queue: WorkQueue = new WorkQueue(reconcile, {
     workers: 4,
@@ -61,10 +63,13 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
   });
   const collect = () =>
     void port.collect().catch((error) => {
-      log.error(toFailure(error), "collecting what was left behind failed");
+      log.error(
+        toFailure(error),
+        "the runs and folders of deleted exports could not be removed; this is tried again at the next start",
+      );
     });
 
-  const claims = new Claims();
+  const claims = new SourceClaims();
   objects.onChange((kind, object, gone) => {
     const { name } = object.metadata;
     const key = objectKey(object.metadata);
@@ -108,12 +113,15 @@ export async function openPlace({ data, volumeRoot, settings, runs: how, log }: 
 
 function logFailure(log: Logger, name: string, error: unknown): void {
   const failure = toFailure(error);
-  // a conflict is everyday life: someone else was faster
+  // A conflict is everyday life: the object was changed meanwhile, and the next try sees the change.
   if (failure.class === "transient" && error instanceof FailureError) return;
-  log.error({ export: name, ...failure, stack: stackFrames(error) }, "reconcile failed");
+  log.error(
+    { export: name, ...failure, stack: stackFrames(error) },
+    "an export could not be reconciled; it is tried again",
+  );
 }
 
-/** Sets Ready of a source or target by its own validity. */
+/** Writes the Ready condition of a source or target, which follows from its own fields. */
 function setReady(objects: Objects, kind: "FhirSource" | "ExportTarget", name: string): void {
   const now = new Date();
   if (kind === "FhirSource") {

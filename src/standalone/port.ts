@@ -9,7 +9,7 @@ import type { Folders } from "./folders.ts";
 import type { Objects } from "./objects.ts";
 import type { Runs } from "./runs.ts";
 
-/** The Port of one machine: objects in SQLite, runs as child processes. Keys are names. */
+/** The Port of one machine: objects in SQLite, runs as child processes. A key is the name of an export. */
 export class LocalPort implements Port {
   readonly #objects: Objects;
   readonly #runs: Runs;
@@ -30,11 +30,11 @@ export class LocalPort implements Port {
     const source = this.#objects.get("FhirSource", object.spec.sourceRef.name);
     const target = this.#objects.get("ExportTarget", object.spec.targetRef.name);
     return {
-      // asking the workers took a moment
+      // The workers were asked meanwhile, and the object may have changed.
       export: this.#objects.get("FhirExport", name) ?? object,
       ...(source && { source }),
       ...(target && { target }),
-      runs: perCommand(views),
+      runs: runPerCommand(views),
       running: countRunning(object, this.#objects.list("FhirExport")),
     };
   }
@@ -45,7 +45,7 @@ export class LocalPort implements Port {
     switch (effect.do) {
       case "ensureRun": {
         const task = taskName(metadata, effect.run.attempt);
-        // admitted before its first run: status.run is written
+        // The Task goes with the first run of an attempt. status.run is there, as it is written when the export is admitted.
         if (effect.run.task && status?.run) this.#folders.layOut(task, effect.run.task, status.run);
         return this.#runs.ensure(effect.run, { uid, name }, this.#folders.attempt(task));
       }
@@ -86,16 +86,16 @@ export class LocalPort implements Port {
   }
 
   async writeStatus(world: ExportWorld, status: FhirExportStatus): Promise<void> {
-    // a finalizer that was taken off may have let it go
+    // The object is gone if its last finalizer was removed by the effects before.
     if (!this.#objects.get("FhirExport", world.export.metadata.name)) return;
     world.export = this.#objects.updateStatus("FhirExport", world.export, status);
   }
 
-  /** What an object owned goes with it: runs, and the folders with its Task. */
+  /** Removes the runs of exports that are gone, and the folders with their Tasks. */
   async collect(): Promise<void> {
     const uids = new Set(this.#objects.list("FhirExport").map(({ metadata }) => metadata.uid));
     for (const run of this.#runs.all()) if (!uids.has(run.owner.uid)) await this.#runs.remove(run.uid);
-    // listed again: there may be new ones meanwhile
+    // The exports are listed again, as new ones may have been made meanwhile.
     const kept = this.#objects.list("FhirExport").map(({ metadata }) => taskName(metadata, 0).replace(/0$/, ""));
     for (const folder of this.#folders.attempts())
       if (!kept.some((stem) => folder.startsWith(stem))) this.#folders.removeAttempt(folder);
@@ -103,7 +103,7 @@ export class LocalPort implements Port {
 }
 
 /** One run per command: that of the latest attempt, unless an earlier one still has processes. */
-function perCommand(views: (RunView & { command: Command })[]): Partial<Record<Command, RunView>> {
+function runPerCommand(views: (RunView & { command: Command })[]): Partial<Record<Command, RunView>> {
   const rank = (view: RunView) => (view.live > 0 ? 1e6 : 0) + view.attempt;
   const found: Partial<Record<Command, RunView>> = {};
   for (const view of views.sort((a, b) => rank(a) - rank(b))) found[view.command] = view;

@@ -3,14 +3,15 @@ import { spawn } from "node:child_process";
 export interface ProcessOptions {
   command: string;
   args: string[];
-  /** the whole environment; nothing is inherited */
+  /** the whole environment: no variable of ours is inherited */
   env: Record<string, string>;
   cwd?: string;
-  /** a file descriptor for stdout and stderr; default: ours */
+  /** file descriptor for its stdout and stderr; default: those of this process */
   output?: number;
-  /** opens a channel that closes when this process dies: the child's sign to exit */
+  /** opens an IPC channel. It closes when this process dies, which tells the child to exit. */
   ipc?: boolean;
-  /** its own process group, which ends with it; kill() also reaches what it started, and Ctrl-C does not reach it */
+  /** gives it a process group of its own, which is killed when it ends. kill() then reaches the processes that it started, too, and Ctrl-C does not
+   *  reach it. */
   group?: boolean;
   onMessage?: (message: unknown) => void;
 }
@@ -18,21 +19,21 @@ export interface ProcessOptions {
 export interface Exit {
   code: number | null;
   signal: NodeJS.Signals | null;
-  /** it could not be started at all */
+  /** why it could not be started */
   error?: Error;
 }
 
 export interface RunningProcess {
-  /** undefined when it could not be started */
+  /** undefined = it could not be started */
   pid: number | undefined;
   exited: Promise<Exit>;
-  /** @returns false when it is gone already */
+  /** @returns false when the process is gone already */
   kill(signal: NodeJS.Signals): boolean;
-  /** SIGTERM, and SIGKILL when it is still there after the grace time; resolves when it is gone */
+  /** Sends SIGTERM, and SIGKILL after the grace time. Resolves when the process is gone. */
   stop(graceMs: number): Promise<Exit>;
 }
 
-/** Starts a child process. It never throws: what cannot be started is an Exit with an error. */
+/** Starts a child process. It never throws: if the process cannot be started, its Exit has an error. */
 export function runProcess({ command, args, env, cwd, output, ipc, group, onMessage }: ProcessOptions): RunningProcess {
   const out = output ?? "inherit";
   const child = spawn(command, args, {
@@ -49,7 +50,7 @@ export function runProcess({ command, args, env, cwd, output, ipc, group, onMess
       resolve(exit);
     };
     child.once("exit", (code, signal) => end({ code, signal }));
-    // also emitted when a signal could not be sent; only the first end counts
+    // This event also comes when a signal could not be sent; then the child has a pid.
     child.once("error", (error) => child.pid === undefined && end({ code: null, signal: null, error }));
   });
   child.on("error", () => {});
@@ -60,7 +61,7 @@ export function runProcess({ command, args, env, cwd, output, ipc, group, onMess
     try {
       return process.kill(-child.pid, signal);
     } catch {
-      // no such group: it is gone
+      // There is no such group: the process is gone.
       return false;
     }
   };

@@ -1,7 +1,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { Replay } from "../shim/auth/replay.ts";
 
-/** The assertions that a standalone has taken, kept over a restart. */
+/** The assertions (a client's signed proofs) that a standalone has accepted. They outlive a restart. */
 export class LocalReplay implements Replay {
   readonly #database: DatabaseSync;
 

@@ -1,12 +1,17 @@
 import { type Command, exitCode, type Report } from "../contracts.ts";
-import type { Identity } from "./children.ts";
-import type { Owner } from "./runs.ts";
+import type { ProcessIdentity } from "./children.ts";
 
-/** A run of a command; what the Job is on Kubernetes. */
+/** The export that a run belongs to. */
+export interface RunOwner {
+  uid: string;
+  name: string;
+}
+
+/** A run of a command, which is a Job on Kubernetes. */
 export interface Run {
   name: string;
   uid: string;
-  owner: Owner;
+  owner: RunOwner;
   command: Command;
   attempt: number;
   completions: number;
@@ -14,27 +19,28 @@ export interface Run {
   suspend: boolean;
   /** holds task.json, source/ and target/ */
   folder: string;
-  /** it is being deleted */
+  /** the run is being deleted */
   going?: true;
-  /** it goes so long after its end */
+  /** seconds after its end until it is deleted; absent = it stays */
   ttlSeconds?: number;
   end?: { state: "complete" | "failed"; reason?: string };
 }
 
-/** One completion index of a run; what the pod is on Kubernetes. */
+/** One completion index of a run, which is a pod on Kubernetes. */
 export interface IndexState {
   number: number;
   state: "pending" | "running" | "done" | "failed";
   failures: number;
-  /** ms since 1970; not tried again before */
+  /** milliseconds since 1970 before which it is not started again */
   notBefore?: number;
-  process?: Identity;
+  process?: ProcessIdentity;
   report?: Report;
 }
 
 export const isWhole = (indexes: readonly IndexState[]) => indexes.every(({ state }) => state === "done");
 
-/** Which indexes start now, and in how many ms the next one may. Pure, as all here. */
+/** The indexes that start now, and the milliseconds after which the next one may. Pure, as all of this file.
+ *  @param now milliseconds since 1970 */
 export function startable(
   indexes: readonly IndexState[],
   parallelism: number,
@@ -47,10 +53,13 @@ export function startable(
   return { start: start.map(({ number }) => number), ...(waits.length > 0 && { wait: Math.min(...waits) }) };
 }
 
-/** As the Job's backoffLimitPerIndex and backoffLimit (DESIGN section 5): packages are tried again, the steps of one process are decide's. */
+/** Retries per index, as of the Job's backoffLimitPerIndex and backoffLimit (src/kube/job.ts). Plan, seal and purge are repeated by the controller
+ *  (src/operator/repeat.ts), not here. */
 const retries: Record<Command, number> = { export: 6, plan: 0, seal: 0, purge: 0, verify: 0 };
 
-/** What becomes of an index whose process ended. `stopped`: by us, so it counts as nothing. */
+/** The state of an index after its process ended.
+ *  @param exit `stopped` = we stopped the process, so this is no failure
+ *  @returns `runFailed` = why the whole run fails */
 export function afterExit(
   command: Command,
   index: IndexState,
@@ -60,7 +69,7 @@ export function afterExit(
   const report = exit.report && { report: exit.report };
   if (exit.code === exitCode.done) return { index: { state: "done", ...report } };
   if (exit.stopped) return { index: { state: "pending" } };
-  // ended by someone's SIGTERM: nothing is wrong with the work
+  // Someone else sent the process a SIGTERM, so the work itself has not failed.
   if (exit.code === exitCode.stopped) return { index: { state: "pending", notBefore: now + backoffMs } };
   const failures = index.failures + 1;
   if (exit.code === exitCode.terminal)

@@ -16,23 +16,18 @@ import {
 import type { Logger } from "../log.ts";
 import { type Child, isAlive, startChild } from "./children.ts";
 import { transaction } from "./database.ts";
-import { afterExit, type IndexState, isWhole, type Run, startable } from "./rules.ts";
-
-export interface Owner {
-  uid: string;
-  name: string;
-}
+import { afterExit, type IndexState, isWhole, type Run, type RunOwner, startable } from "./rules.ts";
 
 export interface RunsOptions {
   database: DatabaseSync;
-  /** command line of a worker, without the command: node, script, "worker" */
+  /** command line of a worker without its command: node, script, "worker" */
   worker: string[];
   log: Logger;
-  /** something about this export's runs is new */
+  /** called when a run of this export changed */
   changed: (exportName: string) => void;
   /** time between SIGTERM and SIGKILL */
   graceMs?: number;
-  /** first delay before an index is tried again; doubles */
+  /** delay before an index is tried again; it doubles with each failure, up to a minute */
   backoffMs?: number;
 }
 
@@ -41,8 +36,8 @@ interface Live {
   stopping: boolean;
 }
 
-/** Runs of commands as child processes, with the duties of an Indexed Job: completions, parallelism, retries per index, suspend. All states are
- *  in the database before they count, so a standalone that was killed finds what it had started. */
+/** Runs of commands as child processes, with what an Indexed Job does: completions, parallelism, retries per index, suspend. Each state is stored in
+ *  the database before anything depends on it, so that a standalone that was killed finds the processes that it had started. */
 export class Runs {
   readonly #options: Required<RunsOptions>;
   readonly #runs = new Map<string, Run>();
@@ -56,7 +51,7 @@ export class Runs {
     this.#options = { graceMs: 10_000, backoffMs: 1000, ...options };
   }
 
-  /** Takes up what the last standalone left: waits for children that outlived it, then goes on. */
+  /** Continues the runs of the last standalone. First it waits for its children that are still alive. */
   recover(): void {
     const { database, changed } = this.#options;
     for (const { json } of database.prepare("SELECT json FROM runs").all()) {
@@ -67,15 +62,15 @@ export class Runs {
         run.uid,
         rows.map((row) => JSON.parse(row.json as string)),
       );
-      for (const index of this.#of(run)) if (index.state === "running") this.#track(this.#outlive(run, index));
+      for (const index of this.#of(run)) if (index.state === "running") this.#track(this.#awaitOrphan(run, index));
       if (run.ttlSeconds !== undefined) this.#later(run.ttlSeconds * 1000, () => void this.remove(run.uid));
       this.#advance(run);
       changed(run.owner.name);
     }
   }
 
-  /** Starts a run, or does nothing when one of that name is there: the name is the lock. */
-  ensure(spec: RunSpec, owner: Owner, folder: string): void {
+  /** Starts a run. If one of this name exists, nothing happens: the name is the lock. */
+  ensure(spec: RunSpec, owner: RunOwner, folder: string): void {
     if (this.#runs.has(spec.name)) return;
     const { name, command, attempt, completions, parallelism, suspend } = spec;
     const run: Run = { name, uid: randomUUID(), owner, command, attempt, completions, parallelism, suspend, folder };
@@ -94,7 +89,7 @@ export class Runs {
     this.#advance(run);
   }
 
-  /** Suspending stops the children; what they checkpointed stays. */
+  /** Changes a run. If it is suspended, its children are stopped; what they stored stays. */
   set(
     uid: string,
     { suspend, parallelism, ttlSeconds }: { suspend?: boolean; parallelism?: number; ttlSeconds?: number },
@@ -139,7 +134,7 @@ export class Runs {
   async view(run: Run): Promise<RunView & { command: Command }> {
     const indexes = this.#of(run);
     const reports = indexes.map((index) => index.report);
-    const ports = this.#running(run).map((number) => this.#live.get(keyOf(run, number))?.child.progressPort);
+    const ports = this.#running(run).map((number) => this.#live.get(indexKey(run, number))?.child.progressPort);
     const progress = await Promise.all(ports.map((port) => (port === undefined ? undefined : readProgress(port))));
     return {
       command: run.command,
@@ -159,7 +154,7 @@ export class Runs {
     };
   }
 
-  /** Stops all children and waits for them; the runs go on with the next standalone. */
+  /** Stops all children and waits for them. The next standalone continues the runs. */
   async close(): Promise<void> {
     this.#closing = true;
     for (const timer of this.#timers) clearTimeout(timer);
@@ -172,7 +167,7 @@ export class Runs {
     void task.finally(() => this.#tasks.delete(task));
   }
 
-  /** Starts what may start, and decides whether the run is at its end. */
+  /** Ends the run if all indexes are done; else starts the indexes that may start. */
   #advance(run: Run): void {
     const indexes = this.#of(run);
     if (!run.end && isWhole(indexes)) {
@@ -187,7 +182,7 @@ export class Runs {
 
   #start(run: Run, index: IndexState): void {
     const termination = terminationOf(run, index.number);
-    // state first: a kill between the two leaves a "running" index without pid, which is one to start again
+    // The state is stored before the process starts. A kill between the two leaves a running index without a process, which recover() starts again.
     index.state = "running";
     delete index.process;
     this.#saveIndex(run, index);
@@ -196,7 +191,7 @@ export class Runs {
 
   async #work(run: Run, index: IndexState, termination: string): Promise<void> {
     await rm(termination, { force: true });
-    // suspended, removed or closing since
+    // The run may have been suspended or removed meanwhile.
     if (run.going || run.end || run.suspend || this.#closing) return this.#ended(run, index, { stopped: true });
     const child = startChild([...this.#options.worker, run.command], {
       NODE_OPTIONS: workerNodeOptions,
@@ -207,12 +202,12 @@ export class Runs {
       FHIR_EXPORT_PROGRESS: "127.0.0.1:0",
     });
     const live: Live = { child, stopping: false };
-    this.#live.set(keyOf(run, index.number), live);
+    this.#live.set(indexKey(run, index.number), live);
     if (child.identity) index.process = child.identity;
     this.#saveIndex(run, index);
     this.#options.log.debug({ run: run.name, index: index.number, pid: child.identity?.pid }, "worker started");
     const { code, signal } = await child.exited;
-    this.#live.delete(keyOf(run, index.number));
+    this.#live.delete(indexKey(run, index.number));
     const report = await readReport(termination, run.owner.uid);
     this.#options.log.debug({ run: run.name, index: index.number, code, signal }, "worker ended");
     this.#ended(run, index, { stopped: live.stopping, code, report });
@@ -223,7 +218,7 @@ export class Runs {
     index: IndexState,
     exit: { stopped: boolean; code?: number | null; report?: Report | undefined },
   ): void {
-    // removed while it was ending
+    // The run may have been removed meanwhile.
     if (this.#indexes.get(run.uid) === undefined) return;
     const after = afterExit(run.command, index, exit, { now: Date.now(), backoffMs: this.#options.backoffMs });
     Object.assign(index, after.index);
@@ -238,8 +233,8 @@ export class Runs {
     this.#options.changed(run.owner.name);
   }
 
-  /** A child of a standalone that is gone ends when it notices that its channel is closed; only then its work may be done again. */
-  async #outlive(run: Run, index: IndexState): Promise<void> {
+  /** Waits for a child of the last standalone. It exits when it notices that its IPC channel is closed; only then another may do its work. */
+  async #awaitOrphan(run: Run, index: IndexState): Promise<void> {
     const until = Date.now() + this.#options.graceMs;
     while (index.process && isAlive(index.process)) {
       if (Date.now() > until) process.kill(index.process.pid, "SIGKILL");
@@ -250,7 +245,7 @@ export class Runs {
   }
 
   async #stop(run: Run, number: number): Promise<void> {
-    const live = this.#live.get(keyOf(run, number));
+    const live = this.#live.get(indexKey(run, number));
     if (!live) return;
     live.stopping = true;
     await live.child.stop(this.#options.graceMs);
@@ -288,7 +283,7 @@ export class Runs {
   }
 }
 
-const keyOf = (run: Run, number: number) => `${run.uid}/${number}`;
+const indexKey = (run: Run, number: number) => `${run.uid}/${number}`;
 const terminationOf = (run: Run, number: number) => join(run.folder, `${run.name}-${number}.report`);
 
 async function readReport(path: string, uid: string): Promise<Report | undefined> {
@@ -296,12 +291,12 @@ async function readReport(path: string, uid: string): Promise<Report | undefined
     const report = JSON.parse(await readFile(path, "utf8")) as Report;
     return report.v === 1 && report.uid === uid ? report : undefined;
   } catch {
-    // none, or half of one: it is asked for again by running the command again
+    // There is no report, or half of one. The controller gets it by running the command again.
     return undefined;
   }
 }
 
-/** A connection of its own: one that is kept alive would keep the worker alive, too. */
+/** Asks a worker for its progress; undefined = no answer. The connection is closed afterwards, as an open one would keep the worker alive. */
 function readProgress(port: number): Promise<Progress | undefined> {
   return new Promise((resolve) => {
     const request = get({ host: "127.0.0.1", port, path: "/progress", agent: false, timeout: 1000 }, async (answer) => {

@@ -1,7 +1,7 @@
 import type { ExportStore } from "../shim/store.ts";
 import type { Objects } from "./objects.ts";
 
-/** The shim's view of a standalone's exports. */
+/** The exports of a standalone, for the HTTP service. */
 export function localExports(objects: Objects): ExportStore {
   return {
     create: async (object) => objects.create("FhirExport", object),

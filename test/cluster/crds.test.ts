@@ -4,12 +4,12 @@ import { readdirSync, readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { parseAllDocuments } from "yaml";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
-import { type KubeObject, pathOf, type Resource, resources } from "../../src/kube/client.ts";
+import { type ApiCollection, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import { KubeError } from "../../src/kube/error.ts";
 import { type Case, cases, type Kind, statusCases } from "../api/objects.ts";
 import { kubeconfig, kubectl, makeNamespace, type Namespace, needsPlane } from "../tools/namespace.ts";
 
-const resourceOf: Record<Kind, Resource> = {
+const resourceOf: Record<Kind, ApiCollection> = {
   FhirExport: resources.fhirExports,
   FhirSource: resources.fhirSources,
   ExportTarget: resources.exportTargets,

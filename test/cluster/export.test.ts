@@ -9,7 +9,7 @@ import { parseAllDocuments } from "yaml";
 import { findCondition, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
 import { labels } from "../../src/api/names.ts";
-import { type Resource as Collection, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
+import { type ApiCollection, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import type { Pod } from "../../src/kube/view.ts";
 import type { Manifest } from "../../src/sink/manifest.ts";
 import { openStore } from "../../src/sink/open.ts";
@@ -28,7 +28,7 @@ import { applyRBAC } from "./rbac.ts";
 const api = "fhirexport.dev/v1alpha1";
 /** enough for several packages */
 const types = ["Patient", "Observation", "Encounter"];
-const kinds: Record<string, Collection> = {
+const kinds: Record<string, ApiCollection> = {
   FhirSource: resources.fhirSources,
   ExportTarget: resources.exportTargets,
   FhirExport: resources.fhirExports,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { findCondition } from "../../src/api/conditions.ts";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
-import { KubeClient, type KubeObject, pathOf, type Resource, resources } from "../../src/kube/client.ts";
+import { type ApiCollection, KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import type { LeaseSpec } from "../../src/kube/election.ts";
 import { KubeError } from "../../src/kube/error.ts";
 import { Informer } from "../../src/kube/informer.ts";
@@ -49,7 +49,7 @@ describe("two operators, one works", needsPlane, () => {
     });
     void jobs.run(stopJobs.signal);
     await jobs.whenSynced();
-    const make = (resource: Resource, kind: string, name: string, spec: object) =>
+    const make = (resource: ApiCollection, kind: string, name: string, spec: object) =>
       ns.client.create(pathOf(resource, { namespace: ns.name }), {
         apiVersion: api,
         kind,
@@ -175,9 +175,9 @@ describe("two operators, one works", needsPlane, () => {
 
   test("the first leads, the second is ready and does nothing; after SIGTERM the second goes on", async () => {
     const one = start("one");
-    await says(one, "leading");
+    await says(one, "took the lease: this process leads");
     const two = start("two", proxy.kubeconfig);
-    await says(two, "another leads");
+    await says(two, "another process leads");
     assert.deepEqual([await leading(one), await leading(two)], ["1", "0"]);
     for (const operator of [one, two]) assert.equal(await asked(operator, "/readyz"), "200 ok\n");
     proxy.calls.length = 0;
@@ -193,7 +193,7 @@ describe("two operators, one works", needsPlane, () => {
     const { transitions } = await leader();
     assert.equal(await one.stop(), 0);
     assert.ok(one.lines.some(({ msg }) => msg === "gave the lease back"));
-    await says(two, "leading");
+    await says(two, "took the lease: this process leads");
     assert.deepEqual(await leader(), { pod: "two", transitions: transitions + 1 });
     await make("afterwards");
     assert.deepEqual(jobsOf(await completed("afterwards")), normal);
@@ -203,9 +203,9 @@ describe("two operators, one works", needsPlane, () => {
 
   test("the leader is killed in mid-export: the other ends it, with the same Jobs", async () => {
     const one = start("one");
-    await says(one, "leading");
+    await says(one, "took the lease: this process leads");
     const two = start("two");
-    await says(two, "another leads");
+    await says(two, "another process leads");
     const before = deleted;
     // it cannot come to its end before the leader is dead
     const dead = Promise.withResolvers<void>();
@@ -216,7 +216,7 @@ describe("two operators, one works", needsPlane, () => {
     await one.kill();
     dead.resolve();
     await until("they end", async () => node.log.includes("end export 2"));
-    await says(two, "leading");
+    await says(two, "took the lease: this process leads");
     assert.deepEqual(jobsOf(await completed("killed")), normal);
     assert.equal(deleted, before, "no Job was deleted");
     assert.equal((await leader()).pod, "two");
@@ -224,9 +224,9 @@ describe("two operators, one works", needsPlane, () => {
 
   test("the leader is stopped and goes on much later: it ends, and nothing of it arrives", async () => {
     const one = start("one", proxy.kubeconfig);
-    await says(one, "leading");
+    await says(one, "took the lease: this process leads");
     const two = start("two");
-    await says(two, "another leads");
+    await says(two, "another process leads");
     const before = deleted;
     // its request for the last Job is on its way when the process is stopped
     const arrives = Promise.withResolvers<undefined>();
@@ -240,7 +240,7 @@ describe("two operators, one works", needsPlane, () => {
     await make("frozen");
     await until("the leader asks for the seal Job", async () => waiting);
     one.freeze();
-    await says(two, "leading");
+    await says(two, "took the lease: this process leads");
     assert.deepEqual(jobsOf(await completed("frozen")), normal);
     // more that the first would see to, if it still could
     await make("meanwhile");
@@ -267,7 +267,7 @@ describe("two operators, one works", needsPlane, () => {
 
     // as the kubelet would: it is a candidate again
     const again = start("one");
-    await says(again, "another leads");
+    await says(again, "another process leads");
     assert.equal(await leading(again), "0");
     assert.equal(await again.stop(), 0);
     assert.deepEqual(await leader(), { pod: "two", transitions }, "a standby that ends changes nothing");
@@ -296,7 +296,7 @@ describe("two operators, one works", needsPlane, () => {
     // of those before, who were killed
     await ns.client.delete(pathOf(resources.leases, { namespace: ns.name, name: lease }));
     const one = start("one", proxy.kubeconfig, env, [120, 90, 60]);
-    await says(one, "leading");
+    await says(one, "took the lease: this process leads");
     const arrives = Promise.withResolvers<undefined>();
     let waiting = false;
     proxy.fault = ({ method, url }) => {

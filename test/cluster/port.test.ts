@@ -40,21 +40,16 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
       }
     });
     const none = { get: () => undefined, list: () => [] };
-    const caches = {
+    const seen = {
       exports: { get: (key: string) => cache.get(key), list: () => cache.values() },
       sources: none,
       targets: none,
       jobs,
       pods: new Owned<Pod>(),
+      written: new Overlay<FhirExport>(),
+      progress: () => [],
     };
-    port = new KubePort(
-      operator,
-      caches,
-      new Overlay(),
-      () => [],
-      { image: "image:1", volumeRoot: "/export" },
-      makeLogger({}, "silent"),
-    );
+    port = new KubePort(operator, seen, { image: "image:1", volumeRoot: "/export" }, makeLogger({}, "silent"));
   });
   after(async () => {
     await operator?.close();

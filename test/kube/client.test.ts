@@ -67,7 +67,10 @@ test("no cluster at all is said, not tried at localhost:8080", () => {
     { name: "cluster", server: "http://localhost:8080", skipTLSVerify: false },
     { name: "user" },
   );
-  assert.throws(() => new KubeClient(config), { class: "terminal", message: /^no cluster: KUBECONFIG is not set/ });
+  assert.throws(() => new KubeClient(config), {
+    class: "terminal",
+    message: /^no cluster is configured: KUBECONFIG is not set/,
+  });
 });
 
 describe("against a server that misbehaves", () => {

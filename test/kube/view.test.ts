@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Job, type Pod, viewRun } from "../../src/kube/view.ts";
+import { type Job, type JobView, type Pod, viewRun } from "../../src/kube/view.ts";
 
 const uid = "u1";
 const now = new Date("2026-03-04T05:10:00Z");
@@ -53,8 +53,8 @@ const pod = (
     ...more,
   },
 });
-const view = (one: Job, pods: Pod[] = [], events: Parameters<typeof viewRun>[4] = []) =>
-  viewRun(one, pods, uid, [], events, now);
+const view = (one: Job, pods: Pod[] = [], events: JobView["events"] = []) =>
+  viewRun({ job: one, pods, progress: [], events }, uid, now);
 const message = (more: object = {}) => JSON.stringify({ v: 1, uid, command: "export", ...more });
 const condition = (type: string, more: object = {}) => ({ conditions: [{ type, status: "True", ...more }] });
 
@@ -117,7 +117,7 @@ test("reports: the last of each index, lost where it cannot be read or is anothe
   assert.deepEqual(view(job(), [pod(0, "Failed", {})]).reports, [undefined], "no message at all");
 });
 
-const blocked: [string, Job, Pod[], Parameters<typeof viewRun>[4], RegExp | undefined][] = [
+const blocked: [string, Job, Pod[], JobView["events"], RegExp | undefined][] = [
   ["a running pod", job({ active: 1 }), [pod(0, "Running")], [], undefined],
   [
     "creating",

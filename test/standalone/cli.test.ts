@@ -67,7 +67,7 @@ suite("the command line", () => {
     "standalone, --apply of something else": {
       args: () => [...standalone, ...folders(), "--apply", join(root, "not-exports.yaml")],
       code: 64,
-      stderr: /FhirExports with a name only/,
+      stderr: /may hold only FhirExports, each with metadata.name/,
     },
     "standalone, --apply of an invalid FhirExport": {
       args: () => [...standalone, ...folders(), "--apply", join(root, "invalid.yaml")],

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
-import { KubeClient, type KubeObject, pathOf, type Resource, resources } from "../../src/kube/client.ts";
+import { type ApiCollection, KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import { applyRBAC } from "../cluster/rbac.ts";
 import { startSource } from "../sources/server.ts";
 import { freePort, startAzurite } from "./azurite.ts";
@@ -20,7 +20,7 @@ import { applyCRDs } from "./setup.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const namespace = "default";
-const kinds: Record<string, Resource> = {
+const kinds: Record<string, ApiCollection> = {
   FhirSource: resources.fhirSources,
   ExportTarget: resources.exportTargets,
   FhirExport: resources.fhirExports,
