@@ -148,3 +148,10 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return port;
 }
+
+// .ci/run builds the server beforehand: it downloads much
+if (import.meta.main) {
+  const missing = hapiMissing();
+  if (missing) console.log(missing);
+  else console.log(`HAPI FHIR is in ${await build()}`);
+}
