@@ -1,15 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { printer } from "../scan/print.ts";
 
-/** Ids, as 8 bytes of a keyed hash each, in 11 to 22 bytes of typed arrays (a Set of strings takes about 100). Two of 10 million ids meet once in 400,000 sets,
- *  and as the key is random nobody can make them: whoever needs to be sure looks at the ids of the two. */
+/** A set of ids that keeps 8 bytes of a keyed hash of each, in 11 to 22 bytes of typed arrays. (A Set of strings takes
+ *  about 100 bytes per id.) Of 400,000 sets of 10 million ids, one has two ids with the same hash. The key is random,
+ *  so nobody can choose such ids. Who must be sure that two ids are equal compares them. */
 export class IdSet {
   readonly #print: (id: string) => Buffer;
-  /** open addressing, two words each; both 0 = free */
+  /** open addressing: two words per place, the second of them 0 where the place is free */
   #words: Int32Array;
   #count = 0;
 
-  /** @param expected ids for which it does not have to grow */
+  /** @param expected how many ids it takes without growing */
   constructor(expected = 0, key = randomKey()) {
     this.#print = printer(key);
     this.#words = new Int32Array(2 * Math.max(1024, 2 ** Math.ceil(Math.log2((expected * 4) / 3))));
@@ -17,9 +18,6 @@ export class IdSet {
 
   get size(): number {
     return this.#count;
-  }
-  get bytes(): number {
-    return this.#words.byteLength;
   }
 
   has(id: string): boolean {
@@ -31,18 +29,19 @@ export class IdSet {
     return this.#words[this.#find(low, high) + 1] !== 0;
   }
 
-  /** keeps its memory */
+  /** Removes all ids and keeps the memory. */
   clear(): void {
     this.#words.fill(0);
     this.#count = 0;
   }
 
-  /** @returns false when it, or one with the same hash, was there */
+  /** @returns false when the set already has this id, or another with the same hash */
   add(id: string): boolean {
     return this.addPrint(this.#print(id));
   }
 
-  /** @param print of `printer` with the set's key */
+  /** @param print what `printer` makes of an id, with the key of the set
+   *  @returns false when the set already has this hash */
   addPrint(print: Buffer): boolean {
     const [low, high] = halves(print);
     const place = this.#find(low, high);
@@ -72,13 +71,15 @@ export class IdSet {
   }
 }
 
-/** a set that has this many places per id has room for them all without growing, also where residue classes are not quite even */
+/** With this many places per id a set does not have to grow, even if residue classes differ a little in size. */
 const placesPerId = 1 / 0.7;
-/** so many ids with the hash of another are no accident any more: one look at them is enough */
-const enough = 100;
+/** This many ids with the hash of another are no accident any more. No further ones are collected, because comparing
+ *  these finds a resource that comes twice. */
+const maxSuspects = 100;
 
-/** Finds ids that come twice among more than memory holds: whoever looks shows all ids once a pass, and each pass keeps those of one residue class. */
-export class Doubles {
+/** Finds ids that come twice among more ids than fit into memory. The caller shows all ids once in each pass, and each
+ *  pass keeps those of one residue class of the hash. What it finds are suspects, because two ids may have one hash. */
+export class DuplicateFinder {
   readonly #places: number;
   readonly #print: (id: string) => Buffer;
   readonly #ids: IdSet;
@@ -86,21 +87,23 @@ export class Doubles {
   #pass = 0;
   #passes = 1;
 
-  /** @param most ids of one kind that will be shown
-   *  @param bytes that they may take, a power of two from 8,192 on
-   *  @param print for tests */
+  /** @param most how many ids of one type will be shown at most
+   *  @param bytes how much memory they may take: a power of two, at least 8,192
+   *  @param print only tests change it */
   constructor(most: number, bytes: number, print = printer(randomKey())) {
     this.#places = bytes / 8;
     this.#print = print;
     this.#ids = new IdSet(Math.min(most, this.#places * 0.75));
   }
 
-  /** how often `count` ids have to be shown */
+  /** How many passes `count` ids take. */
   passesFor(count: number): number {
     return Math.max(1, Math.ceil((count * placesPerId) / this.#places));
   }
 
-  /** Ids that are shown from now on are of one kind and one pass. */
+  /** Begins a pass. The first pass also begins another type.
+   *  @param pass from 0
+   *  @param passes what `passesFor` says of the type */
   begin(pass: number, passes: number): void {
     if (pass === 0) this.#suspects.clear();
     this.#ids.clear();
@@ -108,25 +111,26 @@ export class Doubles {
     this.#passes = passes;
   }
 
+  /** Shows an id. */
   see(id: string): void {
     const print = this.#print(id);
-    // the set takes its places by the first half
-    if (print.readUInt32LE(4) % this.#passes !== this.#pass || this.#suspects.size >= enough) return;
+    // the set places an id by the first half of its hash, so the residue class is of the second half
+    if (print.readUInt32LE(4) % this.#passes !== this.#pass || this.#suspects.size >= maxSuspects) return;
     if (!this.#ids.addPrint(print)) this.#suspects.addPrint(print);
   }
 
-  /** whether there may be ids that were shown twice */
+  /** Whether any id may have been shown twice. */
   get suspected(): boolean {
     return this.#suspects.size > 0;
   }
 
-  /** whether this one, or another with its hash, was shown twice */
+  /** Whether this id, or another with its hash, was shown twice. */
   suspects(id: string): boolean {
     return this.#suspects.size > 0 && this.#suspects.hasPrint(this.#print(id));
   }
 }
 
-export const randomKey = (): string => randomBytes(16).toString("hex");
+const randomKey = (): string => randomBytes(16).toString("hex");
 
-/** the second is never 0 */
+/** The two words of a place. The second is never 0, which would mean that the place is free. */
 const halves = (print: Buffer): [low: number, high: number] => [print.readInt32LE(0), print.readInt32LE(4) || 1];

@@ -6,10 +6,11 @@ import { commands } from "./commands.ts";
 import { ProgressBoard, serveProgress } from "./progress.ts";
 import { openWork, readTask } from "./work.ts";
 
-/** More than this Kubernetes cuts (4,096 bytes for a pod), and then it would be no JSON. */
+/** Kubernetes cuts a pod's termination message at 4,096 bytes, and a report that is cut is not JSON. */
 const maxReportBytes = 3500;
 
-/** Runs one command of the worker and answers its exit code (contracts.ts). What it reports goes into the termination message. */
+/** Runs one command of the worker, and writes its Report into the file for the termination message.
+ *  @returns the exit code (contracts.ts) */
 export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
   const load = Object.hasOwn(commands, command) ? commands[command as Command] : undefined;
   if (!load) {
@@ -24,7 +25,7 @@ export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal:
     const { task, folder } = await readTask(env);
     const board = new ProgressBoard();
     if (env.FHIR_EXPORT_PROGRESS)
-      await showProgress(
+      await startProgressServer(
         env.FHIR_EXPORT_PROGRESS,
         () => board.render(task.uid, index, env.FHIR_EXPORT_POD_UID),
         log.warn.bind(log),
@@ -43,23 +44,17 @@ export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal:
     }
     report.error = toFailure(error);
     const unforeseen = report.error.reason === "Internal" && error instanceof Error;
-    // only our own stack: an error's cause may quote a URL or an answer
-    log.error(
-      {
-        ...report.error,
-        ...(unforeseen && { stack: stackFrames(error) }),
-      },
-      "failed",
-    );
+    // only the frames of the stack: the message of an unforeseen error may quote a URL or an answer
+    log.error({ ...report.error, ...(unforeseen && { stack: stackFrames(error) }) }, "failed");
     await writeReport(env, report).catch(() => {});
-    return codeOf(report.error);
+    return exitCodeOf(report.error);
   }
 }
 
-const codeOf = (failure: Failure) =>
+const exitCodeOf = (failure: Failure) =>
   failure.class === "terminal" ? exitCode.terminal : failure.class === "waiting" ? exitCode.waiting : 1;
 
-async function showProgress(
+async function startProgressServer(
   address: string,
   render: () => ReturnType<ProgressBoard["render"]>,
   warn: (message: string) => void,
@@ -68,8 +63,10 @@ async function showProgress(
     const { port } = await serveProgress(address, render);
     process.send?.({ progressPort: port });
   } catch (error) {
-    // it is advisory: an export does not fail for it
-    warn(`no progress at ${address}: ${(error as NodeJS.ErrnoException).code}`);
+    // progress is only for display, so the export does not fail
+    warn(
+      `progress cannot be served at ${address} (${(error as NodeJS.ErrnoException).code}); the export runs without it`,
+    );
   }
 }
 
@@ -77,7 +74,8 @@ async function writeReport(env: NodeJS.ProcessEnv, report: Report): Promise<void
   if (env.FHIR_EXPORT_TERMINATION) await writeFile(env.FHIR_EXPORT_TERMINATION, renderReport(report));
 }
 
-/** The report within `maxReportBytes`: the largest types first, as many as fit. */
+/** The report as JSON of at most `maxReportBytes`: its largest types come first, and those that do not fit are left
+ *  out. */
 export function renderReport({ types = [], ...report }: Report): string {
   const sorted = [...types].sort(
     (a, b) => (b.expected ?? b.resources) - (a.expected ?? a.resources) || (a.type < b.type ? -1 : 1),

@@ -1,4 +1,5 @@
-/** An OperationOutcome as one NDJSON line, without the line end. @param code of the issue-type value set */
+/** An OperationOutcome as one NDJSON line, without the line end.
+ *  @param code a code of FHIR's value set issue-type */
 export function outcomeLine(severity: "error" | "warning" | "information", code: string, text: string): string {
   return JSON.stringify({
     resourceType: "OperationOutcome",

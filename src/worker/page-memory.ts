@@ -3,35 +3,41 @@ import { pickScanner, tableBytes } from "../scan/simd.ts";
 import { type PageTable, reservedBytes, slack } from "../scan/table.ts";
 import { Slabs, slabSpace } from "../sink/slabs.ts";
 import { maxEarlyBlocks } from "../sink/writer.ts";
+import { maxParallel } from "./parallel.ts";
 
-/** Larger than the pages of most servers by far; a larger page takes a slower way (Pages). Of what is reserved only what is used takes memory. */
+/** Much larger than the pages of most servers. A larger page is received into a buffer of its own, which is slower
+ *  (read/pages.ts). Reserved memory costs nothing until it is used. */
 const slotBytes = 8 << 20;
-/** a volume has no block size of its own; a block is what is lost when a write tears */
+/** A volume has no block size of its own. A block is what is lost when a write is cut off. */
 const volumeBlockBytes = 4 << 20;
-/** more would not fit, together with their chains, into the 4 GiB that WebAssembly can address */
+/** Larger blocks, with their chains, would not fit into the 4 GiB that WebAssembly can address. */
 const maxSlabBytes = 64 << 20;
 const maxSlabsBytes = 2 ** 31;
 const maxChains = 64;
-/** types that a seal closes at a time, see eachParallel */
-const closings = 16;
-/** rows that are judged at a time */
+/** how many types a seal closes at a time, each with blocks of its own */
+const closings = maxParallel;
+/** how many rows are judged at a time */
 export const batchRows = 1024;
 
-/** Where one page is received and read. */
+/** Where one page is received and scanned. */
 export interface Slot {
+  /** offset in the memory */
   at: number;
+  /** bytes */
   size: number;
   table: PageTable;
 }
 
-/** What one chain works with: the page that is read and the one that comes, and a place for fingerprints. */
+/** What one chain works with. */
 export interface Chain {
+  /** for the page that is being read, and for the one that is being received */
   slots: [Slot, Slot];
+  /** offset of the place for the fingerprints of `batchRows` rows */
   prints: number;
 }
 
-/** The memory of one worker: one WebAssembly.Memory that never grows (growth would detach every view), with the scanner's own part at its start, then
- *  the chains, then the blocks. */
+/** The memory of one worker: one WebAssembly.Memory that never grows, because growth would detach every view of it. The
+ *  scanner's own part comes first, then the chains, then the blocks. */
 export class PageMemory {
   readonly memory: Buffer;
   readonly words: Uint32Array;
@@ -40,7 +46,7 @@ export class PageMemory {
   readonly #free: Chain[] = [];
   readonly #waiting: ((chain: Chain) => void)[] = [];
 
-  /** @param slot bytes; for tests */
+  /** @param slot bytes of a slot; only tests change it */
   constructor(chains: number, blockBytes: number, slot = slotBytes) {
     const slabs = Math.min(2 * Math.max(chains, closings), Math.floor(maxSlabsBytes / slabSpace(blockBytes)));
     this.chains = Math.min(chains, maxChains, Math.floor(slabs / 2));
@@ -65,7 +71,7 @@ export class PageMemory {
     this.slabs = new Slabs(this.memory, first + this.chains * chainSpace, blockBytes, slabs);
   }
 
-  /** A chain's part, when one is free; give it back. */
+  /** Waits until a chain is free. The caller must give it back. */
   async take(): Promise<Chain> {
     return this.#free.pop() ?? new Promise((resolve) => this.#waiting.push(resolve));
   }
@@ -78,12 +84,13 @@ export class PageMemory {
 
 const align = (bytes: number) => Math.ceil(bytes / 8) * 8;
 
-/** How large blocks are: as the target has it, but large enough for the largest file, as a blob has at most 50,000 of them. */
+/** Bytes of a block: what the target says, but enough for the largest file of the export, because a blob has at most
+ *  50,000 blocks. */
 export function blockBytesOf({ target, export: { maxFileBytes } }: Task): number {
   const wanted = "azureBlob" in target ? target.azureBlob.blockBytes : volumeBlockBytes;
   return Math.min(maxSlabBytes, Math.max(wanted, Math.ceil(maxFileBytes / maxEarlyBlocks)));
 }
 
-/** Likewise, where blocks cannot be larger. */
+/** Bytes of the largest file: what the export says, but no more than its blocks can hold. */
 export const maxFileBytesOf = (task: Task): number =>
   Math.min(task.export.maxFileBytes, blockBytesOf(task) * maxEarlyBlocks);

@@ -3,17 +3,20 @@ import type { AddressInfo } from "node:net";
 import type { Progress, Totals } from "../contracts.ts";
 import { sumByType, zeroTotals } from "../totals.ts";
 
-/** What a worker answers at GET /progress: the durable counts of each shard it works on, summed. Advisory (contracts.ts). */
+/** What a worker answers at GET /progress: the durable counts of the shards that it works on, summed by type. They are
+ *  for display only (contracts.ts). */
 export class ProgressBoard {
   readonly #shards = new Map<string, { type: string; counts: Totals; checkpointAt?: string | undefined }>();
   readonly #expected = new Map<string, number>();
   throttledSeconds = () => 0;
 
-  /** How many resources of a type are to come, where one worker does all of them. */
+  /** Adds to the number of resources of a type that are to come. Only for a worker that does all of the export. */
   expect(type: string, resources: number): void {
     this.#expected.set(type, (this.#expected.get(type) ?? 0) + resources);
   }
 
+  /** Replaces the counts of a shard.
+   *  @param checkpointAt when they became durable; absent when the shard is done */
   set(shard: string, type: string, counts: Totals, checkpointAt?: string): void {
     this.#shards.set(shard, { type, counts, checkpointAt });
   }
@@ -22,7 +25,10 @@ export class ProgressBoard {
     const shards = [...this.#shards.values()];
     const { totals, types } = sumByType(shards.map(({ type, counts }) => ({ type, ...counts })));
     const byType = new Map(types.map((count) => [count.type, count]));
-    const checkpointAt = shards.flatMap((shard) => shard.checkpointAt ?? []).reduce((a, b) => (b > a ? b : a), "");
+    const checkpointAt = shards
+      .flatMap((shard) => shard.checkpointAt ?? [])
+      .sort()
+      .at(-1);
     return {
       v: 1,
       uid,
@@ -39,7 +45,9 @@ export class ProgressBoard {
   }
 }
 
-/** Serves `render` at GET /progress. @param address host:port; port 0 picks one. */
+/** Serves `render` at GET /progress.
+ *  @param address host:port; port 0 picks a free one
+ *  @returns the port; the server does not keep the process alive */
 export async function serveProgress(
   address: string,
   render: () => Progress,
@@ -47,7 +55,7 @@ export async function serveProgress(
   const at = address.lastIndexOf(":");
   const server = createServer((request, response) => {
     if (request.method !== "GET" || request.url !== "/progress") return void response.writeHead(404).end();
-    // a reader that keeps its connection would keep the pod alive
+    // a reader that kept its connection would keep the pod alive
     response.writeHead(200, { "content-type": "application/json", connection: "close" }).end(JSON.stringify(render()));
   });
   await new Promise<void>((resolve, reject) => {

@@ -7,42 +7,50 @@ import { eachParallel } from "./parallel.ts";
 import { readPlan } from "./stored.ts";
 import type { CommandResult, Work } from "./work.ts";
 
-/** a request that a frozen writer had under way when the fence went up has ended by then */
+/** After this time no request of a writer is under way any more that it sent before it was fenced. */
 const requestTimeoutSeconds = 30;
 
-/** Removes the export's objects after fencing its writers off (DESIGN section 6): a worker that wakes up later finds its checkpoint fenced, and
- *  nothing it staged can be committed. */
-export async function purge({ task, store, log, signal }: Work): Promise<CommandResult> {
+/** Removes all objects of an export, after it has fenced off their writers. A worker that was frozen and wakes up later
+ *  finds its checkpoint fenced or gone and stops, and nothing that it staged can be committed. The steps and their
+ *  reasons are in docs/internals/storage-protocol.md.
+ *  @returns how many objects could not be removed
+ *  @throws terminal ForeignOutput, TaskVersion; transient Internal when a shard cannot be fenced */
+export async function purgeExport({ task, store, log, signal }: Work): Promise<CommandResult> {
   const plan = await readPlan(store, task.uid);
-  const open = (await eachParallel(plan?.shards ?? [], ({ id }) => fence(store, task.uid, id))).filter(Boolean).length;
+  const wereOpen = await eachParallel(plan?.shards ?? [], ({ id }) => fenceShard(store, task.uid, id));
+  const open = wereOpen.filter(Boolean).length;
   if (open > 0) {
     log.info({ open }, "shards fenced while they were being written");
     await sleep(Math.min(requestTimeoutSeconds, task.source.retrySeconds) * 1000, undefined, { signal });
   }
-  // checkpoints are the fence: they go after the data, and the plan that names them goes last
-  const rank = (path: string) =>
+  // The checkpoints are the fence, so they go after the data. The plan names the shards, so it goes last: until then a
+  // purge that was killed can begin again.
+  const roundOf = (path: string) =>
     path === planPath ? 2 : path.startsWith("_work/") && /\/checkpoint\.json$/.test(path) ? 1 : 0;
   for (const round of [0, 1, 2]) {
-    const paths = await listed(store);
+    const paths = await listAll(store);
     await eachParallel(
-      paths.filter((path) => rank(path) === round),
+      paths.filter((path) => roundOf(path) === round),
       (path) => store.remove(path),
     );
   }
-  const left = (await listed(store)).length;
+  const left = (await listAll(store)).length;
   if (left > 0) log.warn({ left }, "some objects could not be removed");
   log.info({ audit: "purge", export: task.name, left });
   return { left };
 }
 
-async function listed(store: Store): Promise<string[]> {
+/** Paths of all objects, including blobs that have only uncommitted blocks. */
+async function listAll(store: Store): Promise<string[]> {
   const paths: string[] = [];
   for await (const { path } of store.list("", { uncommitted: true })) paths.push(path);
   return paths;
 }
 
-/** Replaces the shard's checkpoint by one that ends its writer, whoever writes in between. @returns whether the shard was being written */
-async function fence(store: Store, uid: string, shard: string): Promise<boolean> {
+/** Replaces the shard's checkpoint by one that ends its writer, or creates it so that no writer can begin.
+ *  @returns whether the shard had been begun and was not done
+ *  @throws transient Internal when other writers were always first */
+async function fenceShard(store: Store, uid: string, shard: string): Promise<boolean> {
   const path = checkpointPath(shard);
   const fenced: Checkpoint = {
     v: 1,
@@ -56,7 +64,7 @@ async function fence(store: Store, uid: string, shard: string): Promise<boolean>
     fenced: true,
   };
   const bytes = Buffer.from(JSON.stringify(fenced));
-  // the writer checkpoints every 2 s at most: a few tries win
+  // a writer replaces its checkpoint at most every 2 s, so few tries are needed
   for (let tries = 0; tries < 50; tries++) {
     if ((await store.create(path, bytes)) !== undefined) return false;
     const found = await store.read(path);
@@ -65,5 +73,8 @@ async function fence(store: Store, uid: string, shard: string): Promise<boolean>
     if ((await store.replace(path, bytes, found.etag)) !== undefined)
       return (await store.read(resultPath(shard))) === undefined;
   }
-  throw transient("Internal", `shard ${shard} could not be fenced`);
+  throw transient(
+    "Internal",
+    `shard ${shard} could not be fenced off, because its writer was always first; the purge is tried again`,
+  );
 }

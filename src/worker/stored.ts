@@ -4,7 +4,8 @@ import { cohortPath, planPath } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
 import type { Work } from "./work.ts";
 
-/** @throws terminal ForeignOutput, TaskVersion */
+/** The stored plan of the export with this uid; undefined where there is none yet.
+ *  @throws terminal ForeignOutput, TaskVersion */
 export async function readPlan(store: Store, uid: string): Promise<Plan | undefined> {
   const found = await store.read(planPath);
   if (!found) return undefined;
@@ -14,11 +15,13 @@ export async function readPlan(store: Store, uid: string): Promise<Plan | undefi
       "ForeignOutput",
       "the export's folder holds the plan of another export; choose another container or name",
     );
-  if (stored.v !== 1) throw terminal("TaskVersion", `plan.json has version ${stored.v}, made by another release`);
+  if (stored.v !== 1)
+    throw terminal("TaskVersion", `plan.json has version ${stored.v}; it was written by another release`);
   return stored;
 }
 
-/** What the plan has resolved; undefined where everybody is in the export. */
+/** The cohort that the plan has resolved; undefined where everybody is in the export.
+ *  @throws transient Internal where there should be one */
 export async function readCohort({ task, store }: Work): Promise<Cohort | undefined> {
   const { level, patients } = task.export;
   if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;

@@ -14,19 +14,20 @@ export interface Work {
   task: Task;
   store: Store;
   source: SourceClient;
-  /** for pages and blocks; made when it is first asked for */
+  /** the memory for pages and blocks; allocated by the first call */
   memory: () => PageMemory;
-  /** completion index: which package of the plan */
+  /** the pod's completion index: which package of the plan `export` does */
   index: number;
   board: ProgressBoard;
   log: Logger;
   signal: AbortSignal;
 }
 
-/** What a command reports when it has done its work. */
+/** What a command adds to its Report when it has done its work. */
 export type CommandResult = Omit<Report, "v" | "uid" | "command" | "error">;
 
 /** Reads the Task that the environment names (contracts.ts).
+ *  @returns the Task and its folder, which also has the credentials
  *  @throws terminal TaskVersion, Internal */
 export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; folder: string }> {
   const path = env.FHIR_EXPORT_TASK;
@@ -35,7 +36,7 @@ export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; fo
   try {
     task = JSON.parse(await readFile(path, "utf8")) as Task;
   } catch (error) {
-    throw terminal("Internal", "the task file cannot be read", error);
+    throw terminal("Internal", "the task file that FHIR_EXPORT_TASK names cannot be read, or is not JSON", error);
   }
   if (task.v !== 1)
     throw terminal(
@@ -43,10 +44,14 @@ export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; fo
       `the task has version ${task.v}, this worker reads 1; use the image of the operator's release`,
     );
   if (env.FHIR_EXPORT_UID !== task.uid)
-    throw terminal("Internal", "the task is of another export than FHIR_EXPORT_UID says");
+    throw terminal("Internal", "the task file belongs to another export than FHIR_EXPORT_UID; both must have one uid");
   return { task, folder: dirname(path) };
 }
 
+/** Opens the storage and the source of a Task. Disposing of the result closes both.
+ *  @param rest what the caller has already
+ *  @param folder of the credentials
+ *  @throws FailureError where credentials are missing or storage is not what the Task says */
 export async function openWork(
   rest: Omit<Work, "store" | "source" | "memory">,
   folder: string,

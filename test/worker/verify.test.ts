@@ -5,7 +5,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { pino } from "pino";
 import { type Manifest, type ManifestItem, renderManifest, renderSums } from "../../src/sink/manifest.ts";
-import { Doubles } from "../../src/worker/ids.ts";
+import { DuplicateFinder } from "../../src/worker/ids.ts";
 import { ProgressBoard } from "../../src/worker/progress.ts";
 import { verify } from "../../src/worker/verify.ts";
 import { openWork } from "../../src/worker/work.ts";
@@ -15,9 +15,10 @@ import { Export } from "./harness.ts";
 
 const { kinds, place } = storage();
 let source: Source;
-/** real exports, object by object */
+/** the objects of real exports, by path */
 const originals = new Map<string, Map<string, Buffer>>();
-/** An export that can be changed, with a manifest that is made to agree with what is there, as if it had been written so. */
+/** A copy of an export that a test can change. Where `agree` is set, manifest and SHA256SUMS are written anew, so that
+ *  they agree with the changed files. */
 class Copy {
   readonly objects: Map<string, Buffer>;
   manifest: Manifest;
@@ -69,26 +70,25 @@ interface Tampering {
   name: string;
   gzip?: boolean;
   change: (copy: Copy) => void;
-  /** `FILE` stands for the file that was changed */
   message: RegExp;
   reason?: string;
 }
 const tamperings: Tampering[] = [
   {
-    name: "another byte in a file",
+    name: "a file with another byte",
     change: ({ objects, manifest }) => {
       const { path } = manifest.output[1]!;
       objects.set(path, replaced(objects.get(path)!, '"resourceType"', '"resourcetype"'));
     },
-    message: /^[A-Z]\w+-000\d-\d+\.ndjson: another SHA-256 than manifest\.json says/,
+    message: /^[A-Z]\w+-000\d-\d+\.ndjson has another SHA-256 than manifest\.json says/,
   },
   {
-    name: "a file that was cut",
+    name: "a file that ends too early",
     change: ({ objects, manifest }) => {
       const { path } = manifest.output[0]!;
       objects.set(path, objects.get(path)!.subarray(0, -10));
     },
-    message: /\d+ bytes instead than/,
+    message: /ndjson has \d+ bytes, and manifest\.json says \d+; /,
   },
   {
     name: "a file that is gone",
@@ -103,7 +103,7 @@ const tamperings: Tampering[] = [
     message: /^Patient-0099-1\.ndjson is in the export's folder and not in manifest\.json$/,
   },
   {
-    name: "one below, compressed",
+    name: "a compressed data file in a folder below that the manifest does not name",
     change: ({ objects }) => void objects.set("deleted/Patient-0001-1.ndjson.gz", gzipSync("{}\n")),
     message: /^deleted\/Patient-0001-1\.ndjson\.gz is in/,
   },
@@ -132,7 +132,7 @@ const tamperings: Tampering[] = [
       copy.manifest.output[0]!.count++;
       copy.agree = true;
     },
-    message: /\d lines instead than/,
+    message: /ndjson has \d+ lines, and manifest\.json says \d+; /,
   },
   {
     name: "a line that is no JSON",
@@ -141,7 +141,7 @@ const tamperings: Tampering[] = [
     message: /^Patient-0001-1\.ndjson: line 2 is not JSON$/,
   },
   {
-    name: "... in a compressed file",
+    name: "a line that is no JSON, in a compressed file",
     gzip: true,
     change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => lines.with(2, `${lines[2]}}`)),
     message: /^Patient-0001-1\.ndjson\.gz: line 3 is not JSON$/,
@@ -160,7 +160,7 @@ const tamperings: Tampering[] = [
     message: /: line 2 is not UTF-8$/,
   },
   {
-    name: "no line end at the end",
+    name: "a last line without an end",
     change: (copy) => copy.write(copy.of("Encounter")[0]!, (lines) => lines.slice(0, 3).join("\n")),
     message: /^Encounter-0001-1\.ndjson: line 3 has no end$/,
   },
@@ -173,7 +173,7 @@ const tamperings: Tampering[] = [
     message: /^Observation-\d+-\d+\.ndjson: line \d+ is not of type Observation$/,
   },
   {
-    name: "no resource",
+    name: "a line that is JSON but no resource",
     change: (copy) => copy.write(copy.of("Patient")[0]!, (lines) => [...lines, "null"]),
     message: /: line \d+ is not of type Patient$/,
   },
@@ -197,7 +197,7 @@ const tamperings: Tampering[] = [
     message: /^Observation-\d+-\d+\.ndjson: line \d+ holds the resource of line 1 of Observation-0001-1\.ndjson again$/,
   },
   {
-    name: "... compressed",
+    name: "a resource twice, in two compressed files",
     gzip: true,
     change: (copy) => {
       const [first] = copy.lines(copy.of("Observation")[0]!);
@@ -239,10 +239,10 @@ const tamperings: Tampering[] = [
       copy.of("Patient")[0]!.contentSha256 = digest(Buffer.from("x"));
       copy.agree = true;
     },
-    message: /^Patient-0001-1\.ndjson\.gz: another SHA-256/,
+    message: /^Patient-0001-1\.ndjson\.gz has another SHA-256/,
   },
   {
-    name: "a manifest that is cut",
+    name: "a manifest that ends too early",
     change: ({ objects }) => void objects.set("manifest.json", objects.get("manifest.json")!.subarray(0, 500)),
     message: /^manifest\.json is not JSON/,
   },
@@ -255,12 +255,12 @@ const tamperings: Tampering[] = [
     message: /^manifest\.json has no list error$/,
   },
   {
-    name: "a manifest with a count that is none",
+    name: "a manifest with a negative count",
     change: (copy) => {
       copy.manifest.output[1]!.count = -1;
       copy.agree = true;
     },
-    message: /^manifest\.json: output\[1\]\.count is missing/,
+    message: /^manifest\.json: output\[1\]\.count is missing or not valid$/,
   },
   {
     name: "a manifest that names a file twice",
@@ -271,12 +271,12 @@ const tamperings: Tampering[] = [
     message: /^manifest\.json: output\[\d+\]\.path names a file a second time$/,
   },
   {
-    name: "a manifest that names a file outside",
+    name: "a manifest that names a file outside of the folder",
     change: (copy) => {
       copy.manifest.output[0]!.path = "../x/Patient-0001-1.ndjson";
       copy.agree = true;
     },
-    message: /^manifest\.json: output\[0\]\.path is missing, or not/,
+    message: /^manifest\.json: output\[0\]\.path is missing or not valid$/,
   },
 ];
 
@@ -319,7 +319,7 @@ describe("verify finds", () => {
       });
 
   for (const kind of kinds)
-    test(`nothing where nothing was changed but the place, nor in files that are no data, in ${kind}`, async () => {
+    test(`nothing in an export that was only moved, nor in files that are no data, in ${kind}`, async () => {
       const copy = new Copy(originals.get(`${kind} true`)!);
       copy.objects.set("README.txt", Buffer.from("by a person"));
       copy.objects.set("_work/rest.ndjson", Buffer.from("x"));
@@ -338,8 +338,9 @@ describe("verify finds", () => {
     });
 
   describe("with ids that do not fit into memory", () => {
-    /** verifies with a budget of 8 KiB, which is one look for 716 ids. @returns how often each file was read, or what was found */
-    async function looks(copy: Copy, print?: (id: string) => Buffer, signal = new AbortController().signal) {
+    /** Verifies with 8 KiB for ids, which is one pass for 716 ids.
+     *  @returns how often each file was read, and what was found */
+    async function verifyInPasses(copy: Copy, print?: (id: string) => Buffer, signal = new AbortController().signal) {
       const where = await place("directory");
       await copy.put(where);
       const { task } = new Export(where, source.baseURL);
@@ -350,7 +351,7 @@ describe("verify finds", () => {
         read.set(path, (read.get(path) ?? 0) + 1);
         return work.store.stream(path);
       };
-      const made = (most: number) => new Doubles(most, 8192, print);
+      const made = (most: number) => new DuplicateFinder(most, 8192, print);
       const found = await verify({ ...work, store: { ...work.store, stream } }, made).then(
         () => undefined,
         (error: Error) => error.message,
@@ -358,9 +359,9 @@ describe("verify finds", () => {
       return { found, read };
     }
 
-    test("files are read once for each residue class, and what comes once is found to", async () => {
+    test("files are read once for each residue class, and nothing is found in an export without duplicates", async () => {
       const copy = new Copy(originals.get("directory false")!);
-      const { found, read } = await looks(copy);
+      const { found, read } = await verifyInPasses(copy);
       assert.equal(found, undefined);
       const passes = Math.ceil(copy.of("Observation").reduce((sum, { count }) => sum + count, 0) / 716.8);
       assert(passes > 2, `${passes}`);
@@ -368,14 +369,14 @@ describe("verify finds", () => {
       assert.deepEqual(new Set(copy.of("Patient").map(({ path }) => read.get(path))), new Set([1]));
     });
 
-    test("what comes twice is found in whatever class it is", async () => {
+    test("a resource that comes twice is found, whichever residue class it is in", async () => {
       const copy = new Copy(originals.get("directory false")!);
       const at = copy.of("Observation");
       const all = at.flatMap((item) => copy.lines(item));
       for (let from = 0; from < all.length; from += Math.floor(all.length / 12)) {
         const changed = new Copy(originals.get("directory false")!);
         changed.write(changed.of("Observation").at(-1)!, (lines) => [...lines, all[from]!]);
-        const { found } = await looks(changed);
+        const { found } = await verifyInPasses(changed);
         assert.match(
           found ?? "",
           /^Observation-\d+-\d+\.ndjson: line \d+ holds the resource of line \d+ of Observation-.*ndjson again$/,
@@ -383,31 +384,31 @@ describe("verify finds", () => {
       }
     });
 
-    test("ids of one hash are no doubles: they are compared", async () => {
+    test("ids with the same hash are compared, and are no duplicates", async () => {
       const copy = new Copy(originals.get("directory false")!);
       const ids = copy.lines(copy.of("Patient")[0]!).map((line) => (JSON.parse(line) as { id: string }).id);
       const same = new Set(ids.slice(3, 6));
       const print = (id: string) => digestBytes(same.has(id) ? "same" : id);
-      const { found, read } = await looks(copy, print);
+      const { found, read } = await verifyInPasses(copy, print);
       assert.equal(found, undefined);
       assert.equal(read.get(copy.of("Patient")[0]!.path), 2);
       copy.write(copy.of("Patient").at(-1)!, (lines) => [...lines, copy.lines(copy.of("Patient")[0]!)[4]!]);
       assert.match(
-        (await looks(copy, print)).found!,
+        (await verifyInPasses(copy, print)).found!,
         /^Patient-.*: line \d+ holds the resource of line 5 of Patient-0001-1\.ndjson again$/,
       );
     });
 
-    test("it ends when it is told to", async () => {
+    test("it stops when it is aborted", async () => {
       const stop = new AbortController();
       stop.abort(new Error("stopped"));
-      const { found, read } = await looks(new Copy(originals.get("directory false")!), undefined, stop.signal);
+      const { found, read } = await verifyInPasses(new Copy(originals.get("directory false")!), undefined, stop.signal);
       assert.deepEqual([found, [...read.values()]], ["stopped", [1]]);
     });
   });
 
   for (const gzip of [false, true])
-    test(`nothing in lines of 20 MB, and a double behind them${gzip ? ", compressed" : ""}`, async () => {
+    test(`nothing in lines of 20 MB, and a duplicate behind them${gzip ? ", compressed" : ""}`, async () => {
       const copy = new Copy(originals.get(`directory ${gzip}`)!);
       const item = copy.of("Patient")[0]!;
       const large = JSON.stringify({
@@ -436,22 +437,22 @@ test("property: every id that is shown twice is suspected, and only those that s
       fc.constantFrom(2 ** 31, 40_000),
       (numbers, hashes) => {
         const print = (id: string) => digestBytes(String(digestBytes(id).readUInt32LE(0) % hashes));
-        const doubles = new Doubles(numbers.length, 8192, print);
+        const duplicates = new DuplicateFinder(numbers.length, 8192, print);
         const ids = [...new Set(numbers)].map(String);
-        // few enough that each is looked at
+        // few enough that each of them is kept as a suspect
         const twice = ids.filter((_, index) => index % 50 === 0);
         const shown = [...ids, ...twice];
-        const passes = doubles.passesFor(shown.length);
+        const passes = duplicates.passesFor(shown.length);
         assert.equal(passes, Math.max(1, Math.ceil(shown.length / 716.8)));
         const found = new Set<string>();
         for (let pass = 0; pass < passes; pass++) {
-          doubles.begin(pass, passes);
-          for (const id of shown) doubles.see(id);
+          duplicates.begin(pass, passes);
+          for (const id of shown) duplicates.see(id);
         }
-        for (const id of ids) if (doubles.suspects(id)) found.add(id);
+        for (const id of ids) if (duplicates.suspects(id)) found.add(id);
         const prints = Map.groupBy(shown, (id) => print(id).toString("latin1", 0, 8));
         const shared = ids.filter((id) => prints.get(print(id).toString("latin1", 0, 8))!.length > 1);
-        assert.equal(doubles.suspected, shared.length > 0);
+        assert.equal(duplicates.suspected, shared.length > 0);
         if (new Set(shared.map((id) => print(id).toString("latin1", 0, 8))).size < 100)
           assert.deepEqual([...found].sort(), shared.sort());
       },

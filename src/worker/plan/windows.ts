@@ -1,4 +1,5 @@
 // Cuts the time axis of one type into windows, by asking the source for counts. Pure but for these questions.
+// docs/internals/exactness.md says what windows are for.
 //
 // What goes in: the whole window with the number of resources that the source counts in it, the most that one window
 // should hold, and a function that asks the source for the count of a window.

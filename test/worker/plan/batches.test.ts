@@ -11,10 +11,11 @@ import { Export, linesOf } from "../harness.ts";
 const { place } = storage();
 const alias = "https://records.example/fhir";
 
-/** GETs of 700 bytes: batches of 5, so that the ward's ten patients are two */
+/** A source that takes only GETs of up to 700 bytes. Batches then have 5 ids, so the ward's ten patients are two
+ *  batches. */
 const short: Behaviour = { noPost: true, maxURL: 700 };
 
-/** Runs an export of the ward over shards of few resources. */
+/** Runs an export of the Group "ward" with small shards. */
 async function run(source: Source, change: Partial<Task["export"]> = {}) {
   const where = await place("directory");
   const from = source.requests.length;
@@ -34,13 +35,13 @@ function assertSame({ lines, doubled }: Awaited<ReturnType<typeof run>>, wanted:
   for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
 }
 
-/** pages of data, as names and values of their parameters */
+/** The parameters of all searches of a type. */
 const searchesOf = (requests: readonly Logged[], type: string) =>
   requests
     .filter(({ url }) => url.startsWith(`/fhir/${type}?`) || url.startsWith(`/fhir/${type}/_search`))
     .map(({ url, form }) => new URLSearchParams([...new URLSearchParams(url.split("?")[1] ?? ""), ...(form ?? [])]));
 
-describe("a Group by batches: searches by its members find what an independent look at the whole source finds", () => {
+describe("a Group, searched by batches of its members, is exported as the source's own store says", () => {
   let source: Source;
   let members: string[];
   before(async () => {
@@ -65,7 +66,7 @@ describe("a Group by batches: searches by its members find what an independent l
       subject: patient(outsider),
       performer: [patient(members[0]!), patient(members[9]!)],
     });
-    // in the compartments of members of both batches, of a member and somebody else, of nobody
+    // resources in the compartments of members of both batches, of a member and a non-member, and of nobody
     for (let n = 0; n < 20; n++) {
       const [first, second] = [members[n % 5]!, members[5 + (n % 5)]!];
       const observation = { resourceType: "Observation", status: "final", code: { text: "shared" } };
@@ -86,8 +87,8 @@ describe("a Group by batches: searches by its members find what an independent l
   after(() => source.close());
 
   const servers: { name: string; behaviour: Behaviour; batch: number }[] = [
-    { name: "by POST", behaviour: {}, batch: 200 },
-    { name: "by GET of short URLs", behaviour: short, batch: 5 },
+    { name: "searches by POST", behaviour: {}, batch: 200 },
+    { name: "searches by GET with short URLs", behaviour: short, batch: 5 },
     { name: "offset paging", behaviour: { ...short, paging: "offset" }, batch: 5 },
     { name: "snapshot paging", behaviour: { ...short, paging: "snapshot" }, batch: 5 },
     { name: "no counts", behaviour: { ...short, noCount: true }, batch: 5 },
@@ -113,7 +114,7 @@ describe("a Group by batches: searches by its members find what an independent l
       }
     });
 
-  test("no other pages are read than those of members, but for the probes'", async () => {
+  test("only pages of members are read, besides those of the probes", async () => {
     const { requests, plan } = await run(source);
     const pages = searchesOf(requests, "Observation").filter(
       (search) => !search.has("_summary") && !search.has("_cursor"),
@@ -127,7 +128,7 @@ describe("a Group by batches: searches by its members find what an independent l
     assert.equal(new Set(plan.shards.flatMap(({ members }) => members!)).size, 2);
   });
 
-  test("filters, since and elements", async () => {
+  test("filters, since and elements hold", async () => {
     const typeFilters = [
       "Observation?status=final&code:text=shared",
       "Observation?status=amended",
@@ -156,7 +157,7 @@ describe("a Group by batches: searches by its members find what an independent l
     }
   });
 
-  test("what a parameter is ignored for is read as a whole, and nobody else is exported", async () => {
+  test("a type whose parameter the source ignores is read as a whole, and only members are exported", async () => {
     for (const behaviour of [
       { ignore: ["subject"], ignoreButRepeat: true },
       { ignore: ["performer"] },
@@ -164,7 +165,7 @@ describe("a Group by batches: searches by its members find what an independent l
     ]) {
       const own = await startSource({ resources: snapshotOf(source), behaviour });
       try {
-        // of whom nobody knows: that the source shows it says nothing here
+        // Nobody can tell whose it is. The source ignores the parameter, so that it shows the resource proves nothing.
         own.put(
           JSON.stringify({
             resourceType: "Observation",
@@ -183,7 +184,7 @@ describe("a Group by batches: searches by its members find what an independent l
     }
   });
 
-  test("references that only the server understands: what it finds for a member is exported, once", async () => {
+  test("a resource whose reference only the server understands is exported once if the server finds it for a member", async () => {
     const own = await startSource({ resources: snapshotOf(source), behaviour: { ...short, alias } });
     try {
       const wanted = expected(own, { level: "Group", groupId: "ward" });
@@ -209,7 +210,7 @@ describe("a Group by batches: searches by its members find what an independent l
     }
   });
 
-  test("an index that finds a resource by one of its references only: it is not dropped", async () => {
+  test("a resource that the index finds by only one of its references is not dropped", async () => {
     const own = await startSource({ resources: snapshotOf(source), behaviour: { ...short, lastReferenceOnly: true } });
     try {
       const done = await run(own, { types: ["Observation", "Patient"] });
@@ -225,14 +226,14 @@ describe("a Group by batches: searches by its members find what an independent l
     }
   });
 
-  test("a cohort of a quarter of all patients and more is read from whole types", async () => {
+  test("with a quarter of all patients or more in the cohort, types are read as a whole", async () => {
     const many = [...source.dump("Patient").keys()].slice(0, 40).map((key) => key.slice(8));
     const done = await run(source, { level: "Patient", patients: many });
     assert.equal(done.plan.source.batch, undefined);
     assertSame(done, expected(source, { level: "Patient", patients: many }));
   });
 
-  test("a Group that is changed while the export is planned: its members are those at transactionTime", async () => {
+  test("a Group that is changed while the export is planned has its members of transactionTime", async () => {
     const own = await startSource({ resources: snapshotOf(source) });
     try {
       const then = own.dump();
@@ -255,7 +256,7 @@ describe("a Group by batches: searches by its members find what an independent l
     }
   });
 
-  test("characteristics, and a nested Group that is gone, are told", async () => {
+  test("a notice tells of characteristics, and of a nested Group that does not exist", async () => {
     source.put(
       JSON.stringify({
         resourceType: "Group",
@@ -276,7 +277,7 @@ describe("a Group by batches: searches by its members find what an independent l
   });
 });
 
-/** What a source holds, as the resources of another one. */
+/** The resources of a source, to start another source with. */
 function snapshotOf(source: Source) {
   return [...source.dump()].map(([key, line]) => {
     const [type = "", id = ""] = key.split("/");

@@ -19,7 +19,7 @@ const json = async <T>(store: Store, path: string) => {
   const found = await store.read(path);
   return found && (JSON.parse(found.bytes.toString()) as T);
 };
-/** A plan without what is new each time. */
+/** A plan without what is different each time. */
 const comparable = ({ transactionTime: _, key: __, uid: ___, ...rest }: Plan) => rest;
 const countsOf = (source: Source, from: number) =>
   source.requests
@@ -29,7 +29,7 @@ const countsOf = (source: Source, from: number) =>
 
 for (const kind of kinds)
   describe(`a plan whose pod is killed, into ${kind}`, () => {
-    test("its successor asks for nothing that was counted, and makes the same plan", async () => {
+    test("its successor counts nothing a second time, and makes the same plan", async () => {
       const source = await startSource({ scale: 0.4 });
       try {
         const undisturbed = await place(kind);
@@ -44,7 +44,7 @@ for (const kind of kinds)
         const off = source.onRequest(() => sleep(12));
         let found: DraftState | undefined;
         const { child, code } = await start(of, ["plan", 0]);
-        // in the midst of Observation, when others are dealt with
+        // kill it while it counts Observation, when other types are already cut
         while (
           child.exitCode === null &&
           !(found && Object.keys(found.done).length > 1 && Object.keys(found.counts.Observation ?? {}).length > 50)
@@ -77,7 +77,7 @@ for (const kind of kinds)
           return `${from === "" ? "" : `_lastUpdated=ge${instant(from)}&`}_lastUpdated=lt${instant(till)}&`;
         });
         assert(known.length > 50);
-        // both sides of the end are counted anew
+        // only the count below the end, of which both sides must add up, is asked for again
         assert.deepEqual(
           known.filter(
             (bounds) =>
@@ -86,15 +86,15 @@ for (const kind of kinds)
           ),
           [],
         );
-        assert(counts.length > 20, "there was something left to count");
+        assert(counts.length > 20, "some windows were left to count");
       } finally {
         await source.close();
       }
     });
   });
 
-describe("a plan that goes on", () => {
-  test("members of the Group, the moment and the counts are of one planner", async () => {
+describe("a planner that continues the draft of another", () => {
+  test("takes the members of the Group, the moment and the counts from it", async () => {
     const source = await startSource();
     try {
       const where = await place("directory");
@@ -103,14 +103,14 @@ describe("a plan that goes on", () => {
       const store = await where.open();
       const stop = new AbortController();
       const off = source.onRequest(({ url }) => {
-        // behind the Group's members
+        // once the members of the Group are read
         if (url.includes("_summary=count") && source.requests.some((request) => request.url.includes("/Group/")))
           stop.abort();
       });
       assert.equal((await of.run("plan", 0, stop.signal)).code, 143);
       off();
       const { end } = (await json<DraftState>(store, planningPath))!;
-      // a later moment would be another one
+      // from now on a moment of its own would be another one
       while (Date.now() < end + 1000) await sleep(50);
       const done = await of.all();
       assert.deepEqual([done.code, done.report.error], [0, undefined]);
@@ -122,7 +122,7 @@ describe("a plan that goes on", () => {
     }
   });
 
-  test("what another export has found out is not touched", async () => {
+  test("refuses that of another export, and leaves it as it is", async () => {
     const source = await startSource({ scale: 0.1 });
     try {
       const where = await place("directory");

@@ -8,14 +8,14 @@ describe("packing shards", () => {
   const pack = (costs: number[], size: number, max?: number) =>
     packShards(shards(...costs), ({ cost }) => cost, size, max);
 
-  test("as many as hold what they should, evenly", () => {
+  test("there are as many packages as the size says, and they hold about the same", () => {
     assert.deepEqual(pack([10, 20, 90, 60, 30], 100), [["S-2"], ["S-3"], ["S-0", "S-1", "S-4"]]);
     assert.deepEqual(pack([50, 50, 50, 50], 100), [
       ["S-0", "S-2"],
       ["S-1", "S-3"],
     ]);
   });
-  test("property: each shard once, no package above twice another unless a single shard is", () => {
+  test("property: each shard is in one package, and no package holds more than a third above the average or one shard above it", () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 200 }),
@@ -24,19 +24,19 @@ describe("packing shards", () => {
           const packages = pack(costs, size);
           assert.deepEqual(packages.flat().sort(), costs.map((_, index) => `S-${index}`).sort());
           const held = packages.map((one) => one.reduce((sum, id) => sum + costs[Number(id.slice(2))]!, 0));
-          // the largest shard first: at most a third above the average, or one shard (Graham 1969)
+          // the bound for the largest first (Graham 1969)
           const average = costs.reduce((sum, cost) => sum + cost, 0) / packages.length;
           assert(Math.max(...held) <= Math.max(average * (4 / 3), average + Math.max(...costs)));
         },
       ),
     );
   });
-  test("a worker gets as many shards as it reads at a time, unless pods were left without", () => {
+  test("a package has as many shards as a worker reads at a time, but fewer where pods would have none", () => {
     const size = (total: number, parallelism: number, requests: number) =>
       packageSize(total, { shardResources: 100, parallelism }, requests);
     assert.deepEqual([size(10_000, 4, 4), size(1000, 4, 4), size(300, 4, 4), size(10_000, 4, 1)], [400, 125, 100, 100]);
   });
-  test("no shards are one empty package", () => assert.deepEqual(pack([], 100), [[]]));
+  test("no shards give one empty package", () => assert.deepEqual(pack([], 100), [[]]));
   test("never more packages than a Job may have indexes", () => {
     const packages = pack(new Array(1000).fill(60), 100, 10);
     assert(packages.length <= 10);
@@ -44,7 +44,7 @@ describe("packing shards", () => {
   });
 });
 
-describe("how many resources a shard has", () => {
+describe("the size of a shard", () => {
   const cases: [total: number, parallelism: number, requests: number, size: number][] = [
     [100_000_000, 4, 4, 100_000],
     [1_600_000, 4, 4, 50_000],
@@ -56,6 +56,6 @@ describe("how many resources a shard has", () => {
     test(`${total} for ${parallelism} pods of ${requests} requests: ${size}`, () => {
       assert.equal(shardSize(total, { shardResources: 100_000, parallelism }, requests), size);
     });
-  test("never more than it is told", () =>
+  test("a shard never has more than the Task asks for", () =>
     assert.equal(shardSize(7000, { shardResources: 500, parallelism: 1 }, 4), 500));
 });

@@ -18,7 +18,7 @@ import { Export, linesOf } from "../harness.ts";
 const { place } = storage();
 const many = 1500;
 const until = "2026-01-01T00:00:00.000Z";
-/** one in each shard, as far apart as in no grid */
+/** Resources at times that lie on no grid. Each has a shard of its own. */
 const resources = Array.from({ length: many }, (_, n): SampleResource => {
   const lastUpdated = Date.parse("2000-01-01") + n * 6_000_000 + ((n * 7919) % 5000);
   const meta = `{"versionId":"1","lastUpdated":"${new Date(lastUpdated).toISOString()}"}`;
@@ -26,7 +26,9 @@ const resources = Array.from({ length: many }, (_, n): SampleResource => {
   return { type: "Observation", id: `o${n}`, versionId: "1", lastUpdated, text };
 });
 
-/** A command as a process of its own, with so many MB for JavaScript's objects. */
+/** Runs a command as a process of its own.
+ *  @param heapMB how many MB JavaScript's objects may take
+ *  @returns its report, the report's size and what the process used */
 async function measured(
   of: Export,
   command: Command,
@@ -49,8 +51,9 @@ async function measured(
   };
 }
 
-/** What the packages leave in storage, one resource a shard; made by them it would take a minute of fsync. */
-async function leave(of: Export, shards: readonly Shard[]): Promise<void> {
+/** Writes what the packages would leave in storage, one resource per shard. The packages would take a minute for it,
+ *  with fsync. */
+async function writeResults(of: Export, shards: readonly Shard[]): Promise<void> {
   const { folder, ...target } = of.task.target;
   const root = join((target as { volume: { path: string } }).volume.path, folder);
   for (const [n, { id, type }] of shards.entries()) {
@@ -78,7 +81,7 @@ async function leave(of: Export, shards: readonly Shard[]): Promise<void> {
 }
 
 describe("plans of many shards", () => {
-  test("they are made and sealed in bounded memory, by 16 counts at a time", async () => {
+  test("are cut and sealed in bounded memory, with up to 16 counts at a time", async () => {
     const source = await startSource({ resources });
     try {
       const of = new Export(await place("directory"), source.baseURL, {
@@ -104,7 +107,7 @@ describe("plans of many shards", () => {
       assert.equal(shards.length, many);
       assert.deepEqual(packages.flat().sort(), shards.map(({ id }) => id).sort());
 
-      await leave(of, shards);
+      await writeResults(of, shards);
       most = 0;
       const counts = source.counters.counts;
       const sealed = await measured(of, "seal", 48);
@@ -123,7 +126,7 @@ describe("plans of many shards", () => {
     }
   });
 
-  test("beyond 9,999 shards of a type names stay apart, and packages at 10,000", () => {
+  test("with more than 9,999 shards of a type, no file name begins with that of another shard, and there are at most 10,000 packages", () => {
     const shards = Array.from({ length: 10_500 }, (_, n) => ({ id: shardId("Observation", n + 1) }));
     assert.equal(shards.at(-1)!.id, "Observation-10500");
     assert.equal(new Set(shards.map(({ id }) => id)).size, 10_500);

@@ -8,7 +8,7 @@ const countOf = (times: number[]) => async (from: number | undefined, to: number
   times.filter((time) => time >= (from ?? Number.NEGATIVE_INFINITY) && time < (to ?? Number.POSITIVE_INFINITY)).length;
 
 describe("cutting windows", () => {
-  test("property: windows cover the data once, in order, and hold what they say; only one millisecond may hold more than the bound", async () => {
+  test("property: windows are in order and without gaps, hold what they expect, and only one millisecond holds more than the limit", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.oneof(fc.integer({ min: 0, max: till + 5 }), fc.constant(1_600_000_000_000)), { maxLength: 60 }),
@@ -19,7 +19,7 @@ describe("cutting windows", () => {
           assert(windows);
           let before: number | undefined;
           for (const { from, till: to, expected } of windows) {
-            // no gaps: a resource may be found late, by an index that lags
+            // there must be no gaps, because an index that lags may show a resource late
             assert.equal(from, before);
             assert((from ?? 0) < to && to <= till);
             const held = inside.filter((time) => time >= (from ?? Number.NEGATIVE_INFINITY) && time < to);
@@ -38,14 +38,14 @@ describe("cutting windows", () => {
     );
   });
 
-  test("the same data gives the same windows, whenever it is asked, where `till` is the same", async () => {
+  test("the same data and the same `till` give the same windows", async () => {
     const times = Array.from({ length: 500 }, (_, index) => 1_500_000_000_000 + index * index * 1000);
     const once = () => cutWindows({ from: undefined, till, expected: 500 }, 50, countOf(times));
     assert.deepEqual(await once(), await once());
     assert((await once())!.length >= 10);
   });
 
-  test("bounds lie on the grid and inside since and till", async () => {
+  test("the first bound is `since`, the others lie on the grid", async () => {
     const from = 1_500_000_000_123;
     const times = Array.from({ length: 100 }, (_, index) => from + index * 1_000_000);
     const windows = (await cutWindows({ from, till, expected: 100 }, 10, countOf(times)))!;
@@ -53,7 +53,7 @@ describe("cutting windows", () => {
     for (const { from: bound } of windows.slice(1)) assert.equal(bound! % 2 ** 10, 0);
   });
 
-  test("counts that do not add up give up", async () => {
+  test("counts that are rounded, or that the source does not answer, give no windows", async () => {
     const times = Array.from({ length: 100 }, (_, index) => 1_500_000_000_000 + index * 1_000_000);
     const rounded = async (from: number | undefined, to: number | undefined) =>
       Math.ceil((await countOf(times)(from, to)) / 10) * 10 + 10;
@@ -65,7 +65,7 @@ describe("cutting windows", () => {
 describe("counts of a source that is written to", () => {
   const times = Array.from({ length: 400 }, (_, index) => 1_500_000_000_000 + index * 1_000_000);
 
-  test("what is updated or deleted while it is counted leaves its window; windows are cut all the same", async () => {
+  test("a resource that is updated or deleted meanwhile leaves its window, and windows are cut all the same", async () => {
     for (const every of [1, 2, 7]) {
       const left = [...times];
       let asked = 0;
@@ -79,7 +79,7 @@ describe("counts of a source that is written to", () => {
     }
   });
 
-  test("windows that lose what is in them are no windows", async () => {
+  test("counts that leave out a resource of each window give no windows", async () => {
     const all = countOf(times);
     const lossy = async (from: number | undefined, to: number | undefined) =>
       from !== undefined && to !== undefined ? Math.max(0, (await all(from, to)) - 1) : all(from, to);
@@ -94,40 +94,44 @@ describe("counts of a source that is written to", () => {
     ["nothing changes", (_, from, to) => (from !== undefined ? 10 : to !== undefined ? 90 : 100), true],
     ["resources without a time", (_, from, to) => (from !== undefined ? 10 : to !== undefined ? 85 : 100), false],
     ["estimates, each too high", (_, from, to) => (from !== undefined ? 13 : to !== undefined ? 93 : 103), false],
-    ["it does not count windows", (_, from, to) => (from === undefined && to === undefined ? 100 : undefined), false],
     [
-      "one is made at each count",
+      "the source does not count windows",
+      (_, from, to) => (from === undefined && to === undefined ? 100 : undefined),
+      false,
+    ],
+    [
+      "a resource is created at each count",
       (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 90 : 100 + asked),
       true,
     ],
     [
-      "one is updated at each count",
+      "a resource is updated at each count",
       (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 90 - asked : 100),
       true,
     ],
     [
-      "one is deleted at each count",
+      "a resource is deleted at each count",
       (asked, from, to) => (from !== undefined ? 10 : to !== undefined ? 90 - asked : 100 - asked),
       true,
     ],
     [
-      "one is made at each count, and some have no time",
+      "a resource is created at each count, and some have no time",
       (asked, from, to) => (from !== undefined ? 10 + asked : to !== undefined ? 80 : 100 + asked),
       false,
     ],
   ];
   for (const [name, count, sum] of sides)
-    test(`do both sides make the whole? ${name}`, async () => {
+    test(`do both sides add up? ${name}`, async () => {
       let asked = 0;
       assert.equal(await sidesAddUp(async (from, to) => count(asked++, from, to), till), sum);
     });
 
   for (const [name, known, above, asks, sum] of [
-    ["what is known does", { all: 100, below: 100 }, 0, 1, true],
-    ["something is written to", { all: 100, below: 99 }, 1, 3, true],
-    ["it does by chance, and some have no time", { all: 101, below: 100 }, 1, 3, false],
+    ["the counts that are known do", { all: 100, below: 100 }, 0, 1, true],
+    ["a resource has been updated since", { all: 100, below: 99 }, 1, 3, true],
+    ["they do by chance, and some have no time", { all: 101, below: 100 }, 1, 3, false],
   ] as const)
-    test(`do both sides make the whole? ${name}: ${asks} counts are enough`, async () => {
+    test(`do both sides add up? ${name}: ${asks} counts are enough`, async () => {
       let asked = 0;
       const all = sum ? 100 : 102;
       const count = async (from: number | undefined, to: number | undefined) => {
