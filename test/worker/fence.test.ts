@@ -17,19 +17,20 @@ import {
 } from "./faults.ts";
 
 const { kinds, place, azurite } = storage({ apart: true });
-/** steps that are frozen: the plan, an export and the seal */
+/** Indexes of the steps whose worker is frozen: the plan, one export and the seal. */
 const frozenSteps = [0, 1, 3];
 
 interface Point {
   frozen: number;
   request: number;
-  /** the request waits on its way and reaches the server after all is over, or the server has done it and its answer waits */
+  /** held: the request reaches the server only after the export has ended; done: the server has done it, and only its
+   *  answer is held back */
   when: "held" | "done";
   meanwhile: "sealed" | "purged";
 }
 
 for (const kind of kinds)
-  describe(`a worker that is frozen by SIGSTOP and wakes up when all is over, into ${kind}`, () => {
+  describe(`a worker that is frozen by SIGSTOP and wakes up after the export has ended, into ${kind}`, () => {
     let lanes: Lane[];
     before(async () => {
       lanes = [await openLane(azurite()), await openLane(azurite())];
@@ -37,14 +38,14 @@ for (const kind of kinds)
     after(() => Promise.all(lanes.map((lane) => lane.close())));
     const begin = async (lane: Lane) => exportThrough(lane, await place(kind), azurite());
 
-    /** number of the plan's first request behind its first object in storage */
+    /** The number of the plan's first request after its first object is in storage. */
     async function firstWrite(): Promise<number> {
       const lane = lanes[0]!;
       const { of, store } = await begin(lane);
       let first = 0;
       lane.watch({
         before: async ({ number }) => {
-          // before there is a container it cannot be read
+          // reading fails until the container exists
           if (await store.read(planningPath).catch(() => undefined)) first ||= number;
           return undefined;
         },
@@ -54,7 +55,7 @@ for (const kind of kinds)
       return first;
     }
 
-    test("at every request of an export: what was sealed stays as it is, what was purged does not come back", {
+    test("at every request of an export, does not change what was sealed, and does not bring back what was purged", {
       timeout: 900_000,
     }, async () => {
       const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
@@ -64,9 +65,9 @@ for (const kind of kinds)
           (["held", "done"] as const).flatMap((when) =>
             (["sealed", "purged"] as const)
               .map((meanwhile): Point => ({ frozen, request, when, meanwhile }))
-              // what has not begun cannot tell a purge from a new export
+              // a plan that has stored nothing yet cannot tell a purge from a new export
               .filter(({ meanwhile }) => frozen > 0 || (request >= begun && meanwhile === "purged"))
-              // of the requests that change nothing a few will do, but for an export
+              // of the requests that change nothing, every fifth is enough, except in an export
               .filter(
                 () =>
                   frozen === 1 || kind === "directory" || reference.writes[frozen]!.has(request) || request % 5 === 0,

@@ -15,11 +15,13 @@ before(async () => {
 });
 after(() => source.close());
 
-/** requests to the source after which an attempt is killed: before and behind its first checkpoints; the fourth attempt may end */
+/** How many requests to the source an attempt makes before it is killed: before and after its first checkpoints. The
+ *  fourth attempt is not killed. */
 const killAt = [3, 22, 8];
 const until = "2026-01-01T00:00:00.000Z";
 
-/** One command as a process of its own. @returns its exit code, undefined when a signal ended it */
+/** Runs a command as a process of its own.
+ *  @returns its exit code; undefined when a signal ended it */
 async function run(
   of: Export,
   command: Command,
@@ -56,7 +58,7 @@ for (const kind of kinds)
       source: { count: 50, share: { requests: 2 } },
     };
 
-    test("at many points of the export: the files are byte-identical to the undisturbed run's", async () => {
+    test("at many points of the export: the files are byte-identical to those of an undisturbed run", async () => {
       const undisturbed = await place(kind);
       const reference = new Export(undisturbed, source.baseURL, parameters);
       assert.equal((await reference.all()).code, 0);
@@ -68,7 +70,7 @@ for (const kind of kinds)
       assert.equal(await run(of, "plan", 0), 0);
       const { packages } = await report(of);
       let kills = 0;
-      // long enough for checkpoints, which are 2 s apart
+      // slow enough for several checkpoints, which are 2 s apart
       source.set({ pageDelay: 120 });
       for (let index = 0; index < packages!; index++)
         for (let attempt = 0; ; attempt++) {
@@ -93,7 +95,7 @@ for (const kind of kinds)
       assert.deepEqual(await outputOf(where), wanted);
     });
 
-    test("SIGTERM before the results are stored: 143, and the next run ends it", async () => {
+    test("SIGTERM before the results are stored: exit code 143, and the next run completes the export", async () => {
       const where = await place(kind);
       const of = new Export(where, source.baseURL, parameters);
       assert.equal(await run(of, "plan", 0), 0);

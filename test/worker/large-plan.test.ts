@@ -9,7 +9,8 @@ import { storage } from "../sink/stores.ts";
 import { start } from "./faults.ts";
 import { Export } from "./harness.ts";
 
-/** One resource of each type a second since 2020, up to a moment; nobody has them, they are counted and shown all the same. */
+/** The source claims one resource of each type per second, from 2020 up to `until`. They are not stored anywhere:
+ *  counts and pages are computed from the bounds of a search. */
 const from = Date.parse("2020-01-01T00:00:00.000Z");
 const until = Date.parse("2026-10-01T00:00:00.000Z");
 const { place } = storage();
@@ -47,7 +48,7 @@ function answer(request: IncomingMessage, response: ServerResponse, origin: stri
 }
 
 describe("a plan of more than 10,000 shards", () => {
-  test("is made with a heap of 64 MB, leaves nothing out and is balanced", async () => {
+  test("is made with a heap of 64 MB, leaves nothing out, and has packages of about the same size", async () => {
     const server = createServer((request, response) => answer(request, response, origin));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -64,7 +65,7 @@ describe("a plan of more than 10,000 shards", () => {
         try {
           peakKB = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))![1]);
         } catch {
-          // it is gone
+          // the process has ended
         }
       }, 20);
       assert.equal(await code, 0);

@@ -6,7 +6,7 @@ import { Export, linesOf } from "./harness.ts";
 
 const { kinds, place } = storage();
 let source: Source;
-/** attachments of up to 20 MB among small resources */
+/** sizes of the attachments; each comes beside a small resource */
 const megabytes = [0.1, 0.5, 20, 0.2, 9, 3, 0.1, 12, 5, 0.3];
 before(async () => {
   source = await startSource({ resources: [], behaviour: { maxCount: 1000 } });
@@ -60,7 +60,8 @@ describe("large resources and pages", () => {
           wanted().map(([key, line]) => [key, line!.length]),
         );
         for (const [key, line] of wanted()) assert(lines.get(key!) === line, key);
-        // 50 MB in files of at most 25; how many more depends on when the resources were put, to the millisecond
+        // 50 MB in files of at most 25 MB; how many more files there are depends on the milliseconds at which the
+        // resources were put
         assert(manifest.output.length >= 3);
         for (const { path, fileSize } of manifest.output)
           assert.equal((await readAll(await where.open(), path))!.length, fileSize);

@@ -12,7 +12,7 @@ const { place } = storage();
 const types = ["Patient", "Observation", "Group", "Encounter"];
 const sample = generate().filter(({ type }) => types.includes(type));
 
-/** 1,600 of a type in one millisecond, as one transaction leaves them, among others */
+/** The sample, with 1,600 Observations in one millisecond, as a transaction leaves them. */
 const tied = (() => {
   const [first, ...others] = sample.filter(({ type }) => type === "Observation");
   const at = first!.lastUpdated;
@@ -26,7 +26,7 @@ const tied = (() => {
     ...[first!, ...others].map((one, n) => (n < 1600 ? withTime(one) : one)),
   ];
 })();
-/** every fifth Observation without meta.lastUpdated */
+/** The sample, with every fifth Observation without meta.lastUpdated. */
 const undated = sample.map((one, n) =>
   n % 5 !== 2 || one.type !== "Observation"
     ? one
@@ -37,7 +37,7 @@ let sources: { sample: Source; tied: Source; undated: Source };
 before(async () => {
   let calls = 0;
   const [first, second, third] = await Promise.all(
-    // the plan waits for the next second of this clock
+    // the plan waits for the next second of the source's clock, so this clock is a second later at each call
     [sample, tied, undated].map((resources) => startSource({ resources, now: () => Date.now() + calls++ * 1000 })),
   );
   sources = { sample: first!, tied: second!, undated: third! };
@@ -67,7 +67,7 @@ afterEach(() => {
   }
 });
 
-/** moments of Observations, the first one inside and the last one too: not whole seconds */
+/** `since` and `until` right at two Observations, which both are inside. They are no whole seconds. */
 const between = (() => {
   const times = sample
     .filter(({ type, lastUpdated }) => type === "Observation" && lastUpdated % 1000 > 500)
@@ -77,8 +77,8 @@ const between = (() => {
 })();
 const noWindows = { windows: false };
 
-/** Kinds of sources, and what the plan makes of them (docs/internals/exactness.md#what-the-planner-finds-out). Rows of servers.test.ts are not
- *  repeated here. */
+/** Kinds of sources, and what the plan makes of them (docs/internals/exactness.md#what-the-planner-finds-out). Rows of
+ *  servers.test.ts are not repeated here. */
 const cases: {
   name: string;
   of?: "tied" | "undated";
@@ -86,15 +86,19 @@ const cases: {
   export?: Partial<Task["export"]>;
   source?: Partial<Task["source"]>;
   plan: Partial<Plan["source"]>;
-  /** how many shards Observation has, at least or exactly */
+  /** how many shards Observation has: at least, or exactly */
   shards?: { least: number } | number;
-  /** of the pages that are read for the export */
+  /** faults of pages that are read for the export */
   faults?: Fault[];
 }[] = [
-  { name: "all that a server should do", plan: { windows: true, counts: true, sort: true }, shards: { least: 8 } },
+  {
+    name: "a server that does all that it should",
+    plan: { windows: true, counts: true, sort: true },
+    shards: { least: 8 },
+  },
   { name: "_lastUpdated refused", behaviour: { refuse: ["_lastUpdated"] }, plan: noWindows, shards: 1 },
   ...(["noNext", "shortPage"] as const).map((kind) => ({
-    name: `_lastUpdated refused, and one page lies (${kind})`,
+    name: `_lastUpdated refused, and one page is wrong (${kind})`,
     behaviour: { refuse: ["_lastUpdated"] },
     plan: noWindows,
     shards: 1,
@@ -140,32 +144,32 @@ const cases: {
   },
   { name: "_sort ignored", behaviour: { ignore: ["_sort"] }, plan: { windows: true }, shards: { least: 8 } },
   {
-    name: "another order each time, offset paging",
+    name: "another order at each search, offset paging",
     behaviour: { unstableOrder: true },
     plan: { windows: true, sort: false },
   },
   { name: "_count ignored", behaviour: { ignore: ["_count"] }, plan: { windows: true }, shards: { least: 8 } },
   { name: "all parameters but _count ignored", behaviour: { ignore: "all" }, plan: { windows: false }, shards: 1 },
   {
-    name: "all parameters but _count ignored, and yet repeated",
+    name: "all parameters but _count ignored, but repeated in the self link",
     behaviour: { ignore: "all", ignoreButRepeat: true },
     plan: { windows: false },
     shards: 1,
   },
   {
-    name: "unknown parameters are ignored in spite of handling=strict, level Patient",
+    name: "unknown parameters ignored in spite of handling=strict, level Patient",
     behaviour: { unknownParameters: "ignore", ignore: ["_elements"] },
     export: { level: "Patient" },
     plan: { windows: true },
   },
   {
-    name: "of two bounds only the last is understood",
+    name: "of two bounds only the last counts",
     behaviour: { lastOnly: true },
     plan: { windows: true },
     shards: 1,
   },
   {
-    name: "of two bounds only the last is understood, since and until",
+    name: "of two bounds only the last counts, since and until",
     behaviour: { lastOnly: true },
     export: between,
     plan: {},
@@ -198,19 +202,19 @@ const cases: {
     name: `windows cost 500 ms more a page${"since" in bounds ? ", since and until" : ""}`,
     behaviour: { windowDelay: 500 },
     export: bounds,
-    // pages are timed of types that have 40 of them
+    // pages are timed only of types that have 40 of them
     source: { count: 25 },
     plan: { windows: true, counts: true },
     shards: 1,
   })),
   {
-    name: "windows cost 500 ms more a page, since and until, and one page lies",
+    name: "windows cost 500 ms more a page, since and until, and one page is wrong",
     behaviour: { windowDelay: 500 },
     export: between,
     source: { count: 25 },
     plan: { windows: true, counts: true },
     shards: 1,
-    // the plan asks for three of them
+    // the plan itself reads three such pages
     faults: [{ kind: "shortPage", missing: 9, match: "Observation?_cursor", skip: 16 }],
   },
   { name: "1,600 in a millisecond", of: "tied", plan: { windows: true }, shards: { least: 5 } },
@@ -252,7 +256,7 @@ const cases: {
   },
 ];
 
-describe("plans for sources of all kinds: every resource once", () => {
+describe("sources of all kinds: each resource is exported once", () => {
   for (const {
     name,
     of = "sample",
@@ -282,7 +286,7 @@ describe("plans for sources of all kinds: every resource once", () => {
       const { lines, doubled } = await linesOf(store);
       assert.deepEqual(doubled, []);
       const { since, until, level = "System" } = parameters ?? {};
-      // what has no time cannot be said to be outside
+      // a resource without a time cannot be proven to be outside
       const timed = expected(source, { types, level, since, until });
       const wanted = new Map(
         [...source.dump()].filter(([key, line]) => timed.has(key) || !line.includes('"lastUpdated"')),
@@ -292,7 +296,7 @@ describe("plans for sources of all kinds: every resource once", () => {
       for (const [key, line] of wanted) assert.equal(lines.get(key), line.toString());
     });
 
-  test("a resource that cannot be had, on the first page of the first type: the next type tells what the source can", async () => {
+  test("a resource that cannot be read, on the first page of the first type: the next type shows what the source can do", async () => {
     const source = sources.sample;
     const newest = sample.filter(({ type }) => type === "Encounter").at(-1)!.id;
     const oldest = sample.find(({ type }) => type === "Encounter")!.id;

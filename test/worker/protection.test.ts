@@ -11,7 +11,8 @@ before(async () => {
 });
 after(() => source.close());
 
-/** A package of many shards against the sample source, with what its requests looked like from there. */
+/** Runs an export of many shards.
+ *  @returns its requests as the source has seen them */
 async function run(share: { requests: number; perSecond?: number }, types: string[]) {
   const exported = new Export(await place("directory"), source.baseURL, {
     export: { types },
@@ -25,30 +26,30 @@ async function run(share: { requests: number; perSecond?: number }, types: strin
   return { requests: source.requests.slice(from), maxActive: source.counters.maxActive };
 }
 
-describe("a source is protected", () => {
-  test("no more requests at a time than the share, read-ahead included", async () => {
+describe("the limits of a source hold", () => {
+  test("no more requests are open at a time than the share allows, read-ahead included", async () => {
     source.set({ pageDelay: 5, linkHeader: true });
     const { maxActive } = await run({ requests: 3 }, ["Observation", "Encounter"]);
     source.set({ pageDelay: 0, linkHeader: false });
     assert(maxActive > 1 && maxActive <= 3, `${maxActive} at a time`);
   });
 
-  test("no more requests a second than the share", async () => {
+  test("no more requests are sent in a second than the share allows", async () => {
     const { requests } = await run({ requests: 4, perSecond: 50 }, ["Encounter", "Patient"]);
-    // each command is a client of its own; within each they are at least 20 ms apart
+    // each command has a client of its own, whose requests are at least 20 ms apart
     const seconds = (requests.at(-1)!.at - requests[0]!.at) / 1000;
     assert(requests.length > 30);
     assert(requests.length - 20 <= seconds * 50, `${requests.length} requests in ${seconds} s`);
   });
 
-  test("after a 429 with Retry-After no chain asks until it has passed", async () => {
+  test("after a 429 with Retry-After no chain sends a request until that time has passed", async () => {
     source.set({ pageDelay: 20 });
     source.inject({ kind: "status", status: 429, retryAfter: 2, match: "&_sort=", skip: 8 });
     const { requests } = await run({ requests: 4 }, ["Observation"]);
     source.set({ pageDelay: 0 });
     const index = requests.findIndex(({ status }) => status === 429);
     const { at } = requests[index]!;
-    // those that were under way when it was answered may have come after it
+    // requests that were already under way may arrive shortly after the answer
     const early = requests.slice(index + 1).filter((request) => request.at > at + 100 && request.at < at + 1990);
     assert.deepEqual(early, []);
     assert(requests.length > index + 10);

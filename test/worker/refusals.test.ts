@@ -27,13 +27,14 @@ interface Case {
   faults?: Fault[];
   code: 64 | 75;
   reason: string;
-  /** what the message must name */
+  /** what the message must say */
   message: RegExp;
 }
 
 const always = { times: "always" } as const;
 
-/** Everything that a person has to mend, or that the world has to change: the exit code says which, the message names the thing. */
+/** Faults that a person must mend (exit code 64), or that must pass by themselves (75). The message names the thing to
+ *  mend. */
 const cases: Case[] = [
   {
     name: "a type that the source does not know",
@@ -64,7 +65,7 @@ const cases: Case[] = [
     message: /spec\.typeFilters\[0\] \(Patient\)/,
   },
   {
-    name: "a source that ignores a parameter without a word",
+    name: "a source that silently ignores a parameter of a filter",
     export: { typeFilters: ["Patient?gender=female"] },
     behaviour: { ignore: ["gender"] },
     code: 64,
@@ -100,7 +101,7 @@ const cases: Case[] = [
     message: /spec\.baseURL/,
   },
   {
-    name: "a refusal (403)",
+    name: "a source that refuses our credentials (403)",
     faults: [{ kind: "status", status: 403, ...always }],
     code: 64,
     reason: "SourceUnauthorized",
@@ -143,14 +144,14 @@ const cases: Case[] = [
     message: /no-such-host\.invalid/,
   },
   {
-    name: "a source that is overloaded",
+    name: "a source that is overloaded (503)",
     faults: [{ kind: "status", status: 503, ...always }],
     code: 75,
     reason: "SourceUnreachable",
     message: /503/,
   },
   {
-    name: "pages that are always cut",
+    name: "pages that are always cut short",
     faults: [{ kind: "cut", clean: true, match: "_count=", ...always }],
     code: 75,
     reason: "SourceInconsistent",
@@ -158,7 +159,7 @@ const cases: Case[] = [
   },
 ];
 
-describe("what cannot be exported says what to mend, and leaves no output", () => {
+describe("an export that cannot be done says what to mend, and leaves no output", () => {
   for (const { name, export: parameters, source: change, behaviour, faults, code, reason, message } of cases)
     test(name, async () => {
       const where = await place("directory");
@@ -183,7 +184,7 @@ describe("what cannot be exported says what to mend, and leaves no output", () =
       }
     });
 
-  test("wrong credentials, and none in the Secret", async () => {
+  test("no credentials in the Secret, wrong ones, and then the right ones", async () => {
     const where = await place("directory");
     const run = new Export(where, closed.baseURL, { source: { auth: { kind: "bearer" } } });
     const none = await run.run("plan");
@@ -198,7 +199,7 @@ describe("what cannot be exported says what to mend, and leaves no output", () =
     assert.equal((await run.run("plan")).code, 0);
   });
 
-  test("a folder that holds another export", async () => {
+  test("a folder that holds another export is refused by every command", async () => {
     const where = await place("directory");
     assert.equal((await new Export(where, source.baseURL, { export: { types: ["Patient"] } }).run("plan")).code, 0);
     const other = new Export(where, source.baseURL, { export: { types: ["Patient"] } });
@@ -208,7 +209,7 @@ describe("what cannot be exported says what to mend, and leaves no output", () =
     }
   });
 
-  test("a task of a newer release", async () => {
+  test("a task of an unknown version", async () => {
     const where = await place("directory");
     const run = new Export(where, source.baseURL);
     Object.assign(run.task, { v: 2 });
@@ -235,7 +236,7 @@ describe("storage that refuses", () => {
     assert.match(error.message, /No_Good/);
   });
 
-  test("wrong key", async () => {
+  test("a wrong account key", async () => {
     const where = await place("azure");
     await writeFile(
       join(where.secrets, "target", "connection-string"),
@@ -246,7 +247,7 @@ describe("storage that refuses", () => {
     assert.match(report.error!.message, /credentials/);
   });
 
-  test("not there", async () => {
+  test("an account that does not answer", async () => {
     const where = await place("azure");
     const port = await freePort();
     await writeFile(
@@ -257,11 +258,11 @@ describe("storage that refuses", () => {
     assert.deepEqual([code, report.error?.reason], [75, "TargetUnreachable"]);
   });
 
-  test("the account answers errors in the middle: nothing half-written is listed", async () => {
+  test("an account that fails in the middle: nothing unfinished is listed, and the next run completes the export", async () => {
     const where = await place("azure");
     let [broken, refused] = [false, 0];
     const real = new URL(azure({ target: where.target } as Task).accountURL);
-    // a proxy before the emulator: from the third block on it is out of service
+    // a proxy before the emulator, which answers 503 from the third block on
     const proxy = createServer(async (request, response) => {
       if (request.url?.includes("comp=block&") && ++refused > 2) broken = true;
       if (broken) return void response.writeHead(503).end();
@@ -295,7 +296,7 @@ describe("storage that refuses", () => {
     await writeFile(join(where.secrets, "target", "connection-string"), direct);
     const store = await where.open();
     assert.equal((await paths(store)).includes("manifest.json"), false);
-    // storage is back: the export goes on from its checkpoints and ends well
+    // storage works again: the export continues from its checkpoints
     const again = await run.all();
     assert.equal(again.code, 0, again.report.error?.message);
     const { lines, doubled } = await linesOf(store);
@@ -304,7 +305,7 @@ describe("storage that refuses", () => {
 });
 
 describe("onResourceError: Record", () => {
-  test("a page that lies once is read again, and nothing is left of it", async () => {
+  test("a page that is wrong once is read again, and leaves no error", async () => {
     const where = await place("directory");
     source.inject({ kind: "wrongType", match: "&_sort=", skip: 2 });
     const done = await new Export(where, source.baseURL, { export: { types: ["Observation"] } }).all();
@@ -313,7 +314,7 @@ describe("onResourceError: Record", () => {
     assert.deepEqual([...lines.keys()].sort(), [...source.dump("Observation").keys()].sort());
   });
 
-  test("a resource of another type becomes an OperationOutcome line, and is no output", async () => {
+  test("a resource of another type becomes an OperationOutcome line, and is not exported", async () => {
     const where = await place("directory");
     source.inject({ kind: "wrongType", match: "&_sort=", skip: 2, times: "always" });
     const done = await new Export(where, source.baseURL, { export: { types: ["Observation"] } }).all();
@@ -321,7 +322,7 @@ describe("onResourceError: Record", () => {
     assert.equal(done.code, 0);
     const store = await where.open();
     const { manifest, lines } = await linesOf(store);
-    // a page that lies on a second reading, too, is told of: counted, not exact
+    // a page that is wrong on the second reading as well is reported: errors are counted, and the export is not exact
     assert(done.report.totals!.errors > 0);
     assert.equal(done.report.exact, false);
     const outcomes = (

@@ -25,14 +25,14 @@ import { type Export, linesOf } from "./harness.ts";
 const { kinds, place, azurite } = storage({ apart: true });
 const [plan, first, , seal] = steps as [Step, Step, Step, Step];
 const done = 0;
-/** worth another run: transient, or waiting */
+/** exit codes after which the operator runs the command again: transient and waiting */
 const retryable = [1, 75];
 
-/** a step as a process of its own, to its end */
+/** Runs a step as a process of its own, to its end. @returns its exit code */
 const ended = async (of: Export, step: Step) => (await (await start(of, step)).code)!;
 
 for (const kind of kinds)
-  describe(`rivals at the same work at once, into ${kind}`, () => {
+  describe(`several workers at the same work at once, into ${kind}`, () => {
     let lane: Lane;
     let reference: Reference;
     before(async () => {
@@ -42,7 +42,7 @@ for (const kind of kinds)
     });
     after(() => lane.close());
 
-    /** so many workers of one export, each with its own files as in a pod, and their storage as it was before the step */
+    /** Workers of one export, each with its own files as in a pod, and their storage as it was before a step. */
     async function rivals(count: number, before: number): Promise<{ all: Export[]; store: Store }> {
       const direct = await place(kind);
       const all: Export[] = [];
@@ -56,7 +56,8 @@ for (const kind of kinds)
       return { all, store };
     }
 
-    /** Requests take this way and that way each between 0 and 12 ms, so that the rivals meet at ever other places. @returns manifests written */
+    /** Delays each request and each answer by 0 to 12 ms, so that the workers meet at other places in each round.
+     *  @returns how many manifests were written, when it is called */
     function disorder(seed: number): () => number {
       const r = random(seed);
       let manifests = 0;
@@ -75,8 +76,8 @@ for (const kind of kinds)
     const drawRounds = (of: string, rounds: number, kindOf: (round: number) => string) =>
       sampleOf(`${of} into ${kind}`, [...Array(rounds).keys()], { size: 3, kindOf });
 
-    /** The steps one after the other, each as often as it asks for. */
-    async function goOn(of: Export, rest: readonly Step[]): Promise<void> {
+    /** Runs the steps one after the other, each again while its exit code asks for it. */
+    async function runRest(of: Export, rest: readonly Step[]): Promise<void> {
       for (const [command, index] of rest)
         for (let tries = 1; ; tries++) {
           const { code, report } = await of.run(command, index);
@@ -105,11 +106,11 @@ for (const kind of kinds)
     }[] = [
       { name: "plans", step: plan, before: 0, rest: steps, rounds: 6 },
       { name: "workers on one package", step: first, before: 1, rest: steps.slice(1), rounds: 10 },
-      // one that failed at one type has others under way, which end with its process
+      // A seal that fails at one type has other types under way. They end only with its process.
       { name: "seals", step: seal, before: 3, rest: [seal], rounds: 8, processes: true },
     ];
     for (const { name, step, before, rest, rounds, processes } of cases)
-      test(`two and three ${name}: nothing doubled, lost or mixed, and the losers may try again`, async () => {
+      test(`two or three ${name} neither double, lose nor mix anything, and those that fail may run again`, async () => {
         const codes = new Map<number, number>();
         for (const round of drawRounds(name, rounds, (round) => `${round % 2}`)) {
           const { all, store } = await rivals(2 + (round % 2), before);
@@ -121,22 +122,22 @@ for (const kind of kinds)
             codes.set(code, (codes.get(code) ?? 0) + 1);
             assert([done, ...retryable].includes(code), `round ${round}: exit ${code}`);
           }
-          await goOn(all[0]!, rest);
+          await runRest(all[0]!, rest);
           await check(store, manifests());
         }
         if (process.env.LOOK) console.log("!!", kind, name, codes);
       });
 
-    test("three workers as processes of their own", async () => {
+    test("three workers on one package, each a process of its own", async () => {
       const { all, store } = await rivals(3, 1);
       const manifests = disorder(99);
       for (const code of await Promise.all(all.map((of) => ended(of, first))))
         assert([done, ...retryable].includes(code));
-      await goOn(all[0]!, steps.slice(1));
+      await runRest(all[0]!, steps.slice(1));
       await check(store, manifests());
     });
 
-    test("an object that is removed while it is replaced is gone", async () => {
+    test("an object that is removed while it is replaced does not exist afterwards", async () => {
       const store = await (await place(kind)).open();
       await store.prepare();
       for (let round = 0; round < 100; round++) {
@@ -147,7 +148,7 @@ for (const kind of kinds)
       }
     });
 
-    test("a purge: what it reports gone does not come back", async () => {
+    test("a purge beside workers: nothing that it has removed comes back", async () => {
       for (const round of drawRounds("purge", 12, (round) => `${round >> 2}`)) {
         const { all, store } = await rivals(3, 1);
         disorder(round);

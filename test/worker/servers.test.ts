@@ -45,27 +45,30 @@ const cases: {
   pretty?: boolean;
 }[] = [
   { name: "offset paging", behaviour: { paging: "offset" } },
-  { name: "a snapshot of each search", behaviour: { paging: "snapshot" } },
+  { name: "paging over a snapshot of each search", behaviour: { paging: "snapshot" } },
   { name: "pretty pages, links behind the entries", behaviour: { pretty: true, linksLast: true }, pretty: true },
   { name: "gzip", behaviour: { gzip: true } },
-  { name: "small pages, whatever was asked for", behaviour: { maxCount: 37 }, source: { count: 1000 } },
+  { name: "pages smaller than asked for", behaviour: { maxCount: 37 }, source: { count: 1000 } },
   { name: "no counts", behaviour: { noCount: true } },
   {
     name: "no counts, since and until",
     behaviour: { noCount: true },
     export: { since: "2021-01-01T00:00:00.000Z", until: "2023-06-01T00:00:00.000Z" },
   },
-  { name: "no order", behaviour: { refuseSort: true } },
-  { name: "another order each time", behaviour: { unstableOrder: true } },
-  { name: "no search by _lastUpdated, which is ignored without a word", behaviour: { ignore: ["_lastUpdated"] } },
+  { name: "no order, as _sort is refused", behaviour: { refuseSort: true } },
+  { name: "another order at each search", behaviour: { unstableOrder: true } },
+  { name: "_lastUpdated is ignored silently", behaviour: { ignore: ["_lastUpdated"] } },
   {
-    name: "no search by _lastUpdated: since and until are kept here",
+    name: "_lastUpdated is ignored silently, and the worker keeps since and until",
     behaviour: { ignore: ["_lastUpdated"] },
     export: { since: "2021-01-01T00:00:00.000Z", until: "2023-06-01T00:00:00.000Z" },
   },
-  { name: "_lastUpdated is ignored, and yet repeated", behaviour: { ignore: ["_lastUpdated"], ignoreButRepeat: true } },
+  {
+    name: "_lastUpdated is ignored, but repeated in the self link",
+    behaviour: { ignore: ["_lastUpdated"], ignoreButRepeat: true },
+  },
   { name: "unknown parameters are ignored", behaviour: { unknownParameters: "ignore" } },
-  { name: "outcomes among the data", faults: [{ kind: "outcome", times: "always" }] },
+  { name: "entries of mode outcome among the data", faults: [{ kind: "outcome", times: "always" }] },
   {
     name: "429 with Retry-After, 503, dropped and cut pages now and then",
     source: { retrySeconds: 20 },
@@ -79,19 +82,19 @@ const cases: {
   },
   { name: "next links that expire", faults: [{ kind: "expired", skip: 25, times: 1 }] },
   {
-    name: "a page that holds less than it should, once",
+    name: "a page that lacks three of its resources, once",
     faults: [{ kind: "shortPage", missing: 3, skip: 12, times: 1, match: "&_sort=" }],
   },
   {
-    name: "a last page that is announced too early, once",
+    name: "a page without its next link, once",
     faults: [{ kind: "noNext", skip: 14, times: 1, match: "&_sort=" }],
   },
-  { name: "pages without entries before each page", behaviour: { emptyPages: true } },
+  { name: "an empty page before each page", behaviour: { emptyPages: true } },
   { name: "next links in the Link header", behaviour: { linkHeader: true } },
   { name: "counts that are estimates", behaviour: { countError: 3 } },
 ];
 
-describe("the same lines from servers of all kinds", () => {
+describe("servers of all kinds give the same lines", () => {
   for (const { name, behaviour, faults, export: parameters, source: change, pretty } of cases)
     test(name, async () => {
       source.set({ ...normal, ...behaviour });
@@ -124,7 +127,7 @@ describe("the same lines from servers of all kinds", () => {
       );
       assert(wanted.size > 500);
       assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
-      // the sample's own texts have white space, too; it does not count
+      // white space outside of strings does not count, because the sample's own texts have it as well
       const squeeze = (text: string) => text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
       for (const [key, line] of wanted)
         assert.equal(lines.get(key), pretty ? squeeze(line.toString()) : line.toString());

@@ -18,7 +18,7 @@ import {
 const { place, azurite } = storage({ apart: true });
 
 const answer = (status: number, headers = {}): Passed => ({ status, headers, body: Buffer.alloc(0) });
-/** what happens to one request; each also the other way round: storage has not done it, or has */
+/** What happens to one request. In some faults storage has done what was asked, in others it has not. */
 const faults: Record<string, Hooks> = {
   "408": { before: () => answer(408) },
   "409": { before: () => answer(409) },
@@ -32,20 +32,20 @@ const faults: Record<string, Hooks> = {
   "half an answer": { after: () => "cut" },
 };
 const names = Object.keys(faults);
-/** how often the requests are gone through; each time the fault of a request is another one */
+/** How often all requests are gone through. A request has another fault each time. */
 const rounds = Number(process.env.ROUNDS ?? 2);
 
 describe("storage that fails at one request", () => {
   let lanes: Lane[];
   before(async () => {
-    // most of the time goes by between two tries
+    // many, because most of the time passes between two tries of a request
     lanes = await Promise.all(Array.from({ length: 8 }, () => openLane(azurite())));
   });
   after(() => Promise.all(lanes.map((lane) => lane.close())));
   const begin = async (lane: Lane) => exportThrough(lane, await place("azure"), azurite());
   const isStorage = (url: string) => url.startsWith("/devstoreaccount1");
 
-  test("the command ends well, or its next run does, and the files are byte-identical", async () => {
+  test("the command succeeds, or its next run does, and the files are byte-identical to those of an undisturbed run", async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
     const all = Array.from({ length: rounds }, (_, round) =>
       reference.requests.flatMap((_, step) =>

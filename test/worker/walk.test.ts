@@ -23,11 +23,11 @@ import {
 const { place, azurite } = storage({ apart: true });
 
 interface Point {
-  /** which of the steps */
+  /** index of the step */
   step: number;
-  /** number of the step's request to source or storage */
+  /** number of the request, among the step's requests to source and storage */
   request: number;
-  /** the server gets it, or has done it */
+  /** before the server gets it, or after the server has done it */
   when: "before" | "after";
 }
 
@@ -56,7 +56,9 @@ describe("kill -9 of the worker at every request", () => {
 
   const begin = async (lane: Lane, change: Change = {}) => exportThrough(lane, await place("azure"), azurite(), change);
 
-  /** Kills the process of the step at the point; then the step once more and those behind it, in this process. @returns whether it came to the point */
+  /** Runs the step as a process and kills it at the point. Then runs the step again, and the later ones, in this
+   *  process.
+   *  @returns whether the step reached the point */
   async function killAt(
     lane: Lane,
     { states, end }: Reference,
@@ -114,33 +116,33 @@ describe("kill -9 of the worker at every request", () => {
     await inLanes(lanes, points, async (lane, point) => {
       if (await killAt(lane, reference, point)) kills++;
     });
-    // what goes side by side may be a request more or less
+    // requests of parallel chains vary by a few from run to run
     assert(kills > Math.max(points.length - 10, 0.8 * points.length));
     console.log(`!! fault walk: ${kills} kills at ${points.length} of ${all.length} points, all byte-identical`);
   });
 
-  test("while a shard begins again, as its next link is known no more", async () => {
+  test("while a shard is read from its start, because the source has forgotten its next link", async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
-    // from the page that is refused to the first that is written again
+    // from the page that is refused to the first page that is written again
     const points = Array.from({ length: 16 }, (_, at): Point => ({ step: 1, request: 13 + at, when: "after" }));
     await inLanes(lanes, points, async (lane, point) => {
       let pages = 0;
       await killAt(lane, reference, point, {}, ({ url }) => {
         if (!url.startsWith("/fhir/DocumentReference") || url.includes("_summary")) return;
-        // a file is committed by then
+        // by then a file is committed
         if (++pages === 6) lane.source.expireLinks();
       });
     });
   });
 
-  test("gzip: at every twentieth request the content is equal", async () => {
+  test("with gzip, at every twentieth request: the content is the same", async () => {
     const change = { gzip: true };
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
     const points = pointsOf(reference).filter((_, at) => at % 20 === 9);
     await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, change)));
   });
 
-  test("searched by members of a cohort: at every twelfth request, also between the searches of a shard", async () => {
+  test("with searches by members of a cohort, at every twelfth request, also between the searches of a shard", async () => {
     const patients = [...lanes[0]!.source.dump("Patient").keys()]
       .slice(0, 5)
       .map((key) => key.slice("Patient/".length));
@@ -152,16 +154,16 @@ describe("kill -9 of the worker at every request", () => {
     await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, change)));
   });
 
-  /** 19 pages into one file, so that checkpoints come of time alone */
+  /** An export of 19 pages into one file, so that only the time causes checkpoints. */
   const beginSlow = async (lane: Lane) => {
     const begun = await begin(lane, { maxFileBytes: 1 << 28 });
     begun.of.task.source.count = 3;
     return begun;
   };
 
-  test("behind a checkpoint: what is read again are the pages since", async () => {
+  test("after a checkpoint: only the pages since then are read again", async () => {
     const reference = await undisturbed(lanes[0]!, await beginSlow(lanes[0]!));
-    // checkpoints are 2 s apart; the kill comes so many pages behind the first that is on the way
+    // the kill comes this many pages after the first checkpoint; checkpoints are 2 s apart
     const points = [0, 1, 2, 5];
     await inLanes(lanes, points, async (lane, behind) => {
       const { of, store } = await beginSlow(lane);
@@ -207,7 +209,7 @@ describe("kill -9 of the worker at every request", () => {
     });
   });
 
-  test("a page that could not be had until the kill: its error file is not left behind", async () => {
+  test("a page that could not be read until the kill leaves no error file behind", async () => {
     const lane = lanes[0]!;
     const { of, store } = await begin(lane);
     const reference = await undisturbed(lane, { of, store });

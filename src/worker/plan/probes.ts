@@ -64,7 +64,7 @@ export async function probeWindows({ source }: Work, types: string[]): Promise<W
     // More are fine, as the source may be written to meanwhile. Fewer are not.
     const full = await countMatches(source, { type, from: longAgo });
     if (before !== 0 || full === undefined || full < all!) return none;
-    const precision = await precisionOf(source, type, await entriesOf(source, { type, count: timesSample }));
+    const precision = await precisionOf(source, type, await firstPageEntries(source, { type, count: timesSample }));
     return { windows: precision !== "other", counts: true, seconds: precision === "seconds" };
   });
   if (counts) return probed ?? { ...none, windows: true };
@@ -79,11 +79,11 @@ async function probeWindowsByPages(
 ): Promise<Pick<WindowSupport, "windows" | "seconds">> {
   let precision: TimePrecision | undefined;
   const refuted = await firstAnswer(types, async (type) => {
-    const all = await entriesOf(source, { type, count: timesSample });
+    const all = await firstPageEntries(source, { type, count: timesSample });
     // a database puts resources without a time first or last, so both ends are looked at
-    const oldest = await entriesOf(source, { type, count: timesSample, sort: true });
-    const before = await entriesOf(source, { type, till: longAgo, count: 1 });
-    const full = await entriesOf(source, { type, from: longAgo, count: 1 });
+    const oldest = await firstPageEntries(source, { type, count: timesSample, sort: true });
+    const before = await firstPageEntries(source, { type, till: longAgo, count: 1 });
+    const full = await firstPageEntries(source, { type, from: longAgo, count: 1 });
     const isUndated = [...(all ?? []), ...(oldest ?? [])].some(({ lastUpdated }) => lastUpdated === undefined);
     if (!before || !full || before.length > 0 || isUndated || (full.length === 0 && all?.length !== 0)) return true;
     precision ??= await precisionOf(source, type, all);
@@ -128,7 +128,7 @@ async function precisionOf(
   if (telling.length === 0) return undefined;
   const within = async (ms: number) => {
     const [from, till] = [new Date(ms).toISOString(), new Date(ms + 1).toISOString()];
-    return (await entriesOf(source, { type, from, till, count: timesSample })) ?? [];
+    return (await firstPageEntries(source, { type, from, till, count: timesSample })) ?? [];
   };
   let seconds = 0;
   // several, because one may have been updated a moment ago
@@ -143,7 +143,7 @@ async function precisionOf(
 
 /** The resources on a search's first page; undefined where the source refuses the search.
  *  @throws PageFailure */
-async function entriesOf(source: SourceClient, search: Search): Promise<Entry[] | undefined> {
+async function firstPageEntries(source: SourceClient, search: Search): Promise<Entry[] | undefined> {
   const answer = await readPage(source, searchURL(search), [400], pageTries);
   return "page" in answer
     ? answer.page.entries.filter(({ mode, type }) => mode !== "outcome" && type === search.type)
@@ -156,7 +156,7 @@ async function entriesOf(source: SourceClient, search: Search): Promise<Entry[] 
 export async function probeSort({ source, task }: Work, types: string[]): Promise<boolean> {
   const agree = await firstAnswer(types, async (type) => {
     const search = { type, sort: true, count: Math.min(task.source.count, sortSample) };
-    const [first, second] = [await entriesOf(source, search), await entriesOf(source, search)];
+    const [first, second] = [await firstPageEntries(source, search), await firstPageEntries(source, search)];
     if (!first || !second) return false;
     const ids = (entries: Entry[]) => entries.map(({ id }) => id).join();
     return first.length > 1 ? ids(first) === ids(second) : undefined;

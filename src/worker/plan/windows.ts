@@ -102,7 +102,7 @@ export async function cutWindows(
   count: CountWindow,
   recount: () => Promise<number | undefined> = () => count(whole.from, whole.till),
 ): Promise<Window[] | undefined> {
-  const segments = await halve(whole, max, count);
+  const segments = await halveUntilSmall(whole, max, count);
   const counts = segments && (await askInferred(segments, whole, count));
   if (!counts) return undefined;
   if (segments.length === 0) return [];
@@ -113,7 +113,7 @@ export async function cutWindows(
 
 /** Steps 1 to 3.
  *  @returns the segments that are small enough, in order; undefined when the counts do not add up */
-async function halve(whole: Window, max: number, count: CountWindow): Promise<Segment[] | undefined> {
+async function halveUntilSmall(whole: Window, max: number, count: CountWindow): Promise<Segment[] | undefined> {
   const [first, end] = [whole.from ?? 0, whole.till];
   const small: Segment[] = [];
   let failed = false;
