@@ -3,17 +3,18 @@ import { Walker } from "../scan/walker.ts";
 import choices from "./choice-elements.json" with { type: "json" };
 import mandatory from "./mandatory-elements.json" with { type: "json" };
 
-/** R4 type -> elements of its own level without which it is no valid resource, or means something else
- *  (StructureDefinition: min > 0, isModifier). */
+/** R4 type -> the elements of its own level without which a resource is not valid, or means something else
+ *  (StructureDefinition: min > 0, isModifier) */
 const mandatoryElements: Record<string, string[]> = mandatory;
-/** R4 type -> choice element of its own level -> its names in JSON */
+/** R4 type -> choice element of its own level (`value`) -> its names in JSON (`valueQuantity`, …) */
 const choiceElements: Record<string, Record<string, string[]>> = choices;
 
-/** Names of what a resource of `type` keeps; undefined: all of it, since `elements` names only those of other types.
- *  @param elements as in the Bulk Data IG's `_elements`: `name` of all types, or `Type.name`; of the resource's own
- *    level only
- *  @returns with what is mandatory, `id` and `meta` (the IG: "SHOULD always include mandatory elements"); `value`
- *    stands for `valueQuantity` and the like */
+/** The names of the elements that a resource of `type` keeps, with `id`, `meta` and the mandatory elements (Bulk Data
+ *  IG: "SHOULD always include mandatory elements"). `value` stands for `valueQuantity` and the other names of the
+ *  choice.
+ *  @param elements as in the IG's `_elements`: `name` for all types, or `Type.name`; only elements of the resource's
+ *    own level
+ *  @returns undefined: the resource is kept as it is, since `elements` names only those of other types */
 export function wantedElements(type: string, elements: readonly string[]): ReadonlySet<string> | undefined {
   const own = elements
     .map((element) => element.split("."))
@@ -26,31 +27,30 @@ export function wantedElements(type: string, elements: readonly string[]): Reado
   );
 }
 
-/** What the source is asked for, as the value of `_elements`: what is wanted, and what we look at. Choice elements by
- *  all their names, as servers differ in whether `value` is one for them.
- *  @param looked names of members by which compartments are found */
+/** The value of `_elements` with which the source is asked: what is wanted, and what the exporter itself reads. Choice
+ *  elements are named by all their names, since some servers do not know them by `value`.
+ *  @param looked the names of the members by which compartments are found */
 export const elementsToAsk = (type: string, wanted: ReadonlySet<string>, looked: readonly string[]): string =>
   [...new Set([...wanted, ...looked].flatMap((name) => [name, ...(choiceElements[type]?.[name] ?? [])]))]
     .filter((name) => name !== "id" && name !== "meta")
     .join(",");
 
 const subsetted = '{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}';
-/** what a resource gets longer by at most: the tag with the names of `meta` and `tag` around it */
+/** By this much a resource becomes longer at most: the tag, and the names of `meta` and `tag` around it. */
 const tagBytes = subsetted.length + 32;
 
-/** One resource as a line with only what is wanted of it, tagged SUBSETTED. What is kept is copied byte for byte but
- *  for white space outside strings. A source that has obeyed `_elements` has cut and tagged already; then it is copied.
- *  One that has not tagged is tagged here: it is a subset by request.
+/** Cuts a resource to what is wanted of it, as a line with the tag SUBSETTED. What is kept is copied byte for byte,
+ *  except white space outside strings. A resource that the source has cut and tagged already keeps its tag; one that
+ *  the source has cut without a tag gets it here.
  *  @param bytes the resource, from `{` to `}`
- *  @throws ScanError when it is not JSON */
+ *  @throws ScanError where it is not JSON */
 export function cutResource(bytes: Buffer, wanted: ReadonlySet<string>): Buffer {
-  let out = Buffer.allocUnsafe(bytes.length + tagBytes);
+  const line = new SubsetLine(bytes);
   const walker = new Walker(bytes);
-  let at = out.write("{");
+  line.write("{");
   let behindName = bytes.indexOf(0x7b) + 1;
   /** where `meta` goes if there is none: behind resourceType and id */
-  let metaAt = at;
-  let hasMeta = false;
+  let metaAt = line.length;
   walker.space();
   walker.members((name) => {
     const [nameFrom, nameTo] = [bytes.indexOf(0x22, behindName), bytes.lastIndexOf(0x22, walker.at - 1) + 1];
@@ -58,37 +58,90 @@ export function cutResource(bytes: Buffer, wanted: ReadonlySet<string>): Buffer 
     walker.value(1);
     behindName = walker.at;
     if (!isWanted(name, wanted)) return;
-    if (at > 1) out[at++] = 0x2c;
-    at += bytes.copy(out, at, nameFrom, nameTo);
-    out[at++] = 0x3a;
-    if (name === "meta") {
-      // a name that comes twice: parsers take the last, so each is tagged
-      if (hasMeta) out = Buffer.concat([out], out.length + tagBytes);
-      at = tag(bytes, from, walker.at, out, at);
-      hasMeta = true;
-    } else at = copy(bytes, from, walker.at, out, at);
-    if (name === "resourceType" || name === "id") metaAt = at;
+    line.member(nameFrom, nameTo);
+    if (name === "meta") line.copyMeta(from, walker.at);
+    else line.copy(from, walker.at);
+    if (name === "resourceType" || name === "id") metaAt = line.length;
   });
-  if (!hasMeta) {
-    const meta = `"meta":{"tag":[${subsetted}]}`;
-    const text = metaAt > 1 ? `,${meta}` : at > 1 ? `${meta},` : meta;
-    out.copyWithin(metaAt + text.length, metaAt, at);
-    out.write(text, metaAt, "latin1");
-    at += text.length;
-  }
-  out[at++] = 0x7d;
-  return out.subarray(0, at);
+  if (!line.hasMeta) line.insertMeta(metaAt);
+  line.write("}");
+  return line.content;
 }
 
-const copy = (bytes: Buffer, from: number, to: number, out: Buffer, at: number) =>
-  copyResource(bytes, { start: from, end: to, compact: false }, out, at);
+/** The line of one resource while it is cut. Its buffer has room for the resource and one tag. */
+class SubsetLine {
+  readonly #bytes: Buffer;
+  #out: Buffer;
+  #at = 0;
+  hasMeta = false;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+    this.#out = Buffer.allocUnsafe(bytes.length + tagBytes);
+  }
+
+  get length(): number {
+    return this.#at;
+  }
+  get content(): Buffer {
+    return this.#out.subarray(0, this.#at);
+  }
+
+  /** @param text in ASCII */
+  write(text: string): void {
+    this.#at += this.#out.write(text, this.#at, "latin1");
+  }
+
+  /** Begins a member, whose name with its quotes is [from, to) of the resource. */
+  member(from: number, to: number): void {
+    if (this.#at > 1) this.#out[this.#at++] = 0x2c;
+    this.#at += this.#bytes.copy(this.#out, this.#at, from, to);
+    this.#out[this.#at++] = 0x3a;
+  }
+
+  /** Copies the value [from, to) of the resource, without white space outside strings. */
+  copy(from: number, to: number): void {
+    this.#at = copyResource(this.#bytes, { start: from, end: to, compact: false }, this.#out, this.#at);
+  }
+
+  /** Copies the value [from, to) of `meta`, and adds the tag unless it is there. */
+  copyMeta(from: number, to: number): void {
+    // Where a name occurs twice, parsers take the last, so each is tagged, and each further one needs more room.
+    if (this.hasMeta) this.#out = Buffer.concat([this.#out], this.#out.length + tagBytes);
+    this.hasMeta = true;
+    const meta = JSON.parse(this.#bytes.toString("utf8", from, to)) as { tag?: unknown } | null;
+    if (typeof meta !== "object" || meta === null || Array.isArray(meta)) {
+      this.write(`{"tag":[${subsetted}]}`);
+    } else if (!Array.isArray(meta.tag)) {
+      // A `tag` that is no list is not valid FHIR. Parsers take the second `tag`, which is put behind it.
+      this.copy(from, to - 1);
+      this.write(`${Object.keys(meta).length > 0 ? "," : ""}"tag":[${subsetted}]}`);
+    } else if (meta.tag.some((coding: { code?: unknown } | null) => coding?.code === "SUBSETTED")) {
+      this.copy(from, to);
+    } else {
+      const list = endOfMember(this.#bytes, from, "tag");
+      this.copy(from, list - 1);
+      this.write(`${meta.tag.length > 0 ? "," : ""}${subsetted}`);
+      this.copy(list - 1, to);
+    }
+  }
+
+  /** Puts a `meta` with the tag at `at`, between the members that the line has. */
+  insertMeta(at: number): void {
+    const meta = `"meta":{"tag":[${subsetted}]}`;
+    const text = at > 1 ? `,${meta}` : this.#at > 1 ? `${meta},` : meta;
+    this.#out.copyWithin(at + text.length, at, this.#at);
+    this.#out.write(text, at, "latin1");
+    this.#at += text.length;
+  }
+}
 
 function isWanted(name: string, wanted: ReadonlySet<string>): boolean {
   if (name === "resourceType") return true;
-  // `_birthDate` holds the extensions of `birthDate`
+  // `_birthDate` holds the extensions of `birthDate`.
   const element = name.startsWith("_") ? name.slice(1) : name;
   if (wanted.has(element)) return true;
-  // choice elements bear their type's name behind their own
+  // The name of a choice element is followed by the name of its type.
   for (let at = element.length - 1; at > 0; at--) {
     const letter = element.charCodeAt(at);
     if (letter >= 0x41 && letter <= 0x5a && wanted.has(element.slice(0, at))) return true;
@@ -96,30 +149,8 @@ function isWanted(name: string, wanted: ReadonlySet<string>): boolean {
   return false;
 }
 
-/** Copies the value of `meta` and adds the tag, if it is not there. */
-function tag(bytes: Buffer, from: number, to: number, out: Buffer, at: number): number {
-  const meta = JSON.parse(bytes.toString("utf8", from, to)) as { tag?: unknown } | null;
-  const put = (text: string) => (at += out.write(text, at, "latin1"));
-  if (typeof meta !== "object" || meta === null || Array.isArray(meta)) {
-    put(`{"tag":[${subsetted}]}`);
-    return at;
-  }
-  if (!Array.isArray(meta.tag)) {
-    // a `tag` that is no list is no FHIR: the one behind it counts
-    at = copy(bytes, from, to - 1, out, at);
-    put(`${Object.keys(meta).length > 0 ? "," : ""}"tag":[${subsetted}]}`);
-    return at;
-  }
-  if (meta.tag.some((coding: { code?: unknown } | null) => coding?.code === "SUBSETTED"))
-    return copy(bytes, from, to, out, at);
-  const list = spanOf(bytes, from, "tag");
-  at = copy(bytes, from, list - 1, out, at);
-  put(`${meta.tag.length > 0 ? "," : ""}${subsetted}`);
-  return copy(bytes, list - 1, to, out, at);
-}
-
-/** Behind the value of the object's last member of that name. */
-function spanOf(bytes: Buffer, start: number, name: string): number {
+/** Where the value of an object's last member of that name ends. */
+function endOfMember(bytes: Buffer, start: number, name: string): number {
   const walker = new Walker(bytes);
   walker.at = start;
   let end = 0;

@@ -1,14 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import {
-  compartmentTypes,
-  isInCompartment,
-  membersOf,
-  PatientSet,
-  patientsIn,
-  patientsOf,
-} from "../../src/fhir/compartment.ts";
+import { Compartment, compartmentTypes, membersOf, PatientSet, patientsOf } from "../../src/fhir/compartment.ts";
 import paths from "../../src/fhir/patient-compartment.json" with { type: "json" };
 import type { Expected } from "../../src/scan/table.ts";
 import { simd, type Twin, twins } from "../scan/oracle.ts";
@@ -29,15 +22,15 @@ const bundle = (resources: string[]) =>
 /** Demands of each row what `patientsOf` says of the parsed resource. */
 function check(twin: Twin, type: string, page: string, withBase: boolean): void {
   twin.read(Buffer.from(page), expected(type, withBase));
+  const compartment = new Compartment(type, base);
   const { entry } = JSON.parse(page) as { entry: { resource: Record<string, unknown> }[] };
   for (const [row, { resource }] of entry.entries()) {
     const ids = patientsOf(resource, base);
     const why = `${twin.kind}: ${JSON.stringify(resource)}`;
-    assert.deepEqual(new Set(patientsIn(twin.table, row, type, base)), ids, why);
-    assert.equal(isInCompartment(twin.table, row, type, base), ids.size > 0, why);
-    assert.equal(isInCompartment(twin.table, row, type, base, new PatientSet(["other"])), ids.has("other"), why);
-    for (const id of ids)
-      assert.equal(isInCompartment(twin.table, row, type, base, new PatientSet(["no", id])), true, why);
+    assert.deepEqual(new Set(compartment.patientsIn(twin.table, row)), ids, why);
+    assert.equal(compartment.has(twin.table, row), ids.size > 0, why);
+    assert.equal(compartment.has(twin.table, row, new PatientSet(["other"])), ids.has("other"), why);
+    for (const id of ids) assert.equal(compartment.has(twin.table, row, new PatientSet(["no", id])), true, why);
   }
 }
 
@@ -139,7 +132,7 @@ describe("one element", () => {
       const page = bundle([`{"resourceType":"Observation","id":"o","subject":{"reference":"${long.href}Patient/a"}}`]);
       for (const { read, table } of twins) {
         read(Buffer.from(page), { ...expected("Observation", false), base: long.href });
-        assert.deepEqual(patientsIn(table, 0, "Observation", long), ["a"]);
+        assert.deepEqual(new Compartment("Observation", long).patientsIn(table, 0), ["a"]);
       }
       assert.equal(typeof simd.table.reference(0, 0), length > 200 ? "string" : "object");
     }
@@ -152,7 +145,7 @@ describe("one element", () => {
       '{"reference":xPatient/a"b"}',
     ]) {
       simd.read(Buffer.from(bundle([`{"id":"o","subject":${text}}`])), expected("Observation", true));
-      assert.throws(() => patientsIn(simd.table, 0, "Observation", base), {
+      assert.throws(() => new Compartment("Observation", base).patientsIn(simd.table, 0), {
         kind: "syntax",
         message: "a resource of the page is not JSON",
       });

@@ -1,5 +1,5 @@
 import type { Cohort } from "../../contracts.ts";
-import { isUnclear, PatientSet, patientsIn } from "../../fhir/compartment.ts";
+import { type Compartment, isUnclear, PatientSet } from "../../fhir/compartment.ts";
 import { ScanError } from "../../scan/page.ts";
 import type { PageTable } from "../../scan/table.ts";
 
@@ -8,6 +8,13 @@ export interface Members {
   set: PatientSet;
   /** index in Cohort.patients */
   places: ReadonlyMap<string, number>;
+}
+
+/** The members that one shard searches by: those whose places are [from, to). */
+export interface OwnMembers {
+  places: Members["places"];
+  from: number;
+  to: number;
 }
 
 const memo = new WeakMap<Cohort, Members>();
@@ -27,21 +34,20 @@ export function membersIn(cohort: Cohort): Members {
 /** Whose a row is that was found by members of the cohort (DESIGN section 7): of the members in whose compartment it is, the lowest has it, so that each
  *  resource is written by one shard. `foreign`: another shard has it, or it refers to patients in a way that only its server understands, which has found
  *  it for a member all the same. `pass`: it refers to others than members.
- *  @param from, till the shard's members
  *  @throws ScanError when it is not JSON */
 export function ownerOf(
   table: PageTable,
   row: number,
-  type: string,
-  base: URL,
-  { places }: Members,
-  [from, to]: readonly [from: number, to: number],
+  compartment: Compartment,
+  { places, from, to }: OwnMembers,
 ): "line" | "foreign" | "pass" {
   let lowest = Number.POSITIVE_INFINITY;
-  for (const id of patientsIn(table, row, type, base))
+  for (const id of compartment.patientsIn(table, row))
     lowest = Math.min(lowest, places.get(id) ?? Number.POSITIVE_INFINITY);
   if (lowest >= from && lowest < to) return "line";
-  return lowest < Number.POSITIVE_INFINITY || isUnclear(parse(table.resource(row)), base) ? "foreign" : "pass";
+  return lowest < Number.POSITIVE_INFINITY || isUnclear(parse(table.resource(row)), compartment.base)
+    ? "foreign"
+    : "pass";
 }
 
 function parse(resource: Buffer): Record<string, unknown> {

@@ -1,6 +1,6 @@
 import type { Cohort, Plan, Shard, Task } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
-import { isInCompartment, membersOf } from "../../fhir/compartment.ts";
+import { Compartment, membersOf } from "../../fhir/compartment.ts";
 import { cutResource, wantedElements } from "../../fhir/elements.ts";
 import { ScanError } from "../../scan/page.ts";
 import type { PageTable } from "../../scan/table.ts";
@@ -35,9 +35,11 @@ export function selector(
 ): Select {
   const members = cohort && membersIn(cohort);
   const patients = members?.set;
+  const own = shard.members && members && { places: members.places, from: shard.members[0], to: shard.members[1] };
   const groups = new Set(cohort?.groups);
   const { level, onResourceError } = task.export;
   const { type } = shard;
+  const compartment = new Compartment(type, source.base);
   const since = task.export.since === undefined ? undefined : new Date(task.export.since).toISOString();
   const wrong = (what: string): Verdict => {
     if (onResourceError === "Fail")
@@ -58,8 +60,8 @@ export function selector(
     // other Groups of a member would tell who else is in them
     if (level === "Group" && type === "Group" && !groups.has(table.id(row))) return "pass";
     try {
-      if (shard.members && members) return ownerOf(table, row, type, source.base, members, shard.members);
-      return isInCompartment(table, row, type, source.base, patients) ? "line" : "pass";
+      if (own) return ownerOf(table, row, compartment, own);
+      return compartment.has(table, row, patients) ? "line" : "pass";
     } catch (error) {
       if (error instanceof ScanError) return wrong("a resource that is not JSON");
       throw error;
