@@ -20,7 +20,7 @@ suite("a system export of HAPI FHIR into Azure Blob", () => {
   });
   after(() => hapi?.close());
 
-  /** the server's own bytes of each resource, read one by one: no search, no page, none of our code */
+  /** The bytes of each resource as the server gives them, by reads of single resources: without a search, a page or any of our code. */
   async function held(): Promise<Map<string, string>> {
     const found = new Map<string, string>();
     const queue = sample.values();
@@ -38,7 +38,7 @@ suite("a system export of HAPI FHIR into Azure Blob", () => {
   test("holds what the server holds, line by line", { skip }, async () => {
     assert(sample.length >= 4000);
     const where = await place("azure");
-    // HAPI knows all types of R4; those without data cost a count each
+    // HAPI can search all types of R4. The export counts each of them, also those without data.
     const of = new Export(where, hapi.baseURL, {
       source: { count: 500, share: { requests: 4 }, retrySeconds: 30 },
       plan: { shardResources: 1000 },
@@ -52,7 +52,7 @@ suite("a system export of HAPI FHIR into Azure Blob", () => {
     assert.equal(
       manifest.output.some(({ path }) => path.includes("-0000-")),
       false,
-      "nothing had to be looked for again",
+      "the seal found nothing that the packages had missed",
     );
     const wanted = await held();
     assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());

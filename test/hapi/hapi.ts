@@ -18,11 +18,11 @@ export interface Hapi {
 const project = join(import.meta.dirname, "server");
 const startTimeoutMs = 180_000;
 
-/** Why HAPI cannot be started here, so that a test can skip and say so; undefined when it can.
- *  @throws Error instead when CI=true: there it must run */
+/** Says why HAPI cannot be started on this machine, so that a test can skip and print the reason; undefined when it can be started.
+ *  @throws Error when CI=true: there it must run */
 export function hapiMissing(): string | undefined {
   const missing = (["java", "mvn"] as const).filter((program) => !runs(program));
-  // a built server needs no Maven
+  // A server that was built before needs no Maven.
   if (missing.length === 0 || (missing[0] === "mvn" && existsSync(join(cacheFolder(), "built")))) return undefined;
   const reason = `HAPI FHIR needs Java 17 or newer and Maven; not found: ${missing.join(", ")}`;
   if (process.env.CI === "true") throw new Error(reason);
@@ -38,7 +38,7 @@ function runs(program: string): boolean {
   }
 }
 
-/** Starts a HAPI FHIR JPA server with an empty database in memory, built by Maven into a cache outside the tree the first time. */
+/** Starts a HAPI FHIR JPA server with an empty database in memory. The first time, Maven builds the server into a cache outside the tree. */
 export async function startHapi(options: { heap?: string; maxPage?: number } = {}): Promise<Hapi> {
   const folder = await build();
   const port = await freePort();
@@ -52,7 +52,7 @@ export async function startHapi(options: { heap?: string; maxPage?: number } = {
       `${join(folder, "classes")}:${join(folder, "lib")}/*`,
       "fhirexport.Hapi",
     ],
-    // it ends by itself when its standard input closes, that is, also when this process is killed
+    // The server ends when its standard input closes, so it also ends when this process is killed.
     { stdio: ["pipe", "pipe", "pipe"] },
   );
   const close = () => stop(child);
@@ -72,7 +72,7 @@ function ready(child: ChildProcess): Promise<void> {
     const timer = setTimeout(() => fail(`is not ready after ${startTimeoutMs / 1000} s`), startTimeoutMs);
     child.once("error", reject);
     child.once("exit", (code) => fail(`ended with code ${code} before it was ready`));
-    // both are read on to the end, or a full pipe would stop the server
+    // Both streams are read to their end, as a full pipe would block the server.
     createInterface(child.stderr!).on("line", (line) => told.length < 1000 && told.push(line));
     createInterface(child.stdout!).on("line", (line) => {
       if (told.length < 1000) told.push(line);
@@ -87,7 +87,7 @@ function ready(child: ChildProcess): Promise<void> {
 async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolve) => child.once("exit", resolve));
-  // nothing in memory is worth an orderly end
+  // The database is in memory only, so there is nothing to save.
   child.kill("SIGKILL");
   await gone;
 }
@@ -103,7 +103,7 @@ function cacheFolder(): string {
   );
 }
 
-/** @returns folder with classes/ and lib/ */
+/** Builds the server, unless the cache has it. @returns the folder with its classes/ and lib/ */
 async function build(): Promise<string> {
   const folder = cacheFolder();
   if (existsSync(join(folder, "built"))) return folder;
@@ -115,7 +115,7 @@ async function build(): Promise<string> {
     await mkdir(join(work, "done", "built"), { recursive: true });
     await rename(join(work, "target", "classes"), join(work, "done", "classes"));
     await rename(join(work, "lib"), join(work, "done", "lib"));
-    // two tests may build at once; the first one's stays
+    // If two tests build at the same time, the result of the first one stays.
     await rename(join(work, "done"), folder).catch((error: unknown) => {
       if (!existsSync(join(folder, "built"))) throw error;
     });

@@ -20,11 +20,11 @@ const resource = (body: { resourceType: string; id: string } & Record<string, un
 });
 const reference = (id: string) => ({ reference: `Patient/${id}` });
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
-/** more patients than the sample has, so that 210 are less than a quarter of them, and two batches */
+/** More patients than the sample has, so that the 210 of the Group "large" are less than a quarter of all and make two batches. */
 const others = numbers(900).map((n) => resource({ resourceType: "Patient", id: `other-${n}`, active: n % 2 === 0 }));
 const large = numbers(210).map((n) => others[n * 4]!.id);
 const generated = generate({ scale: 0.5 });
-/** What is written before the patient it refers to, HAPI never finds by that patient. */
+/** Patients are loaded first: HAPI never finds a resource by its patient if the resource was written before that patient. */
 const patients = [...generated.filter(({ type }) => type === "Patient"), ...others];
 const sample = [
   ...patients,
@@ -38,7 +38,7 @@ const sample = [
       subject: reference(id),
     }),
   ),
-  // in two compartments, of members in different batches
+  // These are in the compartments of two members, which are in different batches.
   ...numbers(8).map((n) =>
     resource({
       resourceType: "Observation",
@@ -67,7 +67,7 @@ const sample = [
 
 suite("levels and parameters against HAPI FHIR", () => {
   let hapi: Hapi;
-  /** what it holds: `Type/id` -> JSON, by plain searches */
+  /** All that the server holds, read by plain searches: JSON by `Type/id`. */
   let held: Map<string, Buffer>;
   let middle: string;
   before(async () => {
@@ -208,7 +208,7 @@ suite("levels and parameters against HAPI FHIR", () => {
       for (const [key, line] of all) assert.deepEqual(JSON.parse(lines.get(key)!), JSON.parse(line.toString()));
       assert.equal(all.size === 0, empty);
       const whole = plan.shards.filter(({ members }) => members === undefined).map(({ type }) => type);
-      // one Group names a patient who was never there, so it is not found by that patient
+      // The Group "vanished" names a patient that never existed. HAPI does not find it by that patient, so the type is read as a whole.
       if (batches) assert.deepEqual(whole, parameters().level === "Group" ? [] : ["Group"]);
       else assert.equal(whole.length, plan.shards.length);
     });

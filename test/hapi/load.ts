@@ -1,15 +1,15 @@
 const bundleSize = 200;
 const atOnce = 2;
 
-/** Loads resources by transaction Bundles of PUT entries; ids and references stay, the texts are sent as they are.
- *  @throws Error with the server's answer when a Bundle is refused */
+/** Loads resources into a server by transaction Bundles of PUT entries. Ids and references stay as they are, and so do the bytes of each resource.
+ *  @throws Error with the server's answer when it refuses a Bundle */
 export async function load(
   baseURL: string,
   resources: Iterable<{ type: string; id: string; text: string }>,
 ): Promise<void> {
   const bundles = chunks(resources, bundleSize);
   const chain = async () => {
-    // the chains share one iterator
+    // All chains take their Bundles from one iterator.
     for (const bundle of bundles) await send(baseURL, bundle);
   };
   await Promise.all(Array.from({ length: atOnce }, chain));
