@@ -8,33 +8,27 @@ import { findCondition } from "../../src/api/conditions.ts";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import type { TestNode } from "../tools/node/node.ts";
 import { apply, awaitObject, get, kubectl, needsNode, sharedNode, until } from "../tools/node/shared.ts";
+import { Exports, makeExport, readyOf } from "./exports.ts";
 import { makeSite, makeVolume, root, runScript, type Site, scriptsOf } from "./site.ts";
 
 const quick = scriptsOf("docs/quick-start.md");
 const install = scriptsOf("docs/install.md");
 const look = scriptsOf("docs/troubleshooting.md");
-const ready = ({ status }: FhirExport) => findCondition(status?.conditions, "Ready");
-const isOver = (object: FhirExport) =>
-  ready(object)?.status === "True" || findCondition(object.status?.conditions, "Stalled")?.status === "True";
-const messageOf = (object: FhirExport) => `${ready(object)?.reason} ${ready(object)?.message}`;
-
-interface Pods {
-  items: { metadata: { name: string; uid: string; labels: Record<string, string> }; status: { phase: string } }[];
-}
-
 describe("an installation by Helm on a real node", needsNode, () => {
   let node: TestNode;
   let site: Site;
+  let exports: Exports;
   const namespace = "fhir-export";
   const tenant = "tenant";
   const started = performance.now();
-  /** for people: what took how long */
+  /** Tells people how long each step took. */
   const say = (text: string) => console.log(`!! e2e ${((performance.now() - started) / 1000).toFixed(0)} s: ${text}`);
 
   before(async () => {
     if (needsNode.skip) return;
     node = sharedNode();
     site = await makeSite(node);
+    exports = new Exports(node, site);
     const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
     await kubectl(
       node,
@@ -46,29 +40,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     await site?.stop();
   });
 
-  const finished = async (where: string, name: string, ms = 120_000) => {
-    const object = await awaitObject<FhirExport>(node, where, `fhirexport/${name}`, isOver, ms);
-    assert.equal(ready(object)?.status, "True", messageOf(object));
-    return object;
-  };
-  /** files of a finished export in Azurite */
-  const written = async (where: string, name: string) => {
-    const { container = "", prefix = "" } = (await finished(where, name)).status?.output ?? {};
-    return site.filesOf(container, prefix === "" ? "" : `${prefix}/`);
-  };
-  const workers = async (where: string, name: string) => {
-    const pods = await get<Pods>(node, where, "pods");
-    return pods.items.filter(
-      ({ metadata, status }) => metadata.labels["fhirexport.dev/export"] === name && status.phase === "Running",
-    );
-  };
-  const make = (name: string, spec: Partial<FhirExport["spec"]>): FhirExport => ({
-    apiVersion: "fhirexport.dev/v1alpha1",
-    kind: "FhirExport",
-    metadata: { name },
-    spec: { sourceRef: { name: "hospital" }, targetRef: { name: "azurite" }, ...spec },
-  });
-
+  /** SHA-256 of the files that an export of all patients must have, by their name */
   let patients: Record<string, string>;
 
   test("the quick start, from the empty cluster to the first file", async () => {
@@ -88,25 +60,15 @@ describe("an installation by Helm on a real node", needsNode, () => {
     assert.equal((JSON.parse(line) as { resourceType: string }).resourceType, "Patient");
     patients = await site.standalone("first", { level: "Patient", types: ["Patient", "Observation"] });
     assert(Object.keys(patients).length >= 4, Object.keys(patients).join());
-    assert.deepEqual(await written(namespace, "first"), patients);
+    assert.deepEqual(await exports.written(namespace, "first"), patients);
     say("the export's files are those of a standalone, byte for byte");
   });
 
   test("the operator has no right to read Secrets, worker pods have none at all", async () => {
-    const may = async (verb: string, what: string, who: string) =>
-      (
-        await node.run([
-          "kubectl",
-          "auth",
-          "can-i",
-          verb,
-          what,
-          "--namespace",
-          tenant,
-          "--as",
-          `system:serviceaccount:${namespace}:${who}`,
-        ])
-      ).stdout.trim();
+    const may = async (verb: string, what: string, who: string) => {
+      const options = ["--namespace", tenant, "--as", `system:serviceaccount:${namespace}:${who}`];
+      return (await node.run(["kubectl", "auth", "can-i", verb, what, ...options])).stdout.trim();
+    };
     assert.deepEqual(
       await Promise.all([
         may("create", "secrets", "fhir-export-operator"),
@@ -129,7 +91,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
           (one) => one.toJS() as object,
         ),
       );
-    // the claim is of the volume that was made for it
+    // Without a storage class the claim is bound to the volume that was made for it.
     for (const object of objects as { kind: string; spec: { storageClassName?: string } }[])
       if (object.kind === "PersistentVolumeClaim") object.spec.storageClassName = "";
     await apply(node, tenant, objects);
@@ -137,7 +99,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     assert.deepEqual(specs.map(({ metadata }) => metadata.name).sort(), ["cohort", "everything", "patients"]);
     for (const { metadata, spec } of specs) {
       const { sourceRef: _, targetRef, container: __, parallelism: ___, ...rest } = spec;
-      const { status } = await finished(tenant, metadata.name);
+      const { status } = await exports.finished(tenant, metadata.name);
       assert.equal(findCondition(status?.conditions, "Exact")?.status, "True");
       const wanted = await site.standalone(metadata.name, rest);
       const prefix = status!.output!.prefix!;
@@ -195,7 +157,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     };
     await apply(node, tenant, [
       slow,
-      make("disturbed", {
+      makeExport("disturbed", {
         sourceRef: { name: "slow" },
         level: "Patient",
         types: ["Patient", "Observation"],
@@ -203,7 +165,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
       }),
     ]);
     const exporting = async () =>
-      (await workers(tenant, "disturbed")).filter(
+      (await exports.workers(tenant, "disturbed")).filter(
         ({ metadata }) => metadata.labels["fhirexport.dev/command"] === "export",
       );
     const [victim] = await until(
@@ -211,13 +173,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
       async () => ((await exporting()).length > 0 ? exporting() : undefined),
       60_000,
     );
-    await awaitObject<FhirExport>(
-      node,
-      tenant,
-      "fhirexport/disturbed",
-      ({ status }) => (status?.progress?.resources ?? 0) > 0,
-      60_000,
-    );
+    await exports.underWay(tenant, "disturbed");
     const eviction = {
       apiVersion: "policy/v1",
       kind: "Eviction",
@@ -234,55 +190,29 @@ describe("an installation by Helm on a real node", needsNode, () => {
       60_000,
     );
     await node.restartKubelet();
-    await kubectl(node, [
-      "delete",
-      "pod",
-      "--namespace",
-      namespace,
-      "--selector",
-      "app.kubernetes.io/component=operator",
-    ]);
-    assert.equal(
-      isOver(await get<FhirExport>(node, tenant, "fhirexport/disturbed")),
-      false,
-      "it was over too early for this to prove something",
-    );
-    const { status } = await finished(tenant, "disturbed", 240_000);
+    const operatorPods = ["--selector", "app.kubernetes.io/component=operator"];
+    await kubectl(node, ["delete", "pod", "--namespace", namespace, ...operatorPods]);
+    await exports.mustRun(tenant, "disturbed");
+    const { status } = await exports.finished(tenant, "disturbed", 240_000);
     assert.equal(status?.attempt, 1);
-    assert.deepEqual(await written(tenant, "disturbed"), patients);
+    assert.deepEqual(await exports.written(tenant, "disturbed"), patients);
     say("evicted worker, restarted kubelet, deleted operator: the same files");
   });
 
   test("a cancelled export leaves no file", async () => {
-    await apply(node, tenant, [make("unwanted", { sourceRef: { name: "slow" }, container: "export-unwanted" })]);
-    await awaitObject<FhirExport>(
-      node,
-      tenant,
-      "fhirexport/unwanted",
-      ({ status }) => (status?.progress?.resources ?? 0) > 0,
-      60_000,
-    );
+    await apply(node, tenant, [makeExport("unwanted", { sourceRef: { name: "slow" }, container: "export-unwanted" })]);
+    await exports.underWay(tenant, "unwanted");
     assert(Object.keys(await site.blobs("export-unwanted")).length > 0);
-    await kubectl(node, [
-      "patch",
-      "fhirexport/unwanted",
-      "--namespace",
-      tenant,
-      "--type",
-      "merge",
-      "--patch",
-      '{"spec":{"cancel":true}}',
-    ]);
+    const patch = ["--type", "merge", "--patch", '{"spec":{"cancel":true}}'];
+    await kubectl(node, ["patch", "fhirexport/unwanted", "--namespace", tenant, ...patch]);
     const object = await awaitObject<FhirExport>(
       node,
-      tenant,
-      "fhirexport/unwanted",
+      { namespace: tenant, what: "fhirexport/unwanted", ms: 120_000 },
       ({ status }) => findCondition(status?.conditions, "Purged")?.status === "True",
-      120_000,
     );
-    assert.equal(ready(object)?.reason, "Cancelled");
+    assert.equal(readyOf(object)?.reason, "Cancelled");
     assert.deepEqual(await site.blobs("export-unwanted"), {});
-    assert.deepEqual(await workers(tenant, "unwanted"), []);
+    assert.deepEqual(await exports.workers(tenant, "unwanted"), []);
     say("cancelled and purged");
   });
 
@@ -297,7 +227,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
   const removeRelease = () => runScript(node, site, quick.get("quick-start-end")!);
 
   test("deletionPolicy Delete: the files go with the object", async () => {
-    const { status } = await get<FhirExport>(node, tenant, "fhirexport/cohort");
+    const { status } = await exports.get(tenant, "cohort");
     const container = status!.output!.container!;
     assert(Object.keys(await site.blobs(container)).length > 0);
     await kubectl(node, ["delete", "fhirexport/cohort", "--namespace", tenant, "--timeout=90s"]);
@@ -306,30 +236,17 @@ describe("an installation by Helm on a real node", needsNode, () => {
 
   test("uninstall leaves exports, files and CRDs; a release of another name goes on with an export that ran", async () => {
     await apply(node, tenant, [
-      make("orphaned", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] }),
+      makeExport("orphaned", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] }),
     ]);
-    await awaitObject<FhirExport>(
-      node,
-      tenant,
-      "fhirexport/orphaned",
-      ({ status }) => (status?.progress?.resources ?? 0) > 0,
-      60_000,
-    );
-    const before = await written(tenant, "disturbed");
+    await exports.underWay(tenant, "orphaned");
+    const before = await exports.written(tenant, "disturbed");
     await removeRelease();
     await until("all of the release is gone", async () => {
       const kinds =
         "all,roles,rolebindings,configmaps,secrets,serviceaccounts,networkpolicies,clusterroles,clusterrolebindings,validatingadmissionpolicies";
-      const named = await kubectl(node, [
-        "get",
-        kinds,
-        "--namespace",
-        namespace,
-        "--selector",
-        "app.kubernetes.io/instance=fhir-export,app.kubernetes.io/component!=test",
-        "--output",
-        "name",
-      ]);
+      const selector = "app.kubernetes.io/instance=fhir-export,app.kubernetes.io/component!=test";
+      const options = ["--namespace", namespace, "--selector", selector, "--output", "name"];
+      const named = await kubectl(node, ["get", kinds, ...options]);
       return named.trim() === "";
     });
     assert.equal(await crdVersion(), pkg.version);
@@ -339,7 +256,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
         .sort(),
       ["disturbed", "everything", "orphaned", "patients", "unwanted"],
     );
-    assert.deepEqual(await written(tenant, "disturbed"), before);
+    assert.deepEqual(await exports.written(tenant, "disturbed"), before);
     say("uninstalled");
     await runScript(
       node,
@@ -349,9 +266,9 @@ describe("an installation by Helm on a real node", needsNode, () => {
         .replace(/^kubectl .*$/gm, "")
         .replace("helm install fhir-export", "helm install another"),
     );
-    const { status } = await finished(tenant, "orphaned", 240_000);
+    const { status } = await exports.finished(tenant, "orphaned", 240_000);
     assert.equal(status?.attempt, 1);
-    assert.deepEqual(await written(tenant, "orphaned"), patients);
+    assert.deepEqual(await exports.written(tenant, "orphaned"), patients);
     await runScript(node, site, "helm uninstall another --namespace fhir-export --wait");
     say("another release has ended what was under way");
   });
@@ -361,7 +278,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     const older = (quick.get("quick-start-install") ?? "")
       .replace(/^kubectl .*$/gm, "")
       .replace("charts/fhir-export ", `${join(root, "test/e2e/fixtures/fhir-export-0.1.0.tgz")} `);
-    // there is but one image here, whose CRDs are not of 0.1.0: Helm makes those of the chart
+    // The only image here has newer CRDs than 0.1.0, so Helm makes those of the chart.
     await runScript(node, site, older.replace("--wait", "--wait --set crds.upgrade=false"));
     assert.equal(await crdVersion(), "0.1.0");
     const objects = [
@@ -383,29 +300,19 @@ describe("an installation by Helm on a real node", needsNode, () => {
           },
         },
       },
-      make("upgraded", { sourceRef: { name: "slower" }, level: "Patient", types: ["Patient", "Observation"] }),
+      makeExport("upgraded", { sourceRef: { name: "slower" }, level: "Patient", types: ["Patient", "Observation"] }),
     ];
     await apply(node, tenant, objects);
-    await awaitObject<FhirExport>(
-      node,
-      tenant,
-      "fhirexport/upgraded",
-      ({ status }) => (status?.progress?.resources ?? 0) > 0,
-      60_000,
-    );
+    await exports.underWay(tenant, "upgraded");
     await runScript(node, site, install.get("install-upgrade")!.replace("--wait", "--wait --set crds.upgrade=true"));
     assert.equal(await crdVersion(), pkg.version);
-    assert.equal(
-      isOver(await get<FhirExport>(node, tenant, "fhirexport/upgraded")),
-      false,
-      "it was over too early for this to prove something",
-    );
+    await exports.mustRun(tenant, "upgraded");
     say("upgraded from 0.1.0");
     await runScript(node, site, "helm rollback fhir-export 1 --namespace fhir-export --wait");
     assert.equal(await crdVersion(), pkg.version, "a rollback takes no fields away");
-    const { status } = await finished(tenant, "upgraded", 240_000);
+    const { status } = await exports.finished(tenant, "upgraded", 240_000);
     assert.equal(status?.attempt, 1);
-    assert.deepEqual(await written(tenant, "upgraded"), patients);
+    assert.deepEqual(await exports.written(tenant, "upgraded"), patients);
     say("rolled back; the export that ran is whole");
     await removeRelease();
   });
@@ -424,12 +331,8 @@ describe("an installation by Helm on a real node", needsNode, () => {
           --set-file target.secret.connection-string=connection-string.txt`,
         "helm4",
       );
-    const cluster = await kubectl(node, [
-      "get",
-      "clusterroles,clusterrolebindings,validatingadmissionpolicies",
-      "--output",
-      "name",
-    ]);
+    const clusterKinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies";
+    const cluster = await kubectl(node, ["get", clusterKinds, "--output", "name"]);
     assert.doesNotMatch(cluster, /fhir-export|team-/);
     for (const name of names) {
       assert.match(
@@ -437,38 +340,31 @@ describe("an installation by Helm on a real node", needsNode, () => {
         /deleted; the export works/,
       );
       await apply(node, name, [
-        make("own", {
+        makeExport("own", {
           sourceRef: { name: `${name}-fhir-export` },
           targetRef: { name: `${name}-fhir-export` },
           level: "Patient",
           types: ["Patient", "Observation"],
         }),
       ]);
-      assert.deepEqual(await written(name, "own"), patients);
+      assert.deepEqual(await exports.written(name, "own"), patients);
     }
-    // the leader of two ends without a word: the other takes over
+    // The leader of two replicas is killed without notice, and the other one takes over.
     const { spec } = await get<{ spec: { holderIdentity: string } }>(
       node,
       "team-a",
       "lease/team-a-fhir-export-operator",
     );
-    await kubectl(node, [
-      "delete",
-      "pod",
-      "--namespace",
-      "team-a",
-      "--grace-period=0",
-      "--force",
-      spec.holderIdentity.replace(/_.*/, ""),
-    ]);
+    const leader = spec.holderIdentity.replace(/_.*/, "");
+    await kubectl(node, ["delete", "pod", leader, "--namespace", "team-a", "--grace-period=0", "--force"]);
     await apply(node, "team-a", [
-      make("after", {
+      makeExport("after", {
         sourceRef: { name: "team-a-fhir-export" },
         targetRef: { name: "team-a-fhir-export" },
         types: ["Patient"],
       }),
     ]);
-    await finished("team-a", "after");
+    await exports.finished("team-a", "after");
     const taken = await get<{ spec: { holderIdentity: string } }>(node, "team-a", "lease/team-a-fhir-export-operator");
     assert.notEqual(taken.spec.holderIdentity, spec.holderIdentity);
     for (const name of names) await runScript(node, site, `helm uninstall ${name} --namespace ${name} --wait`, "helm4");

@@ -105,7 +105,7 @@ describe("the node", needsNode, () => {
 
   test("runs the image to its end", async () => {
     await apply(node, namespace, [pod("help", { args: ["--help"] })]);
-    const ended = await awaitObject<Pod>(node, namespace, "pod/help", hasEnded);
+    const ended = await awaitObject<Pod>(node, { namespace, what: "pod/help" }, hasEnded);
     assert.deepEqual([ended.status.phase, terminated(ended)?.exitCode], ["Succeeded", 0]);
     assert.match(await logs("help"), /operator/);
   });
@@ -130,8 +130,7 @@ describe("the node", needsNode, () => {
       status: { conditions?: { type: string; status: string }[]; completedIndexes?: string; failedIndexes?: string };
     }>(
       node,
-      namespace,
-      "job/indexed",
+      { namespace, what: "job/indexed" },
       ({ status }) => status.conditions?.some(({ type, status }) => type === "Failed" && status === "True") ?? false,
     );
     assert.deepEqual([ended.status.completedIndexes, ended.status.failedIndexes], ["0,2", "1"]);
@@ -148,7 +147,7 @@ describe("the node", needsNode, () => {
       pod("web", { ...script(serve("web", "0.0.0.0")), readinessProbe: probe }),
       { apiVersion: "v1", kind: "Service", metadata: { name: "web" }, spec: service },
     ]);
-    await awaitObject<Pod>(node, namespace, "pod/web", isRunning);
+    await awaitObject<Pod>(node, { namespace, what: "pod/web" }, isRunning);
     const urls = [
       `http://web.${namespace}.svc.cluster.local`,
       "http://web",
@@ -169,7 +168,7 @@ describe("the node", needsNode, () => {
         console.log(JSON.stringify([(await lookup("kubernetes.default.svc")).address, ...answers]));
       })();`;
     await apply(node, namespace, [pod("asks", script(ask))]);
-    await awaitObject<Pod>(node, namespace, "pod/asks", hasEnded);
+    await awaitObject<Pod>(node, { namespace, what: "pod/asks" }, hasEnded);
     assert.deepEqual(JSON.parse(await logs("asks")), ["198.18.1.1", "web", "web", "node", "node"]);
     const { stdout } = await node.run([
       "node",
@@ -199,15 +198,15 @@ describe("the node", needsNode, () => {
       secret("one"),
       pod("reads", main, { volumes: [{ name: "token", secret: { secretName: "token" } }] }),
     ]);
-    await awaitObject<Pod>(node, namespace, "pod/reads", isRunning);
+    await awaitObject<Pod>(node, { namespace, what: "pod/reads" }, isRunning);
     await apply(node, namespace, [secret("two")]);
-    await awaitObject<Pod>(node, namespace, "pod/reads", hasEnded);
+    await awaitObject<Pod>(node, { namespace, what: "pod/reads" }, hasEnded);
     assert.equal(await logs("reads"), "one two\n");
   });
 
   test("a running pod is evicted", async () => {
     await apply(node, namespace, [pod("evicted", waits)]);
-    const { metadata } = await awaitObject<Pod>(node, namespace, "pod/evicted", isRunning);
+    const { metadata } = await awaitObject<Pod>(node, { namespace, what: "pod/evicted" }, isRunning);
     const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: "evicted", namespace } };
     // its end is seen only by who watches, as the kubelet deletes the pod with it
     const watch = node.spawn([
@@ -235,11 +234,11 @@ describe("the node", needsNode, () => {
 
   test("pods run on while the kubelet is restarted", async () => {
     await apply(node, namespace, [pod("stays", waits)]);
-    const before = await awaitObject<Pod>(node, namespace, "pod/stays", isRunning);
+    const before = await awaitObject<Pod>(node, { namespace, what: "pod/stays" }, isRunning);
     await node.restartKubelet();
     // the new kubelet has seen all pods when it has started another one
     await apply(node, namespace, [pod("later", { args: ["--version"] })]);
-    await awaitObject<Pod>(node, namespace, "pod/later", hasEnded);
+    await awaitObject<Pod>(node, { namespace, what: "pod/later" }, hasEnded);
     const now = await get<Pod>(node, namespace, "pod/stays");
     const of = ({ metadata, status }: Pod) => [
       metadata.uid,

@@ -23,8 +23,7 @@ const pod = (
   index: number,
   phase: string,
   end?: { message?: string; at?: string },
-  more: Partial<Pod["status"]> = {},
-  metadata: Partial<Pod["metadata"]> = {},
+  { metadata, status }: { metadata?: Partial<Pod["metadata"]>; status?: Pod["status"] } = {},
 ): Pod => ({
   metadata: {
     name: `p${index}`,
@@ -50,7 +49,7 @@ const pod = (
           ],
         }
       : {}),
-    ...more,
+    ...status,
   },
 });
 const view = (one: Job, pods: Pod[] = [], events: JobView["events"] = []) =>
@@ -124,7 +123,7 @@ const blocked: [string, Job, Pod[], JobView["events"], RegExp | undefined][] = [
     job(),
     [
       pod(0, "Pending", undefined, {
-        containerStatuses: [{ name: "worker", state: { waiting: { reason: "ContainerCreating" } } }],
+        status: { containerStatuses: [{ name: "worker", state: { waiting: { reason: "ContainerCreating" } } }] },
       }),
     ],
     [],
@@ -135,9 +134,11 @@ const blocked: [string, Job, Pod[], JobView["events"], RegExp | undefined][] = [
     job(),
     [
       pod(0, "Pending", undefined, {
-        containerStatuses: [
-          { name: "worker", state: { waiting: { reason: "ImagePullBackOff", message: "Back-off pulling image" } } },
-        ],
+        status: {
+          containerStatuses: [
+            { name: "worker", state: { waiting: { reason: "ImagePullBackOff", message: "Back-off pulling image" } } },
+          ],
+        },
       }),
     ],
     [],
@@ -148,9 +149,11 @@ const blocked: [string, Job, Pod[], JobView["events"], RegExp | undefined][] = [
     job(),
     [
       pod(0, "Pending", undefined, {
-        conditions: [
-          { type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes are available" },
-        ],
+        status: {
+          conditions: [
+            { type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes are available" },
+          ],
+        },
       }),
     ],
     [],
@@ -187,14 +190,24 @@ const blocked: [string, Job, Pod[], JobView["events"], RegExp | undefined][] = [
   [
     "a lost node",
     job(),
-    [{ ...pod(0, "Running", undefined, {}, { deletionTimestamp: "2026-03-04T05:09:00Z" }), spec: { nodeName: "n1" } }],
+    [
+      {
+        ...pod(0, "Running", undefined, { metadata: { deletionTimestamp: "2026-03-04T05:09:00Z" } }),
+        spec: { nodeName: "n1" },
+      },
+    ],
     [],
     /node n1 does not end/,
   ],
   [
     "a pod within its grace period",
     job(),
-    [{ ...pod(0, "Running", undefined, {}, { deletionTimestamp: "2026-03-04T05:10:20Z" }), spec: { nodeName: "n1" } }],
+    [
+      {
+        ...pod(0, "Running", undefined, { metadata: { deletionTimestamp: "2026-03-04T05:10:20Z" } }),
+        spec: { nodeName: "n1" },
+      },
+    ],
     [],
     undefined,
   ],

@@ -123,29 +123,16 @@ export function unknownField({ spec }: Pod): string | undefined {
  *  @returns the host path of each volume, or what is still missing */
 export async function makeFiles(client: KubeClient, pod: Pod, folder: string): Promise<Map<string, string> | string> {
   const { namespace = "" } = pod.metadata;
-  const paths = new Map<string, string>();
-  const claims = new Map<string, string>();
   try {
-    for (const { name, persistentVolumeClaim } of pod.spec.volumes ?? []) {
-      if (!persistentVolumeClaim) continue;
-      const host = await pathOfClaim(client, namespace, persistentVolumeClaim.claimName);
-      paths.set(name, host);
-      for (const { volumeMounts } of pod.spec.containers)
-        for (const mount of volumeMounts ?? []) if (mount.name === name) claims.set(mount.mountPath, host);
-    }
-    // a file may name a folder of another mount (the Task does)
-    const rewrite = rewriter(claims);
-    for (const { name, secret, configMap, projected } of pod.spec.volumes ?? []) {
-      const host = join(folder, name);
-      const sources = [
-        ...(secret ? [{ secret: { ...secret, name: secret.secretName } }] : []),
-        ...(configMap ? [{ configMap }] : []),
-        ...(projected?.sources ?? []),
-      ];
-      if (paths.has(name)) continue;
-      paths.set(name, host);
+    const paths = await foldersOfClaims(client, pod);
+    // A file may name a folder of another mount, as the Task does.
+    const rewrite = rewriter(mountsOf(pod, paths));
+    for (const volume of pod.spec.volumes ?? []) {
+      if (paths.has(volume.name)) continue;
+      const host = join(folder, volume.name);
+      paths.set(volume.name, host);
       mkdirSync(host, { recursive: true, mode: 0o750 });
-      for (const source of sources)
+      for (const source of sourcesOf(volume))
         for (const [path, bytes] of await filesOf(client, namespace, source))
           writeFile(join(host, path), bytes, rewrite);
     }
@@ -155,6 +142,31 @@ export async function makeFiles(client: KubeClient, pod: Pod, folder: string): P
     return (error as Error).message;
   }
 }
+
+/** The host paths of the volumes that are claims, by the name of the volume. */
+async function foldersOfClaims(client: KubeClient, { metadata, spec }: Pod): Promise<Map<string, string>> {
+  const paths = new Map<string, string>();
+  for (const { name, persistentVolumeClaim: claim } of spec.volumes ?? [])
+    if (claim) paths.set(name, await pathOfClaim(client, metadata.namespace ?? "", claim.claimName));
+  return paths;
+}
+
+/** The host paths of these volumes by the path at which a container mounts them. */
+const mountsOf = ({ spec }: Pod, paths: ReadonlyMap<string, string>): Map<string, string> =>
+  new Map(
+    spec.containers.flatMap(({ volumeMounts = [] }) =>
+      volumeMounts.flatMap(({ name, mountPath }): [string, string][] => {
+        const host = paths.get(name);
+        return host === undefined ? [] : [[mountPath, host]];
+      }),
+    ),
+  );
+
+const sourcesOf = ({ secret, configMap, projected }: Volume): Sources[] => [
+  ...(secret ? [{ secret: { ...secret, name: secret.secretName } }] : []),
+  ...(configMap ? [{ configMap }] : []),
+  ...(projected?.sources ?? []),
+];
 
 class Missing extends Error {}
 

@@ -185,7 +185,7 @@ class RunningNode implements TestNode {
 
   spawn(command: string[], { name, env, cwd }: { name?: string; env?: RunOptions["env"]; cwd?: string } = {}): Spawned {
     const log = join(this.logs, `${name ?? `${command[0]!.split("/").pop()}-${process.pid}-${this.#spawned++}`}.log`);
-    const started = startInside(this.#pid(), command, { ...this.#environment(), ...env }, log, cwd);
+    const started = startInside(this.#pid(), command, { env: { ...this.#environment(), ...env }, log, cwd });
     return { pid: started.pid, log, lives: () => lives(started), stop: (graceMs = 2000) => endGroup(started, graceMs) };
   }
 
@@ -228,13 +228,11 @@ class RunningNode implements TestNode {
 
   #start(server: Server): void {
     const [program, args] = serverCommands(this.#programs, this.#record.folder)[server];
-    const started = startInside(
-      this.#pid(),
-      [program, ...args],
-      this.#environment(),
-      this.#log(server),
-      this.#record.folder,
-    );
+    const started = startInside(this.#pid(), [program, ...args], {
+      env: this.#environment(),
+      log: this.#log(server),
+      cwd: this.#record.folder,
+    });
     this.#servers.set(server, started);
     // for the process that restarts it
     writeFileSync(this.#path(`${server}.process`), JSON.stringify(started));

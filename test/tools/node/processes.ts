@@ -7,13 +7,13 @@ import { inside, type Process, processOf } from "./namespaces.ts";
 export interface Output {
   stdout: string;
   stderr: string;
-  /** null when it was ended by a signal */
+  /** null = a signal ended it */
   code: number | null;
 }
 
 export interface RunOptions {
   input?: string;
-  /** default 2 minutes; then it is killed, and an Error */
+  /** after this time the program is killed, and the call throws; default 2 minutes */
   timeoutMs?: number;
   /** added to the environment, which has PATH, HOME and KUBECONFIG */
   env?: { [name: string]: string };
@@ -32,7 +32,7 @@ export async function runInside(
 ): Promise<Output> {
   const { input, timeoutMs = 120_000, cwd = process.cwd() } = options;
   const [program, args] = inside(pid, command, cwd);
-  // a group, which a signal reaches as a whole: nsenter waits outside for what it runs inside
+  // The program gets a group of its own, so that a signal reaches both nsenter, which waits outside, and the program inside.
   const child = spawn(program, args, {
     stdio: ["pipe", "pipe", "pipe"],
     env: { ...env, ...options.env },
@@ -41,7 +41,7 @@ export async function runInside(
   const out = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const)
     child[name].setEncoding("utf8").on("data", (text) => (out[name] += text));
-  // it may end without having read all
+  // The program may end before it has read all of its input.
   child.stdin.on("error", () => {});
   child.stdin.end(input ?? "");
   let late = false;
@@ -61,16 +61,19 @@ export async function runInside(
   return { ...out, code };
 }
 
+export interface StartOptions {
+  /** the whole environment */
+  env: { [name: string]: string };
+  /** file to which the program's output is added */
+  log: string;
+  /** default: the working directory */
+  cwd?: string | undefined;
+}
+
 /** Starts a program that outlives this process and ends with the namespaces.
- *  @param log gets what it says
+ *  @param pid of a process in the namespaces
  *  @returns the leader of its group, as seen from outside */
-export function startInside(
-  pid: number,
-  command: string[],
-  env: { [name: string]: string },
-  log: string,
-  cwd = process.cwd(),
-): Process {
+export function startInside(pid: number, command: string[], { env, log, cwd = process.cwd() }: StartOptions): Process {
   const [program, args] = inside(pid, command, cwd);
   const output = openSync(log, "a");
   const child = spawn(program, args, { stdio: ["ignore", output, output], env, detached: true });
@@ -82,9 +85,9 @@ export function startInside(
   return started;
 }
 
-/** Ends a group: SIGTERM, and SIGKILL for what is there after the grace time. */
+/** Ends a group of processes by SIGTERM and, after the grace time, by SIGKILL. */
 export async function endGroup({ pid, started }: Process, graceMs: number): Promise<void> {
-  // a leader that is gone may have left its group: its number is not given anew while the group is there
+  // The leader may be gone while its group is still there. The system does not reuse its number until the group is gone, too.
   const now = processOf(pid);
   if (now && now.started !== started) return;
   if (!signal(pid, "SIGTERM")) return;
@@ -97,7 +100,7 @@ export async function endGroup({ pid, started }: Process, graceMs: number): Prom
   }
 }
 
-/** @returns false when there is no such group */
+/** Sends a signal to a group; 0 = none, only to see whether it exists. @returns false when there is no such group */
 function signal(group: number, name: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(-group, name);

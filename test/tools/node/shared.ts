@@ -6,8 +6,8 @@ import { attachNode, type TestNode } from "./node.ts";
 
 export { until };
 
-/** Options of a test that needs the shared node, which has the project's image: `describe("...", needsNode, () => …)`. It is skipped, loudly, where there
- *  is none. That a file imports this one is how run.ts knows that it has to start it. */
+/** Options of a test that needs the shared node, which has the project's image: `describe("...", needsNode, () => …)`. Where there is
+ *  no node, the test is skipped, loudly. run.ts starts the node for files that import this one. */
 export const needsNode: { skip: string | false } = { skip: whyNot() };
 
 function whyNot(): string | false {
@@ -16,11 +16,11 @@ function whyNot(): string | false {
   return node === "1" ? false : `no node: ${node}`;
 }
 
-/** The node that all files of the tier share; they run one after the other. */
+/** The node that all files of the e2e tier share. The files run one after the other. */
 export const sharedNode = (): TestNode => attachNode();
 
-/** Runs kubectl, which has to succeed.
- *  @returns what it says */
+/** Runs kubectl and fails unless it succeeds.
+ *  @returns its output */
 export async function kubectl(node: TestNode, args: string[], input?: string): Promise<string> {
   const { code, stdout, stderr } = await node.run(["kubectl", ...args], input === undefined ? {} : { input });
   if (code !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr || stdout}`);
@@ -35,7 +35,7 @@ export async function listens(node: TestNode, port: number): Promise<void> {
   });
 }
 
-/** Applies objects, which may not say their namespace. */
+/** Applies objects in a namespace; they must not name another one. */
 export async function apply(node: TestNode, namespace: string, objects: object[]): Promise<void> {
   const list = { apiVersion: "v1", kind: "List", items: objects };
   await kubectl(node, ["apply", "--namespace", namespace, "--filename", "-"], JSON.stringify(list));
@@ -46,13 +46,19 @@ export async function get<Kind = KubeObject>(node: TestNode, namespace: string, 
   return JSON.parse(await kubectl(node, ["get", "--namespace", namespace, what, "--output", "json"])) as Kind;
 }
 
-/** Polls an object until it is as awaited; when it never is, the message shows the last one seen. */
+export interface Awaited {
+  namespace: string;
+  /** as kubectl takes it: `pod/name` */
+  what: string;
+  /** default: a minute */
+  ms?: number;
+}
+
+/** Polls an object until it is as awaited. If it never is, the error shows its last status. */
 export async function awaitObject<Kind = KubeObject>(
   node: TestNode,
-  namespace: string,
-  what: string,
+  { namespace, what, ms = 60_000 }: Awaited,
   holds: (object: Kind) => boolean,
-  ms = 60_000,
 ): Promise<Kind> {
   let last: Kind | undefined;
   try {
@@ -61,7 +67,7 @@ export async function awaitObject<Kind = KubeObject>(
       async () => {
         last = await get<Kind>(node, namespace, what);
         if (holds(last)) return last;
-        // kubectl costs 0.1 s of a core, which the pod could use
+        // A run of kubectl costs 0.1 s of a core, which the pod needs, too.
         await sleep(150);
         return undefined;
       },
@@ -83,7 +89,7 @@ export async function restrictedNamespace(node: TestNode): Promise<{ name: strin
     ["create", "--filename", "-"],
     JSON.stringify({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } }),
   );
-  // admission refuses a pod until its controller has made it
+  // The API server refuses pods until the controller has made the default service account.
   await until(`the service account of namespace ${name}`, async () => {
     const { code } = await node.run(["kubectl", "get", "serviceaccount", "default", "--namespace", name]);
     return code === 0;
