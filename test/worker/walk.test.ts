@@ -31,6 +31,14 @@ interface Point {
   when: "before" | "after";
 }
 
+/** How a kill differs from the usual one. */
+interface Variation {
+  /** of the export */
+  change?: Change;
+  /** called for each request of the step that is killed */
+  meanwhile?: (asked: Passing) => void;
+}
+
 /** Both moments of every request. */
 const pointsOf = ({ requests }: Reference): Point[] =>
   requests.flatMap((count, step) =>
@@ -63,8 +71,7 @@ describe("kill -9 of the worker at every request", () => {
     lane: Lane,
     { states, end }: Reference,
     { step, request, when }: Point,
-    change: Change = {},
-    meanwhile?: (asked: Passing) => void,
+    { change = {}, meanwhile }: Variation = {},
   ) {
     const { of, store } = await begin(lane, change);
     await putState(store, states[step]!);
@@ -127,10 +134,12 @@ describe("kill -9 of the worker at every request", () => {
     const points = Array.from({ length: 16 }, (_, at): Point => ({ step: 1, request: 13 + at, when: "after" }));
     await inLanes(lanes, points, async (lane, point) => {
       let pages = 0;
-      await killAt(lane, reference, point, {}, ({ url }) => {
-        if (!url.startsWith("/fhir/DocumentReference") || url.includes("_summary")) return;
-        // by then a file is committed
-        if (++pages === 6) lane.source.expireLinks();
+      await killAt(lane, reference, point, {
+        meanwhile: ({ url }) => {
+          if (!url.startsWith("/fhir/DocumentReference") || url.includes("_summary")) return;
+          // by then a file is committed
+          if (++pages === 6) lane.source.expireLinks();
+        },
       });
     });
   });
@@ -139,7 +148,7 @@ describe("kill -9 of the worker at every request", () => {
     const change = { gzip: true };
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
     const points = pointsOf(reference).filter((_, at) => at % 20 === 9);
-    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, change)));
+    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, { change })));
   });
 
   test("with searches by members of a cohort, at every twelfth request, also between the searches of a shard", async () => {
@@ -151,7 +160,7 @@ describe("kill -9 of the worker at every request", () => {
     const exports = Object.keys(reference.end).filter((path) => path.endsWith(".ndjson"));
     assert(exports.length > 1, exports.join());
     const points = pointsOf(reference).filter((_, at) => at % 12 === 5);
-    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, change)));
+    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, { change })));
   });
 
   /** An export of 19 pages into one file, so that only the time causes checkpoints. */

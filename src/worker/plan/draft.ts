@@ -59,7 +59,7 @@ export class PlanDraft {
   #etag: string | undefined;
   #savedAt = performance.now();
   #saving = false;
-  /** Another planner is at work, or the export has ended. This one goes on without saving: whichever plan is stored
+  /** Another planner is at work, or the export has ended. This one continues without saving: whichever plan is stored
    *  first counts. */
   #lost = false;
 
