@@ -78,10 +78,23 @@ export interface Source {
 
 const basePath = "/fhir";
 
+/** A sample takes a quarter of a second to make, and no test changes it: it is made once for a process. */
+const samples = new Map<string, SampleResource[]>();
+function sampleFor({ seed, scale }: SampleOptions): SampleResource[] {
+  const key = `${seed} ${scale}`;
+  let sample = samples.get(key);
+  if (!sample)
+    samples.set(
+      key,
+      (sample = generate({ ...(seed !== undefined && { seed }), ...(scale !== undefined && { scale }) })),
+    );
+  return sample;
+}
+
 /** Starts a FHIR server over a sample, as real ones are: reference "Real FHIR servers as sources". */
 export async function startSource(options: SourceOptions = {}): Promise<Source> {
   const now = options.now ?? Date.now;
-  const store = new Store(options.resources ?? generate(options), now);
+  const store = new Store(options.resources ?? sampleFor(options), now);
   let behaviour: Behaviour = {};
   let auth: Auth = options.auth ?? { kind: "none" };
   const faults = new Faults();

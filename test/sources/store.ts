@@ -172,10 +172,17 @@ export class Store {
   dump(type?: string): Map<string, Buffer> {
     const lines = new Map<string, Buffer>();
     for (const name of type ? [type] : this.types())
-      for (const { id, bytes } of this.#type(name).current.values())
-        lines.set(`${name}/${id}`, Buffer.from(compact(bytes.toString())));
+      for (const { id, bytes } of this.#type(name).current.values()) lines.set(`${name}/${id}`, lineOf(bytes));
     return lines;
   }
+}
+
+// Tests that write look at all lines before each write: made once for a version, they take a tenth of the time of such a test, not half of it.
+const lines = new WeakMap<Buffer, Buffer>();
+function lineOf(bytes: Buffer): Buffer {
+  let line = lines.get(bytes);
+  if (!line) lines.set(bytes, (line = Buffer.from(compact(bytes.toString()))));
+  return line;
 }
 
 /** Index of the first item that is not before `key`. */
