@@ -12,7 +12,7 @@ import { pages, root } from "./pages.ts";
 const sh = pages
   .flatMap(({ blocks }) => blocks)
   .filter(({ language, mark }) => language === "sh" && /^test: (?!cluster )/.test(mark ?? ""));
-/** The blocks of a name are one script, in the order in which they stand. */
+/** All blocks with the same name are one script, in their order on the page. */
 const scripts = Map.groupBy(sh, ({ mark }) => mark!.slice("test: ".length));
 
 interface Ran {
@@ -21,7 +21,7 @@ interface Ran {
   folder: string;
 }
 
-/** Whether the commands of the docs do what the page says there. */
+/** Checks of each script: its commands do what the page says. */
 const expectations: Record<string, (ran: Ran) => Promise<void> | void> = {
   demo: ({ output }) => {
     assert.match(output, /every SHA-256 verified; counts equal the source's/);
@@ -57,7 +57,7 @@ suite("commands of the docs", { timeout: 240_000 }, () => {
   });
   after(() => source.close());
 
-  test("each has an expectation, and each expectation its commands", () => {
+  test("each script has an expectation, and each expectation has a script", () => {
     assert.deepEqual([...scripts.keys()].sort(), Object.keys(expectations).sort());
   });
 
@@ -67,7 +67,7 @@ suite("commands of the docs", { timeout: 240_000 }, () => {
       try {
         for (const one of ["bin", "node_modules", "package.json"]) await symlink(root + one, join(folder, one));
         const port = await freePort();
-        // the docs' addresses, as they are here
+        // The addresses of the docs are replaced by those of this test.
         const text = blocks
           .map((block) => block.text)
           .join("\n")
@@ -82,15 +82,15 @@ suite("commands of the docs", { timeout: 240_000 }, () => {
     });
 });
 
-/** Runs it as bash does with `-e`; what it leaves in the background is ended. */
+/** Runs a script by `bash -e`. What it leaves in the background is ended afterwards. */
 async function runScript(text: string, folder: string): Promise<{ code: number | null; output: string }> {
   const script = `
 export PATH=${JSON.stringify(`${root}node_modules/.bin`)}:"$PATH"
-# this tree was installed by it, and must not be installed anew under the other tests; npm wants to be where the project is
+# npm ci has installed this tree already, and must not do it again while other tests run. Other commands of npm run in the project's folder.
 npm() { [ "$1" = ci ] || (cd ${JSON.stringify(root)} && command npm "$@"); }
 trap 'jobs -p | xargs -r kill; wait' EXIT
 ${text}`;
-  // in a group of its own, so that nothing outlives the test
+  // The script has a process group of its own, so that nothing of it outlives the test.
   const child = spawn("bash", ["-e", "-o", "pipefail", "-c", script], {
     cwd: folder,
     stdio: ["ignore", "pipe", "pipe"],
@@ -104,7 +104,7 @@ ${text}`;
   return { code, output };
 }
 
-test("what the scripts need is here", () => {
+test("the programs that the scripts need are installed", () => {
   for (const program of ["bash", "curl", "sha256sum"])
     assert.ok(
       ["/usr/bin/", "/bin/"].some((folder) => existsSync(folder + program)),

@@ -69,14 +69,14 @@ suite("flags", () => {
     "--long",
     "--scale",
     "--ignore-scripts",
-    // of node
+    // flags of node
     "--max-semi-space-size",
     "--initial-heap-size",
   ]);
-  // of other programs' commands, which are named in prose
+  // Prose also names commands of other programs.
   const foreign = /^(?:az|kubectl|curl|docker|helm|npm|sha256sum|git|node) /;
 
-  test("that are named alone are flags of one of the programs", () => {
+  test("a flag that is named alone is a flag of one of the programs", () => {
     // AGENTS.md is about other programs, and names their flags
     const ours = pages.filter(({ path }) => path !== "AGENTS.md");
     const wrong = ours.flatMap((page) =>
@@ -91,7 +91,7 @@ suite("flags", () => {
     assert.deepEqual(wrong, []);
   });
 
-  test("of a command are those of its --help", () => {
+  test("the flags of a command are in its --help", () => {
     const wrong = allBlocks.flatMap((block) =>
       block.text
         .replaceAll("\\\n", " ")
@@ -108,11 +108,11 @@ suite("flags", () => {
     assert.deepEqual(wrong, []);
   });
 });
-/** flags of az that stand alone in prose */
+/** Flags of az that prose names alone. */
 const azure = new Set(["--enable-oidc-issuer", "--enable-workload-identity"]);
 
 suite("settings of the HTTP service", () => {
-  /** Whether the configuration takes a member of this name. */
+  /** Whether the configuration accepts a member of this name. */
   const isKnown = (path: string) => {
     const nested = path
       .split(".")
@@ -126,7 +126,7 @@ suite("settings of the HTTP service", () => {
     }
   };
 
-  test("an unknown one is seen as such", () => {
+  test("an unknown setting is recognised as unknown", () => {
     assert.deepEqual(["compat", "files.delivery", "nope", "files.nope", "auth.nope", "auth.tokens.nope"].map(isKnown), [
       true,
       true,
@@ -137,7 +137,7 @@ suite("settings of the HTTP service", () => {
     ]);
   });
 
-  test("docs/http.md names those that there are", () => {
+  test("docs/http.md names only settings that exist", () => {
     const { text } = pageOf("docs/http.md");
     const rows = /\| setting \|.*\n\|[-|]+\n((?:\|.*\n)+)/.exec(text)![1]!.trim().split("\n");
     const named = rows.flatMap((line) => [...line.split("|")[1]!.matchAll(/`([\w.]+)`/g)].map(([, key]) => key!));
@@ -156,11 +156,11 @@ suite("settings of the HTTP service", () => {
     );
   });
 
-  test("settings that other pages name are there", () => {
+  test("settings that other pages name exist", () => {
     const wrong = pages.flatMap((page) =>
       codeOf(page)
         .filter((text) => /^(files|limits|allow|exports|auth)\.[\w.]+$/.test(text) && page.path !== "docs/sources.md")
-        // limits of a FhirSource, which has two of that name
+        // A FhirSource has settings of the same name.
         .filter((text) => !/^limits\.(maxConcurrentExports|concurrentRequests|requestsPerSecond)$/.test(text))
         .filter((text) => !isKnown(text))
         .map((text) => `${page.path}: ${text}`),
@@ -168,7 +168,7 @@ suite("settings of the HTTP service", () => {
     assert.deepEqual(wrong, []);
   });
 
-  test("docs/shim.yaml holds none that docs/http.md does not name", () => {
+  test("docs/shim.yaml has no setting that docs/http.md does not name", () => {
     const shown = Object.keys(parse(readFileSync(`${root}docs/shim.yaml`, "utf8")) as object);
     const { text } = pageOf("docs/http.md");
     assert.deepEqual(
@@ -178,7 +178,7 @@ suite("settings of the HTTP service", () => {
   });
 });
 
-test("every reason that a condition or event can have is a heading of docs/troubleshooting.md, and no other looks like one", () => {
+test("every reason that a condition or event can have is a heading of docs/troubleshooting.md, and no other heading looks like a reason", () => {
   const { prose } = pageOf("docs/troubleshooting.md");
   const headings = [...prose.matchAll(/^### ([A-Z]\w+)$/gm)].map(([, heading]) => heading!);
   assert.deepEqual(headings.sort(), allReasons());
@@ -201,7 +201,7 @@ test("docs/troubleshooting.md quotes messages as the code has them", () => {
   );
 });
 
-test("a block of sh says who runs it: this machine or a cluster", () => {
+test("each block of sh is marked with who runs it: this machine or a cluster", () => {
   const wrong = allBlocks.filter(({ language, mark }) => {
     if (/^(bash|shell|console)$/.test(language)) return true;
     return language === "sh" && !/^test: (cluster )?[a-z-]+$/.test(mark ?? "");

@@ -1,4 +1,4 @@
-/** Reading of the project's Markdown pages, as far as their tests need it. Pure but for the reading. */
+/** Reads the project's Markdown pages, as far as their tests need it. */
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -6,20 +6,20 @@ export const root = fileURLToPath(new URL("../../", import.meta.url));
 
 export interface Block {
   page: string;
-  /** of its first line, from 1 */
+  /** line of the page on which the block begins, counted from 1 */
   line: number;
   language: string;
-  /** of the comment before it, e.g. `test: demo` */
+  /** text of the HTML comment before the block, e.g. `test: demo` */
   mark: string | undefined;
   text: string;
 }
 
 export interface Page {
-  /** relative to the root */
+  /** path relative to the root of the repository */
   path: string;
   text: string;
   blocks: Block[];
-  /** without its blocks of code */
+  /** the page without its blocks of code */
   prose: string;
   anchors: Set<string>;
 }
@@ -53,7 +53,7 @@ function readPage(path: string): Page {
   return { path, text, blocks, prose: prose.join("\n"), anchors: anchorsOf(prose) };
 }
 
-/** What GitHub makes of headings. */
+/** The anchors that GitHub makes of the headings. */
 function anchorsOf(lines: readonly string[]): Set<string> {
   const anchors = new Set<string>();
   for (const line of lines) {
@@ -75,9 +75,9 @@ function anchorsOf(lines: readonly string[]): Set<string> {
   return anchors;
 }
 
-/** Targets of the links of a page; code is not looked at. */
+/** The targets of a page's links, without those in code. */
 export const linksOf = ({ prose }: Page): string[] =>
   [...prose.replace(/`[^`\n]*`/g, "").matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
 
-/** Inline code of a page. */
+/** The inline code of a page. */
 export const codeOf = ({ prose }: Page): string[] => [...prose.matchAll(/`([^`\n]+)`/g)].map(([, text]) => text!);
