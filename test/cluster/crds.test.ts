@@ -25,7 +25,7 @@ const make = (kind: Kind, name: string, spec: Record<string, unknown>): Custom =
   spec,
 });
 
-/** What the API server says against it, in its own words; undefined = nothing. */
+/** @returns the API server's own text when it refuses a call; undefined = it accepts the call */
 async function refusal(call: Promise<unknown>): Promise<string | undefined> {
   try {
     await call;
@@ -78,7 +78,7 @@ describe("CRDs on the API server", needsPlane, () => {
       else assert.equal(said, undefined);
     });
 
-  test("defaults; a status that says that nobody has looked yet; a status does not come with the object", async () => {
+  test("an object gets defaults and a status that says that no controller has seen it; a status in a create is dropped", async () => {
     const path = pathOf(resources.fhirExports, { namespace: ns.name });
     const given = {
       ...make("FhirExport", "defaults", { sourceRef: { name: "s" }, targetRef: { name: "t" } }),
@@ -101,7 +101,7 @@ describe("CRDs on the API server", needsPlane, () => {
     assert.equal((status as FhirExport["status"])?.attempt, undefined);
   });
 
-  test("a status write leaves the generation alone, and a spec write the status", async () => {
+  test("a status write does not change the generation, and a spec write does not change the status", async () => {
     const path = pathOf(resources.fhirExports, { namespace: ns.name });
     const made = await ns.client.create<Custom>(
       path,
@@ -150,13 +150,13 @@ describe("CRDs on the API server", needsPlane, () => {
       /LEVEL +SOURCE +TARGET +ATTEMPT +TRANSACTION-TIME +MESSAGE\n.* System +s +t +.*exporting 3 packages/,
     );
     assert.equal(kube("get", "fsrc,ftgt", "--ignore-not-found", "-o", "name").includes("error"), false);
-    // a category of the same name would win over the singular, and take no object name
+    // kubectl would prefer a category of the same name to the singular, and a category takes no object name.
     assert.match(kube("get", "fhirexport", "shown", "-o", "name"), /fhirexport.fhirexport.dev\/shown/);
     assert.match(kube("get", "fhir-export", "-o", "name"), /fhirexport.fhirexport.dev\/shown/);
     assert.match(kube("explain", "fhirexport.spec.typeFilters"), /_typeFilter/);
   });
 
-  test("examples are valid and become what they say, each", async () => {
+  test("each example is valid and is stored as it says", async () => {
     for (const file of readdirSync("examples").filter((name) => name.endsWith(".yaml"))) {
       const documents = parseAllDocuments(readFileSync(`examples/${file}`, "utf8")).map((document) => document.toJS());
       assert.ok(documents.length > 0, file);

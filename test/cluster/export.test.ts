@@ -26,7 +26,7 @@ import { linesOf } from "../worker/harness.ts";
 import { applyRBAC } from "./rbac.ts";
 
 const api = "fhirexport.dev/v1alpha1";
-/** enough for several packages */
+/** types with enough resources for several packages */
 const types = ["Patient", "Observation", "Encounter"];
 const kinds: Record<string, ApiCollection> = {
   FhirSource: resources.fhirSources,
@@ -84,7 +84,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     if (root) await rm(root, { recursive: true, force: true });
   });
 
-  /** Applies an example, pointed at the servers of this test. The claim is made by the test: no one provisions volumes here. */
+  /** Applies an example with the addresses of this test's servers. The test makes the claim itself, as nothing provisions volumes here. */
   async function apply(file: string): Promise<void> {
     const text = readFileSync(`examples/${file}.yaml`, "utf8")
       .replaceAll("http://127.0.0.1:8080/fhir", source.baseURL)
@@ -139,7 +139,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     };
     return openStore({ folder: prefix, azureBlob }, root);
   }
-  /** What an export wrote is what the source holds, byte for byte, and its status says so. */
+  /** Fails unless the export's files are byte for byte what the source holds, and its status says so. */
   async function same(object: FhirExport, want: Map<string, Buffer>): Promise<void> {
     const store = await open(object);
     try {
@@ -212,7 +212,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     await same(await reach("whole", "Complete"), source.dump());
   });
 
-  test("progress is seen, a suspended export frees its pods, and goes on to the same lines", async () => {
+  test("progress is shown; a suspended export frees its pods, and when resumed has the same lines", async () => {
     source.set({ pageDelay: 100, maxCount: 50 });
     await make("paused", { types });
     const running = await reach("paused", "Running", ({ status }) => (status?.progress?.resources ?? 0) > 0);
@@ -230,7 +230,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
   });
 
   test("kill -9 of a worker and of the operator: the same lines", async () => {
-    // no worker comes to its end before one is killed
+    // No worker ends by itself before one is killed.
     source.set({ pageDelay: 1000, maxCount: 50 });
     await make("killed", { types });
     const running = await reach("killed", "Running", ({ status }) => (status?.progress?.resources ?? 0) > 0);
@@ -264,7 +264,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     assert.deepEqual(left, []);
   });
 
-  test("what is wrong is named: credentials, Group, a source that is not there", async () => {
+  test("the error is named: credentials, Group, a source that does not answer", async () => {
     await make("nogroup", { level: "Group", groupId: "nobody" });
     assert.equal(
       findCondition((await reach("nogroup", "Failed")).status?.conditions, "Failed")?.reason,

@@ -142,7 +142,7 @@ describe("process kubelet", () => {
         ["index 0", "index 1", "index 2", "index 3", "index 4"],
       );
       assert.equal(new Set(pods.map(({ status }) => status!.podIP)).size, 5);
-      // what the scheduler wrote is not lost
+      // The conditions that the scheduler wrote are kept.
       assert.ok(pods.every(({ status }) => status!.conditions!.some(({ type }) => type === "PodScheduled")));
     },
   );
@@ -167,7 +167,7 @@ describe("process kubelet", () => {
     );
   });
 
-  test("suspend ends the processes; going on starts new ones", needsPlane, async () => {
+  test("suspend ends the processes; resume starts new ones", needsPlane, async () => {
     await makeJob("suspended", { podReplacementPolicy: "Failed", template: { spec: podSpec(ready) } });
     const [first] = await until("a pod", async () => {
       const pods = await podsOf("suspended");
@@ -271,11 +271,11 @@ describe("process kubelet", () => {
       );
       spec.containers[0]!.args.push("$(RUN)/task.json", "/run/it/source/ca.crt", "http://host/output /output-2");
       await makePod("mounts", spec);
-      // nothing is started before what it mounts is there, and why is said
+      // The pod is not started before its volumes can be mounted, and it says why.
       const waiting = await until(
         "the missing Secret named",
         async () => (await pod("mounts")).status?.containerStatuses?.[0]?.state.waiting?.message,
-        // the claim is bound by a controller that looks again every 15 s, when an event of the volume comes before one of the claim
+        // If the event of the volume comes before that of the claim, the controller binds the claim up to 15 s later.
         120_000,
       );
       assert.match(waiting, /secrets\/task: 404/);
@@ -301,7 +301,7 @@ describe("process kubelet", () => {
     },
   );
 
-  test("what it does not know fails the pod, by name", needsPlane, async () => {
+  test("a field that it does not know fails the pod, and is named", needsPlane, async () => {
     const cases: [string, Record<string, unknown>][] = [
       ["spec.hostNetwork", podSpec("", { hostNetwork: true })],
       ["spec.containers[0].lifecycle", podSpec("", {}, { lifecycle: { preStop: { sleep: { seconds: 1 } } } })],
@@ -327,7 +327,7 @@ describe("process kubelet", () => {
     }
   });
 
-  test("an image that is not there, and a command that cannot be started", needsPlane, async () => {
+  test("an unknown image, and a command that cannot be started", needsPlane, async () => {
     await makePod("no-image", { ...podSpec(""), containers: [{ name: "main", image: "nowhere/x:1" }] });
     const waiting = await until(
       "why it waits",
@@ -371,7 +371,7 @@ describe("process kubelet", () => {
     },
   );
 
-  test("a node that is lost reports nothing until it is back", needsPlane, async () => {
+  test("a lost node reports nothing until it is back", needsPlane, async () => {
     await makePod("lost", podSpec(ready));
     const pid = await running("lost");
     await phase("lost", "Running");

@@ -20,13 +20,13 @@ interface Lease extends KubeObject {
 const api = "fhirexport.dev/v1alpha1";
 const lease = "fhir-export-operator";
 
-describe("two operators, one works", needsPlane, () => {
+describe("of two operators one works", needsPlane, () => {
   let ns: Namespace;
   let node: ScriptedNode;
   let proxy: APIProxy;
   let guard: Guard;
   const operators = new Map<OperatorProcess, number>();
-  /** uid -> name, of every Job that ever was */
+  /** names of all Jobs that were ever made, by uid */
   const jobsMade = new Map<string, string>();
   let deleted = 0;
   let jobs: Informer<Job>;
@@ -78,7 +78,7 @@ describe("two operators, one works", needsPlane, () => {
     await ns?.remove();
   });
 
-  /** An operator as a pod of this name would run it. */
+  /** An operator in the environment of a pod of this name. */
   function start(
     pod: string,
     path?: string,
@@ -98,7 +98,7 @@ describe("two operators, one works", needsPlane, () => {
       },
     );
     one.start();
-    // one that is frozen would stay when this process is killed
+    // A frozen operator would stay when this process is killed.
     guard.add(one.pid);
     operators.set(one, one.pid);
     return one;
@@ -145,7 +145,7 @@ describe("two operators, one works", needsPlane, () => {
       .filter((name) => name.includes(metadata.uid!.slice(0, 8)))
       .map((name) => name.split("-").slice(-2).join("-"))
       .sort();
-  /** Name and version of all that an operator writes, when nothing changes any more: Jobs have their ttl only after the end. */
+  /** Names and versions of all objects that an operator writes, read when nothing changes any more: Jobs get their time to live only after the end. */
   async function settled(): Promise<string[]> {
     const versions = async () => {
       const kinds = [
@@ -173,7 +173,7 @@ describe("two operators, one works", needsPlane, () => {
   }
   const normal = ["export-1", "plan-1", "seal-1"];
 
-  test("the first leads, the second is ready and does nothing; after SIGTERM the second goes on", async () => {
+  test("the first leads, the second is ready and does nothing; after SIGTERM to the first the second leads", async () => {
     const one = start("one");
     await says(one, "took the lease: this process leads");
     const two = start("two", proxy.kubeconfig);
@@ -201,13 +201,13 @@ describe("two operators, one works", needsPlane, () => {
     assert.equal(await two.stop(), 0);
   });
 
-  test("the leader is killed in mid-export: the other ends it, with the same Jobs", async () => {
+  test("the leader is killed in mid-export: the other operator completes the export with the same Jobs", async () => {
     const one = start("one");
     await says(one, "took the lease: this process leads");
     const two = start("two");
     await says(two, "another process leads");
     const before = deleted;
-    // it cannot come to its end before the leader is dead
+    // The export cannot end before the leader is dead.
     const dead = Promise.withResolvers<void>();
     node.fate = ({ command }) => (command === "export" ? { until: dead.promise } : undefined);
     node.log.length = 0;
@@ -222,13 +222,13 @@ describe("two operators, one works", needsPlane, () => {
     assert.equal((await leader()).pod, "two");
   });
 
-  test("the leader is stopped and goes on much later: it ends, and nothing of it arrives", async () => {
+  test("the leader is frozen and continues much later: its process ends, and none of its writes arrives", async () => {
     const one = start("one", proxy.kubeconfig);
     await says(one, "took the lease: this process leads");
     const two = start("two");
     await says(two, "another process leads");
     const before = deleted;
-    // its request for the last Job is on its way when the process is stopped
+    // The process is frozen while its request for the last Job is on its way.
     const arrives = Promise.withResolvers<undefined>();
     let waiting = false;
     proxy.fault = ({ method, url }) => {
@@ -242,7 +242,7 @@ describe("two operators, one works", needsPlane, () => {
     one.freeze();
     await says(two, "took the lease: this process leads");
     assert.deepEqual(jobsOf(await completed("frozen")), normal);
-    // more that the first would see to, if it still could
+    // The first operator would handle this export, too, if it still could.
     await make("meanwhile");
     assert.deepEqual(jobsOf(await completed("meanwhile")), normal);
     const { transitions } = await leader();
@@ -265,7 +265,7 @@ describe("two operators, one works", needsPlane, () => {
     );
     assert.match(one.output, /^fhir-export: leader election lost: the lease was not renewed in time$/m);
 
-    // as the kubelet would: it is a candidate again
+    // The test starts it again, as the kubelet would. It is a candidate again.
     const again = start("one");
     await says(again, "another process leads");
     assert.equal(await leading(again), "0");
@@ -273,7 +273,7 @@ describe("two operators, one works", needsPlane, () => {
     assert.deepEqual(await leader(), { pod: "two", transitions }, "a standby that ends changes nothing");
   });
 
-  test("the rights that the Role gives are for this Lease only", async () => {
+  test("the Role gives rights to this Lease only", async () => {
     const operator = KubeClient.load(planeUsers().operator);
     try {
       await operator.get(pathOf(resources.leases, { namespace: ns.name, name: lease }));
@@ -288,12 +288,12 @@ describe("two operators, one works", needsPlane, () => {
     }
   });
 
-  test("time passes unseen in the middle of a reconciliation: what comes next is not written", async () => {
-    // long before a timer of the election is due
+  test("the lease expires unseen in the middle of a reconciliation: its next write is not sent", async () => {
+    // This is long before a timer of the election fires.
     const jump = `const now = performance.now.bind(performance); let passed = 0; performance.now = () => now() + passed;
       process.on("SIGUSR2", () => { passed = 3600000; console.log("an hour passed"); });`;
     const env = { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(jump)}` };
-    // of those before, who were killed
+    // The holders before were killed.
     await ns.client.delete(pathOf(resources.leases, { namespace: ns.name, name: lease }));
     const one = start("one", proxy.kubeconfig, env, [120, 90, 60]);
     await says(one, "took the lease: this process leads");

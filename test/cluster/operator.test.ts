@@ -22,7 +22,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
   let ns: Namespace;
   let node: ScriptedNode;
   let operator: OperatorProcess;
-  /** every Job that ever was, by uid */
+  /** names of all Jobs that were ever made, by uid */
   const jobsSeen = new Map<string, string>();
   let jobs: Informer<Job>;
   const stopJobs = new AbortController();
@@ -82,7 +82,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     };
     await ns.client.create(pathOf(resources.fhirExports, { namespace: ns.name }), object as KubeObject);
   }
-  /** Polls until Ready has this reason (and more holds), and gives the object. */
+  /** Polls until Ready has this reason and `more` holds. @returns the object */
   async function reach(
     name: string,
     reason: string,
@@ -155,7 +155,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
       assert.ok(["Planning", "Running", "Complete"].includes(reason), reason);
   });
 
-  test("suspend frees the pods and keeps the Job; resume goes on with it", async () => {
+  test("suspend frees the pods and keeps the Job; resume continues with the same Job", async () => {
     node.fate = ({ command, nth }) => (command === "export" && nth === 1 ? { hang: true } : undefined);
     await make("paused");
     const running = await reach("paused", "Running", () => node.log.includes("start export 0"));
@@ -199,7 +199,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     assert.deepEqual(seen(metadata.uid), ["export-1", "plan-1", "purge-1"]);
   });
 
-  test("refused: nothing is made, and it says what to mend", async () => {
+  test("a refused export makes nothing, and says what to mend", async () => {
     await make("refused", { container: "private" });
     const { metadata, status } = await reach("refused", "Refused");
     assert.match(
@@ -213,7 +213,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     assert.deepEqual(seen(metadata.uid), []);
   });
 
-  test("a terminal error ends it at once, retry makes it whole", async () => {
+  test("a terminal error ends an export at once, and retry completes it", async () => {
     const denied = {
       exit: 64,
       report: report("export", {
@@ -237,14 +237,14 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     assert.deepEqual(seen(metadata.uid), ["export-1", "export-2", "plan-1", "plan-2", "seal-2"]);
   });
 
-  test("a lost termination message is asked for again", async () => {
+  test("after a lost termination message the command is run again", async () => {
     node.fate = ({ command, nth }) => (command === "seal" && nth === 1 ? { mute: true } : undefined);
     await make("lost");
     const { metadata } = await reach("lost", "Complete");
     assert.deepEqual(seen(metadata.uid), ["export-1", "plan-1", "seal-1", "seal-1"]);
   });
 
-  test("a source that comes later; what is missing is named", async () => {
+  test("an export waits for a source that is made later, and names it", async () => {
     await make("early", { sourceRef: { name: "later" } });
     const { status } = await reach("early", "Waiting");
     assert.equal(findCondition(status?.conditions, "Ready")?.message, "waiting: FhirSource later does not exist");
@@ -293,7 +293,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     await reach("stuck", "Cancelled");
   });
 
-  test("deletionPolicy Delete: its files go before it does", async () => {
+  test("deletionPolicy Delete: the files are removed before the export", async () => {
     await make("deleted", { deletionPolicy: "Delete" });
     const { metadata } = await reach("deleted", "Complete");
     assert.deepEqual(metadata.finalizers, ["fhirexport.dev/output"]);
@@ -306,7 +306,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
     );
   });
 
-  test("deletionPolicy Retain: it goes at once, with what it owns", async () => {
+  test("deletionPolicy Retain: the export is removed at once, with its Jobs and pods", async () => {
     node.fate = ({ command }) => (command === "export" ? { hang: true } : undefined);
     await make("retained");
     const { metadata } = await reach("retained", "Running", () => node.log.includes("start export 0"));
@@ -316,7 +316,7 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
       "what it owned is collected",
       async () => ![...jobs.list()].some((job) => job.metadata.labels?.[labels.uid] === metadata.uid),
     );
-    // the log may hold a purge of the test before
+    // The node's log may hold a purge of the test before, so it is not read here.
     assert.deepEqual(seen(metadata.uid), ["export-1", "plan-1"]);
   });
 

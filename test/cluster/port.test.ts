@@ -57,7 +57,7 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
   });
 
   let count = 0;
-  /** An admitted export, as its world. */
+  /** Makes an admitted export. @returns its world */
   async function admitted(spec: Partial<FhirExport["spec"]> = {}): Promise<ExportWorld> {
     const path = pathOf(resources.fhirExports, { namespace: ns.name });
     const given = {
@@ -118,7 +118,7 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     throw new Error("nothing was refused");
   };
 
-  test("a run: Secret and Job, once, however often it is asked for", async () => {
+  test("a run has one Secret and one Job, however often it is asked for", async () => {
     const world = await admitted();
     await ensure(world, runSpec(world, { task: task(world) }));
     const first = await job(world);
@@ -188,7 +188,7 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     assert.match(message, new RegExp(`Job ${spec.name} exists and belongs to something else`));
   });
 
-  test("a worker that no pod can be: terminal, and says what to mend", async () => {
+  test("spec.worker that no pod can have is a terminal failure, which says what to mend", async () => {
     const world = await admitted({
       worker: {
         affinity: {
@@ -211,7 +211,7 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     );
   });
 
-  test("a quota of Jobs: waiting, in the API server's words", async () => {
+  test("a quota of Jobs is a waiting failure with the API server's text", async () => {
     const world = await admitted();
     const quotas = pathOf({ api: "/api/v1", plural: "resourcequotas" }, { namespace: ns.name });
     const quota: Thing = {
@@ -222,7 +222,7 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     };
     await ns.client.create(quotas, quota);
     try {
-      // a quota counts from when its controller has looked at it
+      // A quota counts only after its controller has computed it.
       await until(
         "the quota's status",
         async () => ((await ns.client.get<Thing>(`${quotas}/q`)).status as { hard?: object } | undefined)?.hard,
@@ -312,7 +312,7 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     );
   });
 
-  test("an event is told once", async () => {
+  test("an event is made once", async () => {
     const world = await admitted();
     const event: Effect = { do: "event", warning: true, reason: "SourceUnreachable", note: "no answer" };
     await port.apply(world, event);
@@ -326,7 +326,7 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     );
   });
 
-  test("an export that is cancelled is looked at live: a Job that no cache shows counts", async () => {
+  test("the Jobs of a cancelled export are listed live: a Job that no cache shows counts", async () => {
     const world = await admitted();
     await ensure(world, runSpec(world, { task: task(world) }));
     const key = `${ns.name}/${world.export.metadata.name}`;

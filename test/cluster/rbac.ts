@@ -4,8 +4,8 @@ import { type KubeClient, type KubeObject, pathOf } from "../../src/kube/client.
 
 const rbac = { api: "/apis/rbac.authorization.k8s.io/v1", plural: "" };
 
-/** What the operator may do (test/cluster/rbac.yaml), given to the user of that name.
- *  @param namespace where it may elect a leader */
+/** Gives the user `operator` the operator's rights (test/cluster/rbac.yaml).
+ *  @param namespace where it may take part in a leader election */
 export async function applyRBAC(client: KubeClient, namespace = "default"): Promise<void> {
   for (const document of parseAllDocuments(readFileSync("test/cluster/rbac.yaml", "utf8"))) {
     const object: KubeObject = document.toJS();

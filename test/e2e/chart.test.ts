@@ -12,7 +12,7 @@ import { refused, variants } from "./variants.ts";
 const root = join(import.meta.dirname, "../..");
 const chart = join(root, "charts/fhir-export");
 const helms = ["helm3", "helm4"] as const;
-/** of APIs that the node's API server does not have */
+/** kinds of APIs that the node's API server does not have */
 const foreign = ["PodMonitor", "HTTPRoute"];
 
 interface Rendered {
@@ -27,7 +27,7 @@ interface PodSpec {
   containers?: { image: string; securityContext: { readOnlyRootFilesystem?: boolean }; env?: { name: string }[] }[];
 }
 
-// its modules are on no registry that tests may use (golang.stackrox.io); where it is installed, it is asked
+// kube-linter's modules are on no registry that tests may use (golang.stackrox.io), so its tests run only where it is installed.
 const hasLinter = spawnSync("kube-linter", ["version"]).status === 0;
 if (!hasLinter) console.log("!! SKIPPED: kube-linter over the chart, as it is not installed");
 const noLinter = { skip: !hasLinter && "kube-linter is not installed" };
@@ -96,9 +96,9 @@ describe("the chart", needsNode, () => {
       }
     });
 
-    test(`${name}: every object is what the API server's schemas say, and it takes them`, async () => {
+    test(`${name}: every object conforms to the API server's schemas, and the API server accepts it`, async () => {
       const text = await render(values);
-      // the same by both, but for keys and the order
+      // Helm 3 and Helm 4 render the same objects, but for generated keys and the order.
       assert.deepEqual(
         objectsOf(await render(values, helms[1]))
           .map(({ kind, metadata }) => `${kind} ${metadata.name}`)
@@ -119,7 +119,7 @@ describe("the chart", needsNode, () => {
       const conform = await node.run(check, { input: text });
       assert.equal(conform.code, 0, conform.stdout + conform.stderr);
       const known = objectsOf(text).filter(({ kind }) => !foreign.includes(kind));
-      // namespaces that values name
+      // The values name namespaces, which must exist.
       for (const one of known) if (one.metadata.namespace) one.metadata.namespace = namespace;
       const unique = [...new Map(known.map((one) => [`${one.kind}/${one.metadata.name}`, one])).values()];
       const dry = await node.run(
@@ -139,14 +139,14 @@ describe("the chart", needsNode, () => {
         },
       );
       assert.equal(dry.code, 0, dry.stderr);
-      // Pod Security is asked of pods only; of what makes them it warns
+      // Pod Security refuses only pods. For Deployments and Jobs the API server warns.
       assert.doesNotMatch(dry.stderr, /would violate PodSecurity/);
     });
 
-    test(`${name}: kube-score finds nothing critical but what is explained`, async () => {
+    test(`${name}: kube-score finds nothing critical that is not explained`, async () => {
       const text = objectsOf(await render(values)).filter(({ kind }) => !foreign.includes(kind));
       const ids = [...Object.keys(scoreExceptions), ...(name === "bare" ? ["pod-networkpolicy"] : [])];
-      // a CPU limit throttles exports without need; memory is limited
+      // There is no CPU limit, as it would throttle exports without need. Memory is limited.
       const ignored = ["--ignore-container-cpu-limit", ...ids.flatMap((id) => ["--ignore-test", id])];
       const { stdout, stderr, code } = await node.run(
         ["kube-score", "score", "--output-format", "ci", "--kubernetes-version", "v1.34", ...ignored, "-"],
@@ -157,7 +157,7 @@ describe("the chart", needsNode, () => {
       assert.equal(code, 0, stdout + stderr);
     });
 
-    test(`${name}: kube-linter finds nothing but what is explained`, noLinter, async () => {
+    test(`${name}: kube-linter finds nothing that is not explained`, noLinter, async () => {
       const excluded = (linterExceptions[name] ?? []).flatMap(({ check }) => ["--exclude", check]);
       const { stdout, stderr, status } = spawnSync("kube-linter", ["lint", ...excluded, "-"], {
         input: await render(values),
@@ -185,7 +185,7 @@ describe("the chart", needsNode, () => {
       }
     });
 
-  test("namespaced: nothing of the cluster's", async () => {
+  test("namespaced: the chart has no cluster-wide object", async () => {
     const kinds = new Set(objectsOf(await render(variants.namespaced!)).map(({ kind }) => kind));
     for (const kind of kinds) assert.doesNotMatch(kind, /^(Cluster|Validating|CustomResource|Namespace)/);
   });
@@ -205,7 +205,7 @@ describe("the chart", needsNode, () => {
     }
   });
 
-  test("rights: no Secret is read, nothing is wild, no pods are made", async () => {
+  test("rights: none to read Secrets or make pods, and none with wildcards", async () => {
     for (const { kind, metadata, rules = [] } of objectsOf(await render(variants["with everything"]!)))
       for (const { apiGroups, resources, verbs } of rules) {
         const at = `${kind} ${metadata.name}`;
@@ -246,7 +246,7 @@ describe("the chart", needsNode, () => {
   });
 
   for (const name of readdirSync(join(root, "examples")))
-    test(`examples/${name} is taken`, async () => {
+    test(`examples/${name} is accepted`, async () => {
       const { stderr, code } = await node.run([
         "kubectl",
         "apply",
@@ -296,13 +296,13 @@ describe("the chart", needsNode, () => {
   });
 });
 
-/** Checks of kube-linter that do not fit a variant, and why. */
+/** Checks of kube-linter that do not apply to a variant, and why. */
 const linterExceptions: Record<string, { check: string; why: string }[]> = {
   "with everything": [{ check: "no-anti-affinity", why: "the user's own affinity stands in place of the chart's" }],
   "existing objects": [{ check: "non-existent-service-account", why: "it is the user's, and exists already" }],
 };
 
-/** Checks of kube-score that do not fit, and why. */
+/** Checks of kube-score that do not apply, and why. */
 const scoreExceptions = {
   "container-image-pull-policy":
     "released tags and digests do not change; Always would need the registry for every worker",

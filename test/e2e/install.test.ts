@@ -64,7 +64,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     say("the export's files are those of a standalone, byte for byte");
   });
 
-  test("the operator has no right to read Secrets, worker pods have none at all", async () => {
+  test("operator and HTTP service have no right to read Secrets", async () => {
     const may = async (verb: string, what: string, who: string) => {
       const options = ["--namespace", tenant, "--as", `system:serviceaccount:${namespace}:${who}`];
       return (await node.run(["kubectl", "auth", "can-i", verb, what, ...options])).stdout.trim();
@@ -118,7 +118,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     }
   });
 
-  test("how to look at an export, as docs/troubleshooting.md has it", async () => {
+  test("the commands of docs/troubleshooting.md show an export", async () => {
     const said = await runScript(
       node,
       site,
@@ -129,7 +129,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     assert.match(said, /^\[pod\/everything-.*"command":"seal"/m);
   });
 
-  test("each script of the docs that needs a cluster is run here", () => {
+  test("this file runs each script of the docs that needs a cluster", () => {
     const names = ["docs", "."].flatMap((folder) =>
       readdirSync(join(root, folder))
         .filter((name) => name.endsWith(".md"))
@@ -148,7 +148,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     ]);
   });
 
-  test("a worker is evicted, the kubelet restarted and the operator's pod deleted in mid-export: the same files", async () => {
+  test("a worker is evicted, the kubelet restarted and the operator's pod deleted in mid-export: the files are the same", async () => {
     const slow = {
       apiVersion: "fhirexport.dev/v1alpha1",
       kind: "FhirSource",
@@ -226,7 +226,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     ).metadata.annotations["fhirexport.dev/version"];
   const removeRelease = () => runScript(node, site, quick.get("quick-start-end")!);
 
-  test("deletionPolicy Delete: the files go with the object", async () => {
+  test("deletionPolicy Delete: the files are removed with the object", async () => {
     const { status } = await exports.get(tenant, "cohort");
     const container = status!.output!.container!;
     assert(Object.keys(await site.blobs(container)).length > 0);
@@ -234,7 +234,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     assert.deepEqual(await site.blobs(container), {});
   });
 
-  test("uninstall leaves exports, files and CRDs; a release of another name goes on with an export that ran", async () => {
+  test("uninstall leaves exports, files and CRDs; a release of another name completes an export that ran", async () => {
     await apply(node, tenant, [
       makeExport("orphaned", { sourceRef: { name: "slow" }, level: "Patient", types: ["Patient", "Observation"] }),
     ]);
@@ -273,7 +273,7 @@ describe("an installation by Helm on a real node", needsNode, () => {
     say("another release has ended what was under way");
   });
 
-  test("an upgrade from chart 0.1.0 while an export runs, and the way back", async () => {
+  test("an upgrade from chart 0.1.0 while an export runs, and a rollback", async () => {
     await runScript(node, site, install.get("install-remove")!);
     const older = (quick.get("quick-start-install") ?? "")
       .replace(/^kubectl .*$/gm, "")

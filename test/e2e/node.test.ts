@@ -30,7 +30,7 @@ interface Pod {
   };
 }
 
-/** What a container needs under Pod Security "restricted", and no more. */
+/** The least that a container needs under Pod Security "restricted". */
 const container = (more: object) => ({
   name: "main",
   image: imageName,
@@ -51,7 +51,7 @@ const pod = (name: string, main: object, more: object = {}) => ({
   metadata: { name, labels: { app: name } },
   spec: podSpec(main, more),
 });
-/** a program of Node's, instead of the image's own; as process 1 it is ended by no signal that it does not listen to */
+/** A script for node, instead of the image's own program. As process 1 it is ended only by signals that it listens to. */
 const script = (text: string) => ({
   command: ["node", "--eval", `process.on("SIGTERM", () => process.exit(0)); ${text}`],
 });
@@ -73,7 +73,7 @@ describe("the node", needsNode, () => {
   after(() => remove?.());
   const logs = (name: string) => kubectl(node, ["logs", "--namespace", namespace, name]);
 
-  test("is Ready, has our version of Kubernetes, and no way out", async () => {
+  test("is Ready, has our version of Kubernetes, and cannot reach the internet", async () => {
     const { status } = await get<{
       status: { conditions: Pod["status"]["conditions"]; nodeInfo: { kubeletVersion: string } };
     }>(node, "default", `node/${nodeName}`);
@@ -156,7 +156,7 @@ describe("the node", needsNode, () => {
     ];
     const ask = `
       const { lookup } = require("node:dns").promises;
-      // rules for a new Service take a moment
+      // The rules for a new Service take effect after a moment.
       const get = async (url) => {
         for (let tries = 0; ; tries++)
           try { return await (await fetch(url)).text(); }
@@ -180,7 +180,7 @@ describe("the node", needsNode, () => {
     assert.equal(onNode.lives(), false);
   });
 
-  test("a mounted Secret follows its object", async () => {
+  test("a mounted Secret shows the changes of its object", async () => {
     const secret = (value: string) => ({
       apiVersion: "v1",
       kind: "Secret",
@@ -208,7 +208,7 @@ describe("the node", needsNode, () => {
     await apply(node, namespace, [pod("evicted", waits)]);
     const { metadata } = await awaitObject<Pod>(node, { namespace, what: "pod/evicted" }, isRunning);
     const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name: "evicted", namespace } };
-    // its end is seen only by who watches, as the kubelet deletes the pod with it
+    // Only a watch shows how the pod ended, as the kubelet then deletes the pod.
     const watch = node.spawn([
       "kubectl",
       "get",
@@ -232,11 +232,11 @@ describe("the node", needsNode, () => {
     await watch.stop();
   });
 
-  test("pods run on while the kubelet is restarted", async () => {
+  test("pods keep running while the kubelet is restarted", async () => {
     await apply(node, namespace, [pod("stays", waits)]);
     const before = await awaitObject<Pod>(node, { namespace, what: "pod/stays" }, isRunning);
     await node.restartKubelet();
-    // the new kubelet has seen all pods when it has started another one
+    // When the new kubelet has started another pod, it has seen all pods.
     await apply(node, namespace, [pod("later", { args: ["--version"] })]);
     await awaitObject<Pod>(node, { namespace, what: "pod/later" }, hasEnded);
     const now = await get<Pod>(node, namespace, "pod/stays");

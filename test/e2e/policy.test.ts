@@ -76,7 +76,7 @@ describe("the admission policies of the chart", needsNode, () => {
         ours(["fhirsources", "exporttargets"], ["use"], ["allowed"]),
       ),
     ]);
-    // a policy counts a moment after it was made
+    // A policy takes effect a moment after it was made.
     await until(
       "the policies",
       async () => (await attempt("writer", source({ bearer: { secretRef: { name: "any" } } }))) !== undefined,
@@ -104,7 +104,7 @@ describe("the admission policies of the chart", needsNode, () => {
     object("FhirExport", { sourceRef: { name }, targetRef: { name }, ...more });
   const origin = { origin: { client: "someone", request: "https://fhir.example/$export" } };
 
-  /** @returns what the API server says against it; undefined: nothing */
+  /** @returns the API server's refusal; undefined = it accepts the object */
   async function attempt(user: string, one: object): Promise<string | undefined> {
     const { code, stderr } = await node.run(
       ["kubectl", "create", "--dry-run=server", "--namespace", namespace, "--as", user, "--filename", "-"],
@@ -208,13 +208,13 @@ describe("the admission policies of the chart", needsNode, () => {
     ["… by the HTTP service", "service", () => run("allowed", origin)],
   ];
   for (const [name, user, one, refused] of cases)
-    test(`${name}: ${refused ? "refused" : "taken"}`, async () => {
+    test(`${name}: ${refused ? "refused" : "accepted"}`, async () => {
       const said = await attempt(user, one());
       if (refused) assert.match(said ?? "taken", refused);
       else assert.equal(said, undefined);
     });
 
-  test("who may not read the Secret may change labels, and nothing of the spec", async () => {
+  test("a user who may not read the Secret may change labels, and nothing of the spec", async () => {
     await apply(node, namespace, [{ ...source({ bearer: { secretRef } }), metadata: { name: "there" } }]);
     const patch = (what: object) =>
       node.run([

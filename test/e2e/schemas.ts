@@ -12,7 +12,8 @@ interface Definition {
   "x-kubernetes-preserve-unknown-fields"?: boolean;
 }
 
-/** JSON Schemas of all kinds that the API server knows, strict, as kubeconform reads them: schemas/{kind}-{group}-{version}.json below `folder`. */
+/** Writes strict JSON Schemas of all kinds that the API server knows, as kubeconform reads them:
+ *  schemas/{kind}-{group}-{version}.json below `folder`. */
 export async function writeSchemas(node: TestNode, folder: string): Promise<void> {
   const { definitions } = JSON.parse(await kubectl(node, ["get", "--raw", "/openapi/v2"])) as {
     definitions: Record<string, Definition>;
@@ -33,7 +34,7 @@ export async function writeSchemas(node: TestNode, folder: string): Promise<void
       );
 }
 
-/** What the API server takes besides, in words of JSON Schema. */
+/** Adds to a schema what the API server accepts besides, in terms of JSON Schema. */
 function strict(name: string, definition: Definition): object {
   const { format, ...rest } = definition;
   if (format === "int-or-string" || name.endsWith(".Quantity")) return { type: ["string", "integer", "number"] };

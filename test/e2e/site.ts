@@ -9,7 +9,7 @@ export const root = join(import.meta.dirname, "../..");
 /** The surroundings of an installation: FHIR servers and storage as processes of the node, which pods reach by the node's address. */
 export interface Site {
   source: string;
-  /** the same resources, slowly */
+  /** a source with the same resources that answers slowly */
   slow: string;
   accountURL: string;
   connectionString: string;

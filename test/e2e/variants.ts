@@ -1,4 +1,4 @@
-/** What the chart is rendered with in tests, by name: all values at their defaults, and each choice at least once. */
+/** The values with which tests render the chart, by name: all values at their defaults, and each choice at least once. */
 const source = { baseURL: "https://fhir.example.org/r4" };
 const blob = { accountURL: "https://account.blob.core.windows.net", container: "fhir" };
 const target = { azureBlob: blob, secret: { "connection-string": "UseDevelopmentStorage=true" } };
@@ -144,7 +144,7 @@ export const variants: Record<string, object> = {
   },
 };
 
-/** What the chart refuses, and what it says. */
+/** Values that the chart refuses, and its message. */
 export const refused: [name: string, values: object, says: RegExp][] = [
   ["a value that does not exist", { operator: { replica: 2 } }, /replica/],
   ["a value of another type", { operator: { replicas: "two" } }, /replicas/],

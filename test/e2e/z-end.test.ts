@@ -11,10 +11,10 @@ import { buildNodePrograms } from "../tools/node/programs.ts";
 import { readRecord } from "../tools/node/record.ts";
 import { needsNode, sharedNode, until } from "../tools/node/shared.ts";
 
-/** the shared one is given up, so another run on this machine may have taken its place */
+/** Time to wait for a node: this file gives the shared one up, and another run on this machine may have taken its place. */
 const patienceMs = 200_000;
 
-/** Processes whose command line, or mounts of this machine's that, name the node's folder. */
+/** Processes whose command line names the node's folder, and mounts of this machine that do. */
 function naming(folder: string): string[] {
   const commands = readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -25,18 +25,18 @@ function naming(folder: string): string[] {
         return "";
       }
     });
-  // the guard of the process that started it lives as long as that does, which removes the folder
+  // The guard lives as long as the process that started the node, and removes the folder.
   return [
     ...commands.filter((line) => !line.includes("\0guard\0")),
     ...readFileSync("/proc/self/mountinfo", "utf8").split("\n"),
   ].filter((line) => line.includes(folder));
 }
 
-// the last file of this folder by its name: it ends the node that all share
+// By its name this file runs last in its folder, as it ends the shared node.
 describe("the end of a node", needsNode, () => {
   const programs = () => buildNodePrograms(() => {});
 
-  test("there is one at a time, and a refused start does it no harm", async () => {
+  test("there is one node at a time, and a refused start does it no harm", async () => {
     await assert.rejects(startNode(await programs()), /runs a node; there can be one on a machine/);
     assert.equal((await sharedNode().run(["kubectl", "get", "--raw", "/readyz"])).stdout, "ok");
   });
@@ -45,7 +45,7 @@ describe("the end of a node", needsNode, () => {
     const node = sharedNode();
     const record = readRecord()!;
     const spawned = node.spawn(["sleep", "1000"]);
-    // what looks for things left finds them while it runs
+    // The search for leftovers must find some while the node runs.
     const seen = leftovers(record);
     for (const kind of ["process", "cgroup", "folder"])
       assert(
@@ -64,7 +64,7 @@ describe("the end of a node", needsNode, () => {
     await node.stop();
   });
 
-  test("what a killed run left, the next start ends", async () => {
+  test("the next start ends what a killed run left", async () => {
     const dev = fileURLToPath(new URL("../tools/node/dev.ts", import.meta.url));
     const child = spawn(process.execPath, [dev, "--bare"], { stdio: ["ignore", "pipe", "inherit"] });
     let said = "";
@@ -72,7 +72,7 @@ describe("the end of a node", needsNode, () => {
     await until("a node", async () => /node is Ready/.test(said) || child.exitCode !== null, patienceMs);
     const killed = readRecord()!;
     assert.equal(killed.owner.pid, child.pid);
-    // its guard first, which would end the node at once
+    // Its guard is killed first, as it would end the node at once.
     const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8")
       .trim()
       .split(" ")

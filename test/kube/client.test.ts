@@ -32,7 +32,7 @@ test("paths of collections, objects and subresources", () => {
   assert.equal(pathOf(resources.pods, { name: "a/../b?c" }), "/api/v1/pods/a%2F..%2Fb%3Fc");
 });
 
-test("every answer has one class", () => {
+test("every error answer has one class of failure", () => {
   const classOf = (status: number, reason = "X") => toKubeFailure(new KubeError("GET /x", status, { reason })).class;
   for (const status of [0, 404, 408, 409, 410, 429, 500, 502, 503, 504])
     assert.equal(classOf(status), "transient", String(status));
@@ -43,7 +43,7 @@ test("every answer has one class", () => {
   assert.equal(toKubeFailure(ours), ours);
 });
 
-test("what the server quotes is not in what is shown", () => {
+test("values that the server quotes are not in the message that is shown", () => {
   const status = {
     reason: "Invalid",
     message: 'spec.patients[0]: Invalid value: "pat-123"',
@@ -61,7 +61,7 @@ test("what the server quotes is not in what is shown", () => {
     assert.doesNotMatch(shown, /pat-123/);
 });
 
-test("no cluster at all is said, not tried at localhost:8080", () => {
+test("without any configuration the error says so, and localhost:8080 is not tried", () => {
   const config = new KubeConfig();
   config.loadFromClusterAndUser(
     { name: "cluster", server: "http://localhost:8080", skipTLSVerify: false },
@@ -85,7 +85,7 @@ describe("against a server that misbehaves", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     config = new KubeConfig();
     const { port } = server.address() as AddressInfo;
-    // plain http only where TLS is not verified: client-node's rule
+    // client-node allows plain HTTP only where TLS is not verified.
     config.loadFromClusterAndUser(
       { name: "test", server: `http://127.0.0.1:${port}`, skipTLSVerify: true },
       { name: "user", token: "t1" },
@@ -117,7 +117,7 @@ describe("against a server that misbehaves", () => {
     return caught;
   };
 
-  test("Retry-After, from the header or the body", async () => {
+  test("Retry-After is read from the header or the body", async () => {
     const header = await refused(429, { "retry-after": "7" }, "");
     assert.deepEqual([header.status, header.retryAfterSeconds], [429, 7]);
     const body = await refused(
@@ -128,7 +128,7 @@ describe("against a server that misbehaves", () => {
     assert.deepEqual([body.reason, body.retryAfterSeconds], ["TooManyRequests", 3]);
   });
 
-  test("a proxy's HTML is an error like others, and the query is never shown", async () => {
+  test("HTML from a proxy is an error as any other, and the query is never shown", async () => {
     const error = await refused(502, { "content-type": "text/html" }, "<html>no</html>");
     assert.equal(error.message, "GET /api/v1/nodes/a: 502 HTTP502");
     assert.equal(toKubeFailure(error).class, "transient");
@@ -145,7 +145,7 @@ describe("against a server that misbehaves", () => {
     );
   });
 
-  test("a cut connection is Unreachable; the caller's own abort stays what it is", async () => {
+  test("a cut connection is Unreachable; an abort by the caller is rethrown as it is", async () => {
     answer = (_, response) => response.destroy();
     await withClient((client) =>
       assert.rejects(client.get("/a"), { name: "KubeError", status: 0, reason: "Unreachable" }),
@@ -173,7 +173,7 @@ describe("against a server that misbehaves", () => {
     assert.ok(sockets >= 1 && sockets <= 2, `${sockets} connections`);
   });
 
-  test("a watch that its reader leaves closes its connection", async () => {
+  test("a watch closes its connection when its reader stops reading", async () => {
     let closed = false;
     answer = (_, response) => {
       response.on("close", () => (closed = true));
@@ -192,7 +192,7 @@ describe("against a server that misbehaves", () => {
     });
   });
 
-  test("an event is put together from pieces that cut a character in two", async () => {
+  test("an event is joined from pieces that cut a character in two", async () => {
     const line = Buffer.from(`${JSON.stringify({ type: "ADDED", object: { metadata: { name: "ü€" } } })}\n`);
     answer = async (_, response) => {
       response.writeHead(200);
@@ -223,7 +223,7 @@ describe("against a server that misbehaves", () => {
       };
       const own = new KubeConfig();
       own.loadFromClusterAndUser(config.getCurrentCluster()!, { name: "user" });
-      // client-node's own reader of token files holds one for a minute
+      // client-node's own reader of token files keeps a token for a minute.
       own.addAuthenticator({
         isAuthProvider: () => true,
         applyAuthentication: async (_, options) => {
@@ -235,7 +235,7 @@ describe("against a server that misbehaves", () => {
       assert.equal(seen, "Bearer old");
       writeFileSync(tokenFile, "new");
       await client.get("/a");
-      // connections do not depend on the token
+      // The connections do not depend on the token.
       assert.ok(sockets <= 2, `${sockets} connections`);
       await client.close();
     } finally {
@@ -257,7 +257,7 @@ describe("against the API server", () => {
   test("create, get, replace, patch, apply, delete", needsPlane, async () => {
     const { client } = namespace;
     const made = await client.create<ConfigMap>(path, configMap("a", { x: "1", y: "1" }));
-    // strings, not Dates: what is read can be written back
+    // Times are strings and not Dates, so that an object that was read can be written back.
     assert.match(made.metadata.creationTimestamp ?? "", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
     const replaced = await client.replace<ConfigMap>(`${path}/a`, { ...made, data: { x: "2", y: "1" } });
     await assert.rejects(client.replace(`${path}/a`, made), (error) => isConflict(error) && !isAlreadyExists(error));
@@ -282,7 +282,7 @@ describe("against the API server", () => {
     );
   });
 
-  test("a list of several pages is whole", needsPlane, async () => {
+  test("a list of several pages is complete", needsPlane, async () => {
     const { client } = namespace;
     const names = Array.from({ length: 7 }, (_, i) => `page-${i}`);
     for (const name of names)
@@ -295,7 +295,7 @@ describe("against the API server", () => {
     assert.match(resourceVersion, /^\d+$/);
   });
 
-  test("a user without rights waits for them", needsPlane, async () => {
+  test("the calls of a user without rights are a waiting failure", needsPlane, async () => {
     const client = KubeClient.load(planeUsers().plain);
     try {
       await assert.rejects(

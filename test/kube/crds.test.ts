@@ -32,14 +32,14 @@ suite("CRDs by version", () => {
   for (const [one, other, newer] of cases)
     test(`${one} is ${newer ? "" : "not "}newer than ${other}`, () => assert.equal(isNewer(one, other), newer));
 
-  test("each says which version it came with", () => {
+  test("each CRD names the version of fhir-export that it came with", () => {
     for (const file of files) assert.equal((parse(file) as CRD).metadata.annotations?.[versionAnnotation], pkg.version);
   });
 
   const program = (...args: string[]) =>
     spawnSync(process.execPath, ["src/main.ts", "crds", ...args], { encoding: "utf8" });
 
-  test("print: what a GitOps repository takes", () => {
+  test("print: YAML that a GitOps repository takes", () => {
     const { stdout, status } = program("print");
     assert.equal(status, 0);
     assert.deepEqual(
@@ -84,13 +84,13 @@ describe("CRDs on the API server", needsPlane, () => {
   const text = { type: "string" };
   const path = pathOf(resources.crds, { name: `things.${group}` });
 
-  test("made, upgraded, and not taken back by an older one; also where kubectl made it", async () => {
+  test("a CRD is made and upgraded, and an older operator does not downgrade it; also where kubectl made it", async () => {
     const client = KubeClient.load(kubeconfig());
     const signal = AbortSignal.timeout(30_000);
     try {
       await client.create(path.slice(0, path.lastIndexOf("/")), make("0.1.0", { a: text }));
       await applyCRD(client, make("0.1.0", { a: text, b: text }), signal, log);
-      // it is served
+      // The API server serves the kind.
       await client.list(`/apis/${group}/v1/things`);
       await applyCRD(client, make("0.2.0", { a: text, c: text }), signal, log);
       assert.deepEqual(fieldsOf(await client.get<CRD>(path)), ["a", "c"]);
@@ -104,7 +104,7 @@ describe("CRDs on the API server", needsPlane, () => {
     }
   });
 
-  test("an API server that does not answer is asked until the time is over", async () => {
+  test("an API server that does not answer is asked again until the time is over", async () => {
     const client = KubeClient.load(kubeconfig());
     await assert.rejects(
       applyCRD(client, make("0.1.0", {}), AbortSignal.abort(), log),

@@ -58,11 +58,11 @@ describe("is the lease seen to change?", () => {
   for (const [name, now, changes] of rows)
     test(`${name}: ${changes ? "yes" : "no"}`, () =>
       assert.deepEqual(observe(before, now, 9000), changes ? { spec: now, at: 9000 } : before));
-  test("seen for the first time: from now on", () =>
+  test("a lease that is seen for the first time counts as changed now", () =>
     assert.deepEqual(observe(undefined, spec(), 9000), { spec: spec(), at: 9000 }));
 });
 
-describe("what is written", () => {
+describe("the spec that is written", () => {
   const ours = { holderIdentity: "me", leaseDurationSeconds: 20, acquireTime: time, renewTime: time };
   const rows: [string, LeaseSpec | undefined, LeaseSpec][] = [
     ["no lease: the first holder", undefined, { ...ours, leaseTransitions: 0 }],
@@ -76,11 +76,11 @@ describe("what is written", () => {
     ["an empty lease", {}, { ...ours, leaseTransitions: 1 }],
   ];
   for (const [name, seen, want] of rows) test(name, () => assert.deepEqual(held(seen, "me", 20, time), want));
-  test("fields of others stay", () => {
+  test("fields that others have set stay", () => {
     const more = { ...spec(), strategy: "OldestEmulationVersion" };
     assert.equal((held(more, "me", 20, time) as typeof more).strategy, more.strategy);
   });
-  test("given back: nobody's, for a second", () =>
+  test("a lease that is given back has no holder and lasts a second", () =>
     assert.deepEqual(released(spec({ holderIdentity: "me" }), time), {
       holderIdentity: "",
       leaseDurationSeconds: 1,
@@ -102,7 +102,7 @@ describe("how long may a leader act?", () => {
     test(`${name}: ${want} ms`, () => assert.equal(leadsFor(5000, 10, 5000 + ago), want));
 });
 
-test("whose it is", () =>
+test("who holds the lease", () =>
   assert.deepEqual(
     [{}, { holderIdentity: "" }, { holderIdentity: "me" }, { holderIdentity: "other" }].map((one) =>
       isAnothers(one, "me"),
@@ -110,13 +110,13 @@ test("whose it is", () =>
     [false, false, false, true],
   ));
 
-test("a candidate waits for one period to 2.2", () =>
+test("a candidate waits for 1 to 2.2 periods", () =>
   assert.deepEqual(
     [0, 0.5, 1].map((random) => candidateWait(2, random)),
     [2000, 3200, 4400],
   ));
 
-describe("times that do not go together", () => {
+describe("times that contradict each other", () => {
   const rows: [number, number, number, RegExp | undefined][] = [
     [15, 10, 2, undefined],
     [3, 2, 1, undefined],

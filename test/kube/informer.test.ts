@@ -17,14 +17,14 @@ interface ConfigMap extends KubeObject {
   data?: Record<string, string>;
 }
 
-// also after a test that failed: one that runs on would keep the process
+// Informers are stopped after a failed test, too: one that still runs would keep the process alive.
 const stops = new Set<() => Promise<void>>();
 afterEach(async () => {
   for (const stop of stops) await stop();
   stops.clear();
 });
 
-/** An informer that runs, with what it told. */
+/** A running informer, with the keys and errors that it reported. */
 function run(client: KubeClient, options: Omit<InformerOptions, "onKey" | "onError">) {
   const keys: string[] = [];
   const errors: unknown[] = [];
@@ -83,13 +83,13 @@ describe("against a scripted server", () => {
     server.closeAllConnections();
     server.close();
   });
-  /** no waits between tries */
+  /** options without waits between tries */
   const start = (options: Partial<InformerOptions> = {}) => {
     seen = [];
     return run(client, { path: "/a", random: () => 0, ...options });
   };
 
-  test("pages are put together; nothing is synced before the last one", async () => {
+  test("all pages are listed; the informer is synced only after the last one", async () => {
     let synced: boolean | undefined;
     lists = (query) => {
       if (query.has("continue")) synced = running.informer.synced();
@@ -105,7 +105,7 @@ describe("against a scripted server", () => {
     assert.deepEqual(seen, ["list", "list more", "watch 7"]);
   });
 
-  test("asks for bookmarks and for 240 to 360 seconds, and goes on from a bookmark's version", async () => {
+  test("asks for bookmarks and for 240 to 360 seconds, and continues from a bookmark's version", async () => {
     const queries: URLSearchParams[] = [];
     lists = () => ({ names: [], version: "7" });
     watches = (response, query) => {
@@ -125,7 +125,7 @@ describe("against a scripted server", () => {
     );
   });
 
-  test("an expired version, as an event, is listed again: what is gone meanwhile is told", async () => {
+  test("after an event that says that the version has expired everything is listed again, and deletions meanwhile are reported", async () => {
     let listed = 0;
     lists = () => (++listed === 1 ? { names: ["a", "b"], version: "7" } : { names: ["b", "c"], version: "20" });
     watches = (response, query) => {
@@ -145,7 +145,7 @@ describe("against a scripted server", () => {
     assert.equal(running.informer.counters.missed, 0);
   });
 
-  test("after 3 bad ends the version itself is in doubt: listed again", async () => {
+  test("after 3 bad ends in a row the version is no longer trusted, and everything is listed again", async () => {
     let listed = 0;
     lists = () => ({ names: [], version: ++listed === 1 ? "1000000" : "5" });
     watches = (response, query) =>
@@ -155,7 +155,7 @@ describe("against a scripted server", () => {
     assert.deepEqual(seen, ["list", "watch 1000000", "watch 1000000", "watch 1000000", "list", "watch 5"]);
   });
 
-  test("a full list after relistMs counts what the watch did not tell", async () => {
+  test("a full list after relistMs counts the changes that the watch did not show", async () => {
     let listed = 0;
     let ms = 0;
     lists = () => (++listed === 1 ? { names: ["a"], version: "7" } : { names: ["a", "b"], version: "8" });
@@ -171,7 +171,7 @@ describe("against a scripted server", () => {
     assert.deepEqual(running.keys, ["n/a", "n/b"]);
   });
 
-  test("a watch that has gone silent is left for a new one from the same version", async () => {
+  test("a silent watch is replaced by a new one from the same version", async () => {
     lists = () => ({ names: [], version: "7" });
     watches = (response) => response.flushHeaders();
     const running = start({ silenceMs: 50 });
@@ -180,12 +180,12 @@ describe("against a scripted server", () => {
     assert.equal((running.errors[0] as Error).message, "WATCH /a: no answer Silent");
   });
 
-  test("waits longer from try to try, at random, and starts anew after a healthy minute", async () => {
+  test("the random wait grows from try to try, and starts anew after a healthy minute", async () => {
     let ms = 0;
     let asked = 0;
     lists = () => ({ names: [], version: "7" });
     watches = (response) => {
-      // the third one holds
+      // The third watch holds.
       if (++asked === 3) ms += 60_000;
       response.destroy();
     };
@@ -193,11 +193,11 @@ describe("against a scripted server", () => {
     const sleep = async (wait: number) => void waits.push(wait);
     start({ now: () => ms, random: () => 0.5, sleep });
     await until("ten tries", async () => waits.length >= 10);
-    // half of 1, 2 s; the third starts from 0.5 s; half of 1, 2 ... and no more than half of 30 s
+    // Half of 1 s and 2 s; after the third one half of 0.5 s; then half of 1 s, 2 s and so on, up to half of 30 s.
     assert.deepEqual(waits.slice(0, 10), [500, 1000, 250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000]);
   });
 
-  test("a run that is stopped before the first list says so to who waits for it", async () => {
+  test("a run that is stopped before the first list rejects whenSynced()", async () => {
     lists = () => ({ names: [], version: "7" });
     const stop = new AbortController();
     stop.abort(new Error("stopped"));
@@ -211,7 +211,7 @@ describe("against a scripted server", () => {
 describe("against the API server", () => {
   let plane: ControlPlane;
   let proxy: TCPProxy;
-  /** straight to the server, and through the proxy */
+  /** one client straight to the server, and one through the proxy */
   let direct: KubeClient;
   let proxied: KubeClient;
   const path = pathOf(resources.configMaps, { namespace: "default" });
@@ -224,7 +224,7 @@ describe("against the API server", () => {
 
   before(async () => {
     if (needsPlane.skip) return;
-    // its own: it is killed
+    // This test has a control plane of its own, as it kills the API server.
     const programs = controlPlane();
     if ("missing" in programs) throw new Error(programs.missing);
     plane = await startControlPlane(programs, { controllers: false });
@@ -254,7 +254,7 @@ describe("against the API server", () => {
       return text(items) === text(informer.list());
     });
 
-  test("sees what is made, changed and deleted, by another's hand and only by label", needsPlane, async () => {
+  test("sees the objects with its label that others make, change and delete", needsPlane, async () => {
     await write("old", { x: "0" });
     const { informer, keys } = start();
     await informer.whenSynced();
@@ -276,11 +276,11 @@ describe("against the API server", () => {
     const before = proxy.connections;
     for (let i = 0; i < 200; i++) await proxied.list(path, { limit: 1 });
     const more = proxy.connections - before;
-    // one for the watch, one or two for the calls
+    // There is one connection for the watch, and one or two for the calls.
     assert.ok(more <= 3 && proxy.open <= 3, `${more} new connections, ${proxy.open} open`);
   });
 
-  test("a connection that is reset costs nothing but a new one", needsPlane, async () => {
+  test("after a connection is reset, a new one is opened and no change is lost", needsPlane, async () => {
     const { informer, errors } = start();
     await informer.whenSynced();
     for (const x of ["a", "b", "c"]) {
@@ -293,12 +293,12 @@ describe("against the API server", () => {
     assert.ok(errors.length >= 1);
   });
 
-  test("the API server is killed and starts anew, with changes that no watch can replay", needsPlane, async () => {
+  test("the API server is killed and started again, after changes that no watch can replay", needsPlane, async () => {
     const { informer, errors } = start();
     await write("before", { x: "1" });
     await until("the first", async () => informer.get("default/before"));
     const version = [...informer.list()][0]!.metadata.resourceVersion!;
-    // changes that the informer does not hear of: afterwards they are in etcd only, the new server's memory starts after them
+    // The informer does not hear of these changes. Afterwards they are in etcd only, as the memory of the new server starts after them.
     proxy.stall(true);
     await write("before", { x: "2" });
     await direct.delete(`${path}/old`);
@@ -319,7 +319,7 @@ describe("against the API server", () => {
     assert.equal(informer.get("default/old"), undefined);
     assert.ok(informer.get("default/unseen"));
     assert.ok(errors.length >= 1);
-    // and it lives
+    // The watch works again.
     await write("after", { x: "1" });
     await until("a change after it", async () => informer.get("default/after"));
   });

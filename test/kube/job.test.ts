@@ -49,7 +49,7 @@ const labels = {
   "app.kubernetes.io/managed-by": "fhir-export",
 };
 
-test("the export Job, whole", () =>
+test("the whole export Job", () =>
   assert.deepEqual(jobOf("export", { source: { auth: { basic: { secretRef } }, tls: { caRef: { name: "ca" } } } }), {
     apiVersion: "batch/v1",
     kind: "Job",
@@ -154,7 +154,7 @@ test("the export Job, whole", () =>
   }));
 
 for (const command of ["plan", "seal", "purge"] as const)
-  test(`the ${command} Job has one pod and no repetition of its own`, () => {
+  test(`the ${command} Job has one pod, which Kubernetes does not repeat`, () => {
     const { spec } = jobOf(command);
     assert.equal((spec as { backoffLimit?: number }).backoffLimit, 0);
     assert.equal(spec.completions, 1);
@@ -224,7 +224,7 @@ test("a volume target is mounted", () => {
   assert.deepEqual(pod.containers[0]!.volumeMounts.at(-1), { name: "target", mountPath: "/export" });
 });
 
-test("workload identity: its service account and the pod label that the webhook wants", () => {
+test("workload identity: the pod has its service account and the label that the webhook looks for", () => {
   const job = jobOf("plan", {
     target: {
       azureBlob: { accountURL: "https://a.example", auth: { workloadIdentity: { serviceAccountName: "exporter" } } },
@@ -235,13 +235,13 @@ test("workload identity: its service account and the pod label that the webhook 
   assert.equal((job.spec.template.metadata.labels as Record<string, string>)["azure.workload.identity/use"], "true");
 });
 
-test("Kueue: its label, and made suspended", () => {
+test("Kueue: the Job has its label and is made suspended", () => {
   const job = jobOf("export", { spec: { queueName: "batch" }, suspend: true });
   assert.equal((job.metadata.labels as Record<string, string>)["kueue.x-k8s.io/queue-name"], "batch");
   assert.equal(job.spec.suspend, true);
 });
 
-test("worker: the closed list gets to the pod, nothing else does", () => {
+test("worker: only the fields of the closed list reach the pod", () => {
   const worker = {
     resources: { requests: { cpu: "2" }, limits: { memory: "1Gi", "example.com/gpu": 1 } },
     nodeSelector: { pool: "batch" },

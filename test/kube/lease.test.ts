@@ -12,7 +12,7 @@ import { kubeconfig, makeNamespace, type Namespace, needsPlane, until } from "..
 interface Lease extends KubeObject {
   spec: LeaseSpec;
 }
-/** longer than any wait of a test: who gets the lease meanwhile got it because it was free */
+/** This is longer than any wait of a test: a candidate that gets the lease within it got it because it was free. */
 const forever = { leaseSeconds: 600, renewSeconds: 300, retrySeconds: 0.1 };
 const short = { leaseSeconds: 5, renewSeconds: 4, retrySeconds: 0.2 };
 
@@ -36,7 +36,7 @@ describe("leader election on a Lease", needsPlane, () => {
 
   const pathTo = (name: string) => pathOf(resources.leases, { namespace: ns.name, name });
   const get = (name: string) => ns.client.get<Lease>(pathTo(name));
-  /** A candidate; `die` ends all it can do, without a word. */
+  /** A candidate. `die` cuts it off from the API server without notice. */
   function candidate(name: string, identity: string, options: Partial<ElectorOptions>, path = kubeconfig()) {
     const client = KubeClient.load(path);
     const stop = new AbortController();
@@ -54,7 +54,7 @@ describe("leader election on a Lease", needsPlane, () => {
     });
     const run = (signal = stop.signal): Promise<void> => {
       const won = elector.acquire(AbortSignal.any([signal, stop.signal])).then(() => void (own.wins = Date.now()));
-      // a test that fails waits for it no more
+      // A test that failed does not wait for it.
       won.catch(() => {});
       return won;
     };
@@ -79,7 +79,7 @@ describe("leader election on a Lease", needsPlane, () => {
     await until("it is renewed", async () => (await get(name)).spec.renewTime !== renewTime);
   };
 
-  test("five want a lease that is not there: one gets it, and goes on renewing", async () => {
+  test("five candidates want a lease that does not exist: one makes it, and renews it from then on", async () => {
     const all = ["a", "b", "c", "d", "e"].map((identity) => candidate("race", identity, {}));
     const stopThese = new AbortController();
     const runs = all.map((one) => one.run(stopThese.signal));
@@ -105,7 +105,7 @@ describe("leader election on a Lease", needsPlane, () => {
     }
   });
 
-  test("given back: another takes it at once, long before it would have run out", async () => {
+  test("a lease that is given back is taken at once, long before it would have expired", async () => {
     const [one, two] = [candidate("released", "one", {}), candidate("released", "two", {})];
     await one.lead();
     two.run();
@@ -122,7 +122,7 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.deepEqual([holderIdentity ?? "", leaseDurationSeconds, leaseTransitions], ["", 1, 1]);
   });
 
-  test("its holder dies: another takes it when it has not changed for its duration, not before", async () => {
+  test("after the death of the holder another takes the lease when it has not changed for its duration, and not before", async () => {
     const [one, two] = [candidate("dead", "one", short), candidate("dead", "two", short)];
     await one.lead();
     two.run();
@@ -138,7 +138,7 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.equal(one.elector.leads(), false, "the dead one had stopped before");
   });
 
-  test("one that comes anew waits for the whole duration too, whatever the times in the lease say", async () => {
+  test("a new candidate waits for the whole duration, too, whatever the times in the lease say", async () => {
     const long = microTime(new Date(Date.now() - 3_600_000));
     const spec = {
       holderIdentity: "gone",
@@ -156,7 +156,7 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.equal((await get("late")).spec.leaseTransitions, 8);
   });
 
-  test("a lease that is renewed is not taken by one whose clock is hours off", async () => {
+  test("a candidate whose clock is hours off does not take a lease that is being renewed", async () => {
     const shifted = (hours: number) => ({
       ...short,
       leaseSeconds: 2,
@@ -168,7 +168,7 @@ describe("leader election on a Lease", needsPlane, () => {
     const others = [candidate("skew", "ahead", shifted(7)), candidate("skew", "behind", shifted(-12))];
     const stopThese = new AbortController();
     const runs = others.map((other) => other.run(stopThese.signal));
-    // a stall of this machine for longer than the lease would look like a dead holder: counted, not timed
+    // If this machine stalls for longer than the lease lasts, the holder looks dead. So renewals are counted, and not timed.
     for (let renewals = 0; renewals < 25; renewals++) await renewed("skew");
     const { spec } = await get("skew");
     stopThese.abort();
@@ -180,10 +180,10 @@ describe("leader election on a Lease", needsPlane, () => {
     );
   });
 
-  test("errors and silence of the API server for less than the deadline lose nothing", async () => {
+  test("the leader keeps the lease when the API server fails or is silent for less than the deadline", async () => {
     const one = candidate("shaken", "one", { leaseSeconds: 15, renewSeconds: 12, retrySeconds: 0.1 }, proxy.kubeconfig);
     await one.lead();
-    // what hangs longer than a call may take is given up, and another is tried
+    // A call that takes too long is given up, and another one is tried.
     for (const [fault, times] of [
       [500, 4],
       [503, 4],
@@ -209,7 +209,7 @@ describe("leader election on a Lease", needsPlane, () => {
   });
 
   for (const fault of [500, "hang"] as const)
-    test(`${fault} beyond the deadline: it is lost, before another may take it`, async () => {
+    test(`${fault} beyond the deadline: the lease is lost before another may take it`, async () => {
       const name = `lost-${fault}`;
       const [one, two] = [candidate(name, "one", short, proxy.kubeconfig), candidate(name, "two", short)];
       await one.lead();
@@ -233,7 +233,7 @@ describe("leader election on a Lease", needsPlane, () => {
     });
 
   for (const asks of [true, false])
-    test(`a process that was stopped finds that out by its clock, before it writes${asks ? "" : "; also when nothing else asks"}`, async () => {
+    test(`a process that was stopped notices it by its clock before it writes${asks ? "" : "; also when nothing calls check()"}`, async () => {
       const name = `frozen-${asks}`;
       let skipped = 0;
       const one = candidate(name, "one", { now: () => performance.now() + skipped, retrySeconds: 1 }, proxy.kubeconfig);
@@ -257,7 +257,7 @@ describe("leader election on a Lease", needsPlane, () => {
       assert.equal(writes(), before, "it was not renewed");
     });
 
-  test("an answer that comes after the deadline is none", async () => {
+  test("an answer that comes after the deadline does not count", async () => {
     let skipped = 0;
     const one = candidate("answer", "one", { now: () => performance.now() + skipped }, proxy.kubeconfig);
     await one.lead();
@@ -274,7 +274,7 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.equal(one.elector.leads(), false);
   });
 
-  test("another's name in the lease: lost at once", async () => {
+  test("the lease is lost at once when it has another name in it", async () => {
     const one = candidate("robbed", "one", {});
     await one.lead();
     await edit("robbed", { holderIdentity: "thief" });
@@ -283,7 +283,7 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.equal((await get("robbed")).spec.holderIdentity, "thief");
   });
 
-  test("a lease that someone labels is still its own; one that someone deletes is made again", async () => {
+  test("the leader keeps a lease that someone labels, and makes a lease again that someone deletes", async () => {
     const one = candidate("touched", "one", {});
     await one.lead();
     await ns.client.patch(pathTo("touched"), { metadata: { labels: { a: "b" } } });
@@ -299,10 +299,10 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.ok(one.elector.leads());
   });
 
-  test("an answer that got lost: the lease is its own all the same", async () => {
+  test("the candidate has the lease even if the answer to its write is lost", async () => {
     const one = candidate("deaf", "one", {}, proxy.kubeconfig);
     let cut = 0;
-    // it is made, and who made it hears of an error
+    // The lease is made, and the candidate that made it gets an error.
     proxy.fault = async ({ method }) => {
       if (method !== "POST" || cut++) return undefined;
       const spec = { holderIdentity: "one", leaseDurationSeconds: 600, leaseTransitions: 0 };
@@ -314,7 +314,7 @@ describe("leader election on a Lease", needsPlane, () => {
     assert.equal((await get("deaf")).spec.leaseTransitions, 0);
   });
 
-  test("a name that no Lease can have is said, not tried for ever; waiting ends with its signal", async () => {
+  test("a name that no Lease can have is an error, and not tried for ever; waiting ends with its signal", async () => {
     await assert.rejects(candidate("No_Name", "one", {}).run(), { class: "terminal" });
     const holder = candidate("taken", "holder", {});
     await holder.lead();
@@ -324,7 +324,7 @@ describe("leader election on a Lease", needsPlane, () => {
     await assert.rejects(waiting, { message: "SIGTERM" });
   });
 
-  test("a client that asks before it writes: reads pass, nothing else is sent", async () => {
+  test("a client that does not lead sends reads and nothing else", async () => {
     const one = candidate("guard", "one", {});
     const client = KubeClient.load(proxy.kubeconfig, { beforeWrite: () => one.elector.check() });
     closers.push(() => client.close());

@@ -31,7 +31,7 @@ for (const [name, answer, want] of answers)
       want,
     ));
 
-test("progress: types with strange names or counts are left out", () => {
+test("progress: types with impossible names or counts are left out", () => {
   const types = [
     { type: "Patient", ...totals },
     { type: "<b>", ...totals },
@@ -42,7 +42,7 @@ test("progress: types with strange names or counts are left out", () => {
 });
 
 const object = (resourceVersion: string, uid = "u") => ({ metadata: { name: "x", uid, resourceVersion } });
-test("overlay: what we wrote is newer than what the cache still shows, and older than all else", () => {
+test("overlay: our write is newer than the versions that it was based on, and older than all others", () => {
   const overlay = new Overlay<ReturnType<typeof object>>();
   assert.equal(overlay.newest("k", undefined), undefined);
   const [one, two, three] = [object("1"), object("7"), object("9")];
@@ -60,7 +60,7 @@ test("overlay: what we wrote is newer than what the cache still shows, and older
   assert.equal(overlay.newest("k", undefined), undefined, "deleted");
 });
 
-test("owned: by export, as they come, change and go", () => {
+test("owned: objects are found by their export as they are made, changed and deleted", () => {
   const pod = (uid: string, name = "x") => ({
     metadata: { name: "p", labels: { "fhirexport.dev/export-uid": uid, "fhirexport.dev/export": name } },
   });
@@ -113,7 +113,7 @@ test("operator options: flags before environment, numbers checked", () => {
   for (const [args, message] of wrong) assert.throws(() => parseOperatorOptions(args, {}), message);
 });
 
-test("operator options: leader election is off, by a flag or the environment on", () => {
+test("operator options: leader election is off unless a flag or the environment turns it on", () => {
   const election = (args: string[], env = {}) => parseOperatorOptions(["--image", "i", ...args], env)?.election;
   const times = { leaseSeconds: 15, renewSeconds: 10, retrySeconds: 2 };
   assert.equal(election([]), undefined);
@@ -144,7 +144,7 @@ test("operator options: leader election is off, by a flag or the environment on"
   );
 });
 
-test("health: ready only when it is; metrics under controller-runtime's names, from zero", async () => {
+test("health: /readyz follows readiness; metrics have controller-runtime's names and start at zero", async () => {
   const metrics = makeMetrics();
   startAtZero(metrics, "fhirexport");
   let ready = false;
@@ -164,8 +164,8 @@ test("health: ready only when it is; metrics under controller-runtime's names, f
   }
 });
 
-test("progress poller: asks running pods that plan or export only, survives those that do not answer", async () => {
-  // the port is fixed, so the test takes an address of its own
+test("progress poller: only running pods that plan or export are asked, and silent ones do no harm", async () => {
+  // The port is fixed, so the test uses an address of its own.
   const { ProgressPoller } = await import("../../src/kube/progress.ts");
   const server: Server = createServer((_, response) => response.end(JSON.stringify({ ...progress, podUID: "p1" })));
   await new Promise<void>((resolve) => server.listen(9464, "127.77.1.1", resolve));

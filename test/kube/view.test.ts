@@ -93,7 +93,7 @@ const liveness: [string, Job["status"], Pod[], number][] = [
 for (const [name, status, pods, want] of liveness)
   test(`live: ${name}`, () => assert.equal(view(job(status), pods).live, want));
 
-test("reports: the last of each index, lost where it cannot be read or is another export's", () => {
+test("reports: the last one of each index; one that cannot be read, or is of another export, is lost", () => {
   const pods = [
     pod(0, "Failed", { message: message({ error: { class: "waiting" } }), at: "2026-03-04T05:01:00Z" }),
     pod(0, "Succeeded", { message: message({ packages: 7 }), at: "2026-03-04T05:02:00Z" }),

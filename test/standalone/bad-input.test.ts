@@ -66,7 +66,7 @@ interface Case {
   spec?: Partial<FhirExportSpec> & { source?: string; target?: string };
   behaviour?: Behaviour;
   faults?: Fault[];
-  /** Ready's reason and, where it has ended, Failed's */
+  /** the reason of Ready and, if the export has ended, of Failed */
   ready: string;
   failed?: string;
   /** what the condition must name */
@@ -161,7 +161,7 @@ const cases: Case[] = [
   },
 ];
 
-suite("bad input ends in a condition that names what to mend", () => {
+suite("bad input ends in a condition that names the thing to mend", () => {
   for (const [index, { name, spec = {}, behaviour, faults, ready, failed, message }] of cases.entries())
     test(name, async () => {
       const { source: sourceName = "good", target = "azurite", ...rest } = spec;
@@ -185,7 +185,7 @@ suite("bad input ends in a condition that names what to mend", () => {
         );
         const { status, metadata } = shown!;
         assert.equal(findCondition(status?.conditions, "Failed")?.reason, failed);
-        // kstatus: a person must act, or it goes on by itself
+        // By kstatus Stalled says that a person must act, and Reconciling that it continues by itself.
         assert.deepEqual(
           [
             findCondition(status?.conditions, "Stalled")?.status,
@@ -198,7 +198,7 @@ suite("bad input ends in a condition that names what to mend", () => {
           [undefined, undefined],
           "nothing is listed as output",
         );
-        // no crash loop: what ended stays ended, what waits does so for half a minute at least
+        // There is no crash loop: an ended export stays ended, and a waiting one waits for at least half a minute.
         if (failed) assert.equal(metadata.annotations?.["fhirexport.dev/outcome"], "Failed/1");
         else if (ready === "Planning") assert(Date.parse(status!.run!.repeat!.time) - Date.now() > 15_000);
         const asked = source.requests.length;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Looks again and again until what is seen holds; answers it. @throws with what was seen last */
+/** Calls `look` until its result holds. @returns that result. @throws after the timeout, with the last result */
 export async function eventually<Seen>(
   look: () => Promise<Seen> | Seen,
   holds: (seen: Seen) => boolean,

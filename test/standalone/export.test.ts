@@ -46,7 +46,7 @@ const filesBelow = async (folder: string) =>
     .filter((entry) => entry.isFile())
     .map(({ name }) => name);
 
-suite("over HTTP into a directory, byte for byte what the source holds", () => {
+suite("exports over HTTP into a directory are byte for byte what the source holds", () => {
   test("system level", async () => {
     const { manifest, lines } = await complete(await standalone.kickOff("/$export"));
     assert.ok(lines.size >= 5000);
@@ -80,7 +80,7 @@ suite("over HTTP into a directory, byte for byte what the source holds", () => {
     assert.ok((await filesBelow(join(root, "out", "export-x"))).includes("manifest.json"));
   });
 
-  test("what lenient dropped is told in an error file", async () => {
+  test("parameters that lenient handling dropped are named in an error file", async () => {
     const url = await standalone.kickOff("/$export?_type=Group&_foo=1", { prefer: "respond-async,handling=lenient" });
     const { manifest, files } = await complete(url);
     assert.equal(manifest.error.length, 1);
@@ -89,7 +89,7 @@ suite("over HTTP into a directory, byte for byte what the source holds", () => {
 });
 
 suite("into Azure Blob Storage", () => {
-  test("a container of its own, read through the shim", async () => {
+  test("an export gets a container of its own, and is read through the HTTP service", async () => {
     const { lines } = await complete(await azure.kickOff("/$export?_type=Patient,Group"));
     assert.deepEqual(sorted(lines), sorted(new Map([...source.dump("Patient"), ...source.dump("Group")])));
   });
@@ -99,11 +99,11 @@ suite("into Azure Blob Storage", () => {
     assert.deepEqual(sorted(lines), sorted(source.dump("Group")));
   });
 
-  test("a container that the target does not allow: 400 that says which are", async () => {
+  test("a container that the target does not allow: a 400 that names the allowed ones", async () => {
     await assert.rejects(azure.kickOff("/$export?_type=Group&_container=private"), /400 .*export-\*/);
   });
 
-  test("the connection string is in one file of its own, and in no environment of a worker and no log", async () => {
+  test("the connection string is in a file of its own, in no worker's environment and in no log", async () => {
     source.set({ pageDelay: 200 });
     const url = await azure.kickOff("/$export");
     const [worker] = await eventually(
@@ -159,7 +159,7 @@ suite("cancel", () => {
   });
 });
 
-suite("what cannot be exported says what to mend", () => {
+suite("the error of an export that cannot run says what to mend", () => {
   const cases: Record<string, { path: string; status: number; says: RegExp }> = {
     "an unknown Group": { path: "/Group/nobody/$export", status: 422, says: /UnknownGroup/ },
     "a filter that the source refuses": {
@@ -176,7 +176,7 @@ suite("what cannot be exported says what to mend", () => {
       assert.doesNotMatch(JSON.stringify(found.outcome), /nobody|nonsense/);
     });
 
-  test("a source that answers HTML: 500 that names baseURL", async () => {
+  test("a source that answers HTML: a 500 that names baseURL", async () => {
     source.inject({ kind: "html", times: "always" });
     try {
       const { status, outcome } = await ended(await standalone.kickOff("/$export"));
@@ -189,7 +189,7 @@ suite("what cannot be exported says what to mend", () => {
 });
 
 suite("credentials of the source", () => {
-  test("a token from a file, which may be mended while an export waits for its next try", async () => {
+  test("a token in a file can be corrected while an export waits for its next try", async () => {
     source.setAuth({ kind: "bearer", token: "right" });
     const token = join(root, "token");
     await writeFile(token, "wrong\n");

@@ -10,7 +10,7 @@ import { Folders } from "../../src/standalone/folders.ts";
 const root = mkdtempSync(join(tmpdir(), "fhir-export-"));
 after(() => rmSync(root, { recursive: true }));
 
-test("an attempt gets of each Secret what it is named for, and nothing else", () => {
+test("an attempt's folder has of each Secret only the keys that the attempt needs", () => {
   const folders = new Folders(root);
   folders.writeSecret("creds", { token: "t", "ca.crt": "not this one", other: "x" });
   folders.writeSecret("ca", { "ca.crt": "ca", "tls.crt": "not this one", "tls.key": "not this one" });

@@ -9,7 +9,7 @@ import { eventually } from "./eventually.ts";
 
 const program = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
-/** `fhir-export ARGS` to its end. */
+/** Runs `fhir-export ARGS` to its end. */
 export async function run(
   args: string[],
   env: NodeJS.ProcessEnv = process.env,
@@ -77,7 +77,7 @@ export class Standalone {
     return this.#exited;
   }
 
-  /** its workers, by the processes' own account of their parent */
+  /** pids of its workers: the processes in /proc whose parent it is */
   async workers(): Promise<number[]> {
     const found: number[] = [];
     for (const entry of await readdir("/proc")) {
@@ -106,7 +106,7 @@ export interface Ended {
   outcome?: OperationOutcome;
 }
 
-/** Polls until the export is at its end. */
+/** Polls until the export has ended. */
 export async function ended(statusURL: string, timeoutMs = 60_000): Promise<Ended> {
   return eventually(
     async () => {
@@ -124,7 +124,8 @@ export async function ended(statusURL: string, timeoutMs = 60_000): Promise<Ende
   );
 }
 
-/** The manifest of an export that ends well, and its files by path, fetched as a client does and checked against what the manifest says. */
+/** Waits for an export that must succeed, and fetches its files as a client does. Sizes, counts and digests are checked against the manifest.
+ *  @returns the manifest, the files by path and the lines by `Type/id` */
 export async function complete(
   statusURL: string,
 ): Promise<{ manifest: Manifest; files: Map<string, Buffer>; lines: Map<string, string> }> {
@@ -155,6 +156,6 @@ export async function complete(
   return { manifest, files, lines };
 }
 
-/** in one order, as text, for a comparison that shows what differs */
+/** Lines as text in one order, so that a failed comparison shows what differs. */
 export const sorted = (lines: Map<string, Buffer | string>): [string, string][] =>
   [...lines].map(([name, line]): [string, string] => [name, line.toString()]).sort(([a], [b]) => (a < b ? -1 : 1));

@@ -9,7 +9,7 @@ import { type Source, startSource } from "../sources/server.ts";
 import { eventually } from "./eventually.ts";
 import { complete, Standalone, sorted } from "./harness.ts";
 
-// the same plan each time: what is asked for is bounded, and the source is quiet
+// The plan is the same each time, as the export is bounded and nothing is written to the source.
 const path = `/$export?_type=Patient,Observation,Condition&_until=${new Date().toISOString()}`;
 
 let root: string;
@@ -47,7 +47,7 @@ async function start(): Promise<void> {
     ...["--shard-resources", "1000", "--inline-resources", "0", "--page-size", "50", "--retry-seconds", "5"],
   ]);
 }
-/** polls until the export is at work; the workers by then */
+/** Polls until the export has workers. @returns their pids */
 async function running(url: string): Promise<number[]> {
   await eventually(
     async () => (await fetch(url)).headers.get("x-progress") ?? "",
@@ -67,11 +67,11 @@ const kill = (pid: number) => {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // it has ended by itself meanwhile
+    // It may have ended by itself meanwhile.
   }
 };
 
-suite("whatever is killed, the same bytes come out", () => {
+suite("whatever is killed, the export has the same bytes", () => {
   test("kill -9 of workers", async () => {
     const url = await standalone.kickOff(path);
     let killed = 0;
@@ -86,18 +86,18 @@ suite("whatever is killed, the same bytes come out", () => {
     await sameAsUndisturbed(url);
   });
 
-  test("kill -9 of standalone: its workers end, the next one goes on", async () => {
-    // so slow that no worker is done by itself in the time that it is given to end
+  test("kill -9 of standalone: its workers end, and the next standalone continues the export", async () => {
+    // The source is so slow that no worker completes its work in the time that it has to end.
     source.set({ pageDelay: 1000 });
     const url = await standalone.kickOff(path);
     const pids = await running(url);
-    // one that is killed while it starts would fail by itself
+    // A worker that is killed while it starts would fail for that reason.
     await eventually(
       () => (standalone.output.match(/"command":"export".*"msg":"started"/g) ?? []).length + source.counters.active,
       (atWork) => atWork >= 2 * pids.length,
     );
     await standalone.end("SIGKILL");
-    // by themselves, with no one there to end them
+    // They must end by themselves, as nothing is left that would end them.
     await eventually(
       () => pids.filter((pid) => existsSync(`/proc/${pid}`)),
       (alive) => alive.length === 0,
@@ -117,7 +117,7 @@ suite("whatever is killed, the same bytes come out", () => {
     await sameAsUndisturbed(url);
   });
 
-  test("SIGTERM: workers stop, exit 0; the next one goes on", async () => {
+  test("SIGTERM: the workers stop, standalone exits with 0, and the next one continues the export", async () => {
     const url = await standalone.kickOff(path);
     const pids = await running(url);
     assert.equal(await standalone.end(), 0);

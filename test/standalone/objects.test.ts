@@ -38,7 +38,7 @@ const create = (name = "a", more: Partial<FhirExport["spec"]> = {}) =>
 const isClass = (kind: string) => (error: unknown) => error instanceof FailureError && error.class === kind;
 
 suite("objects are kept as an API server keeps them", () => {
-  test("a new one gets uid, time, generation, defaults", () => {
+  test("a new object gets uid, time, generation and defaults", () => {
     const { metadata, spec, status } = create();
     assert.match(metadata.uid!, /^[0-9a-f-]{36}$/);
     assert.ok(Math.abs(Date.parse(metadata.creationTimestamp!) - Date.now()) < 5000);
@@ -56,7 +56,7 @@ suite("objects are kept as an API server keeps them", () => {
     });
   });
 
-  test("a taken name makes none", () => {
+  test("nothing is made under a name that is taken", () => {
     const first = create();
     assert.equal(
       objects.create("FhirExport", { metadata: { name: "a" }, spec: { ...spec, level: "Patient" } }),
@@ -65,7 +65,7 @@ suite("objects are kept as an API server keeps them", () => {
     assert.deepEqual(objects.get("FhirExport", "a"), first);
   });
 
-  test("they outlive the process, and resource versions go on", () => {
+  test("objects outlive the process, and resource versions continue", () => {
     const first = create();
     database.close();
     open();
@@ -73,7 +73,7 @@ suite("objects are kept as an API server keeps them", () => {
     assert.ok(Number(create("b").metadata.resourceVersion) > Number(first.metadata.resourceVersion));
   });
 
-  test("generation moves with spec only, resourceVersion with every change, and no change is no write", () => {
+  test("generation grows with spec only, resourceVersion with every change, and without a change nothing is written", () => {
     const first = create();
     const changed = objects.update("FhirExport", "a", (object) => void (object.spec.suspend = true));
     assert.equal(changed.metadata.generation, 2);
@@ -115,7 +115,7 @@ suite("objects are kept as an API server keeps them", () => {
     );
   });
 
-  test("a finalizer holds what is deleted until it is taken off", () => {
+  test("a finalizer holds a deleted object until it is removed", () => {
     create();
     objects.update("FhirExport", "a", (object) => void (object.metadata.finalizers = ["x/y"]));
     objects.delete("FhirExport", "a");
@@ -127,7 +127,7 @@ suite("objects are kept as an API server keeps them", () => {
     assert.equal(objects.get("FhirExport", "a"), undefined);
   });
 
-  test("listeners hear of every change, and of the end", () => {
+  test("listeners are called for every change and for the removal", () => {
     const heard: string[] = [];
     objects.onChange((kind, object, gone) =>
       heard.push(`${kind} ${object.metadata.name} ${gone ? "gone" : object.metadata.generation}`),
@@ -139,13 +139,13 @@ suite("objects are kept as an API server keeps them", () => {
     assert.deepEqual(heard, ["FhirExport a 1", "FhirExport a 2", "FhirExport a gone"]);
   });
 
-  test("what is given out is a copy", () => {
+  test("the objects that are returned are copies", () => {
     create().spec.level = "Patient";
     objects.get("FhirExport", "a")!.spec.level = "Patient";
     assert.equal(objects.get("FhirExport", "a")!.spec.level, "System");
   });
 
-  test("a second process on the same data is refused, and the first goes on", () => {
+  test("a second process on the same data is refused, and the first one is not disturbed", () => {
     assert.throws(() => openDatabase(folder), /another fhir-export standalone uses/);
     assert.ok(create());
   });

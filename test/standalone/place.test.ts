@@ -65,7 +65,7 @@ const files = async () =>
     .sort();
 
 suite("FhirExports on one machine", () => {
-  test("complete: status, counts, outcome, run folder of its own for root only", async () => {
+  test("a complete export has its status, counts and outcome, and its manifest is written", async () => {
     apply("a", { types: ["Patient", "Group"] });
     const { status, metadata } = (await until("a", "Complete"))!;
     const count = source.dump("Patient").size + source.dump("Group").size;
@@ -75,7 +75,7 @@ suite("FhirExports on one machine", () => {
     assert.ok((await files()).includes("manifest.json"));
   });
 
-  test("a small one is done by the plan's process", async () => {
+  test("a small export is done by the process of its plan", async () => {
     await place.close();
     number++;
     await open(200_000);
@@ -92,14 +92,14 @@ suite("FhirExports on one machine", () => {
     );
   });
 
-  test("cancel of a small one: its process ends and what it wrote is purged", async () => {
+  test("cancel of a small export: its process ends, and its files are purged", async () => {
     await place.close();
     number++;
     await open(200_000);
     source.set({ pageDelay: 100 });
     const pages = source.counters.pages;
     apply("a", { types: ["Observation"] });
-    // the probes take a few
+    // The probes of the plan read a few pages, too.
     await eventually(
       () => source.counters.pages - pages,
       (seen) => seen > 30,
@@ -117,7 +117,7 @@ suite("FhirExports on one machine", () => {
     );
   });
 
-  test("one at a time where the source says so; the next starts when the first has ended", async () => {
+  test("exports run one at a time if the source says so; the next one starts when the first has ended", async () => {
     source.set({ pageDelay: 50 });
     apply("a", { types: ["Observation"] });
     await until("a", "Running");
@@ -130,7 +130,7 @@ suite("FhirExports on one machine", () => {
     await until("b", "Complete");
   });
 
-  test("suspend frees the processes and keeps the work; going on completes it", async () => {
+  test("suspend ends the processes and keeps their work; the resumed export completes", async () => {
     source.set({ pageDelay: 50 });
     apply("a", { types: ["Observation"] });
     await until("a", "Running");
@@ -145,7 +145,7 @@ suite("FhirExports on one machine", () => {
     assert.equal((await until("a", "Complete"))?.status?.output?.resources, source.dump("Observation").size);
   });
 
-  test("a terminal failure stalls; retry goes on from there", async () => {
+  test("a terminal failure stalls the export; retry continues it", async () => {
     source.inject({ kind: "html", times: "always" });
     apply("a", { types: ["Group"] });
     const failed = await until("a", "Failed");
@@ -156,7 +156,7 @@ suite("FhirExports on one machine", () => {
     assert.equal((await until("a", "Complete"))?.status?.attempt, 2);
   });
 
-  test("deletionPolicy Delete: the object stays until its files are gone, then everything of it goes", async () => {
+  test("deletionPolicy Delete: the object stays until its files are gone, and then everything of it is removed", async () => {
     apply("a", { types: ["Group"], deletionPolicy: "Delete" });
     await until("a", "Complete");
     assert.deepEqual(place.objects.get("FhirExport", "a")?.metadata.finalizers, ["fhirexport.dev/output"]);
@@ -172,7 +172,7 @@ suite("FhirExports on one machine", () => {
     );
   });
 
-  test("Retain: deleting a running one stops its workers and leaves files", async () => {
+  test("deletionPolicy Retain: the deletion of a running export stops its workers and leaves its files", async () => {
     source.set({ pageDelay: 50 });
     apply("a", { types: ["Observation"] });
     await until("a", "Running");
@@ -184,7 +184,7 @@ suite("FhirExports on one machine", () => {
     assert.ok((await files()).length > 0);
   });
 
-  test("an unknown source: it waits, says so, and starts when the source appears", async () => {
+  test("an export of an unknown source waits, says so, and starts when the source is made", async () => {
     apply("a", { types: ["Group"], sourceRef: { name: "later" } });
     const waiting = await until("a", "Waiting");
     assert.match(findCondition(waiting?.status?.conditions, "Ready")!.message, /FhirSource later does not exist/);
@@ -192,7 +192,7 @@ suite("FhirExports on one machine", () => {
     await until("a", "Complete");
   });
 
-  test("ttlSecondsAfterFinished: it goes by itself", async () => {
+  test("ttlSecondsAfterFinished: the export is deleted, and its files stay", async () => {
     apply("a", { types: ["Group"], ttlSecondsAfterFinished: 0 });
     await eventually(
       () => place.objects.get("FhirExport", "a"),

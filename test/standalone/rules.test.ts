@@ -10,7 +10,7 @@ const index = (number: number, state: IndexState["state"], more: Partial<IndexSt
   ...more,
 });
 
-suite("which indexes start", () => {
+suite("the indexes that start", () => {
   const cases: Record<string, { indexes: IndexState[]; parallelism: number; start: number[]; wait?: number }> = {
     "the first ones, up to parallelism": {
       indexes: [0, 1, 2].map((n) => index(n, "pending")),
@@ -28,19 +28,23 @@ suite("which indexes start", () => {
       parallelism: 1,
       start: [],
     },
-    "one that has to wait lets others pass": {
+    "an index that has to wait lets others pass": {
       indexes: [index(0, "pending", { notBefore: 1500 }), index(1, "pending")],
       parallelism: 1,
       start: [1],
       wait: 500,
     },
-    "the time has come": { indexes: [index(0, "pending", { notBefore: 1000 })], parallelism: 1, start: [0] },
+    "an index starts when its wait is over": {
+      indexes: [index(0, "pending", { notBefore: 1000 })],
+      parallelism: 1,
+      start: [0],
+    },
   };
   for (const [name, { indexes, parallelism, ...expected }] of Object.entries(cases))
     test(name, () => assert.deepEqual(startable(indexes, parallelism, 1000), expected));
 });
 
-suite("after a process has ended", () => {
+suite("the state of an index after its process has ended", () => {
   const report = { v: 1, uid: "u", command: "export" } as const;
   const cases: Record<
     string,
@@ -76,13 +80,13 @@ suite("after a process has ended", () => {
       exit: { stopped: false, code: null },
       expected: { index: { state: "pending", failures: 1, notBefore: 1100 } },
     },
-    "later and later": {
+    "the wait doubles with each failure": {
       command: "export",
       failures: 3,
       exit: { stopped: false, code: 1, report },
       expected: { index: { state: "pending", failures: 4, notBefore: 1800, report } },
     },
-    "but not for ever": {
+    "after six retries the run fails": {
       command: "export",
       failures: 6,
       exit: { stopped: false, code: 75, report },
@@ -93,7 +97,7 @@ suite("after a process has ended", () => {
       exit: { stopped: false, code: 64, report },
       expected: { index: { state: "failed", failures: 1, report }, runFailed: "Terminal" },
     },
-    "a plan is not tried again here": {
+    "a plan is not retried here": {
       command: "plan",
       exit: { stopped: false, code: 75 },
       expected: { index: { state: "failed", failures: 1 }, runFailed: "BackoffLimitExceeded" },

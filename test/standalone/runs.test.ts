@@ -73,7 +73,7 @@ suite("a run of child processes", () => {
     assert.ok(changes >= 5);
   });
 
-  test("a name that is there is not started again", async () => {
+  test("a run whose name exists is not started again", async () => {
     await ensure({});
     const first = await until(({ state }) => state === "complete");
     await ensure({});
@@ -81,7 +81,7 @@ suite("a run of child processes", () => {
     assert.equal((await starts()).length, 1);
   });
 
-  test("an index that fails is tried again, others are not disturbed", async () => {
+  test("an index that fails is tried again, and others are not disturbed", async () => {
     await ensure({ codes: { 1: [1, 75] } }, { completions: 3 });
     await until(({ state }) => state === "complete");
     assert.deepEqual([(await starts(0)).length, (await starts(1)).length, (await starts(2)).length], [1, 3, 1]);
@@ -101,7 +101,7 @@ suite("a run of child processes", () => {
     assert.equal((await starts(0, "plan")).length, 1);
   });
 
-  test("suspend stops the children for good, and going on starts them again without a failure", async () => {
+  test("suspend stops the children; resume starts them again, and no failure is counted", async () => {
     await ensure({ ms: 60_000 });
     await until(({ live }) => live === 1);
     await eventually(starts, (pids) => pids.length === 1);
@@ -116,7 +116,7 @@ suite("a run of child processes", () => {
     assert.equal((await starts()).length, 2);
   });
 
-  test("a child that does not hear SIGTERM is killed after the grace time", async () => {
+  test("a child that ignores SIGTERM is killed after the grace time", async () => {
     await ensure({ ms: 60_000, deaf: true });
     const [pid] = await eventually(starts, (pids) => pids.length === 1);
     const { uid } = await view();
@@ -133,7 +133,7 @@ suite("a run of child processes", () => {
     assert.equal((await starts()).length, 2);
   });
 
-  test("a finished run whose time to live is over goes", async () => {
+  test("a finished run is removed when its time to live is over", async () => {
     await ensure({});
     const { uid } = await until(({ state }) => state === "complete");
     runs.set(uid, { ttlSeconds: 0 });
@@ -143,14 +143,14 @@ suite("a run of child processes", () => {
     );
   });
 
-  test("a report of another export, or none, is no report", async () => {
+  test("a missing report, or one of another export, is no report", async () => {
     await ensure({ mute: true });
     assert.deepEqual((await until(({ state }) => state === "complete")).reports, [undefined]);
   });
 });
 
 suite("after a restart", () => {
-  test("a run that was stopped with us goes on", async () => {
+  test("a run that was stopped with its standalone continues", async () => {
     await ensure({ ms: 60_000 }, { completions: 2, parallelism: 1 });
     await eventually(starts, (pids) => pids.length === 1);
     await close();
@@ -162,10 +162,10 @@ suite("after a restart", () => {
     assert.deepEqual([(await starts(0)).length, (await starts(1)).length], [2, 1]);
   });
 
-  test("a child that outlived us is waited for, and counts as live, before its work is done again", async () => {
+  test("a child that outlived its standalone counts as live, and is waited for before its work is done again", async () => {
     await ensure({ ms: 60_000, deaf: true });
     const [pid] = await eventually(starts, (pids) => pids.length === 1);
-    // what a kill -9 leaves: the database says running, and the process is there
+    // This is what a kill -9 leaves: the database says that the index is running, and the process lives.
     const rows = database.prepare("SELECT * FROM indexes").all() as { run: string; number: number; json: string }[];
     const { runs: row } = {
       runs: database.prepare("SELECT * FROM runs").get() as { name: string; uid: string; export: string; json: string },
@@ -197,7 +197,7 @@ suite("after a restart", () => {
     }
   });
 
-  test("a number that another process has by now is not taken for ours", async () => {
+  test("a process that has the number of a former worker is not taken for it", async () => {
     await ensure({}, { suspend: true });
     const { uid } = await view();
     const state = { number: 0, state: "running", failures: 0, process: { pid: process.pid, started: "1" } };

@@ -10,7 +10,7 @@ import { suite, test } from "node:test";
 import { startSource } from "../sources/server.ts";
 import { Standalone } from "./harness.ts";
 
-/** What `helm test` runs in a pod. */
+/** The script that `helm test` runs in a pod. */
 async function tryIt(base: string, types: string, seconds = 60): Promise<{ code: number | null; output: string }> {
   const child = spawn(process.execPath, ["charts/fhir-export/files/try.mjs", base, types, String(seconds)]);
   let output = "";
@@ -20,7 +20,7 @@ async function tryIt(base: string, types: string, seconds = 60): Promise<{ code:
 }
 
 suite("the export that helm test makes", () => {
-  test("tells each file, and leaves nothing; a type that is none, a digest that is wrong and a service that is not there fail", async (t) => {
+  test("lists each file and leaves nothing; it fails on an unknown type, a wrong digest and a service that is down", async (t) => {
     const source = await startSource();
     const root = await mkdtemp(join(tmpdir(), "fhir-export-try-"));
     const standalone = await Standalone.start([
@@ -45,7 +45,7 @@ suite("the export that helm test makes", () => {
     assert.equal(bad.code, 1);
     assert.match(bad.output, /kick-off: 400/);
 
-    // one byte of each file is another
+    // One byte of each file is changed.
     const proxy = createServer(async ({ url = "/", method, headers }, response) => {
       const { host: _, ...rest } = headers;
       const answer = await fetch(`${standalone.baseURL}${url}`, {

@@ -10,14 +10,14 @@ export interface Call {
   /** path and query */
   url: string;
 }
-/** What becomes of a call that does not just pass: a status is answered instead, "hang" never answers. */
+/** What happens to a call that does not pass: it gets this status as its answer, or with "hang" no answer. */
 export type Fault = number | "hang";
 
-/** A plain HTTP proxy in front of an API server, watches included, that counts what one client does and breaks or holds it. */
+/** A plain HTTP proxy in front of an API server. It records the calls of one client, watches included, and can break or hold them. */
 export interface APIProxy {
-  /** of the same user, by way of the proxy */
+  /** path of a kubeconfig of the same user that leads to the proxy */
   readonly kubeconfig: string;
-  /** all that came, in order */
+  /** all calls so far, in order */
   readonly calls: Call[];
   /** A promise holds the call; undefined lets it pass. */
   fault: (call: Call) => Fault | undefined | Promise<Fault | undefined>;
@@ -44,7 +44,7 @@ export async function startAPIProxy(kubeconfig: string): Promise<APIProxy> {
     const sent = open(upstream + call.url, { method: call.method, headers, ca: trusted }, (answer) => {
       const { connection: ___, "transfer-encoding": ____, ...rest } = answer.headers;
       outgoing.writeHead(answer.statusCode!, rest);
-      // a watch sends nothing for a while after its headers
+      // The headers are sent at once, as a watch may send nothing else for a while.
       outgoing.flushHeaders();
       answer.pipe(outgoing);
       answer.on("error", () => outgoing.destroy());
@@ -56,7 +56,7 @@ export async function startAPIProxy(kubeconfig: string): Promise<APIProxy> {
   const server = createServer((incoming, outgoing) => void handle(incoming, outgoing).catch(() => outgoing.destroy()));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  // plain http only where TLS is not verified: client-node's rule
+  // client-node allows plain HTTP only where TLS is not verified.
   config.clusters[0].cluster = { server: address, "insecure-skip-tls-verify": true };
   const path = join(folder, "kubeconfig");
   writeFileSync(path, JSON.stringify(config), { mode: 0o600 });

@@ -4,14 +4,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 export interface Azurite {
-  /** of the well-known development account */
+  /** the connection string of the well-known development account */
   connectionString: string;
   accountURL: string;
   pid: number;
   close(): Promise<void>;
 }
 
-// the development account's public key, the same in every emulator
+// This key of the development account is public, and the same in every emulator.
 const account = "devstoreaccount1";
 export const accountKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
@@ -23,14 +23,14 @@ export async function startAzurite({
 }: {
   port?: number;
   host?: string;
-  /** https, which is what it takes access tokens by (it looks at their claims only): paths of PEM files */
+  /** paths of PEM files to serve HTTPS, without which the emulator refuses access tokens (of which it checks the claims only) */
   tls?: { cert: string; key: string };
 } = {}): Promise<Azurite> {
   const at = port ?? (await freePort());
   const script = fileURLToPath(import.meta.resolve("azurite/dist/src/blob/main.js"));
   const child = spawn(
     process.execPath,
-    // the SDK is ahead of the API versions that the emulator knows
+    // The SDK uses newer API versions than the emulator knows.
     [
       script,
       "--blobHost",

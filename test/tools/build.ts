@@ -10,7 +10,7 @@ export interface Programs {
   etcd: string;
   apiserver: string;
   kubectl: string;
-  /** absent only in a KUBEBUILDER_ASSETS folder, which has no controllers */
+  /** absent only if the programs are from KUBEBUILDER_ASSETS, which has no controllers */
   controllerManager?: string;
   scheduler?: string;
 }
@@ -27,7 +27,7 @@ const names: Record<keyof Programs, string> = {
 const modules = fileURLToPath(new URL("./cluster/", import.meta.url));
 const component = "k8s.io/component-base/version";
 const client = "k8s.io/client-go/pkg/version";
-// without these -X the programs call themselves v0.0.0, which kubectl and the API's version checks refuse
+// Without these -X the programs report v0.0.0, which kubectl and the API's version checks refuse.
 const stamps = [
   `${component}.gitVersion=v${version}`,
   `${component}.gitMajor=1`,
@@ -63,7 +63,7 @@ const builds: GoBuild[] = [
   },
 ];
 
-/** Where programs are that can be used now, or why there are none. Builds nothing. */
+/** The programs that can be used now, or why there are none. It builds nothing. */
 export function controlPlane(): Programs | { missing: string } {
   const assets = process.env.KUBEBUILDER_ASSETS;
   if (assets) {
@@ -71,7 +71,7 @@ export function controlPlane(): Programs | { missing: string } {
     return found ?? { missing: `KUBEBUILDER_ASSETS is ${assets}, which lacks etcd, kube-apiserver or kubectl` };
   }
   const go = goVersion(modules);
-  // without Go its version is unknown: programs that any version built will do
+  // Without Go its version is unknown, so programs that any version has built are used.
   const folder = go ? cacheFolder("cluster", builds, go) : cacheFolders("cluster", builds).find(programsIn);
   const found = folder && programsIn(folder);
   if (found) return found;

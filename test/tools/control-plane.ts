@@ -20,7 +20,8 @@ import {
 
 type Part = "etcd" | "apiserver" | "controllers" | "scheduler";
 
-/** etcd + kube-apiserver (tier T1), with controllers and scheduler T2: real programs on 127.0.0.1, state thrown away at the end. */
+/** etcd and kube-apiserver (tier T1), with controllers and scheduler (tier T2). They are the real programs on 127.0.0.1, and their state is removed at
+ *  the end. */
 export interface ControlPlane {
   server: string;
   /** path of the kubeconfig of `admin`, a member of system:masters */
@@ -31,17 +32,17 @@ export interface ControlPlane {
   caFile: string;
   folder: string;
   pid(part: Part): number;
-  /** SIGKILL; resolves when it is gone */
+  /** Kills a part by SIGKILL. Resolves when it is gone. */
   kill(part: Part): Promise<void>;
-  /** starts a killed part again; for the API server it resolves when that is ready (about 2 s) */
+  /** Starts a killed part again. For the API server it resolves when that is ready (about 2 s). */
   restart(part: Part): Promise<void>;
   pause(part: Part): void;
   resume(part: Part): void;
-  /** ends all and removes the state */
+  /** Ends all programs and removes their state. */
   stop(): Promise<void>;
 }
 
-// attach-detach, volume binder, node IPAM and the like only cost time. Without node-lifecycle and taint-eviction a node needs no heartbeat.
+// Attach-detach, the volume binder, node IPAM and similar controllers only cost time. Without node-lifecycle and taint-eviction a node needs no heartbeat.
 const controllers = [
   ...[
     "job-controller",
@@ -77,7 +78,7 @@ export async function startControlPlane(programs: Programs, options: { controlle
       return plane;
     } catch (error) {
       await plane.stop();
-      // a port that was free a moment ago
+      // Another process may have taken a port that was free a moment ago.
       if (attempt === 3 || !/address already in use/.test(String(error))) throw error;
     }
   }
@@ -121,9 +122,9 @@ class Plane implements ControlPlane {
       `--secure-port=${port}`,
       "--endpoint-reconciler-type=none",
     ];
-    // the pods of a namespace stay on its own test's node: see makeNamespace
+    // The pods of a namespace stay on the node of its test, see makeNamespace.
     const admission = ["--enable-admission-plugins=PodNodeSelector"];
-    // no controller makes the default service account
+    // Without controllers nothing makes the default service account.
     if (!this.#withControllers) admission.push("--disable-admission-plugins=ServiceAccount");
     this.#commands.set("apiserver", apiserverCommand(this.#programs, this.folder, etcdPort, [...listen, ...admission]));
     this.#run("etcd");
@@ -135,7 +136,7 @@ class Plane implements ControlPlane {
         throw new Error("no kube-controller-manager and kube-scheduler beside the API server");
       this.#commands.set("controllers", controllersCommand(controllerManager, this.folder, controllers));
       this.#commands.set("scheduler", schedulerCommand(scheduler, this.folder));
-      // the certificate is made long before the server is ready; both wait for that themselves
+      // The certificate is made long before the server is ready. Controllers and scheduler wait for the server themselves.
       await this.#until("apiserver", async () => existsSync(this.caFile));
       this.#run("controllers");
       this.#run("scheduler");
@@ -165,7 +166,7 @@ class Plane implements ControlPlane {
     this.#process(part).kill("SIGCONT");
   }
   async stop(): Promise<void> {
-    // KILL: on TERM the API server waits up to 10 s for open watches, and the state is thrown away
+    // On SIGTERM the API server would wait up to 10 s for open watches. The state is thrown away, so SIGKILL does no harm.
     await Promise.all([...this.#running.keys()].map((part) => this.kill(part)));
     this.#guard.close();
     for (const folder of [this.folder, this.#data]) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
@@ -198,7 +199,7 @@ class Plane implements ControlPlane {
     }
   }
 
-  /** A new server is another one at the same address: connections are not shared between the tries. */
+  /** Each try has a connection of its own, as a restarted server is another one at the same address. */
   async #ready(): Promise<void> {
     await this.#until("apiserver", async () => {
       const dispatcher = new Agent({ connect: { ca: readFileSync(this.caFile) }, allowH2: false });

@@ -25,7 +25,7 @@ interface Started {
   close(): Promise<void>;
 }
 
-/** Everything that was started is ended by its own handle, whatever happens in between. */
+/** Everything that was started is ended by its own handle, whatever happens meanwhile. */
 async function start(): Promise<Started> {
   const closers: (() => Promise<unknown>)[] = [];
   const close = async () => {
@@ -75,7 +75,7 @@ function startStandalone(source: Source, azurite: Azurite, data: string, port: n
     [program, "standalone", ...args, "--shard-resources", "1000", "--inline-resources", "0", "--page-size", "100"],
     {
       stdio: ["ignore", "ignore", "inherit"],
-      // in a group of its own: a Ctrl-C is for us, and we end it in order
+      // It has a group of its own, so that Ctrl-C reaches only this process, which ends all in order.
       detached: true,
       env: { ...process.env, AZURE_STORAGE_CONNECTION_STRING: azurite.connectionString },
     },
@@ -95,7 +95,7 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) await sleep(50, undefined, { signal: stop.signal });
 }
 
-/** Polls as a client does. @returns the manifest */
+/** Polls the status URL as a client does. @returns the manifest */
 async function follow(statusURL: string): Promise<Manifest> {
   const tty = process.stdout.isTTY;
   let shown = "";
@@ -119,7 +119,7 @@ function bar(progress: string): string {
   return `[${"#".repeat(full)}${".".repeat(20 - full)}]`;
 }
 
-/** Downloads a file from the shim. @returns what it really holds */
+/** Downloads a file from the shim. @returns its real count and digest */
 async function download(item: ManifestItem): Promise<{ lines: number; bytes: number; sha256: string }> {
   const answer = await fetch(item.url, { signal: stop.signal });
   if (!answer.ok) throw new Error(`${item.url}: ${answer.status}`);

@@ -26,7 +26,7 @@ const kinds: Record<string, ApiCollection> = {
   FhirExport: resources.fhirExports,
   Secret: resources.secrets,
 };
-/** in the order in which a person would apply them */
+/** The examples in the order in which a person would apply them. */
 const examples = ["source", "target-azure-blob", "target-volume", "export-system", "export-patient", "export-group"];
 
 const closers: (() => Promise<unknown> | unknown)[] = [];
@@ -61,7 +61,7 @@ async function start(): Promise<void> {
   );
   for (const name of ["volume", "target"]) await mkdir(join(folder, name));
   await writeFile(join(folder, "target/connection-string"), azurite.connectionString, { mode: 0o600 });
-  // nobody provisions volumes here
+  // Nothing provisions volumes here, so the claim is made by hand.
   await makeClaim({ client, name: namespace, remove: async () => {} }, "exports", join(folder, "volume"));
   const kubelet = await startKubelet({ kubeconfig: plane.kubeconfig });
   closers.push(() => kubelet.stop());
@@ -120,7 +120,7 @@ curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' '${shim}/P
 Ctrl-C ends all of it.`);
 }
 
-/** Applies an example, pointed at the servers that run here. */
+/** Applies an example with the addresses of the servers that run here. */
 async function apply(client: KubeClient, file: string, sourceURL: string, accountURL: string): Promise<void> {
   const text = readFileSync(join(root, "examples", `${file}.yaml`), "utf8")
     .replaceAll("http://127.0.0.1:8080/fhir", sourceURL)
@@ -137,7 +137,7 @@ function run(subcommand: string, folder: string, args: string[]): void {
   const log = openSync(join(folder, `${subcommand}.log`), "a");
   const child: ChildProcess = spawn(process.execPath, [join(root, "bin/fhir-export.mjs"), subcommand, ...args], {
     stdio: ["ignore", log, log],
-    // in a group of its own: a Ctrl-C is for us, and we end it in order
+    // It has a group of its own, so that Ctrl-C reaches only this process, which ends all in order.
     detached: true,
   });
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));

@@ -10,7 +10,7 @@ import type { AddressInfo, Socket } from "node:net";
 
 /** A request that passes through, with its whole body. */
 export interface Passing {
-  /** from 1, since the last `watch` */
+  /** number of the request since the last `watch`, from 1 */
   number: number;
   method: string;
   /** path and query as sent */
@@ -29,11 +29,11 @@ export interface Passed {
 export type Instead = Passed | "drop";
 type Maybe<T> = T | undefined | Promise<T | undefined>;
 
-/** What is done to requests. A promise holds the request; undefined lets it pass. */
+/** Hooks that decide what happens to a request. A promise holds it; undefined lets it pass. */
 export interface Hooks {
-  /** before the server gets it, which it does not where something is answered instead */
+  /** called before the server gets the request; if it returns an answer, the server does not get it */
   before?: (request: Passing) => Maybe<Instead>;
-  /** the server has done it, and its answer is not passed on yet; "cut" passes on the first half and ends the connection */
+  /** called when the server has answered, before the answer is passed on; "cut" passes on the first half and ends the connection */
   after?: (request: Passing, answer: Passed) => Maybe<Instead | "cut">;
 }
 
@@ -41,9 +41,9 @@ export interface Hooks {
 export interface FaultProxy {
   /** `http://127.0.0.1:PORT` */
   readonly origin: string;
-  /** Takes other hooks, and counts from 1 again. */
+  /** Replaces the hooks, and counts from 1 again. */
   watch(hooks: Hooks): void;
-  /** requests since the last `watch` */
+  /** number of requests since the last `watch` */
   readonly count: number;
   close(): Promise<void>;
 }
@@ -51,7 +51,7 @@ export interface FaultProxy {
 /** @param upstreams origin of the server by the first segment of the path, e.g. `{ fhir: "http://127.0.0.1:4000" }`.
  *  The Host header stays the client's: servers make links of it that lead here, and Azurite's signature does not cover it. */
 export async function startFaultProxy(upstreams: Record<string, string>): Promise<FaultProxy> {
-  // Azurite closes idle connections after 5 s
+  // This is below the 5 s after which Azurite closes idle connections.
   const agent = new Agent({ keepAlive: true, timeout: 4000 });
   const sockets = new Set<Socket>();
   let hooks: Hooks = {};
@@ -66,7 +66,7 @@ export async function startFaultProxy(upstreams: Record<string, string>): Promis
       headers: incoming.headers,
       body,
     };
-    // those that were set when it came
+    // The hooks are those that were set when the request came.
     const { before, after } = hooks;
     const instead = await before?.(request);
     if (instead) return give(request, outgoing, instead);
@@ -77,7 +77,7 @@ export async function startFaultProxy(upstreams: Record<string, string>): Promis
   };
 
   const server = createServer({ keepAliveTimeout: 60_000, maxHeaderSize: 65_536 }, (incoming, outgoing) => {
-    // the client, or the server, is gone
+    // The client or the server is gone.
     handle(incoming, outgoing).catch(() => incoming.socket.destroy());
   });
   server.on("connection", (socket) => {
@@ -106,9 +106,9 @@ export async function startFaultProxy(upstreams: Record<string, string>): Promis
 function give({ method }: Passing, outgoing: ServerResponse, what: Instead | "cut", answer?: Passed): void {
   if (what === "drop" || (what === "cut" && answer!.body.length < 2)) return void outgoing.destroy();
   const { status, headers, body } = what === "cut" ? answer! : what;
-  // what the connection between proxy and server was like is nothing to the client
+  // Headers about the connection between proxy and server are not for the client.
   const { connection: _, "keep-alive": __, "transfer-encoding": ___, ...rest } = headers;
-  // of an answer to HEAD the length is that of the body it does not have
+  // The length in an answer to HEAD is that of a body that is not sent.
   outgoing.writeHead(
     status,
     method === "HEAD" || status === 204 || status === 304 ? rest : { ...rest, "content-length": body.length },

@@ -47,7 +47,7 @@ export async function generate(kind: (typeof kinds)[number]): Promise<string> {
   });
 }
 
-/** Kubernetes' dialect as plain JSON Schema. */
+/** A schema in Kubernetes' dialect as plain JSON Schema. */
 function prepare(schema: Schema): Schema {
   if (schema["x-kubernetes-int-or-string"]) return { tsType: "string | number" };
   if (schema["x-kubernetes-preserve-unknown-fields"])

@@ -7,17 +7,17 @@ import { join } from "node:path";
 
 /** One `go build`. */
 export interface GoBuild {
-  /** of its go.mod and go.sum */
+  /** folder of its go.mod and go.sum */
   folder: string;
   /** flags and packages */
   args: string[];
-  /** what the program is called; without it Go names the programs after their packages */
+  /** name of the program; default: Go names the programs after their packages */
   name?: string;
 }
 
 export const cacheRoot = () => join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "fhir-export");
 
-/** The version of the Go that is installed; undefined when there is none, or one that cannot take the module.
+/** The version of the installed Go; undefined when there is none, or it is too old for the module.
  *  @param folder of a go.mod */
 export function goVersion(folder: string): string | undefined {
   try {
@@ -31,7 +31,7 @@ export function goVersion(folder: string): string | undefined {
   }
 }
 
-/** Where these programs are, or will be, in the cache. */
+/** The folder of these programs in the cache, whether or not they are built yet. */
 export function cacheFolder(name: string, builds: GoBuild[], go: string): string {
   const hash = createHash("sha256").update(
     JSON.stringify([builds.map(({ args }) => args), process.platform, process.arch]),
@@ -42,7 +42,7 @@ export function cacheFolder(name: string, builds: GoBuild[], go: string): string
   return join(cacheRoot(), `${name}-${hash.digest("hex").slice(0, 12)}-${go}`);
 }
 
-/** Folders of the same programs that some other version of Go built. */
+/** Folders of the same programs that another version of Go built. */
 export function cacheFolders(name: string, builds: GoBuild[]): string[] {
   const start = cacheFolder(name, builds, "");
   return existsSync(cacheRoot())
@@ -52,10 +52,10 @@ export function cacheFolders(name: string, builds: GoBuild[]): string[] {
     : [];
 }
 
-/** Builds into a folder of the cache, which is there whole or not at all.
- *  @param options.whole whether a folder has what it should
- *  @param options.finish adds what is made of the programs
- *  @param options.say gets lines about what is done and how long it took */
+/** Builds into a folder of the cache. The folder appears only when it is complete.
+ *  @param options.whole whether a folder is complete
+ *  @param options.finish adds files that are made by the programs
+ *  @param options.say called with a line about each step and its duration */
 export async function buildInto(
   folder: string,
   builds: GoBuild[],
@@ -76,7 +76,7 @@ export async function buildInto(
     try {
       renameSync(made, folder);
     } catch (error) {
-      // another build was faster; its programs are the same
+      // Another build was faster. Its programs are the same.
       if (!options.whole(folder)) throw error;
     }
   } finally {

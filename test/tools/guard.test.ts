@@ -9,7 +9,7 @@ import { runProcess } from "../../src/standalone/process.ts";
 import { controlPlane } from "./build.ts";
 import { until } from "./until.ts";
 
-// a process that was not waited for yet is gone all the same
+// A zombie, which nobody has waited for yet, counts as gone.
 const alive = (pid: number) => {
   try {
     return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
@@ -22,7 +22,7 @@ const env = { PATH: process.env.PATH ?? "" };
 const start = (script: string, more: object = {}) =>
   runProcess({ command: process.execPath, args: ["-e", script], env, ...more });
 
-test("what a killed process guarded is gone: processes that ignore SIGTERM, and folders; what it took back stays", async () => {
+test("after a kill the guarded processes, even those that ignore SIGTERM, and folders are gone; what was taken back stays", async () => {
   const folder = mkdtempSync(join(tmpdir(), "fhir-export-test-"));
   const file = (name: string) => JSON.stringify(new URL(name, import.meta.url).href);
   const script = `
@@ -51,7 +51,7 @@ test("what a killed process guarded is gone: processes that ignore SIGTERM, and 
   }
 });
 
-test("a process: its code, its signal, and that it could not be started", async () => {
+test("a process reports its code, its signal, or that it could not be started", async () => {
   assert.deepEqual(await start("process.exit(7)").exited, { code: 7, signal: null });
   const killed = start(forever);
   assert.equal(killed.kill("SIGKILL"), true);
@@ -62,7 +62,7 @@ test("a process: its code, its signal, and that it could not be started", async 
   assert.deepEqual([none.pid, none.kill("SIGTERM")], [undefined, false]);
 });
 
-test("stop is SIGTERM, and SIGKILL only after the grace time", async () => {
+test("stop sends SIGTERM, and SIGKILL only after the grace time", async () => {
   const started = async (script: string) => {
     let said: (() => void) | undefined;
     const ready = new Promise<void>((resolve) => (said = resolve));
@@ -99,7 +99,7 @@ test("a group ends with its process", async () => {
   await until("its end", async () => !alive(grandchild!));
 });
 
-test("KUBEBUILDER_ASSETS is taken when it has what is needed, and blamed when not", () => {
+test("KUBEBUILDER_ASSETS is used when it has the programs, and named in the error when it has not", () => {
   const folder = mkdtempSync(join(tmpdir(), "fhir-export-test-"));
   const before = process.env.KUBEBUILDER_ASSETS;
   try {

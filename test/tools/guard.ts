@@ -1,14 +1,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 
-/** Ends processes and removes folders when this process is gone, however it went: SIGKILL leaves no other chance to. */
+/** Ends processes and removes folders when this process is gone. A process of its own does this, so that it works after SIGKILL, too. */
 export interface Guard {
   add(pid: number): void;
   remove(pid: number): void;
-  /** nothing is left to guard */
+  /** Ends the guard, which then does nothing. */
   close(): void;
 }
 
-// reads until the pipe closes, which the system does for a killed process too; the group first, for what the process itself started
+// The guard reads until the pipe closes, which the system does for a killed process, too. It ends groups first, to reach what the processes started.
 const script = `
 pids=" "
 while read -r sign pid; do
@@ -22,7 +22,7 @@ rm -rf "$@"`;
 
 /** @param folders removed when this process dies, not on close() */
 export function startGuard(folders: string[] = []): Guard {
-  // a group of its own: Ctrl-C goes to the whole group of the terminal
+  // The guard has a group of its own, as Ctrl-C goes to the whole group of the terminal.
   const child: ChildProcess = spawn("/bin/sh", ["-c", script, "guard", ...folders], {
     stdio: ["pipe", "ignore", "ignore"],
     detached: true,

@@ -6,8 +6,8 @@ import { until } from "./until.ts";
 
 export { until };
 
-/** Options of a test that needs the shared control plane: `test("...", needsPlane, async () => …)`. It is skipped, loudly, where there is none.
- *  That a file imports this one is how run.ts knows that it has to start it. */
+/** Options of a test that needs the shared control plane: `test("...", needsPlane, async () => …)`. Without one the test is skipped, loudly.
+ *  run.ts starts the control plane for files that import this one. */
 export const needsPlane: { skip: string | false } = { skip: whyNot() };
 
 function whyNot(): string | false {
@@ -17,20 +17,20 @@ function whyNot(): string | false {
   return plane === "1" ? false : `no control plane: ${plane}`;
 }
 
-/** Kubeconfigs of the users without rights of the shared control plane. */
+/** Kubeconfigs of the shared control plane's users without rights. */
 export const planeUsers = (): ControlPlane["users"] => JSON.parse(process.env.FHIR_EXPORT_TEST_USERS!);
 export const kubeconfig = (): string => process.env.KUBECONFIG!;
 export const kubectl = (): string => process.env.FHIR_EXPORT_TEST_KUBECTL!;
 
 export interface Namespace {
   name: string;
-  /** as admin */
+  /** a client with the rights of admin */
   client: KubeClient;
-  /** Starts the deletion of all in it (which takes 5 to 10 s) and closes the client. */
+  /** Starts the deletion of the namespace with all its objects (which takes 5 to 10 s) and closes the client. */
   remove(): Promise<void>;
 }
 
-/** A namespace of its own on the shared control plane. Its pods wait for a node of its own, too: `startKubelet({namespace})`. */
+/** Makes a namespace for a test on the shared control plane. Its pods wait for a node of the test, too: `startKubelet({namespace})`. */
 export async function makeNamespace(labels: Record<string, string> = {}): Promise<Namespace> {
   const client = KubeClient.load(kubeconfig());
   const name = `test-${randomBytes(4).toString("hex")}`;
@@ -40,7 +40,7 @@ export async function makeNamespace(labels: Record<string, string> = {}): Promis
     kind: "Namespace",
     metadata: { name, labels, annotations },
   });
-  // admission refuses a pod until its controller has made it
+  // The API server refuses pods until the controller has made the default service account.
   await until(`the service account of namespace ${name}`, async () => {
     try {
       return await client.get(

@@ -1,4 +1,4 @@
-/** What a control plane is started with: command lines, keys, users. Shared by the one on 127.0.0.1 (control-plane.ts) and the one of the node (node/). */
+/** Command lines, keys and users of a control plane, both of the one on 127.0.0.1 (control-plane.ts) and of the one on the node (node/). */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import type { Programs } from "./build.ts";
 
 export type Command = [program: string, args: string[]];
 
-/** Who authenticates by a token: a short name, which its files have, to the name and groups that the API server sees. */
+/** Users that authenticate by a token: from a short name, which is in the names of their files, to the name and groups that the API server sees. */
 export type Users = Record<string, { name?: string; groups?: string[] }>;
 
 export const serverUsers = {
@@ -15,7 +15,7 @@ export const serverUsers = {
   scheduler: { name: "system:kube-scheduler" },
 } satisfies Users;
 
-/** Where the API server puts the certificate that it makes for itself, with its own CA in the same file. */
+/** The file in which the API server puts the certificate that it makes for itself, with the CA of it. */
 export const caFileOf = (folder: string): string => join(folder, "pki/apiserver.crt");
 
 /** Writes the service account keys, the tokens, a kubeconfig `{user}.kubeconfig` for each user and the scheduler's configuration.
@@ -65,7 +65,7 @@ export function etcdCommand(programs: Programs, data: string, port: number, peer
     programs.etcd,
     [
       ...["--name=e", `--data-dir=${data}`, "--unsafe-no-fsync", "--log-level=warn"],
-      // one member needs no patience for elections: 0.3 to 0.9 s sooner
+      // A single member need not wait for elections; this saves 0.3 to 0.9 s.
       ...["--heartbeat-interval=10", "--election-timeout=100"],
       ...[`--listen-client-urls=${client}`, `--advertise-client-urls=${client}`],
       ...[`--listen-peer-urls=${peer}`, `--initial-advertise-peer-urls=${peer}`, `--initial-cluster=e=${peer}`],
@@ -73,7 +73,7 @@ export function etcdCommand(programs: Programs, data: string, port: number, peer
   ];
 }
 
-/** @param more where it listens, and admission */
+/** @param more options for the address to listen on, and for admission */
 export function apiserverCommand(programs: Programs, folder: string, etcdPort: number, more: string[]): Command {
   const path = (name: string) => join(folder, name);
   return [
@@ -86,7 +86,7 @@ export function apiserverCommand(programs: Programs, folder: string, etcdPort: n
       ],
       "--service-account-issuer=https://kubernetes.default.svc",
       ...[`--service-account-signing-key-file=${path("sa.key")}`, `--service-account-key-file=${path("sa.pub")}`],
-      // the benchmark range: these addresses exist nowhere
+      // This is the benchmark range, whose addresses exist nowhere.
       "--service-cluster-ip-range=198.18.1.0/24",
       ...[
         "--authorization-mode=Node,RBAC",
@@ -99,7 +99,7 @@ export function apiserverCommand(programs: Programs, folder: string, etcdPort: n
   ];
 }
 
-/** @param controllers names of those to run */
+/** @param controllers names of the controllers to run */
 export function controllersCommand(program: string, folder: string, controllers: string[]): Command {
   return [
     program,
@@ -112,9 +112,9 @@ export function controllersCommand(program: string, folder: string, controllers:
       ],
       ...[`--service-account-private-key-file=${join(folder, "sa.key")}`, `--root-ca-file=${caFileOf(folder)}`],
       "--use-service-account-credentials=true",
-      // the default 20 requests a second would make 1,000 pods take 100 s
+      // By default, 20 requests a second, 1,000 pods would take 100 s.
       ...["--kube-api-qps=1000", "--kube-api-burst=2000", "--concurrent-job-syncs=10"],
-      // the default, 15 s, is how long the first pod with a claim would wait
+      // The first pod with a claim would wait for this time, which is 15 s by default.
       "--pvclaimbinder-sync-period=1s",
       `--controllers=${controllers.join(",")}`,
     ],

@@ -45,7 +45,7 @@ interface Volume {
   persistentVolumeClaim?: { claimName: string };
 }
 
-// what is acted on, and what can be ignored because a process of this machine has no such thing
+// The fields that the process kubelet acts on, and those that it can ignore, as a process of this machine has no such thing.
 const known = {
   spec: [
     ...[
@@ -89,7 +89,7 @@ const known = {
   source: ["secret", "configMap"],
 };
 
-/** The first field that is not known, so that no test passes because something was silently left out. */
+/** The first unknown field, so that no test passes because a field was silently ignored. */
 export function unknownField({ spec }: Pod): string | undefined {
   const check = (path: string, object: object, names: string[]): string[] =>
     Object.keys(object).flatMap((name) => (names.includes(name) ? [] : [`${path}.${name}`]));
@@ -201,7 +201,7 @@ function writeFile(path: string, bytes: Buffer, rewrite: (text: string) => strin
   writeFileSync(path, Buffer.from(rewrite(bytes.toString("latin1")), "latin1"), { mode: 0o440 });
 }
 
-/** A bound claim's folder: that of its hostPath volume. */
+/** The folder of a bound claim, which is that of its hostPath volume. */
 async function pathOfClaim(client: KubeClient, namespace: string, name: string): Promise<string> {
   interface Claim extends KubeObject {
     spec: { volumeName?: string };
@@ -220,7 +220,7 @@ async function pathOfClaim(client: KubeClient, namespace: string, name: string):
   return volume.spec.hostPath.path;
 }
 
-/** Paths inside the container as paths of this machine: there is no other file system here. */
+/** Replaces paths inside the container by paths of this machine, as a process has no file system of its own. */
 export function makeRewrite(
   container: Container,
   volumes: Map<string, string>,
@@ -233,7 +233,7 @@ export function makeRewrite(
   return rewriter(new Map([...pairs, [container.terminationMessagePath ?? "/dev/termination-log", termination]]));
 }
 
-/** In one pass, the longest path first, whole path segments only: `/data` is neither in `/database` nor in `/var/data`. */
+/** Replaces paths in one pass, the longest first, and whole segments only: `/data` is neither in `/database` nor in `/var/data`. */
 function rewriter(paths: Map<string, string>): (text: string) => string {
   if (paths.size === 0) return (text) => text;
   const inside = [...paths.keys()]
@@ -243,7 +243,7 @@ function rewriter(paths: Map<string, string>): (text: string) => string {
   return (text) => text.replace(pattern, (path) => paths.get(path)!);
 }
 
-/** The environment of a container, and what replaces `$(NAME)` in its command. */
+/** The environment of a container, and a function that replaces `$(NAME)` in its command. */
 export function makeEnv(pod: Pod, container: Container, ip: string, rewrite: (text: string) => string) {
   const env: Record<string, string> = {
     PATH: process.env.PATH ?? "",
@@ -252,7 +252,7 @@ export function makeEnv(pod: Pod, container: Container, ip: string, rewrite: (te
   };
   const temporary = rewrite("/tmp");
   if (temporary !== "/tmp") env.TMPDIR = temporary;
-  // as the container sees it; rewritten only once, at the end
+  // These are the values as the container would see them. Paths are replaced only once, at the end.
   const inside: Record<string, string> = {};
   const fill = (text: string) =>
     text.replace(/\$(\$|\(([\w.-]+)\))/g, (whole, what: string, name: string) =>
@@ -292,12 +292,12 @@ export interface Started {
   exit?: Exit & { at: string };
 }
 
-/** What a container's process does or did, as its state in the pod's status. */
+/** The state of a container in the pod's status, from its process. */
 export function stateOf({ exit, startedAt, termination, process }: Started): object {
   if (!exit) return { running: { startedAt: seconds(startedAt) } };
   const signal = exit.signal ? constants.signals[exit.signal] : undefined;
   const exitCode = exit.code ?? (signal === undefined ? 128 : 128 + signal);
-  // the real one takes no more than 4,096 bytes
+  // The real kubelet reads no more than 4,096 bytes.
   const message = exit.error?.message ?? read(termination).subarray(0, 4096).toString();
   const reason = process.pid === undefined ? "StartError" : exitCode === 0 ? "Completed" : "Error";
   return {
@@ -319,5 +319,5 @@ const read = (path: string): Buffer => {
     return Buffer.of();
   }
 };
-/** the API's times have no fraction */
+/** An instant without its fraction, as the API writes it. */
 export const seconds = (time = new Date().toISOString()) => time.replace(/\.\d+/, "");

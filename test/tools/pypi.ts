@@ -6,8 +6,8 @@ import { join } from "node:path";
 
 const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "fhir-export");
 
-/** The program that a package of the same name brings; undefined where there is no Python to install it with, which is an error in CI.
- *  @throws Error with pip's words when it cannot be installed */
+/** The program of the package of the same name. Without Python it is undefined; in CI that is an error.
+ *  @throws Error with pip's output when the package cannot be installed */
 export function pypi(name: string, version: string): string | undefined {
   const folder = join(cache, `${name}-${version}`);
   const program = join(folder, "bin", name);
@@ -21,7 +21,7 @@ export function pypi(name: string, version: string): string | undefined {
     return undefined;
   }
   mkdirSync(cache, { recursive: true });
-  // half of one, of a run that was stopped
+  // A run that was stopped may have left an incomplete environment.
   rmSync(folder, { recursive: true, force: true });
   const run = (command: string, args: string[]) => {
     const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });

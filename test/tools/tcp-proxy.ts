@@ -1,16 +1,16 @@
 import { connect, createServer, type Socket } from "node:net";
 import { resetSocket } from "./reset.ts";
 
-/** A TCP proxy in front of a port of this machine, to cut, refuse or stall connections. */
+/** A TCP proxy in front of a port of this machine that can cut, refuse or stall connections. */
 export interface TCPProxy {
   port: number;
-  /** connections taken since the start */
+  /** number of connections since the start */
   readonly connections: number;
-  /** connections open now */
+  /** number of open connections */
   readonly open: number;
-  /** resets all that are open */
+  /** Resets all open connections. */
   cut(): void;
-  /** while true, what is sent goes nowhere and nobody is told */
+  /** while true, all data is dropped silently */
   stall(on: boolean): void;
   close(): Promise<void>;
 }

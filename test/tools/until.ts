@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Polls until `look` finds something.
- *  @param what for the message when it does not */
+/** Polls until `look` returns something.
+ *  @param what named in the error when it never does */
 export async function until<Found>(
   what: string,
   look: () => Promise<Found | undefined | false>,

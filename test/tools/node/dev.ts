@@ -1,4 +1,4 @@
-/** A node to try things on, until Ctrl-C: `npm run dev:node`. */
+/** `npm run dev:node`: a node to try things on, until Ctrl-C. */
 import { once } from "node:events";
 import { ensureImage, imageName, saveImage } from "../image.ts";
 import { nodeMissing } from "./missing.ts";
@@ -10,7 +10,7 @@ if (missing) throw new Error(missing);
 const programs = await buildNodePrograms(console.log);
 const node = await startNode(programs, { patienceMs: 200_000 });
 const stop = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
-// nothing of the node's keeps this process here
+// The node's processes do not keep this process alive, so a timer does.
 const stay = setInterval(() => {}, 3_600_000);
 console.log(`a node is Ready; logs are in ${node.logs}`);
 if (!process.argv.includes("--bare")) {

@@ -1,11 +1,11 @@
-/** The end of a node, and what namespaces do not take with them: cgroups and files. */
+/** Ends a node and removes what does not end with its namespaces: cgroups and files. */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { until } from "../until.ts";
 import { end, lives } from "./namespaces.ts";
 import type { NodeRecord } from "./record.ts";
 
-// of the machine; the kubelet would set them, and sees files of its own instead (namespaces.ts)
+// The kubelet would set these sysctls of the machine. It sees files of its own instead (namespaces.ts).
 const watched = [
   "vm/overcommit_memory",
   "vm/panic_on_oom",
@@ -48,12 +48,12 @@ function folders(top: string): string[] {
     const below = readdirSync(top, { withFileTypes: true }).filter((one) => one.isDirectory());
     return [...below.flatMap(({ name }) => folders(join(top, name))), top];
   } catch {
-    // gone meanwhile
+    // It is gone meanwhile.
     return [];
   }
 }
 
-/** A cgroup can be removed a moment after its last process ended. */
+/** Removes a cgroup. This works only a moment after its last process has ended. */
 export async function removePodCgroups(): Promise<void> {
   await until(
     "the end of the pods' cgroups",
@@ -69,7 +69,7 @@ export async function removePodCgroups(): Promise<void> {
   );
 }
 
-/** Ends all processes of the node, and removes what is left of it. */
+/** Ends all processes of the node and removes its cgroups and files. */
 export async function endNode({ holder, parent, network, folder }: NodeRecord): Promise<void> {
   if (holder) await end(holder);
   if (parent) await end(parent);
@@ -78,7 +78,7 @@ export async function endNode({ holder, parent, network, folder }: NodeRecord): 
   rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
 }
 
-/** What is left of a node that was stopped; empty when all is as before it. */
+/** The leftovers of a stopped node; empty when everything is as before its start. */
 export function leftovers({ holder, parent, network, folder, sysctls: before }: NodeRecord): string[] {
   const mounts = readFileSync("/proc/self/mountinfo", "utf8")
     .split("\n")
@@ -96,7 +96,7 @@ export function leftovers({ holder, parent, network, folder, sysctls: before }: 
   ];
 }
 
-/** Processes in a network namespace, pods' own not counted: those end with their container. */
+/** Processes in a network namespace. Those in pods' own namespaces are not counted, as they end with their container. */
 function processesIn(network: string): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))

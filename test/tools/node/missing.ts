@@ -5,7 +5,7 @@ import { imageMissing } from "../image.ts";
 const packages = "containerd runc containernetworking-plugins buildah iptables conntrack iproute2 openssl";
 const programs = ["containerd", "ctr", "runc", "iptables", "conntrack", "ip", "unshare", "nsenter", "openssl", "tar"];
 
-/** Why there can be no node here; undefined when there can. */
+/** Why a node cannot run on this machine; undefined when it can. */
 export function nodeMissing(): string | undefined {
   const image = imageMissing();
   if (image) return image;
@@ -20,7 +20,7 @@ export function nodeMissing(): string | undefined {
     },
   );
   if (status !== 0) return `namespaces cannot be made: ${stderr.trim()}`;
-  // version 1 has a folder per controller, version 2 only the top one
+  // Version 1 of cgroups has a folder per controller, version 2 only the top one.
   const cgroups = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].find(existsSync);
   try {
     accessSync(cgroups!, constants.W_OK);
@@ -30,7 +30,7 @@ export function nodeMissing(): string | undefined {
   return undefined;
 }
 
-// for .ci/run
+// .ci/run calls this file as a program.
 if (import.meta.main) {
   const missing = nodeMissing();
   if (missing) console.log(missing);

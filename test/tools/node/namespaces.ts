@@ -1,15 +1,15 @@
-/** The namespaces that the node lives in: network, mounts, processes and host name of its own. One process holds them; when it ends, all in them does. */
+/** The namespaces of the node: network, mounts, processes and host name. One process holds them; when it ends, all processes in them end. */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { until } from "../until.ts";
 
-/** A process, told from a later one with the same number by when it started. */
+/** Identifies a process by its number and its start, as the system gives the number to another process later. */
 export interface Process {
   pid: number;
   started: string;
 }
 
-/** What is known of a process; undefined when there is none, or only what nobody has reaped yet. */
+/** The process of a number; undefined when there is none, or it is a zombie. */
 export function processOf(pid: number): Process | undefined {
   let stat: string;
   try {
@@ -17,14 +17,14 @@ export function processOf(pid: number): Process | undefined {
   } catch {
     return undefined;
   }
-  // the name, in parentheses, may hold anything; after it come the state, and as the 20th field the start
+  // The name in parentheses may hold any character. After it come the state and, as the 20th field, the start.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return fields[0] === "Z" || fields[0] === "X" ? undefined : { pid, started: fields[19]! };
 }
 
 export const lives = ({ pid, started }: Process): boolean => processOf(pid)?.started === started;
 
-/** SIGKILL, when it is still the same process; resolves when it is gone. */
+/** Kills a process if it is still the same one. Resolves when it is gone. */
 export async function end(one: Process): Promise<void> {
   if (!lives(one)) return;
   process.kill(one.pid, "SIGKILL");
@@ -32,19 +32,19 @@ export async function end(one: Process): Promise<void> {
 }
 
 export const nodeName = "node1";
-/** of the node: in the benchmark range, which exists only within these namespaces */
+/** The node's address. It is in the benchmark range, which exists only within these namespaces. */
 export const nodeAddress = "198.18.2.1";
-/** a name of the node for pods, to have in certificates */
+/** A name by which pods reach the node, for certificates. */
 export const nodeHost = "node1.test";
 export const serviceRange = "198.18.1.0/24";
 export const podRange = "198.18.0.0/24";
 
-// bash: as process 1 it reaps what the node's processes leave behind, which wait does; the sleep keeps wait from returning at once
+// As process 1 bash reaps the orphans of the node's processes while it waits. The sleep keeps wait from returning at once.
 const holder = "sleep infinity & echo held; while :; do wait; done";
 
 /** Starts the process that holds the namespaces.
- *  @param guard gets its parent's number as soon as there is one
- *  @returns it as seen from outside, and its parent, with which it ends, too */
+ *  @param guard called with the number of its parent as soon as that has started
+ *  @returns the process as seen from outside, and its parent, with which it ends, too */
 export async function startHolder(guard: (pid: number) => void): Promise<{ holder: Process; parent: Process }> {
   const child = spawn(
     "unshare",
@@ -62,7 +62,7 @@ export async function startHolder(guard: (pid: number) => void): Promise<{ holde
       ],
       ...["bash", "-c", holder],
     ],
-    // a group of its own: Ctrl-C goes to the whole group of the terminal
+    // It has a group of its own, as Ctrl-C goes to the whole group of the terminal.
     { stdio: ["ignore", "pipe", "pipe"], detached: true, env: { PATH: process.env.PATH } },
   );
   if (child.pid !== undefined) guard(child.pid);
@@ -83,13 +83,13 @@ export async function startHolder(guard: (pid: number) => void): Promise<{ holde
   return { holder: held, parent };
 }
 
-/** The command that runs another one inside; its environment is the caller's to give. */
+/** The command that runs another one inside the namespaces. The caller gives it its environment. */
 export const inside = (pid: number, command: string[], cwd: string): [string, string[]] => [
   "nsenter",
   ["--target", String(pid), "--net", "--mount", "--pid", "--uts", `--wdns=${cwd}`, "--", ...command],
 ];
 
-/** Sysctls that the kubelet sets. They are not the namespaces' but the machine's: the node sees files with the values that it wants to see, and no
+/** Sysctls that the kubelet sets. They belong to the machine and not to a namespace. The node sees files with the values that the kubelet wants, so no
  *  setting of the machine changes. */
 const wanted = {
   "vm/overcommit_memory": 1,
@@ -100,8 +100,9 @@ const wanted = {
   "kernel/keys/root_maxbytes": 25000000,
 };
 
-/** The script, to be run inside once, that makes a machine of the namespaces. All that is written outside of the folder goes with them.
- *  @param folder has what should stay until the node is stopped */
+/** The script that is run once inside the namespaces and sets them up like a machine. Everything that it writes outside of the folder disappears with
+ *  the namespaces.
+ *  @param folder for files that stay until the node is stopped */
 export const setUp = (folder: string): string => `set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 echo ${nodeName} > /proc/sys/kernel/hostname

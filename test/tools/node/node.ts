@@ -24,46 +24,47 @@ import type { NodePrograms } from "./programs.ts";
 import { alone, type NodeRecord, readRecord, removeRecord, writeRecord } from "./record.ts";
 import { etcdPort, type Server, serverCommands, writeServerFiles } from "./servers.ts";
 
-/** A program that runs on the node until it is stopped, or the node is. */
+/** A program that runs on the node until it or the node is stopped. */
 export interface Spawned {
-  /** as seen from outside */
+  /** its number as seen from outside */
   pid: number;
-  /** the file with what it says */
+  /** file with its output */
   log: string;
   lives(): boolean;
   stop(graceMs?: number): Promise<void>;
 }
 
 export interface TestNode {
-  /** of admin, for programs on the node */
+  /** path of admin's kubeconfig, for programs on the node */
   kubeconfig: string;
   caFile: string;
-  /** what pods reach processes of the node at */
+  /** the address at which pods reach processes of the node */
   address: string;
-  /** the same by name */
+  /** the name at which they do */
   hostName: string;
-  /** a folder for files of tests: it goes when the node does */
+  /** folder for files of tests; it is removed with the node */
   files: string;
-  /** logs of its servers and of what was spawned on it */
+  /** folder with the logs of its servers and of spawned programs */
   logs: string;
-  /** the command line of a shell on it, for people */
+  /** command line of a shell on the node, for people */
   shell: string[];
-  /** Runs a program on the node to its end; kubectl, helm3, helm4, kubeconform, kube-score and node are in its PATH. What it is told by its exit code is the caller's. */
+  /** Runs a program on the node to its end; kubectl, helm3, helm4, kubeconform, kube-score and node are in its
+   *  PATH. The caller judges its exit code. */
   run(command: string[], options?: RunOptions): Promise<Output>;
   /** Starts a program on the node. */
   spawn(command: string[], options?: { name?: string; env?: RunOptions["env"]; cwd?: string }): Spawned;
-  /** Takes the images of a file of `docker save` (image.ts, saveImage). */
+  /** Imports the images of a file of `docker save` (image.ts, saveImage). */
   importImage(file: string): Promise<void>;
-  /** Resolves when it answers again. Pods run on meanwhile. */
+  /** Restarts the kubelet. Resolves when it answers again. Pods keep running meanwhile. */
   restartKubelet(): Promise<void>;
-  /** Ends all and removes what it left.
-   *  @throws Error that names what is left all the same */
+  /** Ends the node and removes everything of it.
+   *  @throws Error that names the leftovers, if there are any */
   stop(): Promise<void>;
 }
 
 /** Starts the node, the only one on this machine. It ends with this process.
- *  @param options.logs a folder for logs, which stays; default: one that goes with the node
- *  @param options.patienceMs how long to wait while another one runs; default: not at all
+ *  @param options.logs folder for logs, which stays; default: one that is removed with the node
+ *  @param options.patienceMs how long to wait while another node runs; default: not at all
  *  @throws Error when another one runs */
 export async function startNode(
   programs: NodePrograms,
@@ -71,7 +72,7 @@ export async function startNode(
 ): Promise<TestNode> {
   const claim = async () => {
     await endStale();
-    // whatever TMPDIR is: the node has a /var and a /run of its own
+    // The folder is here whatever TMPDIR is, as the node has a /var and a /run of its own.
     const folder = mkdtempSync("/tmp/fhir-export-real-node-");
     const logs = options.logs ?? join(folder, "logs");
     const made: NodeRecord = { owner: processOf(process.pid)!, folder, logs, sysctls: sysctls() };
@@ -105,10 +106,10 @@ export function attachNode(): TestNode {
   return new RunningNode(record, JSON.parse(readFileSync(join(record.folder, "programs.json"), "utf8")));
 }
 
-/** Another node runs. */
+/** Thrown when another node runs. */
 class Busy extends Error {}
 
-/** Ends what a killed run left. */
+/** Ends the node that a killed run left. */
 async function endStale(): Promise<void> {
   const record = readRecord();
   if (record && lives(record.owner))
@@ -127,7 +128,7 @@ class RunningNode implements TestNode {
   readonly logs: string;
   readonly #programs: NodePrograms;
   #record: NodeRecord;
-  /** of the process that started it */
+  /** the guard of the process that started the node */
   #guard: Guard | undefined;
   readonly #servers = new Map<Server, Process>();
   #spawned = 0;
@@ -143,7 +144,7 @@ class RunningNode implements TestNode {
 
   async start(): Promise<void> {
     const { folder } = this.#record;
-    // when this process is killed, processes end at once, and the rest is removed at the next start
+    // If this process is killed, the node's processes end at once. The rest is removed at the next start.
     this.#guard = startGuard([folder]);
     await this.#makeNamespaces(this.#guard.add);
     for (const path of [this.files, this.logs, this.#path("home")]) mkdirSync(path, { recursive: true });
@@ -162,7 +163,7 @@ class RunningNode implements TestNode {
   }
 
   async #startPlane(): Promise<void> {
-    // the certificate is made long before the server is ready; both wait for that themselves
+    // The certificate is made long before the server is ready. The programs that use it wait for the server themselves.
     await this.#until("the API server's certificate", ["test", "-e", this.caFile]);
     for (const server of ["controllers", "scheduler"] as const) this.#start(server);
     await this.#until("the API server", ["kubectl", "get", "--raw", "/readyz"]);
@@ -203,7 +204,7 @@ class RunningNode implements TestNode {
   async stop(): Promise<void> {
     const left = await alone(async () => {
       const now = readRecord();
-      // another process was faster
+      // Another process has stopped the node already.
       if (now?.folder !== this.#record.folder) return [];
       await endNode(this.#record);
       removeRecord();
@@ -213,7 +214,7 @@ class RunningNode implements TestNode {
     if (left.length) throw new Error(`left of the node:\n${left.join("\n")}`);
   }
 
-  /** The ends of the logs, for the message when it does not start. */
+  /** The ends of the logs, for the error when the node does not start. */
   tails(): string {
     return [...this.#servers.keys()]
       .map((name) => `${name}:\n${readFileSync(this.#log(name), "utf8").split("\n").slice(-6).join("\n")}`)
@@ -234,7 +235,7 @@ class RunningNode implements TestNode {
       cwd: this.#record.folder,
     });
     this.#servers.set(server, started);
-    // for the process that restarts it
+    // Another process may restart the server; it finds it by this file.
     writeFileSync(this.#path(`${server}.process`), JSON.stringify(started));
   }
 
@@ -244,7 +245,7 @@ class RunningNode implements TestNode {
     return holder.pid;
   }
 
-  /** Polls until a command succeeds on the node, and no longer than the servers that this process has started live. */
+  /** Polls until a command succeeds on the node. It fails as soon as a server that this process has started is gone. */
   async #until(what: string, command: string[]): Promise<void> {
     await until(
       what,
@@ -261,7 +262,7 @@ class RunningNode implements TestNode {
     const own = [dirname(plane.kubectl), node, tools, dirname(process.execPath)];
     return {
       PATH: [...own, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].join(delimiter),
-      // caches of kubectl and Helm are to go with the node
+      // The caches of kubectl and Helm are here, so that they are removed with the node.
       HOME: this.#path("home"),
       KUBECONFIG: this.kubeconfig,
       LANG: "C.UTF-8",

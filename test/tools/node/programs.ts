@@ -25,7 +25,7 @@ const tools: GoBuild[] = [
   built("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
   built("kube-score", "github.com/zegl/kube-score/cmd/kube-score"),
 ];
-/** Apart, so that a new version of one costs only its own build. */
+/** Each module is built for itself, so that a new version of one costs only its own build. */
 const sets = { node: servers, tools };
 const files = { node: ["kubelet", "kube-proxy", "coredns", "pause.tar"], tools: tools.map(({ name }) => name!) };
 type Name = keyof typeof sets;
@@ -44,12 +44,12 @@ const whole = (name: Name) => (folder: string) => files[name].every((file) => ex
 
 function find(name: Name): string | undefined {
   const go = goVersion(moduleOf(name));
-  // without Go its version is unknown: programs that any version built will do
+  // Without Go its version is unknown, so programs that any version has built are used.
   return (go ? [cacheFolder(name, sets[name], go)] : cacheFolders(name, sets[name])).find(whole(name));
 }
 
 /** Builds what is missing, the control plane included.
- *  @param say gets lines about what is done and how long it took */
+ *  @param say called with a line about each step and its duration */
 export async function buildNodePrograms(say: (line: string) => void): Promise<NodePrograms> {
   const plane = await buildControlPlane(say);
   if (!plane.controllerManager || !plane.scheduler)

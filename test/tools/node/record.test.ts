@@ -8,7 +8,7 @@ import { alone } from "./record.ts";
 
 const skip = process.platform === "linux" ? false : "the node is for Linux";
 
-test("one process is told from a later one with its number, and a dead one from a living one", { skip }, async () => {
+test("a process is told from a later one with its number, and a dead process from a living one", { skip }, async () => {
   const child = spawn("sleep", ["100"], { stdio: "ignore" });
   const one = processOf(child.pid!)!;
   assert(lives(one) && lives(processOf(process.pid)!));
@@ -21,7 +21,7 @@ test("one process is told from a later one with its number, and a dead one from 
   assert(!lives(one) && processOf(child.pid!) === undefined);
 });
 
-test("one at a time is in the lock, also after one has failed", { skip }, async () => {
+test("the lock lets in one at a time, also after one has failed", { skip }, async () => {
   let inside = 0;
   const seen: number[] = [];
   const act = async () => {

@@ -1,5 +1,5 @@
-/** There is one node at a time on a machine, as pods have cgroups that all kubelets share. A record says whose it is, so that the next start can end what a
- *  killed run left. */
+/** There is one node at a time on a machine, as pods have cgroups that all kubelets share. A record says which process it belongs to, so that the next
+ *  start can end the node of a killed run. */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,16 +8,16 @@ import type { Process } from "./namespaces.ts";
 export interface NodeRecord {
   /** the process that started the node */
   owner: Process;
-  /** what of the node lies on the disk */
+  /** folder with the node's files */
   folder: string;
-  /** logs of its servers and of what was spawned on it */
+  /** folder with the logs of its servers and of spawned programs */
   logs: string;
-  /** absent for a moment at the start */
+  /** process that holds the namespaces; absent for a moment at the start */
   holder?: Process;
   parent?: Process;
-  /** its network namespace, as /proc shows it: what is in it is the node's */
+  /** its network namespace, as /proc shows it: processes in it are the node's */
   network?: string;
-  /** settings of the machine before the start */
+  /** settings of the machine, as they were before the start */
   sysctls: { [path: string]: string };
 }
 
@@ -27,7 +27,7 @@ export function readRecord(): NodeRecord | undefined {
   try {
     return JSON.parse(readFileSync(file, "utf8")) as NodeRecord;
   } catch {
-    // none, or one that its writer was killed in, before it started anything
+    // There is no record, or its writer was killed while it wrote it, before it started anything.
     return undefined;
   }
 }
@@ -35,7 +35,7 @@ export function readRecord(): NodeRecord | undefined {
 export const writeRecord = (record: NodeRecord): void => writeFileSync(file, JSON.stringify(record), { mode: 0o600 });
 export const removeRecord = (): void => rmSync(file, { force: true });
 
-/** Runs while no other process is in here. The lock is a socket without a file, which the system drops with its process. */
+/** Runs `act` while no other process runs one. The lock is a socket without a file, which the system drops with its process. */
 export async function alone<Result>(act: () => Promise<Result>): Promise<Result> {
   const lock = createServer();
   for (const deadline = Date.now() + 60_000; ; await sleep(50)) {

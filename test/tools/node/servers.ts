@@ -18,7 +18,7 @@ import type { NodePrograms } from "./programs.ts";
 export type Server = "containerd" | "etcd" | "apiserver" | "controllers" | "scheduler" | "kubelet" | "proxy" | "dns";
 
 const port = 6443;
-/** what the node's API server is called, inside */
+/** the name of the node's API server within the namespaces */
 export const server = `https://${nodeAddress}:${port}`;
 export const etcdPort = 2379;
 
@@ -29,11 +29,11 @@ const users = {
   dns: { groups: ["system:masters"] },
 };
 
-/** Writes what the servers read, into the node's folder. */
+/** Writes the files that the servers read into the node's folder. */
 export function writeServerFiles(folder: string): void {
   const path = (name: string) => join(folder, name);
   writePlaneFiles(folder, server, users);
-  // what the kubelet knows the API server by: a certificate that is its own authority. Tokens it would take from anyone but the API server.
+  // The kubelet recognises the API server by this certificate, which is its own authority. Other clients need a token.
   execFileSync(
     "openssl",
     [
@@ -57,11 +57,11 @@ export function writeServerFiles(folder: string): void {
   writeFileSync(path("Corefile"), corefile(folder));
 }
 
-/** How each is started, inside the namespaces. */
+/** The command of each server, to be run inside the namespaces. */
 export function serverCommands({ plane, node }: NodePrograms, folder: string): Record<Server, Command> {
   const path = (name: string) => join(folder, name);
   const more = [
-    // the lease reconciler fills the Service `kubernetes`
+    // The lease reconciler sets the endpoints of the Service `kubernetes`.
     ...[
       "--bind-address=0.0.0.0",
       `--advertise-address=${nodeAddress}`,
@@ -120,7 +120,7 @@ const network = {
       bridge: "cni0",
       isGateway: true,
       ipMasq: false,
-      // a pod reaches itself through its Service
+      // With this a pod can reach itself through its Service.
       hairpinMode: true,
       ipam: {
         type: "host-local",
@@ -144,7 +144,7 @@ const kubeletConfig = (folder: string) => ({
   failSwapOn: false,
   containerRuntimeEndpoint: `unix://${containerdSocket}`,
   enforceNodeAllocatable: [],
-  // the machine's own disk and memory are not the tests' matter: no pod is to be put out, and no image collected, for them
+  // Tests must not depend on the machine's disk and memory, so the kubelet evicts no pod and removes no image because of them.
   evictionHard: {
     "memory.available": "50Mi",
     "nodefs.available": "1%",
@@ -161,12 +161,12 @@ const kubeletConfig = (folder: string) => ({
   authorization: { mode: "Webhook" },
   clusterDomain: "cluster.local",
   clusterDNS: [nodeAddress],
-  // made by the set-up script
+  // The set-up script makes this file.
   resolvConf: join(folder, "resolv.conf"),
   oomScoreAdj: 0,
   maxPods: 250,
   serializeImagePulls: false,
-  // how soon a mounted Secret follows its object; the default is a minute
+  // A mounted Secret follows its object within this time; the default is a minute.
   syncFrequency: "3s",
   nodeStatusUpdateFrequency: "2s",
   nodeLeaseDurationSeconds: 8,
@@ -182,9 +182,9 @@ const proxyConfig = (folder: string) => ({
   healthzBindAddress: "127.0.0.1:10256",
   metricsBindAddress: "127.0.0.1:10249",
   oomScoreAdj: 0,
-  // a Service has its rules as soon as its pod is ready; the default is up to a second later, when Helm has long gone on
+  // A Service gets its rules as soon as its pod is ready. By default this takes up to a second, and Helm does not wait for it.
   iptables: { minSyncPeriod: "0s" },
-  // these would be the machine's limits
+  // kube-proxy would set these limits of the machine.
   conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
 });
 
