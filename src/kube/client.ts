@@ -6,7 +6,8 @@ import { terminal } from "../failure.ts";
 import { withoutTrailingSlash } from "../url.ts";
 import { KubeError, nameOf, parseStatus, type Status, unreachable } from "./error.ts";
 
-/** What every object of the API has. All other fields pass through as JSON, also those that no type here knows. Times stay strings. */
+/** What every object of the API has. All other fields pass through as JSON, also those that no type here knows. Times
+ *  stay strings. */
 export interface KubeObject {
   apiVersion?: string;
   kind?: string;
@@ -49,7 +50,8 @@ export function pathOf(
 }
 
 export interface ClientOptions {
-  /** Called right before any request but a GET is sent. If it throws, nothing is sent, and the call rejects with that error. */
+  /** Called right before any request but a GET is sent. If it throws, nothing is sent, and the call rejects with that
+   *  error. */
   beforeWrite?: () => void;
 }
 
@@ -92,8 +94,9 @@ export interface DeleteOptions extends CallOptions {
   gracePeriodSeconds?: number;
 }
 
-/** A client of the API server with one connection pool and one set of credentials for all calls. (client-node's own clients open a connection
- *  per call, and keep it.) Every call throws a KubeError when the API server refuses it or does not answer. */
+/** A client of the API server with one connection pool and one set of credentials for all calls. (client-node's own
+ *  clients open a connection per call, and keep it.) Every call throws a KubeError when the API server refuses it or
+ *  does not answer. */
 export class KubeClient {
   /** the namespace of the kubeconfig's context, or the pod's own */
   readonly namespace: string;
@@ -169,18 +172,21 @@ export class KubeClient {
     return this.#json("POST", path, call, { query, body: object });
   }
 
-  /** Replaces an object; if it has a resourceVersion, only that version (else Conflict). A status is replaced at its subresource's path. */
+  /** Replaces an object; if it has a resourceVersion, only that version (else Conflict). A status is replaced at its
+   *  subresource's path. */
   replace<Kind extends KubeObject>(path: string, object: Kind, options: CallOptions = {}): Promise<Kind> {
     return this.#json("PUT", path, options, { query: { fieldValidation: "Strict" }, body: object });
   }
 
-  /** A merge patch: null removes a field, undefined leaves it alone, lists are replaced. metadata.resourceVersion and uid are preconditions. */
+  /** A merge patch: null removes a field, undefined leaves it alone, lists are replaced. metadata.resourceVersion and
+   *  uid are preconditions. */
   patch<Kind extends KubeObject>(path: string, patch: object, options: CallOptions = {}): Promise<Kind> {
     const query = { fieldValidation: "Strict" };
     return this.#json("PATCH", path, options, { query, body: patch, type: "application/merge-patch+json" });
   }
 
-  /** Server-side apply: `manager` takes over the fields of `object`; fields that it had and `object` no longer names are removed. */
+  /** Server-side apply: `manager` takes over the fields of `object`; fields that it had and `object` no longer names
+   *  are removed. */
   apply<Kind extends KubeObject>(
     path: string,
     object: Kind,
@@ -191,7 +197,8 @@ export class KubeClient {
     return this.#json("PATCH", path, options, { query, body: object, type: "application/apply-patch+yaml" });
   }
 
-  /** Deletes an object. If it has another uid or version than the given one, it stays, and the call throws a Conflict. */
+  /** Deletes an object. If it has another uid or version than the given one, it stays, and the call throws a
+   *  Conflict. */
   async delete(path: string, options: DeleteOptions = {}): Promise<void> {
     const { uid, resourceVersion, propagationPolicy, gracePeriodSeconds, ...call } = options;
     const preconditions = uid === undefined && resourceVersion === undefined ? undefined : { uid, resourceVersion };
@@ -299,7 +306,8 @@ export class KubeClient {
     });
   }
 
-  /** The credentials, read again every 30 s, so that a renewed token, certificate or CA is used. (client-node reads a token file once a minute.) */
+  /** The credentials, read again every 30 s, so that a renewed token, certificate or CA is used. (client-node reads a
+   *  token file once a minute.) */
   #signIn(): Promise<ClusterCredentials> {
     if (!this.#credentials || performance.now() > this.#freshUntil) {
       this.#freshUntil = performance.now() + 30_000;
@@ -345,7 +353,8 @@ function makeDispatcher(config: KubeConfig, tls: Record<string, unknown>): Dispa
   const options = {
     // With HTTP/2 one stalled connection would stall all calls and watches at once.
     allowH2: false,
-    // This is less than the API server's 90 s, so that the server never closes a connection that is just being used again.
+    // This is less than the API server's 90 s, so that the server never closes a connection that is just being used
+    // again.
     keepAliveTimeout: 60_000,
     keepAliveMaxTimeout: 60_000,
     // Calls have deadlines of their own, and a watch ends by timeoutSeconds.

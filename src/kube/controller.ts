@@ -5,7 +5,8 @@ import { WorkQueue } from "../operator/queue.ts";
 import { toKubeFailure } from "./error.ts";
 import { type Metrics, startAtZero } from "./metrics.ts";
 
-/** After a terminal failure a key is reconciled again this late, in case the cause was removed without an event of ours. */
+/** After a terminal failure a key is reconciled again this late, in case the cause was removed without an event of
+ *  ours. */
 const terminalSeconds = 600;
 
 export interface Controller {
@@ -17,8 +18,9 @@ export interface Controller {
   reconcile: (key: string, log: Logger) => Promise<{ requeueAfter?: number }>;
 }
 
-/** A queue of keys whose reconciliations are counted, timed and logged under a reconcileID. A failure that may pass is tried again with backoff;
- *  a terminal one is logged as an error and left until something changes, or ten minutes have passed. Keys wait until queue.start(). */
+/** A queue of keys whose reconciliations are counted, timed and logged under a reconcileID. A failure that may pass is
+ *  tried again with backoff; a terminal one is logged as an error and left until something changes, or ten minutes have
+ *  passed. Keys wait until queue.start(). */
 export function startController({ name, workers, reconcile }: Controller, metrics: Metrics, log: Logger): WorkQueue {
   startAtZero(metrics, name);
   metrics.workers.set({ controller: name }, workers);
@@ -57,8 +59,8 @@ function countFailure(metrics: Metrics, name: string, failure: FailureError): vo
   else metrics.retries.inc({ name, controller: name });
 }
 
-/** Transient failures are everyday life (a conflict means that a newer object is on its way), so they are `info`; `warn` = it waits for
- *  something outside; `error` = a person must act. */
+/** Transient failures are everyday life (a conflict means that a newer object is on its way), so they are `info`;
+ *  `warn` = it waits for something outside; `error` = a person must act. */
 function logKeyFailure(log: Logger, { class: kind, reason, message }: FailureError, error: unknown): void {
   if (kind === "transient") log.info({ class: kind, reason }, message);
   else if (kind === "waiting") log.warn({ class: kind, reason }, message);

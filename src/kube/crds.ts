@@ -59,9 +59,9 @@ export async function runCRDs(args: string[], signal: AbortSignal): Promise<void
   }
 }
 
-/** Applies a CRD (server-side apply) and waits until the API server serves it. A CRD that the cluster has of a newer version is left alone: an
- *  older operator beside a newer one must not remove fields, and with them what objects hold in these fields. While the API server does not
- *  answer, or answers 5xx or 429, each call is repeated every second.
+/** Applies a CRD (server-side apply) and waits until the API server serves it. A CRD that the cluster has of a newer
+ *  version is left alone: an older operator beside a newer one must not remove fields, and with them what objects hold
+ *  in these fields. While the API server does not answer, or answers 5xx or 429, each call is repeated every second.
  *  @param signal ends the waiting
  *  @throws terminal when the API server refuses the CRD; waiting when the signal aborts first */
 export async function applyCRD(client: KubeClient, crd: CRD, signal: AbortSignal, log: Logger): Promise<void> {
@@ -85,7 +85,8 @@ export async function applyCRD(client: KubeClient, crd: CRD, signal: AbortSignal
 
 const versionOf = (crd: CRD | undefined) => crd?.metadata.annotations?.[versionAnnotation];
 
-/** Whether version `one` is newer than `other`, as semantic versions without their build. A version that is absent or malformed is the oldest. */
+/** Whether version `one` is newer than `other`, as semantic versions without their build. A version that is absent or
+ *  malformed is the oldest. */
 export function isNewer(one: string | undefined, other: string | undefined): boolean {
   const [left, right] = [versionParts(one), versionParts(other)];
   if (!left || !right) return left !== undefined && right === undefined;

@@ -12,9 +12,10 @@ export interface KubeErrorOptions extends ErrorOptions {
   retryAfterSeconds?: number | undefined;
 }
 
-/** The API server refused a call, or could not be reached (status 0). The message may be shown and logged: it has the method, the path without
- *  its query, status, reason and the names of fields. The server's own text may quote an object's values (patients, filters). It is in `detail`
- *  and `causes`, which are getters of private fields, so that a logger does not print them. */
+/** The API server refused a call, or could not be reached (status 0). The message may be shown and logged: it has the
+ *  method, the path without its query, status, reason and the names of fields. The server's own text may quote an
+ *  object's values (patients, filters). It is in `detail` and `causes`, which are getters of private fields, so that a
+ *  logger does not print them. */
 export class KubeError extends Error {
   override readonly name = "KubeError";
   /** HTTP status; 0 = no answer */
@@ -61,9 +62,11 @@ export function toKubeFailure(error: unknown): FailureError {
   if (!(error instanceof KubeError))
     return transient("Internal", `unexpected ${error instanceof Error ? error.name : typeof error}`, error);
   const { status, reason, message } = error;
-  // The cause of a 401 or 403 is credentials, RBAC, a quota, an admission policy or a terminating namespace. Each is mended outside the operator.
+  // The cause of a 401 or 403 is credentials, RBAC, a quota, an admission policy or a terminating namespace. Each is
+  // mended outside the operator.
   if (status === 401 || status === 403) return waiting("Internal", message, error);
-  // TooManyRequests, Timeout (408, 504) and ServerTimeout come and go. 404, 409 and 410 say that our copy of the object is old.
+  // TooManyRequests, Timeout (408, 504) and ServerTimeout come and go. 404, 409 and 410 say that our copy of the object
+  // is old.
   if ([0, 404, 408, 409, 410, 429].includes(status) || status >= 500) return transient("Internal", message, error);
   return terminal("Internal", reason === "Invalid" ? message : `${message}: the API server refuses the request`, error);
 }
@@ -71,7 +74,8 @@ export function toKubeFailure(error: unknown): FailureError {
 /** A call as it may be shown: without the query, which holds selectors. */
 export const nameOf = (method: string, path: string) => `${method} ${path.replace(/\?.*/, "")}`;
 
-/** Makes a KubeError of an error that came instead of an answer. After an abort by the caller's own signal the error is returned as it is. */
+/** Makes a KubeError of an error that came instead of an answer. After an abort by the caller's own signal the error is
+ *  returned as it is. */
 export function unreachable(call: string, error: unknown, signal: AbortSignal | undefined): unknown {
   if (error instanceof KubeError || error instanceof FailureError || signal?.aborted) return error;
   const { name, code } = error as NodeJS.ErrnoException;
@@ -79,7 +83,8 @@ export function unreachable(call: string, error: unknown, signal: AbortSignal | 
   return new KubeError(call, 0, { reason, message: typeof code === "string" ? code : name }, { cause: error });
 }
 
-/** The Status in an error answer. An answer that is not JSON (of a proxy, say) becomes its message, up to 500 characters. */
+/** The Status in an error answer. An answer that is not JSON (of a proxy, say) becomes its message, up to 500
+ *  characters. */
 export function parseStatus(text: string): Status {
   try {
     const parsed: Status = JSON.parse(text);

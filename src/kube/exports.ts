@@ -8,8 +8,8 @@ import { isAlreadyExists, isNotFound, KubeError, toKubeFailure } from "./error.t
 /** Whether the HTTP service can have given this name (src/shim/routes.ts). Other names are not worth a call. */
 const isExportName = (name: string) => /^export-[a-z2-7]{26}$/.test(name);
 
-/** The FhirExports of one namespace for the HTTP service. Polls are answered from the informer's copy. What this replica wrote itself counts from
- *  then on, before the watch shows it. */
+/** The FhirExports of one namespace for the HTTP service. Polls are answered from the informer's copy. What this
+ *  replica wrote itself counts from then on, before the watch shows it. */
 export class KubeExports implements ExportStore {
   readonly #client: KubeClient;
   readonly #namespace: string;
@@ -94,8 +94,8 @@ export class KubeExports implements ExportStore {
     }
   }
 
-  /** Reads an export that the informer does not show: another replica may have made it a moment ago, and a client that polls at once must not get
-   *  a 404. */
+  /** Reads an export that the informer does not show: another replica may have made it a moment ago, and a client that
+   *  polls at once must not get a 404. */
   async #read(name: string): Promise<FhirExport | undefined> {
     try {
       return await this.#client.get<FhirExport>(pathOf(resources.fhirExports, { namespace: this.#namespace, name }));

@@ -7,8 +7,8 @@ export interface InformerOptions {
   path: string;
   labelSelector?: string;
   fieldSelector?: string;
-  /** Called with the key of an object that was made, changed or deleted; `get` has its present state. The call must be short: put the key into a
-   *  queue. */
+  /** Called with the key of an object that was made, changed or deleted; `get` has its present state. The call must be
+   *  short: put the key into a queue. */
   onKey: (key: string) => void;
   /** called with the error of a watch or list, before the next try */
   onError?: (error: unknown) => void;
@@ -22,21 +22,24 @@ export interface InformerOptions {
 
 /** The server is asked to end each watch after 4 to 6 minutes, so that not all watches end at once. */
 const watchSeconds = { least: 240, spread: 120 };
-/** At the end of a watch everything is listed again if the last list is this old: this finds changes that a watch lost. */
+/** At the end of a watch everything is listed again if the last list is this old: this finds changes that a watch
+ *  lost. */
 const relistMs = 600_000;
-/** The server sends a bookmark about once a minute. A connection that is silent for this long may be dead without either end knowing. */
+/** The server sends a bookmark about once a minute. A connection that is silent for this long may be dead without
+ *  either end knowing. */
 const silenceMs = 150_000;
 const shortestPauseMs = 500;
 const longestPauseMs = 30_000;
 /** After a round (list and watch) of this length the wait before the next one starts from the shortest again. */
 const healthyMs = 60_000;
-/** After this many short rounds in a row the version is no longer trusted, and everything is listed again: a restored etcd counts from an older
- *  version. */
+/** After this many short rounds in a row the version is no longer trusted, and everything is listed again: a restored
+ *  etcd counts from an older version. */
 const doubtAfter = 3;
 
 /** A copy of a collection that list and watch keep current, whatever happens to the connection. */
 export class Informer<Kind extends KubeObject> {
-  /** Counts since the start. `missed` counts changes that a repeated full list showed before a watch did; a few are normal, as the list is newer. */
+  /** Counts since the start. `missed` counts changes that a repeated full list showed before a watch did; a few are
+   *  normal, as the list is newer. */
   readonly counters = { lists: 0, watches: 0, events: 0, errors: 0, missed: 0 };
   readonly #client: KubeClient;
   readonly #options: InformerOptions;

@@ -38,8 +38,9 @@ export interface ElectorOptions extends LeaseTimes {
   random?: () => number;
 }
 
-/** One candidate of a leader election on a Lease, by client-go's rules (tools/leaderelection). The election is no fence: a write that a leader sent
- *  before it lost the lease may arrive later, and has to be refused by resourceVersion, uid or name. */
+/** One candidate of a leader election on a Lease, by client-go's rules (tools/leaderelection). The election is no
+ *  fence: a write that a leader sent before it lost the lease may arrive later, and has to be refused by
+ *  resourceVersion, uid or name. */
 export class LeaderElector {
   readonly identity: string;
   readonly #client: KubeClient;
@@ -67,7 +68,8 @@ export class LeaderElector {
     options.onLeading?.(false);
   }
 
-  /** Aborts when this process led and no longer does; it then never leads again. The reason is the error to end the process with. */
+  /** Aborts when this process led and no longer does; it then never leads again. The reason is the error to end the
+   *  process with. */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
@@ -77,16 +79,17 @@ export class LeaderElector {
     return !this.#lost.signal.aborted && this.#remaining() > 0;
   }
 
-  /** Throws a transient failure unless this process leads. To be called right before each write, as a process may be stopped for any time at any
-   *  line. */
+  /** Throws a transient failure unless this process leads. To be called right before each write, as a process may be
+   *  stopped for any time at any line. */
   check(): void {
     if (this.leads()) return;
     if (this.#renewed !== undefined) this.#lose(notRenewed);
     throw transient("Internal", "this process does not lead, so it writes nothing");
   }
 
-  /** Resolves when this process leads. From then on it renews the lease until release() or until the lease is lost. Rejects with the signal's
-   *  reason if the signal aborts first, and if the API server finds the Lease malformed; after any other failure it tries again. */
+  /** Resolves when this process leads. From then on it renews the lease until release() or until the lease is lost.
+   *  Rejects with the signal's reason if the signal aborts first, and if the API server finds the Lease malformed;
+   *  after any other failure it tries again. */
   async acquire(signal: AbortSignal): Promise<void> {
     this.#log.info("waiting for the lease");
     while (!signal.aborted) {
@@ -102,8 +105,8 @@ export class LeaderElector {
     throw signal.reason;
   }
 
-  /** Gives the lease back, if this process leads, so that another candidate can take it at once. Call it only when all work that needs the lease
-   *  has ended. */
+  /** Gives the lease back, if this process leads, so that another candidate can take it at once. Call it only when all
+   *  work that needs the lease has ended. */
   async release(): Promise<void> {
     this.#stopped.abort();
     await this.#renewing;
@@ -200,7 +203,8 @@ export class LeaderElector {
     return true;
   }
 
-  /** Ends the leadership when the last renewal is too old. This has a timer of its own, so that a call that hangs cannot delay it. */
+  /** Ends the leadership when the last renewal is too old. This has a timer of its own, so that a call that hangs
+   *  cannot delay it. */
   #setDeadline(): void {
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => {

@@ -22,9 +22,9 @@ import { ProgressPoller } from "./progress.ts";
 import type { Job, Pod } from "./view.ts";
 import { Watched } from "./watched.ts";
 
-/** The `operator` subcommand: runs until the signal aborts. With leader election it works only while it leads, and throws when it has lost the
- *  lease: the kubelet then starts it again, as a candidate. Two that work at the same time by mistake do no harm, since names are locks and
- *  writes are guarded (docs/internals/controller.md). */
+/** The `operator` subcommand: runs until the signal aborts. With leader election it works only while it leads, and
+ *  throws when it has lost the lease: the kubelet then starts it again, as a candidate. Two that work at the same time
+ *  by mistake do no harm, since names are locks and writes are guarded (docs/internals/controller.md). */
 export async function runOperator(args: string[], signal: AbortSignal): Promise<void> {
   const options = parseOperatorOptions(args, process.env);
   if (!options) return void console.log(operatorUsage);
@@ -57,7 +57,8 @@ export async function runOperator(args: string[], signal: AbortSignal): Promise<
     if (!end.aborted) throw error;
   } finally {
     log.info("stopping");
-    // After the lease is lost another operator leads, now or soon: calls that are under way are cut off, not waited for.
+    // After the lease is lost another operator leads, now or soon: calls that are under way are cut off, not waited
+    // for.
     if (elector?.lost.aborted) await client.close();
     await Promise.all(queues.map((queue) => queue.close()));
     await elector?.release();
@@ -90,8 +91,8 @@ interface Controllers {
   poller: ProgressPoller;
 }
 
-/** The three controllers (exports, sources, targets) over their caches; nothing runs yet. A change in a cache queues the keys that it concerns
- *  (operator/wakes.ts says which). */
+/** The three controllers (exports, sources, targets) over their caches; nothing runs yet. A change in a cache queues
+ *  the keys that it concerns (operator/wakes.ts says which). */
 function makeControllers(client: KubeClient, options: OperatorOptions, metrics: Metrics, log: Logger): Controllers {
   const { settings, namespaces } = options;
   const watch = <Kind extends KubeObject>(
@@ -167,7 +168,8 @@ const podSettingsOf = ({ settings, imagePullPolicy, imagePullSecrets }: Operator
   volumeRoot: settings.volumeRoot,
 });
 
-/** Writes the Ready condition of a source or target, which follows from its own fields, if it is not in the status yet. */
+/** Writes the Ready condition of a source or target, which follows from its own fields, if it is not in the status
+ *  yet. */
 async function writeReady<Kind extends FhirSource | ExportTarget>(
   client: KubeClient,
   collection: ApiCollection,

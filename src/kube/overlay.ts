@@ -1,8 +1,8 @@
 import type { ObjectMeta } from "../api/meta.ts";
 
-/** The objects that we wrote ourselves, until the cache shows them or newer ones. Each decision must see the one before it; otherwise admission would
- *  count wrongly and every second write would conflict. The API allows versions to be compared for equality only, so the versions that are older
- *  than ours are remembered. */
+/** The objects that we wrote ourselves, until the cache shows them or newer ones. Each decision must see the one before
+ *  it; otherwise admission would count wrongly and every second write would conflict. The API allows versions to be
+ *  compared for equality only, so the versions that are older than ours are remembered. */
 export class Overlay<Kind extends { metadata: ObjectMeta }> {
   readonly #written = new Map<string, { object: Kind; older: Set<string> }>();
 

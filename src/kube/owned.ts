@@ -1,7 +1,8 @@
 import type { ObjectMeta } from "../api/meta.ts";
 import { labels } from "../api/names.ts";
 
-/** The Jobs or pods of an informer by the export that they belong to, so that finding those of one export needs no walk over all. */
+/** The Jobs or pods of an informer by the export that they belong to, so that finding those of one export needs no walk
+ *  over all. */
 export class Owned<Kind extends { metadata: ObjectMeta }> {
   readonly #byExport = new Map<string, Map<string, Kind>>();
   readonly #owners = new Map<string, { uid: string; name: string | undefined }>();

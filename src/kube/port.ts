@@ -41,8 +41,8 @@ export interface Seen {
 /** After this long without a pod the events of a Job are read, as only they say why its controller makes none. */
 const podlessMilliseconds = 5000;
 
-/** The Port over an API server. It reads from caches. But the Jobs and pods of an export that is being cancelled or deleted are listed live: a pod
- *  that the cache does not show yet could write after the files were deleted. */
+/** The Port over an API server. It reads from caches. But the Jobs and pods of an export that is being cancelled or
+ *  deleted are listed live: a pod that the cache does not show yet could write after the files were deleted. */
 export class KubePort implements Port {
   readonly #api: KubeClient;
   readonly #seen: Seen;
@@ -196,8 +196,8 @@ export class KubePort implements Port {
     }
   }
 
-  /** Makes the Task Secret. If it exists, it is reused unread, unless no pod can have mounted it yet: then it may be of an older decision, and is
-   *  made anew. */
+  /** Makes the Task Secret. If it exists, it is reused unread, unless no pod can have mounted it yet: then it may be of
+   *  an older decision, and is made anew. */
   async #ensureTask(object: FhirExport, spec: RunSpec): Promise<void> {
     const { namespace = "", uid = "" } = object.metadata;
     const path = pathOf(resources.secrets, { namespace });
@@ -225,11 +225,13 @@ export class KubePort implements Port {
       ...(parallelism === undefined ? {} : { parallelism }),
       ...(ttlSeconds === undefined ? {} : { ttlSecondsAfterFinished: ttlSeconds }),
     };
-    // A uid in a patch is a precondition. If it differs, the API server answers Invalid for a built-in kind, and not Conflict.
+    // A uid in a patch is a precondition. If it differs, the API server answers Invalid for a built-in kind, and not
+    // Conflict.
     await this.#api.patch(jobPath(object.metadata.namespace, run.name), { metadata: { uid }, spec }).catch(ignoreGone);
   }
 
-  /** Changes the export's metadata, guarded by resourceVersion, so that a decision on an old object is not written onto a newer one. */
+  /** Changes the export's metadata, guarded by resourceVersion, so that a decision on an old object is not written onto
+   *  a newer one. */
   async #patchExport(
     world: ExportWorld,
     change: { annotations?: Record<string, string>; finalizers?: string[] },
@@ -246,7 +248,8 @@ export class KubePort implements Port {
     await this.#api.delete(path, { uid, propagationPolicy }).catch(ignoreGone);
   }
 
-  /** Makes an event. Its name is derived from its content, so that making it again after a crash makes no second one. A failure is only logged. */
+  /** Makes an event. Its name is derived from its content, so that making it again after a crash makes no second one. A
+   *  failure is only logged. */
   async #event(
     { metadata, status }: FhirExport,
     { warning, reason, note }: Extract<Effect, { do: "event" }>,
@@ -317,8 +320,8 @@ function ignoreGone(error: unknown): void {
   if (!isNotFound(error) && !isConflict(error) && !another) throw error;
 }
 
-/** The failure of a run that cannot be made: terminal when the API server finds the Job malformed (by a field of spec.worker that no pod can have),
- *  waiting when it forbids the Job (quota, permission, policy). */
+/** The failure of a run that cannot be made: terminal when the API server finds the Job malformed (by a field of
+ *  spec.worker that no pod can have), waiting when it forbids the Job (quota, permission, policy). */
 function whyRunCannotBeMade(error: unknown, { command }: RunSpec): FailureError {
   if (error instanceof KubeError && error.status === 403)
     return waiting("Internal", `the ${command} Job cannot be made: ${error.detail.slice(0, 512)}`, error);

@@ -12,8 +12,8 @@ const askedAtOnce = 32;
 /** Only these commands export: the plan's pod exports a small export by itself. */
 const exporting = new Set<string | undefined>(["plan", "export"]);
 
-/** Asks running workers for their progress. It is shown only; no decision depends on it. A worker that cannot be reached, or whose answer makes no
- *  sense, is left out. */
+/** Asks running workers for their progress. It is shown only; no decision depends on it. A worker that cannot be
+ *  reached, or whose answer makes no sense, is left out. */
 export class ProgressPoller {
   readonly #last = new Map<string, Progress>();
   // Worker pods come and go, so no connection is kept.

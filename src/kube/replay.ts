@@ -14,8 +14,8 @@ const sweepMs = 60_000;
 /** Leases deleted in one sweep; the others wait for the next one */
 const sweepLimit = 500;
 
-/** The assertions (a client's signed proofs) that were accepted, over all replicas of the HTTP service. Each is a Lease whose name is the lock: the
- *  API server creates a name only once. */
+/** The assertions (a client's signed proofs) that were accepted, over all replicas of the HTTP service. Each is a Lease
+ *  whose name is the lock: the API server creates a name only once. */
 export class KubeReplay implements Replay {
   readonly #client: KubeClient;
   readonly #namespace: string;

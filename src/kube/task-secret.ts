@@ -3,7 +3,8 @@ import { labels, taskName } from "../api/names.ts";
 import type { Task } from "../contracts.ts";
 import { ownerReference } from "./job.ts";
 
-/** The Secret that carries the Task to the pods of one attempt. It is immutable. It is a Secret because patient ids and filters are data. */
+/** The Secret that carries the Task to the pods of one attempt. It is immutable. It is a Secret because patient ids and
+ *  filters are data. */
 export function makeTaskSecret(object: FhirExport, task: Task) {
   const { metadata } = object;
   return {

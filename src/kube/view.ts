@@ -80,7 +80,8 @@ export function viewRun({ job, pods, progress, events }: JobView, uid: string, n
     ...(reason ? { reason } : {}),
     ...(spec.parallelism === undefined ? {} : { parallelism: spec.parallelism }),
     ...(spec.ttlSecondsAfterFinished === undefined ? {} : { ttlSeconds: spec.ttlSecondsAfterFinished }),
-    // The controller counts pods that the cache does not show yet. The cache shows pods that the controller no longer counts.
+    // The controller counts pods that the cache does not show yet. The cache shows pods that the controller no longer
+    // counts.
     live: Math.max(alive.length, (status.active ?? 0) + (status.terminating ?? 0)),
     done: status.succeeded ?? 0,
     reports: reportsOf(pods, uid, spec.completionMode === "Indexed" ? (spec.completions ?? 1) : 1),
@@ -141,5 +142,6 @@ function whyBlocked(job: Job, pods: readonly Pod[], events: readonly Event[], no
   return refused ? `pods cannot be made: ${sanitize(refused.message ?? "")}` : undefined;
 }
 
-/** A text of Kubernetes without the queries of URLs, up to 512 characters. These texts name no patient, but may quote a URL. */
+/** A text of Kubernetes without the queries of URLs, up to 512 characters. These texts name no patient, but may quote a
+ *  URL. */
 const sanitize = (text: string) => text.replace(/(https?:\/\/[^\s?#"]+)[?#][^\s"]*/g, "$1").slice(0, 512);

@@ -5,8 +5,9 @@
 // 3. another export gave up its slot or its place in the queue, so that those behind it may start;
 // 4. its FhirSource or ExportTarget was made, changed or deleted.
 //
-// Rules 3 and 4 are here. A namespace that is being deleted needs no rule: Kubernetes marks each of its exports as being deleted, which is a
-// change of the export (rule 1). What only time changes (deadlines, retries, expiration) is in a decision's `requeueAfter`.
+// Rules 3 and 4 are here. A namespace that is being deleted needs no rule: Kubernetes marks each of its exports as
+// being deleted, which is a change of the export (rule 1). What only time changes (deadlines, retries, expiration) is
+// in a decision's `requeueAfter`.
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { holdsSlot, waitsForSlot } from "./admit.ts";
 import { outcomeOf } from "./outcome.ts";

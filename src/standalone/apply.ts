@@ -21,7 +21,8 @@ export function putSourceAndTarget(
   apply(objects, "ExportTarget", "target", targetSpec(given, folders, env));
 }
 
-/** Makes a FhirExport, or changes its spec if it exists, as `kubectl apply` does. @throws terminal when it is invalid */
+/** Makes a FhirExport, or changes its spec if it exists, as `kubectl apply` does. @throws terminal when it is
+ *  invalid */
 export function applyExport(objects: Objects, { metadata, spec }: Pick<FhirExport, "metadata" | "spec">): FhirExport {
   return apply(objects, "FhirExport", metadata.name, spec);
 }

@@ -19,10 +19,12 @@ export interface Child {
   stop(graceMs: number): Promise<Exit>;
 }
 
-/** The environment variables that a worker inherits. Others, such as credentials that standalone was given, are not passed on. */
+/** The environment variables that a worker inherits. Others, such as credentials that standalone was given, are not
+ *  passed on. */
 const inheritedNames = ["PATH", "HOME", "TMPDIR", "TZ", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "FHIR_EXPORT_LOG_LEVEL"];
 
-/** Starts a worker with an IPC channel to this process. The channel closes when this process dies, and the worker then exits (src/main.ts). */
+/** Starts a worker with an IPC channel to this process. The channel closes when this process dies, and the worker then
+ *  exits (src/main.ts). */
 export function startChild([program, ...args]: string[], env: Record<string, string>): Child {
   const inherited: Record<string, string> = {};
   for (const name of inheritedNames) if (process.env[name] !== undefined) inherited[name] = process.env[name];

@@ -3,14 +3,15 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { terminal } from "../failure.ts";
 
-/** Opens the state of a standalone in its data folder, or makes it. One process at a time may open it; the lock is released with the process, even by
- *  kill -9.
+/** Opens the state of a standalone in its data folder, or makes it. One process at a time may open it; the lock is
+ *  released with the process, even by kill -9.
  *  @throws terminal when another process has it open */
 export function openDatabase(folder: string): DatabaseSync {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const database = new DatabaseSync(join(folder, "state.db"));
   try {
-    // The mode is set to exclusive before WAL, so that SQLite uses no shared memory and a second process gets an error at once.
+    // The mode is set to exclusive before WAL, so that SQLite uses no shared memory and a second process gets an error
+    // at once.
     database.exec(`
       PRAGMA locking_mode = EXCLUSIVE;
       PRAGMA journal_mode = WAL;

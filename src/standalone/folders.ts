@@ -8,7 +8,8 @@ import { terminal } from "../failure.ts";
 const sourceKeys = ["username", "password", "token", "client-secret", "private-key.jwk"];
 const targetKeys = ["connection-string", "sas-token"];
 
-/** The folders below the data folder of a standalone: one per Secret, and one per attempt with the same layout as the volume of a worker pod. */
+/** The folders below the data folder of a standalone: one per Secret, and one per attempt with the same layout as the
+ *  volume of a worker pod. */
 export class Folders {
   readonly #data: string;
 
@@ -54,8 +55,8 @@ export class Folders {
     return join(this.#data, "runs", taskName);
   }
 
-  /** Makes an attempt's folder with its Task and links to its Secrets. If the folder exists, it stays as it is, like the immutable Secret on
-   *  Kubernetes. */
+  /** Makes an attempt's folder with its Task and links to its Secrets. If the folder exists, it stays as it is, like
+   *  the immutable Secret on Kubernetes. */
   layOut(taskName: string, task: Task, run: FhirExportRun): void {
     const folder = this.attempt(taskName);
     if (existsSync(folder)) return;

@@ -86,7 +86,8 @@ function buildLocalShim(
     openStore: async (object) => {
       const found = place.objects.get("ExportTarget", object.spec.targetRef.name);
       if (!found) throw waiting("TargetUnreachable", `the ExportTarget ${object.spec.targetRef.name} does not exist`);
-      // openStore reads target/connection-string. The Secret of the target is named "target", so it is found in the folder of all Secrets.
+      // openStore reads target/connection-string. The Secret of the target is named "target", so it is found in the
+      // folder of all Secrets.
       return openStore(locate(object, found, volumeRoot), place.folders.secrets);
     },
     ready: () => !signal.aborted,
@@ -96,7 +97,8 @@ function buildLocalShim(
   });
 }
 
-/** A free port. It is chosen here, and not by listening on port 0, as the public URL must be known before the app is made. */
+/** A free port. It is chosen here, and not by listening on port 0, as the public URL must be known before the app is
+ *  made. */
 async function freePort(host: string): Promise<number> {
   const server = createServer();
   server.listen(0, host);

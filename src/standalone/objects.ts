@@ -27,8 +27,8 @@ interface Raw {
 /** the namespace of all objects of a standalone */
 export const namespace = "standalone";
 
-/** The objects of a standalone, with the rules of the API server: they are validated and versioned, and finalizers hold them. All objects that it
- *  returns are copies. */
+/** The objects of a standalone, with the rules of the API server: they are validated and versioned, and finalizers hold
+ *  them. All objects that it returns are copies. */
 export class Objects {
   readonly #database: DatabaseSync;
   readonly #validate: Validate;
@@ -54,7 +54,8 @@ export class Objects {
     return rows.map((row) => JSON.parse(row.json as string));
   }
 
-  /** Makes an object. @returns undefined when the name is taken. @throws terminal UnsupportedParameter when it is invalid */
+  /** Makes an object. @returns undefined when the name is taken. @throws terminal UnsupportedParameter when it is
+   *  invalid */
   create<K extends Kind>(kind: K, { metadata, spec }: New<K>): Kinds[K] | undefined {
     const made = structuredClone({
       apiVersion,
@@ -100,7 +101,8 @@ export class Objects {
     });
   }
 
-  /** Removes an object or, while finalizers hold it, marks it as being deleted. If it is gone already, nothing happens. */
+  /** Removes an object or, while finalizers hold it, marks it as being deleted. If it is gone already, nothing
+   *  happens. */
   delete(kind: Kind, name: string): void {
     const old = this.get(kind, name);
     if (!old) return;

@@ -45,7 +45,8 @@ export class LocalPort implements Port {
     switch (effect.do) {
       case "ensureRun": {
         const task = taskName(metadata, effect.run.attempt);
-        // The Task goes with the first run of an attempt. status.run is there, as it is written when the export is admitted.
+        // The Task goes with the first run of an attempt. status.run is there, as it is written when the export is
+        // admitted.
         if (effect.run.task && status?.run) this.#folders.layOut(task, effect.run.task, status.run);
         return this.#runs.ensure(effect.run, { uid, name }, this.#folders.attempt(task));
       }

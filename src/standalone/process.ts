@@ -10,8 +10,8 @@ export interface ProcessOptions {
   output?: number;
   /** opens an IPC channel. It closes when this process dies, which tells the child to exit. */
   ipc?: boolean;
-  /** gives it a process group of its own, which is killed when it ends. kill() then reaches the processes that it started, too, and Ctrl-C does not
-   *  reach it. */
+  /** gives it a process group of its own, which is killed when it ends. kill() then reaches the processes that it
+   *  started, too, and Ctrl-C does not reach it. */
   group?: boolean;
   onMessage?: (message: unknown) => void;
 }

@@ -53,8 +53,8 @@ export function startable(
   return { start: start.map(({ number }) => number), ...(waits.length > 0 && { wait: Math.min(...waits) }) };
 }
 
-/** Retries per index, as of the Job's backoffLimitPerIndex and backoffLimit (src/kube/job.ts). Plan, seal and purge are repeated by the controller
- *  (src/operator/repeat.ts), not here. */
+/** Retries per index, as of the Job's backoffLimitPerIndex and backoffLimit (src/kube/job.ts). Plan, seal and purge are
+ *  repeated by the controller (src/operator/repeat.ts), not here. */
 const retries: Record<Command, number> = { export: 6, plan: 0, seal: 0, purge: 0, verify: 0 };
 
 /** The state of an index after its process ended.

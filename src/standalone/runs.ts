@@ -36,8 +36,9 @@ interface Live {
   stopping: boolean;
 }
 
-/** Runs of commands as child processes, with what an Indexed Job does: completions, parallelism, retries per index, suspend. Each state is stored in
- *  the database before anything depends on it, so that a standalone that was killed finds the processes that it had started. */
+/** Runs of commands as child processes, with what an Indexed Job does: completions, parallelism, retries per index,
+ *  suspend. Each state is stored in the database before anything depends on it, so that a standalone that was killed
+ *  finds the processes that it had started. */
 export class Runs {
   readonly #options: Required<RunsOptions>;
   readonly #runs = new Map<string, Run>();
@@ -182,7 +183,8 @@ export class Runs {
 
   #start(run: Run, index: IndexState): void {
     const termination = terminationOf(run, index.number);
-    // The state is stored before the process starts. A kill between the two leaves a running index without a process, which recover() starts again.
+    // The state is stored before the process starts. A kill between the two leaves a running index without a process,
+    // which recover() starts again.
     index.state = "running";
     delete index.process;
     this.#saveIndex(run, index);
@@ -233,7 +235,8 @@ export class Runs {
     this.#options.changed(run.owner.name);
   }
 
-  /** Waits for a child of the last standalone. It exits when it notices that its IPC channel is closed; only then another may do its work. */
+  /** Waits for a child of the last standalone. It exits when it notices that its IPC channel is closed; only then
+   *  another may do its work. */
   async #awaitOrphan(run: Run, index: IndexState): Promise<void> {
     const until = Date.now() + this.#options.graceMs;
     while (index.process && isAlive(index.process)) {
@@ -296,7 +299,8 @@ async function readReport(path: string, uid: string): Promise<Report | undefined
   }
 }
 
-/** Asks a worker for its progress; undefined = no answer. The connection is closed afterwards, as an open one would keep the worker alive. */
+/** Asks a worker for its progress; undefined = no answer. The connection is closed afterwards, as an open one would
+ *  keep the worker alive. */
 function readProgress(port: number): Promise<Progress | undefined> {
   return new Promise((resolve) => {
     const request = get({ host: "127.0.0.1", port, path: "/progress", agent: false, timeout: 1000 }, async (answer) => {

@@ -84,7 +84,8 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     if (root) await rm(root, { recursive: true, force: true });
   });
 
-  /** Applies an example with the addresses of this test's servers. The test makes the claim itself, as nothing provisions volumes here. */
+  /** Applies an example with the addresses of this test's servers. The test makes the claim itself, as nothing
+   *  provisions volumes here. */
   async function apply(file: string): Promise<void> {
     const text = readFileSync(`examples/${file}.yaml`, "utf8")
       .replaceAll("http://127.0.0.1:8080/fhir", source.baseURL)

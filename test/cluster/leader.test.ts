@@ -145,7 +145,8 @@ describe("of two operators one works", needsPlane, () => {
       .filter((name) => name.includes(metadata.uid!.slice(0, 8)))
       .map((name) => name.split("-").slice(-2).join("-"))
       .sort();
-  /** Names and versions of all objects that an operator writes, read when nothing changes any more: Jobs get their time to live only after the end. */
+  /** Names and versions of all objects that an operator writes, read when nothing changes any more: Jobs get their time
+   *  to live only after the end. */
   async function settled(): Promise<string[]> {
     const versions = async () => {
       const kinds = [

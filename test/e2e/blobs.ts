@@ -1,5 +1,5 @@
-/** Prints the SHA-256 of each blob of a container as JSON: `node test/e2e/blobs.ts CONNECTION-STRING CONTAINER`. Without such a container it prints
- *  an empty object. */
+/** Prints the SHA-256 of each blob of a container as JSON: `node test/e2e/blobs.ts CONNECTION-STRING CONTAINER`.
+ *  Without such a container it prints an empty object. */
 import { createHash } from "node:crypto";
 import { BlobServiceClient } from "@azure/storage-blob";
 

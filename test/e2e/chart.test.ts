@@ -27,7 +27,8 @@ interface PodSpec {
   containers?: { image: string; securityContext: { readOnlyRootFilesystem?: boolean }; env?: { name: string }[] }[];
 }
 
-// kube-linter's modules are on no registry that tests may use (golang.stackrox.io), so its tests run only where it is installed.
+// kube-linter's modules are on no registry that tests may use (golang.stackrox.io), so its tests run only where it is
+// installed.
 const hasLinter = spawnSync("kube-linter", ["version"]).status === 0;
 if (!hasLinter) console.log("!! SKIPPED: kube-linter over the chart, as it is not installed");
 const noLinter = { skip: !hasLinter && "kube-linter is not installed" };

@@ -51,7 +51,8 @@ const pod = (name: string, main: object, more: object = {}) => ({
   metadata: { name, labels: { app: name } },
   spec: podSpec(main, more),
 });
-/** A script for node, instead of the image's own program. As process 1 it is ended only by signals that it listens to. */
+/** A script for node, instead of the image's own program. As process 1 it is ended only by signals that it listens
+ *  to. */
 const script = (text: string) => ({
   command: ["node", "--eval", `process.on("SIGTERM", () => process.exit(0)); ${text}`],
 });

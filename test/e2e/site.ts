@@ -6,7 +6,8 @@ import { kubectl, listens, until } from "../tools/node/shared.ts";
 
 export const root = join(import.meta.dirname, "../..");
 
-/** The surroundings of an installation: FHIR servers and storage as processes of the node, which pods reach by the node's address. */
+/** The surroundings of an installation: FHIR servers and storage as processes of the node, which pods reach by the
+ *  node's address. */
 export interface Site {
   source: string;
   /** a source with the same resources that answers slowly */
@@ -17,14 +18,16 @@ export interface Site {
   folder: string;
   /** SHA-256 of each blob by its path */
   blobs(container: string): Promise<Record<string, string>>;
-  /** SHA-256 of an export's files by their name in its folder, without the manifest and other files that hold times and places. */
+  /** SHA-256 of an export's files by their name in its folder, without the manifest and other files that hold times and
+   *  places. */
   filesOf(container: string, folder: string): Promise<Record<string, string>>;
   /** Runs an export of this spec by a standalone with the same settings. @returns its files, as filesOf does */
   standalone(name: string, spec: object): Promise<Record<string, string>>;
   stop(): Promise<void>;
 }
 
-/** For every installation and for the standalone that it is compared with: it makes several packages of a small export. */
+/** For every installation and for the standalone that it is compared with: it makes several packages of a small
+ *  export. */
 export const shardResources = 1000;
 
 export async function makeSite(node: TestNode): Promise<Site> {
@@ -135,8 +138,8 @@ export function scriptsOf(page: string): Map<string, string> {
   return found;
 }
 
-/** Runs a script of the docs on the node, as a reader of the docs would. Only the values of the chart for the image, small shards and frequent
- *  progress are added.
+/** Runs a script of the docs on the node, as a reader of the docs would. Only the values of the chart for the image,
+ *  small shards and frequent progress are added.
  *  @param helm helm3 or helm4 */
 export async function runScript(node: TestNode, site: Site, script: string, helm = "helm3"): Promise<string> {
   const [registry, repository, tag] = ["localhost", "fhir-export", "test"];

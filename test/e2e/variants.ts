@@ -1,4 +1,5 @@
-/** The values with which tests render the chart, by name: all values at their defaults, and each choice at least once. */
+/** The values with which tests render the chart, by name: all values at their defaults, and each choice at least
+ *  once. */
 const source = { baseURL: "https://fhir.example.org/r4" };
 const blob = { accountURL: "https://account.blob.core.windows.net", container: "fhir" };
 const target = { azureBlob: blob, secret: { "connection-string": "UseDevelopmentStorage=true" } };

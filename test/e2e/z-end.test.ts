@@ -11,7 +11,8 @@ import { buildNodePrograms } from "../tools/node/programs.ts";
 import { readRecord } from "../tools/node/record.ts";
 import { needsNode, sharedNode, until } from "../tools/node/shared.ts";
 
-/** Time to wait for a node: this file gives the shared one up, and another run on this machine may have taken its place. */
+/** Time to wait for a node: this file gives the shared one up, and another run on this machine may have taken its
+ *  place. */
 const patienceMs = 200_000;
 
 /** Processes whose command line names the node's folder, and mounts of this machine that do. */

@@ -298,7 +298,8 @@ describe("against the API server", () => {
     await write("before", { x: "1" });
     await until("the first", async () => informer.get("default/before"));
     const version = [...informer.list()][0]!.metadata.resourceVersion!;
-    // The informer does not hear of these changes. Afterwards they are in etcd only, as the memory of the new server starts after them.
+    // The informer does not hear of these changes. Afterwards they are in etcd only, as the memory of the new server
+    // starts after them.
     proxy.stall(true);
     await write("before", { x: "2" });
     await direct.delete(`${path}/old`);

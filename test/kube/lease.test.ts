@@ -168,7 +168,8 @@ describe("leader election on a Lease", needsPlane, () => {
     const others = [candidate("skew", "ahead", shifted(7)), candidate("skew", "behind", shifted(-12))];
     const stopThese = new AbortController();
     const runs = others.map((other) => other.run(stopThese.signal));
-    // If this machine stalls for longer than the lease lasts, the holder looks dead. So renewals are counted, and not timed.
+    // If this machine stalls for longer than the lease lasts, the holder looks dead. So renewals are counted, and not
+    // timed.
     for (let renewals = 0; renewals < 25; renewals++) await renewed("skew");
     const { spec } = await get("skew");
     stopThese.abort();

@@ -124,7 +124,8 @@ export async function ended(statusURL: string, timeoutMs = 60_000): Promise<Ende
   );
 }
 
-/** Waits for an export that must succeed, and fetches its files as a client does. Sizes, counts and digests are checked against the manifest.
+/** Waits for an export that must succeed, and fetches its files as a client does. Sizes, counts and digests are checked
+ *  against the manifest.
  *  @returns the manifest, the files by path and the lines by `Type/id` */
 export async function complete(
   statusURL: string,

@@ -13,7 +13,8 @@ export interface Call {
 /** What happens to a call that does not pass: it gets this status as its answer, or with "hang" no answer. */
 export type Fault = number | "hang";
 
-/** A plain HTTP proxy in front of an API server. It records the calls of one client, watches included, and can break or hold them. */
+/** A plain HTTP proxy in front of an API server. It records the calls of one client, watches included, and can break or
+ *  hold them. */
 export interface APIProxy {
   /** path of a kubeconfig of the same user that leads to the proxy */
   readonly kubeconfig: string;

@@ -1,4 +1,5 @@
-/** Writes docs/api.md from crds/*.yaml and the conditions that src/operator makes: `node test/tools/api-reference.ts`. */
+/** Writes docs/api.md from crds/*.yaml and the conditions that src/operator makes: `node
+ *  test/tools/api-reference.ts`. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
 import { kinds } from "./generate.ts";

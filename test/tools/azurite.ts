@@ -15,7 +15,8 @@ export interface Azurite {
 const account = "devstoreaccount1";
 export const accountKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/** Azure Storage's own emulator on a free port, in memory. Its script is started by node directly: ending npx would leave the server behind. */
+/** Azure Storage's own emulator on a free port, in memory. Its script is started by node directly: ending npx would
+ *  leave the server behind. */
 export async function startAzurite({
   port,
   host = "127.0.0.1",
@@ -23,7 +24,8 @@ export async function startAzurite({
 }: {
   port?: number;
   host?: string;
-  /** paths of PEM files to serve HTTPS, without which the emulator refuses access tokens (of which it checks the claims only) */
+  /** paths of PEM files to serve HTTPS, without which the emulator refuses access tokens (of which it checks the claims
+   *  only) */
   tls?: { cert: string; key: string };
 } = {}): Promise<Azurite> {
   const at = port ?? (await freePort());
@@ -75,7 +77,8 @@ export async function startAzurite({
 /** The environment variable by which setup.ts passes the emulator of the whole run to the test files. */
 export const sharedVariable = "FHIR_EXPORT_TEST_AZURITE";
 
-/** The emulator of the whole run, whose start takes 2 s of a core, or one of the caller's own where the file runs without run.ts. Closing it ends only an own one. */
+/** The emulator of the whole run, whose start takes 2 s of a core, or one of the caller's own where the file runs
+ *  without run.ts. Closing it ends only an own one. */
 export async function shareAzurite(): Promise<Azurite> {
   const shared = process.env[sharedVariable];
   return shared ? { ...(JSON.parse(shared) as Omit<Azurite, "close">), close: async () => {} } : startAzurite();

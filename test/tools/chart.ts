@@ -1,4 +1,5 @@
-/** Makes the parts of charts/fhir-export that follow from others: `node test/tools/chart.ts`. crds/ from the top level's, values.schema.json and README.md from values.yaml. */
+/** Makes the parts of charts/fhir-export that follow from others: `node test/tools/chart.ts`. crds/ from the top
+ *  level's, values.schema.json and README.md from values.yaml. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isMap, isScalar, type Pair, parse, parseDocument, type Scalar, type YAMLMap } from "yaml";
@@ -8,7 +9,8 @@ export const chartFolder = join(root, "charts/fhir-export");
 
 type Schema = Record<string, unknown>;
 
-/** The schema of a CRD's field, without what only an API server knows; a Secret's name is left out where the chart makes the Secret. */
+/** The schema of a CRD's field, without what only an API server knows; a Secret's name is left out where the chart
+ *  makes the Secret. */
 function field(kind: string, path: string): Schema {
   const crd = parse(readFileSync(join(root, `crds/${kind}s.yaml`), "utf8"));
   let found = crd.spec.versions[0].schema.openAPIV3Schema;

@@ -20,8 +20,8 @@ import {
 
 type Part = "etcd" | "apiserver" | "controllers" | "scheduler";
 
-/** etcd and kube-apiserver (tier T1), with controllers and scheduler (tier T2). They are the real programs on 127.0.0.1, and their state is removed at
- *  the end. */
+/** etcd and kube-apiserver (tier T1), with controllers and scheduler (tier T2). They are the real programs on
+ *  127.0.0.1, and their state is removed at the end. */
 export interface ControlPlane {
   server: string;
   /** path of the kubeconfig of `admin`, a member of system:masters */
@@ -42,7 +42,8 @@ export interface ControlPlane {
   stop(): Promise<void>;
 }
 
-// Attach-detach, the volume binder, node IPAM and similar controllers only cost time. Without node-lifecycle and taint-eviction a node needs no heartbeat.
+// Attach-detach, the volume binder, node IPAM and similar controllers only cost time. Without node-lifecycle and
+// taint-eviction a node needs no heartbeat.
 const controllers = [
   ...[
     "job-controller",
@@ -136,7 +137,8 @@ class Plane implements ControlPlane {
         throw new Error("no kube-controller-manager and kube-scheduler beside the API server");
       this.#commands.set("controllers", controllersCommand(controllerManager, this.folder, controllers));
       this.#commands.set("scheduler", schedulerCommand(scheduler, this.folder));
-      // The certificate is made long before the server is ready. Controllers and scheduler wait for the server themselves.
+      // The certificate is made long before the server is ready. Controllers and scheduler wait for the server
+      // themselves.
       await this.#until("apiserver", async () => existsSync(this.caFile));
       this.#run("controllers");
       this.#run("scheduler");
@@ -166,7 +168,8 @@ class Plane implements ControlPlane {
     this.#process(part).kill("SIGCONT");
   }
   async stop(): Promise<void> {
-    // On SIGTERM the API server would wait up to 10 s for open watches. The state is thrown away, so SIGKILL does no harm.
+    // On SIGTERM the API server would wait up to 10 s for open watches. The state is thrown away, so SIGKILL does no
+    // harm.
     await Promise.all([...this.#running.keys()].map((part) => this.kill(part)));
     this.#guard.close();
     for (const folder of [this.folder, this.#data]) rmSync(folder, { recursive: true, force: true, maxRetries: 3 });

@@ -1,6 +1,7 @@
-/** `npm run demo [-- --keep]`: one FHIR $export over HTTP, end to end, without cluster and cloud. Starts a sample FHIR server, Azurite (Azure Storage's
- *  emulator) and `fhir-export standalone`, follows an export to its end, downloads every file and compares counts and SHA-256 sums with the
- *  source. Exits 0 only if all is equal. --keep leaves it running and prints lines to try. */
+/** `npm run demo [-- --keep]`: one FHIR $export over HTTP, end to end, without cluster and cloud. Starts a sample FHIR
+ *  server, Azurite (Azure Storage's emulator) and `fhir-export standalone`, follows an export to its end, downloads
+ *  every file and compares counts and SHA-256 sums with the source. Exits 0 only if all is equal. --keep leaves it
+ *  running and prints lines to try. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";

@@ -1,5 +1,5 @@
-/** `npm run dev:cluster`: a control plane, a node whose pods are processes of this machine, the sample source, Azurite, operator and shim; CRDs and
- *  examples applied. Everything ends with Ctrl-C. */
+/** `npm run dev:cluster`: a control plane, a node whose pods are processes of this machine, the sample source, Azurite,
+ *  operator and shim; CRDs and examples applied. Everything ends with Ctrl-C. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { openSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";

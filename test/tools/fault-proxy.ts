@@ -33,7 +33,8 @@ type Maybe<T> = T | undefined | Promise<T | undefined>;
 export interface Hooks {
   /** called before the server gets the request; if it returns an answer, the server does not get it */
   before?: (request: Passing) => Maybe<Instead>;
-  /** called when the server has answered, before the answer is passed on; "cut" passes on the first half and ends the connection */
+  /** called when the server has answered, before the answer is passed on; "cut" passes on the first half and ends the
+   *  connection */
   after?: (request: Passing, answer: Passed) => Maybe<Instead | "cut">;
 }
 
@@ -49,7 +50,8 @@ export interface FaultProxy {
 }
 
 /** @param upstreams origin of the server by the first segment of the path, e.g. `{ fhir: "http://127.0.0.1:4000" }`.
- *  The Host header stays the client's: servers make links of it that lead here, and Azurite's signature does not cover it. */
+ *  The Host header stays the client's: servers make links of it that lead here, and Azurite's signature does not cover
+ *  it. */
 export async function startFaultProxy(upstreams: Record<string, string>): Promise<FaultProxy> {
   // This is below the 5 s after which Azurite closes idle connections.
   const agent = new Agent({ keepAlive: true, timeout: 4000 });

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 
-/** Ends processes and removes folders when this process is gone. A process of its own does this, so that it works after SIGKILL, too. */
+/** Ends processes and removes folders when this process is gone. A process of its own does this, so that it works after
+ *  SIGKILL, too. */
 export interface Guard {
   add(pid: number): void;
   remove(pid: number): void;
@@ -8,7 +9,8 @@ export interface Guard {
   close(): void;
 }
 
-// The guard reads until the pipe closes, which the system does for a killed process, too. It ends groups first, to reach what the processes started.
+// The guard reads until the pipe closes, which the system does for a killed process, too. It ends groups first, to
+// reach what the processes started.
 const script = `
 pids=" "
 while read -r sign pid; do

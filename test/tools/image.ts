@@ -1,5 +1,6 @@
-/** Builds the image of the Dockerfile with buildah, over base images made here of Debian's libraries and the Node that npm brought: no registry of images is
- *  needed. As root, on Debian or Ubuntu with buildah (`apt-get install buildah`). */
+/** Builds the image of the Dockerfile with buildah, over base images made here of Debian's libraries and the Node that
+ *  npm brought: no registry of images is needed. As root, on Debian or Ubuntu with buildah (`apt-get install
+ *  buildah`). */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {

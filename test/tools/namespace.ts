@@ -6,8 +6,8 @@ import { until } from "./until.ts";
 
 export { until };
 
-/** Options of a test that needs the shared control plane: `test("...", needsPlane, async () => …)`. Without one the test is skipped, loudly.
- *  run.ts starts the control plane for files that import this one. */
+/** Options of a test that needs the shared control plane: `test("...", needsPlane, async () => …)`. Without one the
+ *  test is skipped, loudly. run.ts starts the control plane for files that import this one. */
 export const needsPlane: { skip: string | false } = { skip: whyNot() };
 
 function whyNot(): string | false {
@@ -30,7 +30,8 @@ export interface Namespace {
   remove(): Promise<void>;
 }
 
-/** Makes a namespace for a test on the shared control plane. Its pods wait for a node of the test, too: `startKubelet({namespace})`. */
+/** Makes a namespace for a test on the shared control plane. Its pods wait for a node of the test, too:
+ *  `startKubelet({namespace})`. */
 export async function makeNamespace(labels: Record<string, string> = {}): Promise<Namespace> {
   const client = KubeClient.load(kubeconfig());
   const name = `test-${randomBytes(4).toString("hex")}`;

@@ -1,4 +1,5 @@
-/** Command lines, keys and users of a control plane, both of the one on 127.0.0.1 (control-plane.ts) and of the one on the node (node/). */
+/** Command lines, keys and users of a control plane, both of the one on 127.0.0.1 (control-plane.ts) and of the one on
+ *  the node (node/). */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +7,8 @@ import type { Programs } from "./build.ts";
 
 export type Command = [program: string, args: string[]];
 
-/** Users that authenticate by a token: from a short name, which is in the names of their files, to the name and groups that the API server sees. */
+/** Users that authenticate by a token: from a short name, which is in the names of their files, to the name and groups
+ *  that the API server sees. */
 export type Users = Record<string, { name?: string; groups?: string[] }>;
 
 export const serverUsers = {
@@ -18,7 +20,8 @@ export const serverUsers = {
 /** The file in which the API server puts the certificate that it makes for itself, with the CA of it. */
 export const caFileOf = (folder: string): string => join(folder, "pki/apiserver.crt");
 
-/** Writes the service account keys, the tokens, a kubeconfig `{user}.kubeconfig` for each user and the scheduler's configuration.
+/** Writes the service account keys, the tokens, a kubeconfig `{user}.kubeconfig` for each user and the scheduler's
+ *  configuration.
  *  @returns the tokens */
 export function writePlaneFiles<Names extends Users>(
   folder: string,

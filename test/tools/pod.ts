@@ -45,7 +45,8 @@ interface Volume {
   persistentVolumeClaim?: { claimName: string };
 }
 
-// The fields that the process kubelet acts on, and those that it can ignore, as a process of this machine has no such thing.
+// The fields that the process kubelet acts on, and those that it can ignore, as a process of this machine has no such
+// thing.
 const known = {
   spec: [
     ...[
@@ -233,7 +234,8 @@ export function makeRewrite(
   return rewriter(new Map([...pairs, [container.terminationMessagePath ?? "/dev/termination-log", termination]]));
 }
 
-/** Replaces paths in one pass, the longest first, and whole segments only: `/data` is neither in `/database` nor in `/var/data`. */
+/** Replaces paths in one pass, the longest first, and whole segments only: `/data` is neither in `/database` nor in
+ *  `/var/data`. */
 function rewriter(paths: Map<string, string>): (text: string) => string {
   if (paths.size === 0) return (text) => text;
   const inside = [...paths.keys()]

@@ -1,5 +1,5 @@
-/** The reasons that conditions and events can have, read off the code that makes them: what a person meets in `kubectl describe` is described in
- *  docs/troubleshooting.md and listed in docs/api.md, and tests hold both to this. */
+/** The reasons that conditions and events can have, read off the code that makes them: what a person meets in `kubectl
+ *  describe` is described in docs/troubleshooting.md and listed in docs/api.md, and tests hold both to this. */
 import { globSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { ConditionType } from "../../src/api/conditions.ts";
@@ -24,7 +24,8 @@ export const states = unionOf("src/contracts.ts", "ReadyReason") as ReadyReason[
 /** what workers and operator find wrong */
 export const failureReasons = unionOf("src/contracts.ts", "FailureReason");
 
-/** What the `reason: "…"` of each file of src/operator is of. A file that is not named here must have none, or nobody would describe it. */
+/** What the `reason: "…"` of each file of src/operator is of. A file that is not named here must have none, or nobody
+ *  would describe it. */
 const uses: Record<string, "end" | "purge" | "event" | "validity"> = {
   "accept.ts": "end",
   "advance.ts": "end",

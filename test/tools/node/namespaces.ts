@@ -1,4 +1,5 @@
-/** The namespaces of the node: network, mounts, processes and host name. One process holds them; when it ends, all processes in them end. */
+/** The namespaces of the node: network, mounts, processes and host name. One process holds them; when it ends, all
+ *  processes in them end. */
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { until } from "../until.ts";
@@ -39,7 +40,8 @@ export const nodeHost = "node1.test";
 export const serviceRange = "198.18.1.0/24";
 export const podRange = "198.18.0.0/24";
 
-// As process 1 bash reaps the orphans of the node's processes while it waits. The sleep keeps wait from returning at once.
+// As process 1 bash reaps the orphans of the node's processes while it waits. The sleep keeps wait from returning at
+// once.
 const holder = "sleep infinity & echo held; while :; do wait; done";
 
 /** Starts the process that holds the namespaces.
@@ -89,8 +91,8 @@ export const inside = (pid: number, command: string[], cwd: string): [string, st
   ["--target", String(pid), "--net", "--mount", "--pid", "--uts", `--wdns=${cwd}`, "--", ...command],
 ];
 
-/** Sysctls that the kubelet sets. They belong to the machine and not to a namespace. The node sees files with the values that the kubelet wants, so no
- *  setting of the machine changes. */
+/** Sysctls that the kubelet sets. They belong to the machine and not to a namespace. The node sees files with the
+ *  values that the kubelet wants, so no setting of the machine changes. */
 const wanted = {
   "vm/overcommit_memory": 1,
   "vm/panic_on_oom": 0,
@@ -100,8 +102,8 @@ const wanted = {
   "kernel/keys/root_maxbytes": 25000000,
 };
 
-/** The script that is run once inside the namespaces and sets them up like a machine. Everything that it writes outside of the folder disappears with
- *  the namespaces.
+/** The script that is run once inside the namespaces and sets them up like a machine. Everything that it writes outside
+ *  of the folder disappears with the namespaces.
  *  @param folder for files that stay until the node is stopped */
 export const setUp = (folder: string): string => `set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin

@@ -1,5 +1,5 @@
-/** A node of Kubernetes, real in all its parts, on this machine: control plane, containerd, kubelet, kube-proxy and CoreDNS in namespaces of their own, which
- *  no packet leaves. As root, on Debian or Ubuntu. */
+/** A node of Kubernetes, real in all its parts, on this machine: control plane, containerd, kubelet, kube-proxy and
+ *  CoreDNS in namespaces of their own, which no packet leaves. As root, on Debian or Ubuntu. */
 import { mkdirSync, mkdtempSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -32,7 +32,8 @@ export async function runInside(
 ): Promise<Output> {
   const { input, timeoutMs = 120_000, cwd = process.cwd() } = options;
   const [program, args] = inside(pid, command, cwd);
-  // The program gets a group of its own, so that a signal reaches both nsenter, which waits outside, and the program inside.
+  // The program gets a group of its own, so that a signal reaches both nsenter, which waits outside, and the program
+  // inside.
   const child = spawn(program, args, {
     stdio: ["pipe", "pipe", "pipe"],
     env: { ...env, ...options.env },
@@ -87,7 +88,8 @@ export function startInside(pid: number, command: string[], { env, log, cwd = pr
 
 /** Ends a group of processes by SIGTERM and, after the grace time, by SIGKILL. */
 export async function endGroup({ pid, started }: Process, graceMs: number): Promise<void> {
-  // The leader may be gone while its group is still there. The system does not reuse its number until the group is gone, too.
+  // The leader may be gone while its group is still there. The system does not reuse its number until the group is
+  // gone, too.
   const now = processOf(pid);
   if (now && now.started !== started) return;
   if (!signal(pid, "SIGTERM")) return;

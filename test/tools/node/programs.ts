@@ -1,5 +1,6 @@
-/** Builds what a real node needs besides the control plane, and the tools that tests of the chart use: `npm run node:build`.
- *  About 10 minutes on 2 idle cores with empty Go caches, 2 when only Kubernetes has been compiled before; later runs return at once. */
+/** Builds what a real node needs besides the control plane, and the tools that tests of the chart use: `npm run
+ *  node:build`. About 10 minutes on 2 idle cores with empty Go caches, 2 when only Kubernetes has been compiled before;
+ *  later runs return at once. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

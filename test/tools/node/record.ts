@@ -1,5 +1,5 @@
-/** There is one node at a time on a machine, as pods have cgroups that all kubelets share. A record says which process it belongs to, so that the next
- *  start can end the node of a killed run. */
+/** There is one node at a time on a machine, as pods have cgroups that all kubelets share. A record says which process
+ *  it belongs to, so that the next start can end the node of a killed run. */
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -35,7 +35,8 @@ export function readRecord(): NodeRecord | undefined {
 export const writeRecord = (record: NodeRecord): void => writeFileSync(file, JSON.stringify(record), { mode: 0o600 });
 export const removeRecord = (): void => rmSync(file, { force: true });
 
-/** Runs `act` while no other process runs one. The lock is a socket without a file, which the system drops with its process. */
+/** Runs `act` while no other process runs one. The lock is a socket without a file, which the system drops with its
+ *  process. */
 export async function alone<Result>(act: () => Promise<Result>): Promise<Result> {
   const lock = createServer();
   for (const deadline = Date.now() + 60_000; ; await sleep(50)) {

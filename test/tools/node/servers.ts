@@ -144,7 +144,8 @@ const kubeletConfig = (folder: string) => ({
   failSwapOn: false,
   containerRuntimeEndpoint: `unix://${containerdSocket}`,
   enforceNodeAllocatable: [],
-  // Tests must not depend on the machine's disk and memory, so the kubelet evicts no pod and removes no image because of them.
+  // Tests must not depend on the machine's disk and memory, so the kubelet evicts no pod and removes no image because
+  // of them.
   evictionHard: {
     "memory.available": "50Mi",
     "nodefs.available": "1%",
@@ -182,7 +183,8 @@ const proxyConfig = (folder: string) => ({
   healthzBindAddress: "127.0.0.1:10256",
   metricsBindAddress: "127.0.0.1:10249",
   oomScoreAdj: 0,
-  // A Service gets its rules as soon as its pod is ready. By default this takes up to a second, and Helm does not wait for it.
+  // A Service gets its rules as soon as its pod is ready. By default this takes up to a second, and Helm does not wait
+  // for it.
   iptables: { minSyncPeriod: "0s" },
   // kube-proxy would set these limits of the machine.
   conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },

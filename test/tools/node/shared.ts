@@ -6,8 +6,8 @@ import { attachNode, type TestNode } from "./node.ts";
 
 export { until };
 
-/** Options of a test that needs the shared node, which has the project's image: `describe("...", needsNode, () => …)`. Where there is
- *  no node, the test is skipped, loudly. run.ts starts the node for files that import this one. */
+/** Options of a test that needs the shared node, which has the project's image: `describe("...", needsNode, () => …)`.
+ *  Where there is no node, the test is skipped, loudly. run.ts starts the node for files that import this one. */
 export const needsNode: { skip: string | false } = { skip: whyNot() };
 
 function whyNot(): string | false {
