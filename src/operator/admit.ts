@@ -1,48 +1,57 @@
 import { findCondition, isTrue, toSeconds } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { startDeadline } from "./accept.ts";
-import type { Facts, Verdict } from "./facts.ts";
+import type { ExportStep, Facts, PolicyResult } from "./facts.ts";
 import { outcomeOf } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
 import { makeOutput, makeRun } from "./task.ts";
 
-export const planningMessage = "asking the source what there is";
+export const planningMessage = "asking the source what it can do and how much it holds";
 
-/** Starts an accepted export when its source has a free slot that no one before it waits for. What the attempt is started with is written
- *  into status.run before anything is made, so that whoever goes on after a crash makes the same. */
-export function admit(facts: Facts): Verdict {
+/** limits.maxConcurrentExports of a FhirSource that does not set it; the default of the CRD */
+const defaultConcurrentExports = 2;
+
+/** Starts an accepted export when its source has a free slot for which no export before it waits. What the attempt is
+ *  started with is written into status.run before anything is made, so that an operator that continues after a crash
+ *  makes the same. */
+export function admit(facts: Facts): PolicyResult {
   const { export: object, source, target, attempt, now, settings, status } = facts;
   const late = startDeadline(facts);
   if (late) return late;
-  const queued = queue(facts);
+  const queued = waitForSlot(facts);
   if (queued) return queued;
   const startTime = toSeconds(now);
+  const resolved = { export: object, source: source!, target: target! };
   return {
+    kind: "step",
     state: "Planning",
     message: planningMessage,
     status: {
-      run: makeRun(object, source!, target!, attempt, startTime, settings),
-      output: makeOutput(object, target!),
+      run: makeRun(resolved, { attempt, startTime }, settings),
+      output: makeOutput(resolved),
       startTime: status.startTime ?? startTime,
     },
     requeueAfter: 0,
   };
 }
 
-/** The place in the queue, or undefined when it is this export's turn. */
-export function queue({ source, running, settings, spec }: Facts): Verdict | undefined {
-  const slots = (source?.spec.limits?.maxConcurrentExports ?? 2) - running.source;
-  const overall = (settings.maxExports ?? Number.POSITIVE_INFINITY) - running.all;
-  if (running.ahead < slots && overall > 0) return undefined;
+/** The wait for a free slot; undefined where it is this export's turn. */
+export function waitForSlot({ source, running, settings, spec }: Facts): ExportStep | undefined {
+  const limit = source?.spec.limits?.maxConcurrentExports ?? defaultConcurrentExports;
+  const isFull = settings.maxExports !== undefined && running.all >= settings.maxExports;
+  if (running.ahead < limit - running.source && !isFull) return undefined;
   return {
+    kind: "step",
     state: "Queued",
-    message: `waiting for one of the exports that FhirSource ${spec.sourceRef.name} may run at once`,
+    message: isFull
+      ? `waiting for a free slot: ${settings.maxExports} exports run at a time over all sources (--max-exports)`
+      : `waiting for a free slot of FhirSource ${spec.sourceRef.name}: ${limit} of its exports run at a time (limits.maxConcurrentExports)`,
     status: { queuePosition: running.ahead + 1 },
     requeueAfter: 10,
   };
 }
 
-/** Whether an export has started and loads its source: it counts against the limits. */
+/** Whether an export has started and puts load on its source, so that it counts against the limits. */
 export function holdsSlot(object: FhirExport): boolean {
   const attempt = object.status?.run?.attempt;
   if (attempt === undefined || isTrue(object.status?.conditions, "Suspended")) return false;
@@ -50,7 +59,8 @@ export function holdsSlot(object: FhirExport): boolean {
   return !outcome || (outcome.value === "Failed" && outcome.attempt < attempt);
 }
 
-/** Whether an export waits for a slot. One that was never looked at counts, so that it cannot be overtaken by being slower to appear. */
+/** Whether an export waits for a slot. An export that no decision was made about yet counts, so that a younger one that
+ *  is seen earlier does not overtake it. */
 export function waitsForSlot(object: FhirExport): boolean {
   const { metadata, spec, status } = object;
   if (spec.suspend || spec.cancel || metadata.deletionTimestamp || holdsSlot(object)) return false;
@@ -60,8 +70,8 @@ export function waitsForSlot(object: FhirExport): boolean {
   return accepted === undefined || accepted === "True";
 }
 
-/** World.running of one export among all of the place: those that hold a slot, and those of its source that are before it in the queue
- *  (greater priority, then older, then by name). */
+/** World.running of one export: how many of the other exports hold a slot, over all and of its source, and how many are
+ *  before it in the queue for its source (greater priority, then older, then by name). */
 export function countRunning(self: FhirExport, all: Iterable<FhirExport>): ExportWorld["running"] {
   const counts = { source: 0, all: 0, ahead: 0 };
   for (const other of all) {
@@ -71,12 +81,12 @@ export function countRunning(self: FhirExport, all: Iterable<FhirExport>): Expor
     if (holdsSlot(other)) {
       counts.all += 1;
       if (related) counts.source += 1;
-    } else if (related && waitsForSlot(other) && isBefore(other, self)) counts.ahead += 1;
+    } else if (related && waitsForSlot(other) && queuesBefore(other, self)) counts.ahead += 1;
   }
   return counts;
 }
 
-function isBefore(a: FhirExport, b: FhirExport): boolean {
+function queuesBefore(a: FhirExport, b: FhirExport): boolean {
   const priority = (b.spec.priority ?? 0) - (a.spec.priority ?? 0);
   if (priority !== 0) return priority < 0;
   const [one = "", two = ""] = [a.metadata.creationTimestamp, b.metadata.creationTimestamp];

@@ -1,24 +1,29 @@
 import { toSeconds } from "../api/conditions.ts";
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { Report, RunView, Totals, TypeCount } from "../contracts.ts";
+import { addTotals, sumByType, zeroTotals } from "../totals.ts";
 import { secondsSince } from "./accept.ts";
 import type { Facts } from "./facts.ts";
 
-type Types = NonNullable<FhirExportStatus["types"]>;
-const atMostTypes = 200;
+type TypeStatuses = NonNullable<FhirExportStatus["types"]>;
+/** the most items of status.types */
+const maxTypes = 200;
 
-/** What the plan reported, in the status: the frozen moment, what is expected of each type. */
+/** "1 file", "2 files" */
+export const counted = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
+/** What the plan reported, for the status: transactionTime, and what is expected of each type. */
 export function showPlan(status: FhirExportStatus, report: Report): Partial<FhirExportStatus> {
-  const planned = (report.types ?? []).slice(0, atMostTypes);
+  const planned = (report.types ?? []).slice(0, maxTypes);
   const before = new Map((status.types ?? []).map((one) => [one.type, one]));
-  const types: Types = planned.map(({ type, expected }) => ({
+  const types: TypeStatuses = planned.map(({ type, expected }) => ({
     state: "Pending",
     ...before.get(type),
     type,
     ...(expected === undefined ? {} : { expected }),
   }));
-  const counted = planned.filter(({ expected }) => expected !== undefined);
-  const expected = report.totals?.resources || counted.reduce((sum, one) => sum + (one.expected ?? 0), 0);
+  const withCount = planned.filter(({ expected }) => expected !== undefined);
+  const expected = report.totals?.resources || withCount.reduce((sum, one) => sum + (one.expected ?? 0), 0);
   return {
     ...(report.transactionTime ? { transactionTime: report.transactionTime } : {}),
     ...(types.length > 0 ? { types } : {}),
@@ -27,25 +32,26 @@ export function showPlan(status: FhirExportStatus, report: Report): Partial<Fhir
       resources: 0,
       bytes: 0,
       ...status.progress,
-      ...(counted.length > 0 || expected > 0 ? { expectedResources: expected } : {}),
+      ...(withCount.length > 0 || expected > 0 ? { expectedResources: expected } : {}),
     },
   };
 }
 
-/** Progress as the pods tell it, at most every `progressSeconds`: each publication is a status write. What was published never goes down. */
+/** Progress as the pods report it. It is published at most every `progressSeconds`, since each time is one status
+ *  write. What was published never goes down. */
 export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStatus> {
   const { status, now, settings } = facts;
   const sample = status.run?.sample;
   if (!status.run) return {};
   if (!sample) return { run: { ...status.run, sample: beginSample(facts) } };
   if (secondsSince(sample.time, now) < settings.progressSeconds) return {};
-  const seen = add(run);
+  const seen = sumOverIndexes(run);
   const old = status.progress ?? {};
   const resources = Math.max(old.resources ?? 0, seen.totals.resources);
   const time = toSeconds(now);
   const speed = speedOf(old.resourcesPerSecond, sample, resources, now);
-  // an export in the plan's pod has no report yet that says it
-  const expected = old.expectedResources ?? expectedBy(run);
+  // While the pod of the plan exports, there is no report yet that says how many resources are expected.
+  const expected = old.expectedResources ?? expectedByWorkers(run);
   const left = expected === undefined ? undefined : Math.max(0, expected - resources);
   const eta = left !== undefined && speed ? toSeconds(new Date(now.getTime() + (left / speed) * 1000)) : undefined;
   const { estimatedCompletionTime: _, ...rest } = old;
@@ -60,22 +66,24 @@ export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStat
       ...(speed === undefined ? {} : { resourcesPerSecond: speed }),
       ...(eta ? { estimatedCompletionTime: eta } : {}),
     },
-    ...(status.types || seen.types.size > 0 ? { types: mergeTypes(status.types ?? [], seen.types) } : {}),
+    ...(status.types || seen.types.length > 0 ? { types: mergeTypes(status.types ?? [], seen.types) } : {}),
   };
 }
 
-/** From when on and where the speed is measured. */
+/** The moment and the count from which the speed is measured. */
 export const beginSample = ({ status, now }: Facts) => ({
   time: toSeconds(now),
   resources: status.progress?.resources ?? 0,
 });
 
-/** The seal's totals, which are the truth. */
+/** The totals that the seal reported, which are exact. */
 export function showTotals(status: FhirExportStatus, report: Report): Partial<FhirExportStatus> {
   const { totals } = report;
   const { estimatedCompletionTime: _, resourcesPerSecond: __, ...progress } = status.progress ?? {};
-  const told = new Map((report.types ?? []).map((one) => [one.type, one]));
-  const types = mergeTypes(status.types ?? [], told).map((one) => ({ ...one, state: "Complete" as const }));
+  const types = mergeTypes(status.types ?? [], report.types ?? []).map((one) => ({
+    ...one,
+    state: "Complete" as const,
+  }));
   return {
     ...(report.transactionTime ? { transactionTime: report.transactionTime } : {}),
     progress: { ...progress, percent: 100, ...(totals ? { resources: totals.resources, bytes: totals.bytes } : {}) },
@@ -90,44 +98,33 @@ export function showTotals(status: FhirExportStatus, report: Report): Partial<Fh
   };
 }
 
-/** All indexes together: an index that is done has a report, one at work a progress. */
-function add(run: RunView): { totals: Totals; types: Map<string, TypeCount> } {
-  const totals: Totals = { files: 0, resources: 0, bytes: 0, errors: 0 };
-  const types = new Map<string, TypeCount>();
-  const atWork = new Map(run.progress.map((one) => [one.index, one]));
-  const indexes = new Set([...run.reports.keys(), ...atWork.keys()]);
-  for (const index of indexes) {
+/** The counts of all indexes together. An index that is done has a report; one that works has a progress. */
+function sumOverIndexes(run: RunView): { totals: Totals; types: TypeCount[] } {
+  const working = new Map(run.progress.map((one) => [one.index, one]));
+  const counts = [...new Set([...run.reports.keys(), ...working.keys()])].flatMap((index) => {
     const report = run.reports[index];
-    const told =
-      report && !report.error && report.totals
-        ? { totals: report.totals, types: report.types ?? [] }
-        : atWork.get(index);
-    if (!told) continue;
-    addTotals(totals, told.totals);
-    for (const one of told.types) {
-      const sum = types.get(one.type) ?? { type: one.type, files: 0, resources: 0, bytes: 0, errors: 0 };
-      addTotals(sum, one);
-      types.set(one.type, sum);
-    }
-  }
-  return { totals, types };
+    if (report && !report.error && report.totals) return { totals: report.totals, types: report.types ?? [] };
+    return working.get(index) ?? [];
+  });
+  return {
+    // The types of a report may be cut to fit into its message, so the totals are not summed over them.
+    totals: counts.reduce((sum, { totals }) => addTotals(sum, totals), zeroTotals),
+    types: sumByType(counts.flatMap(({ types }) => types)).types,
+  };
 }
 
-/** as its worker knows it from the plan */
-function expectedBy({ progress }: RunView): number | undefined {
-  const told = progress.flatMap(({ types }) => types.flatMap(({ expected }) => expected ?? []));
-  return told.length > 0 ? told.reduce((sum, one) => sum + one, 0) : undefined;
+/** How many resources are expected, as the workers know it from the plan. */
+function expectedByWorkers({ progress }: RunView): number | undefined {
+  const expected = progress.flatMap(({ types }) => types.flatMap((type) => type.expected ?? []));
+  return expected.length > 0 ? expected.reduce((sum, one) => sum + one, 0) : undefined;
 }
 
-function addTotals(sum: Totals, more: Totals): void {
-  for (const key of ["files", "resources", "bytes", "errors"] as const) sum[key] += more[key];
-}
-
-function mergeTypes(old: Types, told: Map<string, TypeCount>): Types {
-  const names = [...new Set([...old.map(({ type }) => type), ...told.keys()])].slice(0, atMostTypes);
+function mergeTypes(old: TypeStatuses, counts: readonly TypeCount[]): TypeStatuses {
+  const byType = new Map(counts.map((count) => [count.type, count]));
+  const names = [...new Set([...old.map(({ type }) => type), ...byType.keys()])].slice(0, maxTypes);
   return names.map((type) => {
     const before = old.find((one) => one.type === type);
-    const now = told.get(type);
+    const now = byType.get(type);
     const exported = Math.max(before?.exported ?? 0, now?.resources ?? 0);
     return {
       ...before,
@@ -140,7 +137,8 @@ function mergeTypes(old: Types, told: Map<string, TypeCount>): Types {
   });
 }
 
-/** Half the old speed, half that of the last interval: steady enough for an estimate, quick enough to follow a source that slows down. */
+/** Resources per second: half the old speed and half that of the last interval. That is steady enough for an estimate,
+ *  and follows a source that slows down. */
 function speedOf(
   old: number | undefined,
   sample: { time: string; resources: number },

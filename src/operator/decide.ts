@@ -1,91 +1,103 @@
 import { dropConditions, findCondition, isTrue } from "../api/conditions.ts";
 import { finalizer } from "../api/names.ts";
 import type { Effect, Failure } from "../contracts.ts";
-import { accept, notSeen, secondsSince } from "./accept.ts";
+import { accept, notYetChecked, secondsSince } from "./accept.ts";
 import { admit } from "./admit.ts";
 import { activeDeadline, advance, resume, suspend } from "./advance.ts";
-import { conclude, type Decision, endStatus, isShown, settled } from "./end.ts";
-import { type End, type Facts, readFacts, type Step, type Verdict } from "./facts.ts";
-import { fence } from "./fence.ts";
+import { concludeAttempt, type Decision, endStatus, isEndShown, settleEnded } from "./end.ts";
+import { type AttemptEnd, type ExportStep, type Facts, type PolicyResult, readFacts } from "./facts.ts";
+import { fenceWorkers } from "./fence.ts";
+import type { Outcome } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
-import { remove } from "./remove.ts";
+import { removeExport } from "./remove.ts";
 import type { Settings } from "./settings.ts";
 import { showState } from "./states.ts";
 
 export type { Decision } from "./end.ts";
 
-/** All that an export does (DESIGN section 5): from the world as it is, the status to show and the effects to apply, in order, before the
- *  status is written. Everything is safe to be stopped after any effect: the next decision comes to the same end. `failed` = why the effects
- *  of the last decision could not be applied. */
-export function decide(world: ExportWorld, now: Date, settings: Settings, failed?: Failure): Decision {
-  const facts = readFacts(world, now, settings, failed);
-  const decision = judgeAll(facts);
-  // told before the outcome is written: after it the next attempt may begin at once, and this one would never be told of
-  const ending = decision.effects.filter((effect) => effect.do === "outcome");
+/** All behaviour of an export, as a pure function: from the world as it is to the status to show and the effects to
+ *  apply, in their order, before the status is written. The operator may be stopped after any effect: the next decision
+ *  comes to the same end. docs/internals/controller.md describes the whole.
+ *
+ *  1. An object that is being deleted: `removeExport`.
+ *  2. An attempt that has ended: its end is shown, then `settleEnded`.
+ *  3. Else the policies, see `applyPolicies`.
+ *
+ *  @param effectFailure why the effects of the last decision could not be applied */
+export function decide(world: ExportWorld, now: Date, settings: Settings, effectFailure?: Failure): Decision {
+  const facts = readFacts(world, now, settings, effectFailure);
+  const decision = decideFrom(facts);
+  // The event comes before the outcome. After the outcome the next attempt may begin at once, and the end of this one
+  // would never be announced.
+  const outcomes = decision.effects.filter((effect) => effect.do === "outcome");
   const others = decision.effects.filter((effect) => effect.do !== "outcome");
-  return { ...decision, effects: [...hold(facts), ...others, ...announce(facts, decision), ...ending] };
+  return { ...decision, effects: [...followPolicy(facts), ...others, ...announceState(facts, decision), ...outcomes] };
 }
 
-function judgeAll(facts: Facts): Decision {
+function decideFrom(facts: Facts): Decision {
   const { outcome } = facts;
-  if (facts.export.metadata.deletionTimestamp) return remove(facts);
+  if (facts.export.metadata.deletionTimestamp) return removeExport(facts);
   if (outcome)
-    return isShown(facts, outcome)
-      ? settled(facts)
-      : { status: endStatus(facts, again(facts, outcome)), effects: [], requeueAfter: 0 };
-  const verdict = judge(facts);
-  return "end" in verdict ? conclude(facts, verdict) : goOn(facts, verdict);
+    return isEndShown(facts, outcome)
+      ? settleEnded(facts)
+      : { status: endStatus(facts, recoverEnd(facts, outcome)), effects: [], requeueAfter: 0 };
+  const result = applyPolicies(facts);
+  return result.kind === "end" ? concludeAttempt(facts, result) : continueWith(facts, result);
 }
 
-/** The finalizer is there before anything is written, and follows deletionPolicy. */
-function hold({ export: { metadata }, spec }: Facts): Effect[] {
-  const wanted = spec.deletionPolicy === "Delete";
-  if (metadata.deletionTimestamp || wanted === (metadata.finalizers ?? []).includes(finalizer)) return [];
-  return [{ do: "finalizer", on: wanted }];
+/** The finalizer follows deletionPolicy, and is set before anything is written to storage. */
+function followPolicy({ export: { metadata }, spec }: Facts): Effect[] {
+  const isWanted = spec.deletionPolicy === "Delete";
+  if (metadata.deletionTimestamp || isWanted === (metadata.finalizers ?? []).includes(finalizer)) return [];
+  return [{ do: "finalizer", on: isWanted }];
 }
 
-/** One line per policy, first come first served. */
-function judge(facts: Facts): Verdict {
-  const { spec, run, failed } = facts;
+/** The policies, one per line. The first that decides something is followed. */
+function applyPolicies(facts: Facts): PolicyResult {
+  const { spec, run, effectFailure } = facts;
   if (spec.cancel) return cancel(facts);
-  if (failed?.class === "terminal") return { end: "Failed", reason: failed.reason, message: failed.message };
+  if (effectFailure?.class === "terminal")
+    return { kind: "end", outcome: "Failed", reason: effectFailure.reason, message: effectFailure.message };
   if (!run) {
     const early = accept(facts);
-    if (early && "end" in early) return early;
+    if (early?.kind === "end") return early;
     return spec.suspend ? suspend(facts) : (early ?? admit(facts));
   }
   if (!spec.suspend) return resume(facts) ?? activeDeadline(facts) ?? advance(facts);
-  // what has already ended is not paused
+  // An export whose last run has ended is not suspended any more.
   const next = advance(facts);
-  return "end" in next ? next : suspend(facts);
+  return next.kind === "end" ? next : suspend(facts);
 }
 
-/** An export is cancelled when none of its workers can write any more. */
-function cancel(facts: Facts): Verdict {
-  const { fenced, stuck, effects, message } = fence(facts);
-  if (fenced) return { end: "Cancelled", reason: "Cancelled", message: "cancelled" };
-  return { state: stuck ? "WaitingForNode" : "Cancelling", message, effects, requeueAfter: 15 };
+const cancelledMessage = "cancelled";
+
+/** An export is cancelled as soon as none of its workers can write any more. */
+function cancel(facts: Facts): PolicyResult {
+  const { fenced, stuck, effects, message } = fenceWorkers(facts);
+  if (fenced) return { kind: "end", outcome: "Cancelled", reason: "Cancelled", message: cancelledMessage };
+  return { kind: "step", state: stuck ? "WaitingForNode" : "Cancelling", message, effects, requeueAfter: 15 };
 }
 
-function goOn(facts: Facts, step: Step): Decision {
-  const { failed, attempt } = facts;
+function continueWith(facts: Facts, step: ExportStep): Decision {
+  const { effectFailure, attempt } = facts;
   const { queuePosition: _, completionTime: __, expirationTime: ___, ...old } = facts.status;
   const before =
     old.attempt === attempt
       ? old
       : { ...old, conditions: dropConditions(old.conditions, "Purged", "Exact", "PartialErrors") };
-  // what cannot be made yet is shown, and tried again soon
-  const message = failed ? `${step.message}; ${failed.message}` : step.message;
-  const requeueAfter = least(failed ? 30 : step.requeueAfter, untilDeadline(facts));
+  // A run that cannot be made yet is shown with the reason, and tried again soon.
+  const message = effectFailure ? `${step.message}; ${effectFailure.message}` : step.message;
+  const requeueAfter = sooner(effectFailure ? 30 : step.requeueAfter, secondsToDeadline(facts));
+  const effects = step.effects ?? [];
   return {
-    status: showState(facts, { ...before, ...step.status }, step.state, message),
-    effects: failed ? (step.effects ?? []).filter((effect) => effect.do !== "ensureRun") : (step.effects ?? []),
+    status: showState(facts, { ...before, ...step.status }, { state: step.state, message }),
+    effects: effectFailure ? effects.filter((effect) => effect.do !== "ensureRun") : effects,
     ...(requeueAfter === undefined ? {} : { requeueAfter }),
   };
 }
 
-/** Seconds until startDeadlineSeconds or activeDeadlineSeconds can be over: nothing else may happen until then. */
-function untilDeadline({ export: { metadata }, spec, run, attempt, now }: Facts): number | undefined {
+/** Seconds until startDeadlineSeconds or activeDeadlineSeconds is over. Nothing else may wake the export then. */
+function secondsToDeadline({ export: { metadata }, spec, run, attempt, now }: Facts): number | undefined {
   const [seconds, since] = run
     ? [spec.activeDeadlineSeconds, run.startTime]
     : [spec.startDeadlineSeconds, metadata.creationTimestamp];
@@ -93,39 +105,53 @@ function untilDeadline({ export: { metadata }, spec, run, attempt, now }: Facts)
   return Math.max(1, seconds - secondsSince(since, now));
 }
 
-const least = (a: number | undefined, b: number | undefined) =>
+const sooner = (a: number | undefined, b: number | undefined) =>
   a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 
-/** How an attempt ended whose outcome was written, but not its status: judged again from what is left of it. */
-function again(facts: Facts, outcome: NonNullable<Facts["outcome"]>): End {
+/** How an attempt ended whose outcome was written, but not its status: the policies are applied once more to what is
+ *  left of it. */
+function recoverEnd(facts: Facts, outcome: Outcome): AttemptEnd {
   const { outcome: _, ...open } = facts;
   if (outcome.value === "Failed") {
-    const verdict = judge({ ...open, spec: { ...open.spec, cancel: false, suspend: false } });
-    if ("end" in verdict && verdict.end === "Failed") return verdict;
+    const result = applyPolicies({ ...open, spec: { ...open.spec, cancel: false, suspend: false } });
+    if (result.kind === "end" && result.outcome === "Failed") return result;
     return {
-      end: "Failed",
+      kind: "end",
+      outcome: "Failed",
       reason: "Internal",
-      message: "it failed; the cause was lost with its status, raise retry to go on",
+      message: "the attempt failed, but the cause was lost together with the status; raise retry to continue",
     };
   }
-  return { end: outcome.value, reason: outcome.value, message: outcome.value.toLowerCase() };
+  return {
+    kind: "end",
+    outcome: outcome.value,
+    reason: outcome.value,
+    message: outcome.value === "Cancelled" ? cancelledMessage : "",
+  };
 }
 
-const told = new Set(["Waiting", "Planning", "Running", "Suspended", "Complete", "Refused", "Failed", "Cancelled"]);
-const warnings = new Set(["Waiting", "Refused", "Failed"]);
+const announcedStates = new Set([
+  "Waiting",
+  "Planning",
+  "Running",
+  "Suspended",
+  "Complete",
+  "Refused",
+  "Failed",
+  "Cancelled",
+]);
+const warningStates = new Set(["Waiting", "Refused", "Failed"]);
 
-/** An event where the summary changes, after what caused it. */
-function announce({ status: before, attempt }: Facts, { status }: Decision): Effect[] {
+/** An event where the state changes. It comes after the effects that cause the change. */
+function announceState({ status: before, attempt }: Facts, { status }: Decision): Effect[] {
   const [old, now] = [findCondition(before.conditions, "Ready"), findCondition(status.conditions, "Ready")];
-  if (!now || !told.has(now.reason) || now.message.endsWith(notSeen)) return [];
-  if (now.reason === old?.reason && before.attempt === attempt && !old.message.endsWith(notSeen)) return [];
+  if (!now || !announcedStates.has(now.reason) || now.message.endsWith(notYetChecked)) return [];
+  if (now.reason === old?.reason && before.attempt === attempt && !old.message.endsWith(notYetChecked)) return [];
   const reason =
     now.reason === "Failed" || now.reason === "Refused"
       ? (findCondition(status.conditions, "Failed")?.reason ?? now.reason)
       : now.reason;
-  const note =
-    isTrue(status.conditions, "Exact") || !findCondition(status.conditions, "Exact")
-      ? now.message
-      : `${now.message}; not exact`;
-  return [{ do: "event", warning: warnings.has(now.reason), reason, note: (note || now.reason).slice(0, 1024) }];
+  const isDoubtful = findCondition(status.conditions, "Exact") && !isTrue(status.conditions, "Exact");
+  const note = isDoubtful ? `${now.message}; not proven to be exact, see the condition Exact` : now.message;
+  return [{ do: "event", warning: warningStates.has(now.reason), reason, note: (note || now.reason).slice(0, 1024) }];
 }

@@ -6,7 +6,7 @@ import { attemptOf, type Outcome } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
 import type { Settings } from "./settings.ts";
 
-/** The world as the policies read it: gathered once, never changed. */
+/** The world as the policies read it. It is made once per decision and never changed. */
 export interface Facts {
   export: FhirExport;
   spec: FhirExportSpec;
@@ -14,45 +14,52 @@ export interface Facts {
   source?: FhirSource;
   target?: ExportTarget;
   attempt: number;
-  /** set when this attempt has ended */
+  /** how this attempt ended; absent while it has not ended */
   outcome?: Outcome;
   /** what this attempt was started with; absent until it is admitted */
   run?: FhirExportRun;
-  /** runs of this attempt */
+  /** the runs of this attempt */
   runs: Partial<Record<Command, RunView>>;
-  /** runs of any attempt */
-  all: readonly RunView[];
+  /** the runs of all attempts */
+  allRuns: readonly RunView[];
   running: ExportWorld["running"];
+  /** the namespace is being deleted */
   closing: boolean;
   now: Date;
   settings: Settings;
   /** why the last effect could not be applied */
-  failed?: Failure;
+  effectFailure?: Failure;
 }
 
-/** What a policy decides: the export ends, or it goes on in a state. */
-export type Verdict = End | Step;
-export interface End {
-  end: Outcome["value"];
+/** What a policy decides: the attempt ends, or the export is in a state on its way there. */
+export type PolicyResult = AttemptEnd | ExportStep;
+
+export interface AttemptEnd {
+  kind: "end";
+  outcome: Outcome["value"];
   reason: string;
   message: string;
-  /** the request itself is wrong */
+  /** The request itself is wrong: the export is shown as Refused. */
   refused?: boolean;
   status?: Partial<FhirExportStatus>;
   effects?: Effect[];
 }
-export interface Step {
+
+export interface ExportStep {
+  kind: "step";
   state: ReadyReason;
   message: string;
+  /** changes of the status besides the conditions */
   status?: Partial<FhirExportStatus>;
   effects?: Effect[];
   /** seconds; 0 = at once */
   requeueAfter?: number;
 }
 
-export function readFacts(world: ExportWorld, now: Date, settings: Settings, failed?: Failure): Facts {
-  const all = Object.values(world.runs).filter((run) => run.ours);
-  const { attempt, outcome } = attemptOf(world.export, all);
+/** @param effectFailure why the effects of the last decision could not be applied */
+export function readFacts(world: ExportWorld, now: Date, settings: Settings, effectFailure?: Failure): Facts {
+  const allRuns = Object.values(world.runs).filter((run) => run.ours);
+  const { attempt, outcome } = attemptOf(world.export, allRuns);
   const status = world.export.status ?? {};
   return {
     export: world.export,
@@ -64,11 +71,11 @@ export function readFacts(world: ExportWorld, now: Date, settings: Settings, fai
     ...(outcome ? { outcome } : {}),
     ...(status.run?.attempt === attempt ? { run: status.run } : {}),
     runs: Object.fromEntries(Object.entries(world.runs).filter(([, run]) => run.ours && run.attempt === attempt)),
-    all,
+    allRuns,
     running: world.running,
     closing: world.closing ?? false,
     now,
     settings,
-    ...(failed ? { failed } : {}),
+    ...(effectFailure ? { effectFailure } : {}),
   };
 }

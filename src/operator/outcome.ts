@@ -3,12 +3,14 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { annotations } from "../api/names.ts";
 import type { RunView } from "../contracts.ts";
 
+/** How an attempt ended. */
 export interface Outcome {
   value: "Complete" | "Cancelled" | "Failed";
   attempt: number;
 }
 
-/** How the export ended, from its annotation, which outlives the status in a backup; else from a status that says it. */
+/** How the export ended: from its annotation, which a backup keeps while it loses the status, else from its
+ *  conditions. */
 export function outcomeOf({ metadata, status }: FhirExport): Outcome | undefined {
   const [value, attempt] = (metadata.annotations?.[annotations.outcome] ?? "").split("/");
   if (value === "Complete" || value === "Cancelled") return { value, attempt: status?.attempt ?? 1 };
@@ -18,10 +20,12 @@ export function outcomeOf({ metadata, status }: FhirExport): Outcome | undefined
   return undefined;
 }
 
+/** The value of the annotation. */
 export const formatOutcome = ({ value, attempt }: Outcome) => (value === "Failed" ? `${value}/${attempt}` : value);
 
-/** The attempt that counts, and the outcome if that attempt has ended. Complete and Cancelled are final; after a failure `retry` must grow. A
- *  `retry` that grows while an attempt is under way counts only when that one has failed. */
+/** The attempt that counts, and its outcome if it has ended. Complete and Cancelled are final. After a failure, a
+ *  greater `retry` begins the next attempt. A `retry` that grows while an attempt is under way counts only when that
+ *  one has failed. */
 export function attemptOf(object: FhirExport, runs: readonly RunView[]): { attempt: number; outcome?: Outcome } {
   const outcome = outcomeOf(object);
   if (outcome && outcome.value !== "Failed") return { attempt: outcome.attempt, outcome };

@@ -5,15 +5,20 @@ import type { Effect, World } from "../contracts.ts";
 
 export type ExportWorld = World<FhirExport, FhirSource, ExportTarget>;
 
-/** What reconcile needs of the place it runs in: Kubernetes (src/kube) or one machine (src/standalone). Every call is idempotent. */
+/** What reconcile needs of the place that it runs in: Kubernetes (src/kube) or one machine (src/standalone). Every call
+ *  is idempotent. */
 export interface Port {
-  /** The world of one export as of now, undefined when the object is gone. Reads come from caches, except where acting on a stale
-   *  one would destroy or double something. `key` is `namespace/name`. */
+  /** Gathers the world of one export as it is now. It reads from caches, except where to act on a stale cache would
+   *  destroy something or make it twice.
+   *  @param key `namespace/name`
+   *  @returns undefined: the object is gone */
   gather(key: string): Promise<ExportWorld | undefined>;
-  /** An effect that changes the object itself (outcome, finalizer) puts the changed object into `world.export`, so that the status can
-   *  be written after it. `ensureRun` throws a FailureError: terminal when the run can never be made so, waiting (quota, a missing
-   *  permission) when a person or the world must change first. */
+  /** Applies one effect. An effect that changes the object itself (outcome, finalizer) puts the changed object into
+   *  `world.export`, so that the status can be written after it.
+   *  @throws for `ensureRun` a FailureError: terminal where the run can never be made, waiting where a person or the
+   *    world must change something first (a quota, a missing permission) */
   apply(world: ExportWorld, effect: Effect): Promise<void>;
-  /** One write per reconcile, guarded by resourceVersion; a conflict throws a transient FailureError. */
+  /** Writes the status, at most once per reconcile.
+   *  @throws a transient FailureError where the object was changed since it was gathered (by its resourceVersion) */
   writeStatus(world: ExportWorld, status: FhirExportStatus): Promise<void>;
 }

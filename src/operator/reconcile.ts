@@ -6,12 +6,20 @@ import { outcomeOf } from "./outcome.ts";
 import type { ExportWorld, Port } from "./port.ts";
 import type { Settings } from "./settings.ts";
 
-/** Brings one export one step on. `requeueAfter` in seconds: 0 = at once, absent = when something changes. A failure that may pass throws. */
+/** Brings one export one step further. It throws a failure that may pass.
+ *  @param key `namespace/name`
+ *  @returns seconds after which it is to be called again: 0 = at once, absent = when something changes */
 export type Reconcile = (key: string) => Promise<{ requeueAfter?: number }>;
 
-/** gather -> decide -> apply, generic over the place (DESIGN section 5 and 10). */
+/** gather -> decide -> apply, for whichever place (see docs/internals/controller.md):
+ *
+ *  1. The port gathers the world of the export.
+ *  2. `decide` makes the status and the effects of it.
+ *  3. The port applies the effects in their order. A run that cannot be made is decided about once more.
+ *  4. The status is written, once, if it has changed. */
 export function createReconcile(port: Port, settings: Settings, now: () => Date = () => new Date()): Reconcile {
-  // Admission is serial: each sees what the one before it has written. Exports that hold a slot already, or have ended, need not wait for it.
+  // Exports are admitted one after another, so that each sees what the one before it has written. Exports that hold a
+  // slot or are complete need not wait for that.
   let admission: Promise<unknown> = Promise.resolve();
 
   return async (key) => {
@@ -33,7 +41,9 @@ export function createReconcile(port: Port, settings: Settings, now: () => Date 
     return decision.requeueAfter === undefined ? {} : { requeueAfter: decision.requeueAfter };
   }
 
-  /** A run that cannot be made is a fact like others, to be shown and dealt with: decided once more with it. */
+  /** Applies the effects in their order. Where a run cannot be made, `decide` is asked once more, with the failure as a
+   *  fact that it shows and acts on.
+   *  @returns the decision that was applied */
   async function applyAll(world: ExportWorld, decision: Decision): Promise<Decision> {
     for (const effect of decision.effects) {
       try {

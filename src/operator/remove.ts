@@ -1,12 +1,12 @@
 import { finalizer } from "../api/names.ts";
 import type { Decision } from "./end.ts";
 import type { Facts } from "./facts.ts";
-import { purge } from "./fence.ts";
+import { purgeOutput } from "./fence.ts";
 import { addCondition, showState } from "./states.ts";
 
-/** An export that is being deleted: with deletionPolicy Delete its finalizer holds it until its files are gone. What it owns (runs, Secrets)
- *  is collected by the place. */
-export function remove(facts: Facts): Decision {
+/** What happens to an export that is being deleted: with deletionPolicy Delete its finalizer holds it until its files
+ *  are deleted. Its runs and Secrets are removed by the place (by owner references in Kubernetes). */
+export function removeExport(facts: Facts): Decision {
   const { export: object, spec, status, closing } = facts;
   if (!object.metadata.finalizers?.includes(finalizer)) return { status, effects: [] };
   const release: Decision = { status, effects: [{ do: "finalizer", on: false }] };
@@ -20,28 +20,36 @@ export function remove(facts: Facts): Decision {
           do: "event",
           warning: true,
           reason: "OutputKept",
-          note: `the namespace is being deleted, so the files in ${where} could not be deleted`,
+          note: `the namespace is being deleted, so no pod could be started that deletes the files in ${where}; delete them by hand`,
         },
         ...release.effects,
       ],
     };
-  const step = purge(facts, true);
-  if (step.state === "done") return release;
-  if (step.state === "failed")
-    return { status: addCondition(facts, status, "Purged", "False", step.reason, step.message), effects: [] };
-  const shown = facts.outcome ? status : showState(facts, status, "Cancelling", "being deleted");
+  const purge = purgeOutput(facts, true);
+  if (purge.state === "done") return release;
+  if (purge.state === "failed")
+    return {
+      status: addCondition(facts, status, {
+        type: "Purged",
+        status: "False",
+        reason: purge.reason,
+        message: purge.message,
+      }),
+      effects: [],
+    };
+  const shown = facts.outcome
+    ? status
+    : showState(facts, status, { state: "Cancelling", message: "the export is being deleted" });
   const { run } = shown;
-  const next = run && step.repeat ? { ...shown, run: { ...run, repeat: step.repeat } } : shown;
+  const next = run && purge.repeat ? { ...shown, run: { ...run, repeat: purge.repeat } } : shown;
   return {
-    status: addCondition(
-      facts,
-      next,
-      "Purged",
-      "Unknown",
-      "Purging",
-      `${step.message}; set deletionPolicy to Retain to keep the files`,
-    ),
-    effects: step.effects,
-    requeueAfter: step.requeueAfter ?? 15,
+    status: addCondition(facts, next, {
+      type: "Purged",
+      status: "Unknown",
+      reason: "Purging",
+      message: `${purge.message}; to keep the files, set deletionPolicy to Retain`,
+    }),
+    effects: purge.effects,
+    requeueAfter: purge.requeueAfter ?? 15,
   };
 }

@@ -1,20 +1,21 @@
-/** What the place that runs the operator sets for all exports. */
+/** What the place that runs the operator sets for all exports: the flags of the operator, or standalone's defaults. */
 export interface Settings {
-  /** image of the worker pods; none where workers are processes */
+  /** the image of the worker pods; absent where workers are processes */
   image?: string;
-  /** resources that a shard should have */
+  /** how many resources a shard should have */
   shardResources: number;
-  /** exports below so many resources are run and sealed by the plan's pod; 0 = none */
+  /** An export of fewer resources is exported and sealed by the pod of its plan. 0 = none is. */
   inlineResources: number;
-  /** how long a worker repeats a failing request before it gives its pod up */
+  /** how long a worker repeats a failing request before its pod gives up */
   retrySeconds: number;
-  /** how often progress is published: each time is one status write */
+  /** how often progress is published; each time is one status write */
   progressSeconds: number;
-  /** exports at once over all sources; unlimited when absent */
+  /** the most exports at a time over all sources; absent = no limit */
   maxExports?: number;
-  /** an export that was started over HTTP stays so long after its expiration, when nobody gets at its files any more, for downloads that run then */
+  /** An export that was started over HTTP stays this long after its expiration, so that downloads that run then can
+   *  end. No new download begins meanwhile. */
   downloadGraceSeconds: number;
-  /** where a worker finds the volume of a target */
+  /** the folder in which a worker finds the volume of a target */
   volumeRoot: string;
 }
 

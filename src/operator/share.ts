@@ -1,7 +1,9 @@
 import type { FhirSource } from "../api/fhirsource.gen.ts";
 
-/** Pods that may run at once, and what each may ask of the source. The limits hold over all exports, so each of them gets an equal part,
- *  divided by its pods: floor(limit / (maxConcurrentExports x parallelism)). Where that would be 0, fewer pods run. */
+/** How many pods of an export may run at a time, and how much each may ask of the source. The source's limits hold over
+ *  all its exports, so each export gets an equal part of them, divided by its pods: floor(limit / (maxConcurrentExports
+ *  x parallelism)). Where that would be 0, fewer pods run.
+ *  @param wanted spec.parallelism */
 export function shareOf(
   limits: FhirSource["spec"]["limits"],
   wanted: number,

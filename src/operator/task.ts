@@ -8,13 +8,18 @@ import { withoutTrailingSlash } from "../url.ts";
 import type { Settings } from "./settings.ts";
 import { shareOf } from "./share.ts";
 
-/** What an attempt is started with and what the operator needs of it later: names and numbers only, nothing of patients or filters. */
+/** An export with the objects that it refers to. */
+export interface ResolvedExport {
+  export: FhirExport;
+  source: FhirSource;
+  target: ExportTarget;
+}
+
+/** What an attempt is started with, and what the operator needs to know of it later (`status.run`). It holds names and
+ *  numbers only, nothing of patients or filters. */
 export function makeRun(
-  object: FhirExport,
-  source: FhirSource,
-  target: ExportTarget,
-  attempt: number,
-  startTime: string,
+  { export: object, source, target }: ResolvedExport,
+  { attempt, startTime }: Pick<FhirExportRun, "attempt" | "startTime">,
   settings: Settings,
 ): FhirExportRun {
   const { auth = { none: {} }, tls, limits } = source.spec;
@@ -41,21 +46,16 @@ export function makeRun(
   };
 }
 
-/** The Task of an attempt: all that a worker gets to know. */
-export function makeTask(
-  object: FhirExport,
-  source: FhirSource,
-  target: ExportTarget,
-  run: FhirExportRun,
-  settings: Settings,
-): Task {
+/** The Task of an attempt: everything that its workers are told. */
+export function makeTask(resolved: ResolvedExport, run: FhirExportRun, settings: Settings): Task {
+  const { export: object, source } = resolved;
   const { metadata, spec } = object;
   const { groupId, patients, types, typeFilters, elements, since, until, origin } = spec;
   return {
     v: 1,
     uid: metadata.uid ?? "",
     name: metadata.name,
-    createdAt: instant(metadata.creationTimestamp ?? ""),
+    createdAt: toInstant(metadata.creationTimestamp ?? ""),
     attempt: run.attempt,
     ...(run.image ? { image: run.image } : {}),
     export: {
@@ -65,8 +65,8 @@ export function makeTask(
       ...(types ? { types } : {}),
       ...(typeFilters ? { typeFilters } : {}),
       ...(elements ? { elements } : {}),
-      ...(since ? { since: instant(since) } : {}),
-      ...(until ? { until: instant(until) } : {}),
+      ...(since ? { since: toInstant(since) } : {}),
+      ...(until ? { until: toInstant(until) } : {}),
       gzip: spec.output?.compression === "Gzip",
       maxFileBytes: parseBytes(spec.output?.maxFileSize ?? "1Gi") ?? 2 ** 30,
       onResourceError: spec.onResourceError ?? "Record",
@@ -83,7 +83,7 @@ export function makeTask(
       retrySeconds: settings.retrySeconds,
       share: run.share ?? { requests: 1 },
     },
-    target: targetOf(object, target, settings),
+    target: targetOf(resolved, settings),
     plan: {
       shardResources: settings.shardResources,
       inlineResources: settings.inlineResources,
@@ -92,18 +92,21 @@ export function makeTask(
   };
 }
 
-/** Where the output goes, for the status. The manifest is there when the export is whole. */
-export function makeOutput(object: FhirExport, target: ExportTarget): NonNullable<FhirExportStatus["output"]> {
+/** Where the output goes, for the status. The manifest exists as soon as the export is complete. */
+export function makeOutput({
+  export: object,
+  target,
+}: Omit<ResolvedExport, "source">): NonNullable<FhirExportStatus["output"]> {
   const { container, folder } = outputOf(object.metadata, object.spec.container, target.spec);
   const { azureBlob, volume } = target.spec;
   const base = azureBlob ? `${withoutTrailingSlash(azureBlob.accountURL)}/${container}` : (volume?.path ?? "");
-  return { ...(container ? { container } : {}), prefix: folder, manifest: join(base, folder, "manifest.json") };
+  return { ...(container ? { container } : {}), prefix: folder, manifest: joinPath(base, folder, "manifest.json") };
 }
 
-function targetOf(object: FhirExport, target: ExportTarget, settings: Settings): Task["target"] {
+function targetOf({ export: object, target }: ResolvedExport, settings: Settings): Task["target"] {
   const { container = "", folder } = outputOf(object.metadata, object.spec.container, target.spec);
   const { azureBlob, volume } = target.spec;
-  if (!azureBlob) return { folder, volume: { path: join(settings.volumeRoot, volume?.path ?? "") } };
+  if (!azureBlob) return { folder, volume: { path: joinPath(settings.volumeRoot, volume?.path ?? "") } };
   return {
     folder,
     azureBlob: {
@@ -136,7 +139,7 @@ function sourceAuth({ spec: { auth = {} } }: FhirSource): Task["source"]["auth"]
 const targetAuth = (auth: NonNullable<ExportTarget["spec"]["azureBlob"]>["auth"]) =>
   auth.workloadIdentity ? "workloadIdentity" : auth.sasRef ? "sas" : "connectionString";
 
-/** The kick-off URL for an export that no HTTP client asked for: a manifest needs one. */
+/** The `request` of the manifest for an export that no HTTP client has asked for: a URL that says the same. */
 function requestOf({ metadata, spec }: FhirExport): string {
   const path = { System: "$export", Patient: "Patient/$export", Group: `Group/${spec.groupId}/$export` }[
     spec.level ?? "System"
@@ -151,9 +154,9 @@ function requestOf({ metadata, spec }: FhirExport): string {
   return `kubectl://${metadata.namespace ?? "default"}/fhirexports/${metadata.name}/${path}${text ? `?${text}` : ""}`;
 }
 
-const instant = (text: string) => new Date(text || 0).toISOString();
-/** Parts of a path; only the first may begin with a slash. */
-const join = (...parts: string[]) =>
+const toInstant = (text: string) => new Date(text || 0).toISOString();
+/** A path of parts that are not empty. Slashes at their ends are removed, except one at the beginning of the whole. */
+const joinPath = (...parts: string[]) =>
   parts
     .filter(Boolean)
     .map((part, index) => (index === 0 ? part.replace(/(?<=.)\/+$/, "") : part.replace(/^\/+|\/+$/g, "")))

@@ -3,33 +3,34 @@ import type { ExportTarget, ExportTargetStatus } from "../api/exporttarget.gen.t
 import type { FhirSource, FhirSourceStatus } from "../api/fhirsource.gen.ts";
 import { type Rule, sourceRules, targetRules } from "../api/rules.ts";
 
-/** A source's own validity: what the CRD's rules say (again, since an object may be older than a rule). Whether the server answers is seen
- *  by the workers. */
+/** The status of a FhirSource by the rules of its CRD, which the API server checks, too, but not for an object that is
+ *  older than a rule. Whether the server answers is seen by the workers. */
 export const checkSource = (source: FhirSource, now: Date): FhirSourceStatus =>
-  withReady(source, problems(source, sourceRules), now);
+  withReady(source, brokenRules(source, sourceRules), now);
 
-/** The same of a target. */
+/** The status of an ExportTarget by the rules of its CRD. */
 export const checkTarget = (target: ExportTarget, now: Date): ExportTargetStatus =>
-  withReady(target, problems(target, targetRules), now);
+  withReady(target, brokenRules(target, targetRules), now);
 
-const problems = <Kind>(object: Kind, rules: Rule<Kind>[]) =>
+/** The messages of the rules that the object breaks. */
+const brokenRules = <Kind>(object: Kind, rules: Rule<Kind>[]) =>
   rules.filter((rule) => !rule.holds(object, undefined)).map(({ message }) => message);
 
 function withReady<Kind extends FhirSource | ExportTarget>(
   object: Kind,
-  found: string[],
+  broken: string[],
   now: Date,
 ): FhirSourceStatus & ExportTargetStatus {
   const generation = object.metadata.generation ?? 0;
   const ready =
-    found.length === 0
+    broken.length === 0
       ? ({
           type: "Ready",
           status: "True",
           reason: "Valid",
-          message: "its fields make sense; it was not contacted",
+          message: "its fields are valid; whether it answers is seen by the first export",
         } as const)
-      : ({ type: "Ready", status: "False", reason: "Invalid", message: found.join("; ") } as const);
+      : ({ type: "Ready", status: "False", reason: "Invalid", message: broken.join("; ") } as const);
   return {
     ...object.status,
     observedGeneration: generation,

@@ -69,10 +69,11 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     const made = await ns.client.create<FhirExport & KubeObject>(path, given);
     const status = {
       attempt: 1,
-      run: makeRun(made, makeSource(), makeTarget(), 1, "2026-03-04T05:06:07Z", {
-        ...defaultSettings,
-        image: "image:1",
-      }),
+      run: makeRun(
+        { export: made, source: makeSource(), target: makeTarget() },
+        { attempt: 1, startTime: "2026-03-04T05:06:07Z" },
+        { ...defaultSettings, image: "image:1" },
+      ),
     };
     const object = await ns.client.replace<FhirExport & KubeObject>(`${path}/${made.metadata.name}/status`, {
       ...made,
@@ -91,7 +92,11 @@ describe("the Port over an API server, with the operator's rights", needsPlane, 
     ...more,
   });
   const task = (world: ExportWorld, name = "x") => ({
-    ...makeTask(world.export, makeSource(), makeTarget(), world.export.status!.run!, defaultSettings),
+    ...makeTask(
+      { export: world.export, source: makeSource(), target: makeTarget() },
+      world.export.status!.run!,
+      defaultSettings,
+    ),
     name,
   });
   const ensure = (world: ExportWorld, run: RunSpec) => port.apply(world, { do: "ensureRun", run });

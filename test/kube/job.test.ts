@@ -22,11 +22,8 @@ function jobOf(
 ) {
   const object = makeExport(given.spec);
   const run = makeRun(
-    object,
-    makeSource(given.source),
-    makeTarget(given.target),
-    1,
-    "2026-03-04T05:06:07Z",
+    { export: object, source: makeSource(given.source), target: makeTarget(given.target) },
+    { attempt: 1, startTime: "2026-03-04T05:06:07Z" },
     defaultSettings,
   );
   const spec = {
@@ -290,8 +287,9 @@ test("patients, filters and the group are in the Task Secret and nowhere else", 
     origin: { client: "CLIENT-7", request: "https://h.example/x?_typeFilter=FILTER-7" },
   } as const;
   const object = makeExport(spec as unknown as Partial<FhirExportSpec>);
-  const run = makeRun(object, makeSource(), makeTarget(), 1, "2026-03-04T05:06:07Z", defaultSettings);
-  const secret = makeTaskSecret(object, makeTask(object, makeSource(), makeTarget(), run, defaultSettings));
+  const resolved = { export: object, source: makeSource(), target: makeTarget() };
+  const run = makeRun(resolved, { attempt: 1, startTime: "2026-03-04T05:06:07Z" }, defaultSettings);
+  const secret = makeTaskSecret(object, makeTask(resolved, run, defaultSettings));
   const task = Buffer.from(secret.data["task.json"], "base64").toString();
   for (const word of ["GROUP-7", "PATIENT-7", "FILTER-7"]) {
     assert.match(task, new RegExp(word));

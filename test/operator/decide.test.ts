@@ -13,7 +13,11 @@ import { makeExport, makeSource, makeTarget, report, results, start, totals, uid
 const later = (seconds: number) => new Date(start.getTime() + seconds * 1000);
 const startTime = "2026-03-04T05:06:07Z";
 const runOf = (spec: Partial<FhirExportSpec> = {}, more: object = {}) => ({
-  ...makeRun(makeExport(spec), makeSource(), makeTarget(), 1, startTime, defaultSettings),
+  ...makeRun(
+    { export: makeExport(spec), source: makeSource(), target: makeTarget() },
+    { attempt: 1, startTime },
+    defaultSettings,
+  ),
   ...more,
 });
 /** An admitted export with some of its runs. */
@@ -145,7 +149,7 @@ const table: Row[] = [
     reason: "Waiting",
     ready: "Unknown",
     holds: ["Reconciling"],
-    message: /FhirSource s was not looked at yet/,
+    message: /FhirSource s has not been checked yet/,
   },
   {
     case: "source is being deleted",
@@ -555,7 +559,7 @@ const table: Row[] = [
     reason: "Planning",
     ready: "Unknown",
     holds: ["Accepted", "Reconciling"],
-    message: /SourceUnreachable: refused; tried again at 2026-03-04T05:06:38Z/,
+    message: /SourceUnreachable: refused; it is tried again at 2026-03-04T05:06:38Z/,
     effects: [],
     requeueAfter: 30,
   },
@@ -707,7 +711,7 @@ const table: Row[] = [
     reason: "Suspended",
     ready: "False",
     holds: ["Reconciling", "Suspended"],
-    message: /going on; waiting for one of the exports/,
+    message: /ready to continue; waiting for a free slot of FhirSource s: 2 of its exports run/,
     effects: [],
   },
   {
@@ -956,7 +960,7 @@ test("an export that is applied together with its source is not told to be waiti
     "waiting: FhirSource s is not ready: baseURL must be a URL",
   ]);
   assert.deepEqual(events(world({ source: stale, target: null })), [
-    "waiting: FhirSource s was not looked at yet; ExportTarget t does not exist",
+    "waiting: FhirSource s has not been checked yet. ExportTarget t does not exist; create it",
   ]);
 });
 

@@ -13,11 +13,17 @@ interface Given {
   target?: Parameters<typeof makeTarget>[0];
   settings?: Partial<Settings>;
 }
-function taskOf({ spec, source, target, settings }: Given = {}) {
+const resolve = ({ spec, source, target }: Omit<Given, "settings"> = {}) => ({
+  export: makeExport(spec),
+  source: makeSource(source),
+  target: makeTarget(target),
+});
+const runOf = (given: Omit<Given, "settings">) =>
+  makeRun(resolve(given), { attempt: 1, startTime: "t" }, defaultSettings);
+function taskOf({ settings, ...given }: Given = {}) {
   const all = { ...defaultSettings, image: "image:1", ...settings };
-  const object = makeExport(spec);
-  const run = makeRun(object, makeSource(source), makeTarget(target), 1, "2026-03-04T05:06:07Z", all);
-  return makeTask(object, makeSource(source), makeTarget(target), run, all);
+  const resolved = resolve(given);
+  return makeTask(resolved, makeRun(resolved, { attempt: 1, startTime: "2026-03-04T05:06:07Z" }, all), all);
 }
 
 test("the Task of the least export, whole", () =>
@@ -120,7 +126,7 @@ const auths: [NonNullable<FhirSource["spec"]["auth"]>, object, string | undefine
 for (const [auth, want, secret, account] of auths)
   test(`sign-in at the source: ${Object.keys(auth)[0]}`, () => {
     assert.deepEqual(taskOf({ source: { auth } }).source.auth, want);
-    const run = makeRun(makeExport(), makeSource({ auth }), makeTarget(), 1, "t", defaultSettings);
+    const run = runOf({ source: { auth } });
     assert.deepEqual([run.sourceSecret, run.serviceAccountName], [secret, account]);
   });
 
@@ -207,8 +213,8 @@ const targets: [string, Given, object, string, object][] = [
 for (const [name, given, want, manifest, run] of targets)
   test(`target: ${name}`, () => {
     assert.deepEqual(taskOf(given).target, want);
-    assert.equal(makeOutput(makeExport(given.spec), makeTarget(given.target)).manifest, manifest);
-    const made = makeRun(makeExport(given.spec), makeSource(), makeTarget(given.target), 1, "t", defaultSettings);
+    assert.equal(makeOutput(resolve(given)).manifest, manifest);
+    const made = runOf(given);
     assert.deepEqual({ ...made, ...run }, made);
   });
 
@@ -238,8 +244,7 @@ test("source settings get into the Task", () => {
 });
 
 test("a CA: a ConfigMap unless it says Secret", () => {
-  const of = (tls: FhirSource["spec"]["tls"]) =>
-    makeRun(makeExport(), makeSource({ ...(tls ? { tls } : {}) }), makeTarget(), 1, "t", defaultSettings).sourceCA;
+  const of = (tls: FhirSource["spec"]["tls"]) => runOf({ source: tls ? { tls } : {} }).sourceCA;
   assert.deepEqual(of({ caRef: { name: "ca" } }), { kind: "ConfigMap", name: "ca" });
   assert.deepEqual(of({ caRef: { name: "ca", kind: "Secret" } }), { kind: "Secret", name: "ca" });
   assert.equal(of(undefined), undefined);
@@ -247,7 +252,7 @@ test("a CA: a ConfigMap unless it says Secret", () => {
 
 test("a client certificate", () => {
   const tls = { clientCertificateRef: { name: "worker-tls" } };
-  const run = makeRun(makeExport(), makeSource({ tls }), makeTarget(), 1, "t", defaultSettings);
+  const run = runOf({ source: { tls } });
   assert.deepEqual([run.sourceCertificate, run.sourceCA], ["worker-tls", undefined]);
 });
 

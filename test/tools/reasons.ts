@@ -26,13 +26,12 @@ export const failureReasons = unionOf("src/contracts.ts", "FailureReason");
 
 /** What the `reason: "…"` of each file of src/operator is of. A file that is not named here must have none, or nobody
  *  would describe it. */
-const uses: Record<string, "end" | "purge" | "event" | "validity"> = {
+const uses: Record<string, "end" | "purge" | "event"> = {
   "accept.ts": "end",
   "advance.ts": "end",
   "decide.ts": "end",
   "fence.ts": "purge",
   "remove.ts": "event",
-  "validity.ts": "validity",
 };
 
 interface Found {
@@ -52,7 +51,12 @@ interface Found {
 
 const unique = (list: readonly string[]) => [...new Set(list)].sort();
 
-/** What src/operator makes. @throws where a reason is made in a way that this does not see */
+/** A condition as src/operator writes it: its members in this order, each a literal. */
+const literalCondition = /type: "(\w+)",\s+status: "(\w+)",\s+reason: "(\w+)"/g;
+/** A condition whose reason is a variable. */
+const variableCondition = /type: "\w+",\s+status: "\w+",\s+reason(?:: ([\w.]+))?,/g;
+
+/** The reasons that src/operator makes. @throws where one is made in a way that this does not see */
 export function reasonsOfOperator(): Found {
   const found: Record<"end" | "purge" | "event", string[]> = {
     end: [...failureReasons],
@@ -64,22 +68,29 @@ export function reasonsOfOperator(): Found {
   for (const path of globSync("src/operator/*.ts", { cwd: root }).sort()) {
     const text = read(path);
     const file = path.slice(path.lastIndexOf("/") + 1);
-    for (const [, reason] of text.matchAll(/reason: "(\w+)"/g)) {
+    for (const [, type, status, reason] of text.matchAll(literalCondition)) {
+      if (file === "validity.ts") validity.push({ reason: reason!, status: status as Condition["status"] });
+      else if (file !== "states.ts")
+        own.push({ type: type as ConditionType, status: status as Condition["status"], reason: reason! });
+    }
+    const rest = text.replaceAll(literalCondition, "");
+    for (const [, reason] of rest.matchAll(/reason: "(\w+)"/g)) {
       const use = uses[file];
       if (!use) throw new Error(`${path} makes the reason ${reason}: name the file in test/tools/reasons.ts`);
-      if (use === "validity") {
-        const status = new RegExp(`status: "(\\w+)",\\s+reason: "${reason}"`).exec(text)?.[1];
-        validity.push({ reason: reason!, status: status as Condition["status"] });
-      } else if (!["Complete", "Cancelled"].includes(reason!)) found[use].push(reason!);
+      if (!["Complete", "Cancelled"].includes(reason!)) found[use].push(reason!);
     }
-    for (const [, , type, status, reason] of callsOf(text, "addCondition"))
-      for (const [one, its] of pairs(reason!, status!))
-        own.push({ type: literal(type!) as ConditionType, status: its, reason: one });
+    for (const [, value = "reason"] of rest.matchAll(variableCondition))
+      if (value !== "purge.reason" && file !== "states.ts")
+        throw new Error(
+          `${path} makes a condition with the reason ${value}: test/tools/reasons.ts cannot tell its values`,
+        );
   }
   const refused = [
-    ...(/\nfunction refuse\([\s\S]*?\n}/.exec(read("src/operator/accept.ts"))?.[0] ?? "").matchAll(/reason: "(\w+)"/g),
+    ...(/\nfunction findRefusal\([\s\S]*?\n}/.exec(read("src/operator/accept.ts"))?.[0] ?? "").matchAll(
+      /reason: "(\w+)"/g,
+    ),
   ];
-  if (refused.length === 0) throw new Error("src/operator/accept.ts has no function refuse that gives reasons");
+  if (refused.length === 0) throw new Error("src/operator/accept.ts has no function findRefusal that gives reasons");
   return {
     end: unique(found.end),
     refused: unique(refused.map(([, one]) => one!)),
@@ -90,41 +101,6 @@ export function reasonsOfOperator(): Found {
   };
 }
 
-const literal = (text: string) => /^"(\w+)"$/.exec(text)?.[1] ?? text;
-
-/** A reason and its status as arguments: literals, or both by one condition. A variable is the reason of a purge. */
-function pairs(reason: string, status: string): [string, Condition["status"]][] {
-  const [reasons, statuses] = [reason, status].map((text) => [...text.matchAll(/"(\w+)"/g)].map(([, one]) => one!)) as [
-    string[],
-    string[],
-  ];
-  if (reasons.length === 0 && reason !== "step.reason" && reason !== "reason")
-    throw new Error(`addCondition with the reason ${reason}: test/tools/reasons.ts does not know what that can be`);
-  return reasons.map((one, index) => [one, (statuses[index] ?? statuses[0]) as Condition["status"]]);
-}
-
-/** The arguments of all calls of a function. */
-function callsOf(text: string, name: string): string[][] {
-  return [...text.matchAll(new RegExp(`(?<!function )\\b${name}\\(`, "g"))].map((match) => {
-    const parts = [""];
-    let depth = 0;
-    let quote = "";
-    for (let at = match.index + match[0].length; at < text.length; at++) {
-      const char = text[at]!;
-      if (quote) quote = char === quote ? "" : quote;
-      else if (`"'\``.includes(char)) quote = char;
-      else if ("([{".includes(char)) depth++;
-      else if (")]}".includes(char) && --depth < 0) break;
-      else if (char === "," && depth === 0) {
-        parts.push("");
-        continue;
-      }
-      parts[parts.length - 1] += char;
-    }
-    return parts.map((part) => part.trim());
-  });
-}
-
 /** The conditions of a state, as the operator sets them. */
 export function conditionsOf(state: ReadyReason): Condition[] {
   const facts = {
@@ -132,7 +108,7 @@ export function conditionsOf(state: ReadyReason): Condition[] {
     now: new Date(0),
     attempt: 1,
   } as unknown as Facts;
-  return showState(facts, {}, state, "").conditions ?? [];
+  return showState(facts, {}, { state, message: "" }).conditions ?? [];
 }
 
 /** All of them, each once. */
