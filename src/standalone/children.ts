@@ -21,7 +21,16 @@ export interface Child {
 
 /** The environment variables that a worker inherits. Others, such as credentials that standalone was given, are not
  *  passed on. */
-const inheritedNames = ["PATH", "HOME", "TMPDIR", "TZ", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "FHIR_EXPORT_LOG_LEVEL"];
+const inheritedNames = [
+  "PATH",
+  "HOME",
+  "TMPDIR",
+  "TZ",
+  "NODE_EXTRA_CA_CERTS",
+  "NODE_OPTIONS",
+  "NODE_COMPILE_CACHE",
+  "FHIR_EXPORT_LOG_LEVEL",
+];
 
 /** Starts a worker with an IPC channel to this process. The channel closes when this process dies, and the worker then
  *  exits (src/main.ts). */

@@ -19,7 +19,7 @@ import { readAll } from "../sink/stores.ts";
 import { expected, type Resource } from "../sources/expected.ts";
 import { type Source, startSource } from "../sources/server.ts";
 import { sorted } from "../standalone/harness.ts";
-import { type Azurite, startAzurite } from "../tools/azurite.ts";
+import { type Azurite, shareAzurite } from "../tools/azurite.ts";
 import { type Kubelet, startKubelet } from "../tools/kubelet.ts";
 import { kubeconfig, makeClaim, makeNamespace, type Namespace, needsPlane, until } from "../tools/namespace.ts";
 import { linesOf } from "../worker/harness.ts";
@@ -47,7 +47,7 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     root = await mkdtemp(join(tmpdir(), "fhir-export-cluster-"));
     [source, azurite, ns] = await Promise.all([
       startSource(),
-      startAzurite(),
+      shareAzurite(),
       makeNamespace({ "pod-security.kubernetes.io/enforce": "restricted" }),
     ]);
     await mkdir(join(root, "target"));

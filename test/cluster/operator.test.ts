@@ -247,7 +247,10 @@ describe("the operator, with the real scheduler and Job controller", needsPlane,
   test("an export waits for a source that is made later, and names it", async () => {
     await make("early", { sourceRef: { name: "later" } });
     const { status } = await reach("early", "Waiting");
-    assert.equal(findCondition(status?.conditions, "Ready")?.message, "waiting: FhirSource later does not exist; create it");
+    assert.equal(
+      findCondition(status?.conditions, "Ready")?.message,
+      "waiting: FhirSource later does not exist; create it",
+    );
     assert.equal(findCondition(status?.conditions, "Accepted")?.status, "Unknown");
     await ns.client.create(pathOf(resources.fhirSources, { namespace: ns.name }), {
       apiVersion: api,

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type Address, addresses } from "../../src/fhir/address.ts";
+import { propertyRuns } from "../tools/sample.ts";
 
 const parts = ({ href, origin, host, pathname, search }: Address) => ({ href, origin, host, pathname, search });
 
@@ -62,7 +63,7 @@ test("A link is what a URL is, whether it is parsed or not", () => {
       const all = whole ? text + rest : rest;
       assert.deepEqual(found(all, base), parsed(all, base));
     }),
-    { numRuns: 50_000 },
+    propertyRuns(50_000, 10000),
   );
 });
 

@@ -7,6 +7,7 @@ import type { Expected } from "../../src/scan/table.ts";
 import { simd, type Twin, twins } from "../scan/oracle.ts";
 import { type Random, random } from "../sources/random.ts";
 import { pretty } from "../sources/text.ts";
+import { propertyRuns } from "../tools/sample.ts";
 
 const base = new URL("https://fhir.example.org/r4/");
 const expected = (type: string, withBase: boolean): Expected => ({
@@ -263,7 +264,7 @@ test("property: resources of all types, as patientsOf finds them when parsed", (
         if (!simd.table.handedOver) own++;
       },
     ),
-    { numRuns: 3000 },
+    propertyRuns(3000, 600),
   );
   assert(own > all / 2, `${own} of ${all} were the SIMD scanner's`);
 });

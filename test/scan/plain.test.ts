@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { type Page, ScanError } from "../../src/scan/page.ts";
 import { copyResource, scanPage } from "../../src/scan/plain.ts";
+import { propertyRuns } from "../tools/sample.ts";
 
 const bytes = (text: string) => Buffer.from(text);
 const lines = (page: Buffer, found: Page) =>
@@ -117,7 +118,7 @@ describe("what is no page is an error", () => {
           assert.equal(kind === "none" || kind === "notBundle", valid, text);
         },
       ),
-      { numRuns: 3000 },
+      propertyRuns(3000, 600),
     );
   });
 

@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { ScanError } from "../../src/scan/page.ts";
 import { checkLine } from "../../src/scan/table.ts";
 import { type Random, random } from "../sources/random.ts";
+import { propertyRuns } from "../tools/sample.ts";
 import { compare, parsed, plain, simd, twins } from "./oracle.ts";
 
 const words = [
@@ -175,7 +176,7 @@ describe("any page", () => {
         if (!simd.table.handedOver) own++;
         return true;
       }),
-      { numRuns: 3000 },
+      propertyRuns(3000, 600),
     );
     // else the twin would have been tested twice
     assert(own > all / 2, `${own} of ${all}`);
@@ -208,7 +209,7 @@ describe("any page", () => {
           }, ScanError);
         },
       ),
-      { numRuns: 3000 },
+      propertyRuns(3000, 600),
     );
   });
 
@@ -223,7 +224,7 @@ describe("any page", () => {
           assert.equal(twin.kindOf(page, Buffer.byteLength(cut)), "truncated");
         }
       }),
-      { numRuns: 2000 },
+      propertyRuns(2000, 400),
     );
   });
 });

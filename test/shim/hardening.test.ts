@@ -5,6 +5,7 @@ import { Writable } from "node:stream";
 import { after, before, suite, test } from "node:test";
 import { array, asyncProperty, assert as check, constantFrom, oneof, string, tuple, uint8Array } from "fast-check";
 import { pino } from "pino";
+import { propertyRuns } from "../tools/sample.ts";
 import { headers, name, type Shim, shim, statusURL } from "./memory.ts";
 
 let made: Shim;
@@ -168,7 +169,7 @@ suite("whatever comes", () => {
           assert.doesNotMatch(answer.body, /SECRET|node_modules|\.ts:\d|at Object\./);
         },
       ),
-      { numRuns: 2000 },
+      propertyRuns(2000, 400),
     );
     assert(tally.get(202)! >= 3 && tally.get(400)! >= 50, JSON.stringify([...tally]));
   });

@@ -11,7 +11,7 @@ import { applyExport } from "../../src/standalone/apply.ts";
 import { openPlace, type Place } from "../../src/standalone/place.ts";
 import type { Behaviour, Fault } from "../sources/faults.ts";
 import { type Source, startSource } from "../sources/server.ts";
-import { type Azurite, freePort, startAzurite } from "../tools/azurite.ts";
+import { type Azurite, freePort, shareAzurite } from "../tools/azurite.ts";
 import { eventually } from "./eventually.ts";
 
 let root: string;
@@ -20,7 +20,7 @@ let azurite: Azurite;
 let place: Place;
 before(async () => {
   root = await mkdtemp(join(tmpdir(), "fhir-export-bad-"));
-  [source, azurite] = await Promise.all([startSource(), startAzurite()]);
+  [source, azurite] = await Promise.all([startSource(), shareAzurite()]);
   place = await openPlace({
     data: join(root, "data"),
     volumeRoot: join(root, "out"),

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { expected } from "../sources/expected.ts";
 import { type Source, startSource } from "../sources/server.ts";
-import { type Azurite, startAzurite } from "../tools/azurite.ts";
+import { type Azurite, shareAzurite } from "../tools/azurite.ts";
 import { eventually } from "./eventually.ts";
 import { complete, ended, Standalone, sorted } from "./harness.ts";
 
@@ -17,7 +17,7 @@ let azure: Standalone;
 before(async () => {
   root = await mkdtemp(join(tmpdir(), "fhir-export-standalone-"));
   source = await startSource();
-  azurite = await startAzurite();
+  azurite = await shareAzurite();
   const from = [
     "--source",
     source.baseURL,

