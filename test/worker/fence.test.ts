@@ -76,8 +76,8 @@ for (const kind of kinds)
         ),
       );
       const points = sampleOf(`freezes into ${kind}`, all, {
-        size: kind === "azure" ? 60 : 24,
-        kindOf: ({ frozen, request, meanwhile }) => `${reference.kinds[frozen]![request - 1]} ${meanwhile}`,
+        size: kind === "azure" ? 36 : 18,
+        kindOf: ({ frozen, request }) => reference.kinds[frozen]![request - 1]!,
       });
       let froze = 0;
       await inLanes(lanes, points, async (lane, { frozen, request, when, meanwhile }) => {

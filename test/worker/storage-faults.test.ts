@@ -57,7 +57,7 @@ describe("storage that fails at one request", () => {
       ),
     ).flat();
     const points = sampleOf("storage faults", all, {
-      size: 44,
+      size: 32,
       kindOf: ({ step, fault }) => `${steps[step]![0]} ${fault}`,
     });
     const again = new Map<string, number>();
