@@ -182,7 +182,7 @@ export class Lab implements AsyncDisposable {
   peer(name: "raw" | "careful" | "naive", { digest = true, exchange = false } = {}): Promise<Measured> {
     const plan = this.#plan!;
     const searches = plan.shards
-      .flatMap((shard) => shardSearches(plan, shard, undefined))
+      .flatMap((shard) => shardSearches({ plan, cohort: undefined }, shard))
       .map((search) => `${this.#source}/fhir/${search}`);
     const job: Job = {
       searches,

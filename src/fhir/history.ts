@@ -22,7 +22,8 @@ export interface HistoryEntry {
   /** The last millisecond that this time may mean: one without a fraction may be any of its second. */
   atMost: number;
   deleted: boolean;
-  /** `meta.versionId` of a version; of a deletion the ETag of its response, else the versionId of what the entry holds. */
+  /** `meta.versionId` of a version; of a deletion the ETag of its response, else the versionId of what the entry
+   *  holds. */
   version: string | undefined;
   /** undefined for a deletion, whatever its entry holds */
   resource: HistoryResource | undefined;
@@ -51,24 +52,30 @@ export interface HistoryQuery {
 
 /** How the reading of a history ended:
  *  - `whole`: its last page was read.
- *  - `older`: there is something older than HistoryQuery.from, so the server ignores `_since`. All that is newer was shown.
+ *  - `older`: it shows something older than HistoryQuery.from, so the server ignores `_since`. All that is newer was
+ *    seen.
  *  - `stopped`: `see` has answered true.
- *  - `refused`: the source has no such history. A later page may be refused, too: what was seen before is then no ground for anything.
- *  - `unordered`: it is not newest first. What comes first is then not the newest, and what was seen is no ground for anything either. */
+ *  - `refused`: the source has no such history. This may also be the answer to a later page.
+ *  - `unordered`: it is not newest first, so what comes first is not the newest.
+ *  What was seen of a history that was refused or is unordered proves nothing, and must not be used. */
 export type HistoryEnd = "whole" | "older" | "stopped" | "refused" | "unordered";
 
-/** Reads a history page by page, newest first (FHIR R4, http.html#history: "sorted with oldest versions last"). This is the only place that follows histories.
+/** Reads a history page by page, newest first (FHIR R4, http.html#history: "sorted with oldest versions last"). This is
+ *  the only place that follows histories.
  *
  *  Each page is checked as a whole before `see` meets any of its entries:
- *  1. It must be a Bundle of type `history`. Some servers answer 200 with an OperationOutcome, or take `_history` for a search. An answer without entries
- *     would be read as "nothing was written", so any other JSON counts as refused, like a status of `noHistory`. It does not end the export: what a history
- *     would tell can be searched for, or is told as a doubt.
- *  2. Its entries must be newest first. Under writes a page may repeat the end of the one before, so only the entries of one page are compared, and with the
- *     page before while no two times have differed yet.
- *  Entries of another type, and those of which nobody knows the id, are passed over. An entry without a time is shown, and left out of the order.
+ *  1. It must be a Bundle of type `history`. Some servers answer 200 with an OperationOutcome, or take `_history` for a
+ *     search. An answer without entries would be read as "nothing was written", so all other JSON counts as a refusal,
+ *     like the statuses of `noHistory`. It does not end the export: what a history would tell can be searched for, or
+ *     is told as a doubt.
+ *  2. Its entries must be newest first. Under writes a page may repeat the end of the page before, so only the entries
+ *     of one page are compared with each other; and with the page before as long as no two times have differed.
  *
- *  @param see answers true to stop
- *  @throws terminal SourceInconsistent when its next links go in a circle; waiting when a page stays unreadable */
+ *  Entries of another type, and entries that do not say which resource they are of, are passed over. An entry without a
+ *  time is shown, and takes no part in the order.
+ *
+ *  @param see takes an entry; it answers true to stop
+ *  @throws terminal SourceInconsistent when a next link repeats; waiting when a page cannot be read */
 export async function readHistory(
   source: SourceClient,
   query: HistoryQuery,
@@ -85,7 +92,7 @@ export async function readHistory(
       { accept: noHistory },
     );
     if (!page) return "refused";
-    const entries = entriesOf(page, query);
+    const entries = historyEntries(page, query);
     if (!order.holds(entries)) return "unordered";
     for (const entry of entries) {
       if (entry.at < query.from) {
@@ -104,15 +111,15 @@ export async function readHistory(
 export const typeHistory = (type: string, since: number | string, count: number): string =>
   `${type}/_history?_since=${encodeURIComponent(new Date(since).toISOString())}&_count=${count}`;
 
-/** The history of one resource, as a link. With `_since`: without it, HAPI shows only as many versions as it counted once, and keeps the count for minutes
- *  (HistoryCountModeEnum.CACHED_ONLY_WITHOUT_OFFSET, its default). */
+/** The history of one resource, as a link. With `_since`: without it, HAPI shows only as many versions as it counted
+ *  once, and keeps the count for minutes (HistoryCountModeEnum.CACHED_ONLY_WITHOUT_OFFSET, its default). */
 export const instanceHistory = (type: string, id: string): string =>
   `${type}/${encodeURIComponent(id)}/_history?_since=${encodeURIComponent("1970-01-01T00:00:00Z")}&_count=50`;
 
-/** A resource as it was right before `before`, from its own history.
- *  The resource must be known to have been written to, or to exist, at `before` or later: a deletion without a time that comes first is then later, too.
- *  @returns "none" when it did not exist then; undefined when that cannot be told: there is no such history, it ends too early, it is not newest first, or a
- *  deletion without a time may have been before or after `before` */
+/** A resource as it was right before `before`, from its own history. The resource must be known to have been written
+ *  to, or to exist, at `before` or later: a deletion without a time that comes first is then later, too.
+ *  @returns "none" when it did not exist then; undefined when that cannot be told: there is no such history, it ends
+ *  too early, it is not newest first, or a deletion without a time may have been before or after `before` */
 export async function versionBefore(
   source: SourceClient,
   type: string,
@@ -138,7 +145,7 @@ export async function versionBefore(
       }
       if (entry.resource?.meta?.lastUpdated === undefined) return true;
       if (entry.at < till) {
-        found = deletedBetween ? undefined : versionOf(entry);
+        found = deletedBetween ? undefined : versionOnPage(entry);
         return true;
       }
       deletedBetween = false;
@@ -181,7 +188,7 @@ export const bundleOf = ({ bytes, entry }: Version): Buffer =>
   Buffer.concat([bundleStart, bytes.subarray(entry.start, entry.end), bundleEnd]);
 
 /** undefined: JSON.parse could read the page, and the scanner cannot (it is not UTF-8). */
-function versionOf({ page, place }: HistoryEntry): Version | undefined {
+function versionOnPage({ page, place }: HistoryEntry): Version | undefined {
   try {
     const entry = scanPage(page).entries[place];
     return entry && { bytes: page, entry };
@@ -191,7 +198,8 @@ function versionOf({ page, place }: HistoryEntry): Version | undefined {
   }
 }
 
-/** Whether no older version can have existed: histories may be purged, or end too early. A versionId that is not a number tells no order (UUIDs). */
+/** Whether no older version can have existed: histories may be purged, or end too early. A versionId that is not a
+ *  number tells no order (UUIDs). */
 function isFirst({ deleted, isCreation, version = "" }: HistoryEntry): boolean {
   return !deleted && (isCreation || (/^\d+$/.test(version) && Number(version) <= 1));
 }
@@ -227,7 +235,7 @@ function parsePage(bytes: Buffer): HistoryPage | undefined {
   return Array.isArray(bundle.entry ?? []) && Array.isArray(bundle.link ?? []) ? { bytes, bundle } : undefined;
 }
 
-function entriesOf({ bytes, bundle }: HistoryPage, query: HistoryQuery): HistoryEntry[] {
+function historyEntries({ bytes, bundle }: HistoryPage, query: HistoryQuery): HistoryEntry[] {
   const entries: HistoryEntry[] = [];
   let place = -1;
   for (const sent of bundle.entry ?? []) {

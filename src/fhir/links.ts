@@ -1,6 +1,8 @@
 import { terminal } from "../failure.ts";
 
-/** @returns what refuses a link that was followed before: the pages would never end */
+/** Guards a search or a history whose pages would never end.
+ *  @returns a function that is told each link before it is followed, and throws terminal SourceInconsistent when a link
+ *  comes again */
 export function onceEach(type: string): (link: string) => void {
   const visited = new Set<string>();
   return (link) => {

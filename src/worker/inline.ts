@@ -1,18 +1,20 @@
 import { manifestPath } from "../sink/layout.ts";
 import { exportShards } from "./export.ts";
 import { isInline, planExport } from "./plan/plan.ts";
+import { openRun } from "./run.ts";
 import { seal } from "./seal/seal.ts";
 import { readPlan } from "./stored.ts";
 import type { CommandResult, Work } from "./work.ts";
 
-/** The plan command: plans, and of a small export does the rest, too, by the same code and as resumable (DESIGN section 5): a Job each for the packages and
- *  the seal would take longer than the export. Then it reports no packages, and the seal's totals. */
+/** The command `plan`. Of a small export it does the rest, too: one Job each for packages and seal would take longer
+ *  than the export. The code is the same, so it can be stopped and resumed anywhere.
+ *  @returns for such an export no packages, and the totals of the seal */
 export async function planAndSmallExport(work: Work): Promise<CommandResult> {
   const planned = await planExport(work);
-  const made = await readPlan(work.store, work.task.uid);
-  if (!made || !isInline(made, work.task)) return planned;
-  for (const { type, expected } of made.shards) work.board.expect(type, expected ?? 0);
-  // sealed before: what the packages left in the working folder is gone
-  if (!(await work.store.read(manifestPath))) await exportShards(work, made, made.shards);
+  const plan = await readPlan(work.store, work.task.uid);
+  if (!plan || !isInline(plan, work.task)) return planned;
+  for (const { type, expected } of plan.shards) work.board.expect(type, expected ?? 0);
+  // Once there is a manifest, the results of the shards are removed: they must not be made again.
+  if (!(await work.store.read(manifestPath))) await exportShards(await openRun(work, plan), plan.shards);
   return { ...(await seal(work)), packages: 0 };
 }

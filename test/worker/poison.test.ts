@@ -7,7 +7,7 @@ import { Export, linesOf } from "./harness.ts";
 const { place } = storage();
 let source: Source;
 let all: string[];
-/** resources that the server cannot render, in three windows */
+/** ids of resources that the server cannot render; they are in three windows */
 let poison: string[];
 before(async () => {
   source = await startSource();
@@ -19,13 +19,13 @@ afterEach(() => source.set({ poison: { ids: [], as: 500 }, paging: "cursor", ign
 
 const parameters = { export: { types: ["Observation"] }, plan: { shardResources: 1500 }, source: { count: 50 } };
 
-describe("pages that cannot be had", () => {
+describe("pages that cannot be read", () => {
   for (const { as, paging } of [
     { as: 500, paging: "cursor" },
     { as: "cut", paging: "offset" },
     { as: 500, paging: "snapshot" },
   ] as const)
-    test(`a resource that the server cannot render (${as}), ${paging} paging: told, and all others are there once`, async () => {
+    test(`resources that the server cannot render (${as}), ${paging} paging, are told, and all others come out once`, async () => {
       const where = await place("directory");
       const exported = new Export(where, source.baseURL, parameters);
       assert.deepEqual((await exported.run("plan")).report.error, undefined);
@@ -40,12 +40,12 @@ describe("pages that cannot be had", () => {
       assert(told.length > 0);
       for (const { path } of told) {
         const text = (await readAll(await where.open(), path))!.toString();
-        assert.match(text, /A page of Observation from \d{4}-\S+Z till \d{4}-\S+Z cannot be had/);
+        assert.match(text, /A page of Observation from \d{4}-\S+Z till \d{4}-\S+Z cannot be read/);
         assert(!poison.some((id) => text.includes(id)), "no ids");
       }
     });
 
-  test("onResourceError: Fail ends the export", async () => {
+  test("with onResourceError: Fail they end the export", async () => {
     const exported = new Export(await place("directory"), source.baseURL, {
       ...parameters,
       export: { ...parameters.export, onResourceError: "Fail" },
@@ -54,7 +54,7 @@ describe("pages that cannot be had", () => {
     source.set({ poison: { ids: poison, as: 500 } });
     const { code, report } = await exported.run("export");
     assert.deepEqual([code, report.error?.reason], [64, "SourceInconsistent"]);
-    assert.match(report.error!.message, /A page of Observation .* cannot be had: .*500.*onResourceError: Fail/);
+    assert.match(report.error!.message, /A page of Observation .* cannot be read: .*500.*onResourceError: Fail/);
   });
 
   test("a source that does not answer at all is waited for", async () => {
@@ -66,7 +66,7 @@ describe("pages that cannot be had", () => {
     assert.deepEqual([code, report.error?.reason], [75, "SourceUnreachable"]);
   });
 
-  test("a source without windows: what stands before the page is there, the rest is told", async () => {
+  test("of a source without windows, all before the page comes out, and the rest is told", async () => {
     const where = await place("directory");
     const exported = new Export(where, source.baseURL, parameters);
     source.set({ ignore: ["_lastUpdated"] });

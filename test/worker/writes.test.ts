@@ -12,7 +12,7 @@ describe("as of transactionTime, from a source that is written to while it is re
     for (const level of ["System", "Patient", "Group"] as const)
       test(`${paging} paging with history, level ${level}: exactly what was there then`, async () => {
         const group = level === "Group" && { groupId: "ward" };
-        // so that the members of the Group are two batches
+        // URLs are short, so that the members of the Group are searched in two batches.
         const behaviour = level === "Group" ? { paging, noPost: true, maxURL: 700 } : { paging };
         const { then, report, lines, doubled, told, counts, baseURL } = await exportWhileWritten(behaviour, {
           types,
@@ -41,13 +41,13 @@ describe("as of transactionTime, from a source that is written to while it is re
       assert.equal(report.exact, true);
     });
 
-  test("histories of resources that end too early, as HAPI's: exactly what was there then", async () => {
+  test("histories of resources that end too early, as HAPI's do without _since: exactly what was there then", async () => {
     const { then, report, lines, counts } = await exportWhileWritten(
       { staleVersionCount: true },
       { types },
       {
         async prepare(source) {
-          // another client has looked at each of them a moment ago
+          // Another client has asked for each history a moment ago, so the source has counted its versions.
           for (const key of source.dump().keys()) await (await fetch(`${source.baseURL}/${key}/_history`)).text();
         },
       },
@@ -58,17 +58,17 @@ describe("as of transactionTime, from a source that is written to while it is re
     assert.equal(report.exact, true);
   });
 
-  test("histories that were purged: what cannot be known is told, not left out as new", async () => {
+  test("histories that were purged: resources whose old version is gone are told, and not taken for new ones", async () => {
     const { then, report, lines, told } = await exportWhileWritten({ versionsKept: 1 }, { types });
     const wanted = expected({ dump: () => then }, { types });
     assert.equal(report.exact, false);
     const missing = [...wanted.keys()].filter((key) => !lines.has(key));
     assert(missing.length > 0);
-    const untold = [...told.matchAll(/"text":"(\d+) resources of \w+ were written to[^"]* cannot be had/g)];
+    const untold = [...told.matchAll(/"text":"(\d+) resources of \w+ were written to[^"]* cannot be obtained/g)];
     assert(untold.reduce((sum, [, number]) => sum + Number(number), 0) >= missing.length);
   });
 
-  test("windows that are slow are not named by the search, but kept: exactly what was there then", async () => {
+  test("windows that are slow are not searched for, but kept by the worker: exactly what was there then", async () => {
     const { then, report, lines, doubled, shards } = await exportWhileWritten(
       { paging: "offset", windowDelay: 500 },
       { types },
@@ -85,7 +85,7 @@ describe("as of transactionTime, from a source that is written to while it is re
   });
 
   for (const paging of ["cursor", "offset"] as const)
-    test(`${paging} paging without history: nothing is missing silently`, async () => {
+    test(`${paging} paging without history: all that is missing, or newer, is told`, async () => {
       const { then, report, lines, doubled, told } = await exportWhileWritten(
         { paging, noTypeHistory: true, noInstanceHistory: true },
         { types },
@@ -98,19 +98,19 @@ describe("as of transactionTime, from a source that is written to while it is re
         [...lines.keys()].filter((key) => !wanted.has(key)),
       ];
       const other = [...wanted].filter(([key, line]) => lines.has(key) && lines.get(key) !== line.toString());
-      // made and updated since: its first version may have been there, so it is exported and told of
+      // A resource that was created and updated since D may have existed at D: it is exported, and told.
       assert(more.every((key) => key.includes("/new-")));
       assert.equal(report.exact, false);
       const numbers = (pattern: RegExp) =>
         [...told.matchAll(pattern)].reduce((sum, [, number]) => sum + Number(number), 0);
-      // each is told twice in a line: as text and as diagnostics
-      const went = numbers(/"text":"At least (\d+) resources of \w+ went/g);
+      // A line has each text twice, as details.text and as diagnostics.
+      const went = numbers(/"text":"At least (\d+) resources of \w+ were deleted/g);
       assert(went <= missing.length && went >= missing.length - more.length, `${went} of ${missing.length}`);
       assert.equal(numbers(/"text":"(\d+) resources of \w+ are newer/g), other.length + more.length);
       assert(missing.length > 0 && other.length > 0, "there was something to tell");
     });
 
-  test("only new resources: exact also without history", async () => {
+  test("where resources are only created, the export is exact without a history, too", async () => {
     const { then, report, lines } = await exportWhileWritten(
       { paging: "offset" },
       { types },

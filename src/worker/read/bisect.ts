@@ -2,75 +2,84 @@ import { terminal } from "../../failure.ts";
 import { readCapabilities } from "../../fhir/reads.ts";
 import type { PageFailure } from "../../fhir/retries.ts";
 import { outcomeLine } from "../operation-outcome.ts";
+import { type OpenShardRead, readSearch, type SearchEnd } from "./search.ts";
 import { countShard, isWindowed, shardSearches } from "./searches.ts";
-import { readSearch, type SearchEnd, type Way } from "./shard.ts";
 
-/** of a page in a window that can be cut further, and of one that cannot */
+/** How often a page is tried: in a window that can be halved, and in one of a single millisecond. */
 const [tries, lastTries] = [1, 4];
 
-/** A page of a search cannot be had, so neither can its next link. Halves the search's window until what cannot be had is alone in a millisecond, and
- *  writes the rest; what is left is told as an OperationOutcome (onResourceError: Record), or ends the export.
- *  @throws terminal SourceInconsistent; waiting when the source does not answer at all */
-export async function readAround(way: Way, search: number, failure: PageFailure): Promise<void> {
-  const { work, plan, shard, writer } = way;
-  // or it is not the page
+/** Reads around a page that cannot be read; without it, its next link is not known either.
+ *  1. Is it the page? If the source does not answer `/metadata`, the source is waited for.
+ *  2. The window of the search is halved until the fault is alone in one millisecond. All other parts are read.
+ *  3. That millisecond, which a transaction may have given to many resources, is read one resource at a time, from both
+ *     ends if the source keeps an order.
+ *  4. What is left is told as an OperationOutcome (onResourceError: Record), or ends the export.
+ *  Where the windows of the type do not hold all of it, halves could hide more than the page: all behind it is told.
+ *  @param search index of the shard's search
+ *  @throws terminal SourceInconsistent (onResourceError: Fail); waiting when the source does not answer at all */
+export async function readAround(read: OpenShardRead, search: number, failure: PageFailure): Promise<void> {
+  const { work, plan, shard, writer } = read;
   await readCapabilities(work.source, work.task.source.retrySeconds);
-  work.log.warn({ shard: shard.id, failure: failure.message }, "a page cannot be had; reading around it");
+  work.log.warn({ shard: shard.id, failure: failure.message }, "a page cannot be read; reading around it");
   writer.leaveThePages();
   const isCounted = shard.expected !== undefined;
-  // windows that hold all of the type hold it in halves, too
-  if (!isWindowed(plan, shard) && !isCounted) return tell(way, failure, 1, "and those behind it");
+  // A type whose windows add up to its count has all of it in halves, too, even if it is read without them.
+  if (!isWindowed(plan, shard) && !isCounted)
+    return tellLoss(read, failure, { resources: 1, which: `A page of ${shard.type} and those behind it` });
   const from = shard.from === undefined ? 0 : Date.parse(shard.from);
-  await halve(way, search, from, Date.parse(shard.till));
+  await readHalves(read, search, [from, Date.parse(shard.till)]);
 }
 
-async function halve(way: Way, search: number, low: number, high: number): Promise<void> {
-  const { plan, shard } = way;
+/** @param window [from, till) in milliseconds */
+async function readHalves(read: OpenShardRead, search: number, [from, till]: [number, number]): Promise<void> {
+  const { plan, shard } = read;
   const instant = (ms: number) => new Date(ms).toISOString();
   const { from: _, windows: __, ...rest } = shard;
-  const part = { ...rest, till: instant(high), ...(low > 0 && { from: instant(low) }) };
-  const at = { ...way, shard: part };
-  const alone = high - low <= 1;
-  const read = await readWindow(at, search, tries);
-  if (read.end === "done") return;
-  if (!alone) {
-    const middle = low + Math.floor((high - low) / 2);
-    await halve(way, search, low, middle);
-    return halve(way, search, middle, high);
+  const part = { ...rest, till: instant(till), ...(from > 0 && { from: instant(from) }) };
+  const partRead = { ...read, shard: part };
+  const whole = await readPart(partRead, search, { tries });
+  if (whole.end === "done") return;
+  if (till - from > 1) {
+    const middle = from + Math.floor((till - from) / 2);
+    await readHalves(read, search, [from, middle]);
+    return readHalves(read, search, [middle, till]);
   }
-  // a transaction gives all its resources one millisecond: one by one from both ends
-  const single = { ...at, plan: { ...plan, source: { ...plan.source, count: 1 } } };
-  const up = await readWindow(single, search, lastTries);
+  const oneByOne = { ...partRead, plan: { ...plan, source: { ...plan.source, count: 1 } } };
+  const up = await readPart(oneByOne, search, { tries: lastTries });
   if (up.end === "done") return;
-  const down = plan.source.sort ? await readWindow(single, search, lastTries, true) : { shown: 0 };
-  const count = await countShard(way.work.source, plan, part, way.cohort);
-  tell(at, up.failure, Math.max(1, (count ?? 0) - up.shown - down.shown), "");
+  const down = plan.source.sort
+    ? await readPart(oneByOne, search, { tries: lastTries, backwards: true })
+    : { shown: 0 };
+  const count = await countShard(read, part);
+  tellLoss(partRead, up.failure, {
+    resources: Math.max(1, (count ?? 0) - up.shown - down.shown),
+    which: `A page of ${part.type}`,
+  });
 }
 
-/** @param backwards from its last resource to its first */
-async function readWindow(
-  way: Way,
+/** @param how `backwards`: from the last resource of the search to its first */
+async function readPart(
+  read: OpenShardRead,
   search: number,
-  times: number,
-  backwards = false,
+  { tries, backwards = false }: { tries: number; backwards?: boolean },
 ): Promise<Exclude<SearchEnd, { end: "expired" }>> {
-  const first = shardSearches(way.plan, way.shard, way.cohort)[search]!;
-  const url = backwards ? first.replace("_sort=_lastUpdated,_id", "_sort=-_lastUpdated,-_id") : first;
+  const url = shardSearches(read, read.shard)[search]!;
+  const first = backwards ? url.replace("_sort=_lastUpdated,_id", "_sort=-_lastUpdated,-_id") : url;
   for (;;) {
-    const read = await readSearch(way, url, url, times);
-    // then it is asked from its start; what was shown is known
-    if (read.end !== "expired") return read;
+    const end = await readSearch(read, { first, from: first, tries });
+    // A search that the source has forgotten is asked for from its start; what it has shown is known.
+    if (end.end !== "expired") return end;
   }
 }
 
-function tell(
-  { work, shard: { type, from, till }, writer }: Way,
+/** @param loss how many resources it stands for at least, and which answers they are on */
+function tellLoss(
+  { work, shard: { from, till }, writer }: OpenShardRead,
   failure: PageFailure,
-  resources: number,
-  more: string,
+  { resources, which }: { resources: number; which: string },
 ): void {
-  const what = `A page of ${type}${more && ` ${more}`} from ${from ?? "the beginning"} till ${till} cannot be had: ${failure.message}.`;
+  const text = `${which} from ${from ?? "the beginning"} till ${till} cannot be read: ${failure.message}.`;
   if (work.task.export.onResourceError === "Fail")
-    throw terminal("SourceInconsistent", `${what} (onResourceError: Fail)`);
-  writer.error(outcomeLine("error", "exception", what), resources);
+    throw terminal("SourceInconsistent", `${text} (onResourceError: Fail)`);
+  writer.error(outcomeLine("error", "exception", text), resources);
 }

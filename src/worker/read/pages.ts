@@ -1,46 +1,55 @@
 import { terminal, transient } from "../../failure.ts";
-import { decoded, maxPageBytes, type SourceClient } from "../../fhir/client.ts";
+import { decoded, type GetOptions, maxPageBytes, type SourceClient } from "../../fhir/client.ts";
 import { Collector, type Head, type Headers, type Receiver } from "../../fhir/http.ts";
 import { earlyNext, linkHeaderNext } from "../../scan/early.ts";
 import { OwnMemory } from "../../scan/own.ts";
 import { ScanError } from "../../scan/page.ts";
 import { copyResource } from "../../scan/plain.ts";
+import { RowPrints } from "../../scan/row-prints.ts";
 import { checkLine, type Expected, type PageTable } from "../../scan/table.ts";
 import type { Lines } from "../../sink/lines.ts";
 import type { Chain, PageMemory, Slot } from "../page-memory.ts";
 
-/** Times that a page is tried before it is looked at whether it is the page's own fault. */
+/** How often a page is tried before the worker looks whether the fault is the page's own (bisect.ts). */
 const usualTries = 4;
-/** 15 us for one resource are 1 % of what 1,000 take */
+/** One resource of this many is parsed in full: its 15 us are 1 % of the time that 1,000 take. */
 const checkEvery = 1000;
-/** Next links stand within it where servers write `link` before `entry`, as FHIR orders them. */
-const headBytes = 65_536;
+/** The first bytes of a page. They hold its next link if the server writes `link` before `entry`, as FHIR orders
+ *  them. */
+const firstBytes = 65_536;
+/** Statuses of a page that are told to the caller: the source refuses the search, or has forgotten the next link. */
+const toldStatuses = [400, 404, 410];
 
-/** A page that was read, until the next one is asked for. */
+/** A page that was read. It is good until the next page is asked for. */
 export interface PageView {
+  kind: "page";
   table: PageTable;
   lines: Lines;
-  /** of the memory that the page lies in */
-  words: Uint32Array;
-  /** offset of a place for the fingerprints of `batchRows` rows in that memory */
-  prints: number;
+  /** has room for the fingerprints of `batchRows` rows */
+  prints: RowPrints;
 }
 
-/** Reads the pages of one chain, one ahead of the one that is worked on: its request goes out as soon as the page before names it, in its Link header or
- *  its first bytes. A wrong guess costs a request and nothing else. */
-export class Reader {
+/** What the source answers when it is asked for a page. */
+export type PageAnswer = PageView | { kind: "refused"; status: number };
+
+/** Reads the pages of one chain, one page ahead of the one that is worked on: the request for the next page goes out
+ *  as soon as this page names it, in its Link header or its first bytes. A wrong guess costs a request and nothing
+ *  else. */
+export class PageReader {
   readonly #source: SourceClient;
   readonly #memory: PageMemory;
   readonly #chain: Chain;
   readonly #expected: Expected;
-  /** resources since one was; the first page has one */
+  readonly #prints: RowPrints;
+  /** Resources since one was parsed in full. Of the first page one is. */
   #unchecked = checkEvery;
-  /** of slots for which a page was too large */
+  /** the memory of pages that were too large for their slot */
   readonly #own = new Map<Slot, OwnMemory>();
   #current: Slot;
+  /** the next link, known before its page was asked for */
   #early: string | undefined;
-  #ahead: { link: string; page: Promise<PageView | { status: number }> } | undefined;
-  /** of what goes ahead */
+  #ahead: { link: string; page: Promise<PageAnswer> } | undefined;
+  /** ends the request for the page ahead */
   #abort = new AbortController();
 
   private constructor(source: SourceClient, memory: PageMemory, chain: Chain, expected: Expected) {
@@ -48,17 +57,20 @@ export class Reader {
     this.#memory = memory;
     this.#chain = chain;
     this.#expected = expected;
+    this.#prints = new RowPrints(memory.words, chain.prints);
     this.#current = chain.slots[0];
     for (const { table } of chain.slots) table.expect(expected);
   }
 
-  static async open(source: SourceClient, memory: PageMemory, expected: Expected): Promise<Reader> {
-    return new Reader(source, memory, await memory.take(), expected);
+  /** Waits for a chain's part of the memory. */
+  static async open(source: SourceClient, memory: PageMemory, expected: Expected): Promise<PageReader> {
+    return new PageReader(source, memory, await memory.take(), expected);
   }
 
-  /** The page at `link`; the one before it is gone. Statuses of `accept` answer `{status}` alone.
-   *  @throws PageFailure; terminal SourceNotFHIR when it is JSON but no Bundle */
-  async read(link: string, accept: number[], tries = usualTries): Promise<PageView | { status: number }> {
+  /** Reads the page at `link`; the page before it is gone then.
+   *  @returns `refused` where the source refuses the search, or does not know the link any more (400, 404, 410)
+   *  @throws PageFailure when this page fails `tries` times; terminal SourceNotFHIR when it is JSON but no Bundle */
+  async read(link: string, tries = usualTries): Promise<PageAnswer> {
     const ahead = this.#ahead;
     if (ahead?.link === link) {
       this.#ahead = undefined;
@@ -68,10 +80,10 @@ export class Reader {
     }
     await this.#leaveAhead();
     this.#early = undefined;
-    return this.#fetch(link, this.#current, accept, tries);
+    return this.#fetch(link, this.#current, { accept: toldStatuses, tries });
   }
 
-  /** Ends what is under way and gives the memory back. */
+  /** Ends the request that is under way and gives the memory back. */
   async close(): Promise<void> {
     await this.#leaveAhead();
     this.#memory.give(this.#chain);
@@ -82,13 +94,17 @@ export class Reader {
     return this.#current === first ? second : first;
   }
 
-  /** Asks for the page behind the current one, if it is known and its slot is free. */
+  /** Asks for the page behind the current one, if its link is known and its slot is free. */
   #goAhead(): void {
     const link = this.#early;
     if (link === undefined || this.#ahead) return;
     this.#early = undefined;
-    const page = this.#fetch(link, this.#other(), [400, 404, 410], usualTries, this.#abort.signal);
-    // looked at when the page is asked for
+    const page = this.#fetch(link, this.#other(), {
+      accept: toldStatuses,
+      tries: usualTries,
+      signal: this.#abort.signal,
+    });
+    // `read` meets the error when the page is asked for; without this it would count as unhandled until then.
     page.catch(() => {});
     this.#ahead = { link, page };
   }
@@ -99,40 +115,30 @@ export class Reader {
     this.#ahead = undefined;
     this.#abort.abort();
     this.#abort = new AbortController();
-    // until then its slot is written to
+    // Until the request has ended its slot is written to.
     await ahead.page.catch(() => {});
   }
 
-  #fetch(
-    link: string,
-    slot: Slot,
-    accept: number[],
-    tries: number,
-    signal?: AbortSignal,
-  ): Promise<PageView | { status: number }> {
+  #fetch(link: string, slot: Slot, options: GetOptions): Promise<PageAnswer> {
     const body = new SlotBody(slot, this.#memory.memory, (next) => this.#found(next, slot), this.#source.tooLong);
     return this.#source.receive(
       link,
       body,
-      (head) => (head.status >= 400 ? { status: head.status } : this.#scan(body, head, slot)),
-      {
-        accept,
-        tries,
-        ...(signal && { signal }),
-      },
+      (head) => (head.status >= 400 ? { kind: "refused", status: head.status } : this.#scan(body, head, slot)),
+      options,
     );
   }
 
-  /** `next` of the page that `slot` receives. */
+  /** Takes the next link of the page that `slot` receives. */
   #found(next: string, slot: Slot): void {
     let link: string;
     try {
       link = this.#source.resolve(next).href;
     } catch {
-      // it is looked at again, and refused, when the page is there
+      // The link is resolved again, and refused, when the page is there.
       return;
     }
-    // a page that is read again names it again
+    // A page that is tried again names its next link again.
     if (this.#ahead?.link === link) return;
     this.#early = link;
     if (slot === this.#current) this.#goAhead();
@@ -147,12 +153,16 @@ export class Reader {
     } catch (error) {
       if (!(error instanceof ScanError)) throw error;
       if (error.kind === "notBundle")
-        throw terminal("SourceNotFHIR", `a search of the source does not give a Bundle: ${error.message}`, error);
+        throw terminal(
+          "SourceNotFHIR",
+          `the source answers a search with JSON that is no Bundle (${error.message}); check spec.baseURL of the FhirSource`,
+          error,
+        );
       throw transient("SourceInconsistent", `a page of the source is broken: ${error.message}`, error);
     }
   }
 
-  /** The scanner does not look at everything inside a resource, so one of many is read in full. */
+  /** The scanner does not look at everything inside a resource, so one of many is parsed in full. */
   #check(table: PageTable): void {
     this.#unchecked += table.count;
     if (this.#unchecked < checkEvery || table.count === 0) return;
@@ -162,19 +172,19 @@ export class Reader {
 
   #small({ table, at }: Slot, length: number): PageView {
     table.scan(at, length);
-    return {
-      table,
-      lines: new Rows(table, this.#memory.memory),
-      words: this.#memory.words,
-      prints: this.#chain.prints,
-    };
+    return { kind: "page", table, lines: new Rows(table, this.#memory.memory), prints: this.#prints };
   }
 
   #large(bytes: Buffer, slot: Slot): PageView {
     let own = this.#own.get(slot);
     if (!own) this.#own.set(slot, (own = new OwnMemory()));
     const { table, memory, out } = own.read(bytes, this.#expected);
-    return { table, lines: new Rows(table, undefined), words: new Uint32Array(memory.buffer), prints: out };
+    return {
+      kind: "page",
+      table,
+      lines: new Rows(table, undefined),
+      prints: new RowPrints(new Uint32Array(memory.buffer), out),
+    };
   }
 }
 
@@ -183,7 +193,7 @@ export class Rows implements Lines {
   readonly #table: PageTable;
   readonly #memory: Buffer | undefined;
 
-  /** @param memory where the page lies, if blocks lie there, too */
+  /** @param memory the memory that the page lies in, if blocks lie in the same */
   constructor(table: PageTable, memory: Buffer | undefined) {
     this.#table = table;
     this.#memory = memory;
@@ -203,7 +213,7 @@ export class Rows implements Lines {
   }
 }
 
-/** Receives a page into its slot; what is larger, or has to be unpacked, beside it. */
+/** Receives a page into its slot. A page that is larger than the slot, or has to be unpacked, is received beside it. */
 class SlotBody implements Receiver {
   length = 0;
   readonly #slot: Slot;
@@ -213,7 +223,7 @@ class SlotBody implements Receiver {
   #spilled = false;
   #looked = false;
 
-  /** @param found is told the next link as soon as it is seen */
+  /** @param found takes the next link as soon as it is seen */
   constructor(slot: Slot, memory: Buffer, found: (next: string) => void, tooLong: () => Error) {
     this.#slot = slot;
     this.#memory = memory;
@@ -225,7 +235,7 @@ class SlotBody implements Receiver {
     this.length = 0;
     this.#spilled = headers["content-encoding"] === "gzip";
     if (this.#spilled) this.#spill.start();
-    // two large pages of one chain at a time would be too many
+    // Two large pages of one chain at a time would take too much memory, so the next one is not asked for early.
     const large = Number(headers["content-length"]) > this.#slot.size;
     const next = large ? undefined : linkHeaderNext(headers.link);
     this.#looked = next !== undefined || this.#spilled || large;
@@ -251,24 +261,24 @@ class SlotBody implements Receiver {
 
   place(most: number): Uint8Array | undefined {
     const { at, size } = this.#slot;
-    // what is too large is not the slot's at all
+    // A page that does not fit goes beside the slot as a whole.
     if (this.#spilled || this.length + most > size) return undefined;
     const from = at + this.length;
-    // the next link is looked for as soon as it may be there
-    return this.#memory.subarray(from, from + (this.#looked ? most : Math.min(most, headBytes)));
+    // The next link is looked for as soon as its bytes may be there.
+    return this.#memory.subarray(from, from + (this.#looked ? most : Math.min(most, firstBytes)));
   }
 
   placed(length: number): void {
     const { at } = this.#slot;
     this.length += length;
-    if (!this.#looked && this.length >= headBytes) {
+    if (!this.#looked && this.length >= firstBytes) {
       this.#looked = true;
-      const next = earlyNext(this.#memory.subarray(at, at + headBytes));
+      const next = earlyNext(this.#memory.subarray(at, at + firstBytes));
       if (next !== undefined) this.#found(next);
     }
   }
 
-  /** The page, if it does not lie in the slot. */
+  /** @returns the page's bytes, if they do not fit into the slot; undefined where they lie in it */
   finish(headers: Headers): Buffer | undefined {
     if (!this.#spilled) return undefined;
     const bytes = decoded(this.#spill.bytes, headers);

@@ -1,122 +1,143 @@
-import type { Cohort, Plan, Shard, Task } from "../../contracts.ts";
+import type { Shard } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import { Compartment, membersOf } from "../../fhir/compartment.ts";
 import { cutResource, wantedElements } from "../../fhir/elements.ts";
 import { ScanError } from "../../scan/page.ts";
 import type { PageTable } from "../../scan/table.ts";
 import { outcomeLine } from "../operation-outcome.ts";
-import type { Work } from "../work.ts";
-import { membersIn, ownerOf } from "./owner.ts";
+import { type ExportRun, exportEnd } from "../run.ts";
+import { membersIn, type RowOwner, rowOwner } from "./owner.ts";
 import { isWindowed, windowOf } from "./searches.ts";
 
-/** a line, not for the output (`pass`: but of the shard's window; `outside`: nor of that), no data at all (`skip`), to be looked at when all shards of the type
- *  are there (`foreign`), or an error */
-export type Verdict = "line" | "pass" | "outside" | "skip" | "foreign" | { outcome: string };
+/** What becomes of a row of a shard's pages (docs/internals/exactness.md, "Every row gets a verdict"):
+ *  - `line`: it is a line of the output.
+ *  - `pass`: it is of the shard's window, but not for the output.
+ *  - `outside`: it is not of the shard's window either.
+ *  - `skip`: it is no data at all.
+ *  - `foreign`: another shard may have to write it, which is decided when all shards of the type are there.
+ *  - an object: it cannot be exported, and this OperationOutcome says why. */
+export type RowVerdict = RowOwner | "outside" | "skip" | { outcome: string };
 
-/** Decides of the entries of a shard's pages. */
-export interface Select {
-  /** top-level members of the resource that `plain` looks at */
+/** Decides on the rows of a shard's pages. */
+export interface RowSelector {
+  /** the top-level members of a resource that `plain` looks at */
   members: readonly string[];
-  /** of rows that plainly are of the search (PageTable.plainRows); undefined: all of them are lines */
-  plain?: (table: PageTable, row: number) => Verdict;
+  /** of rows that plainly are of the search (PageTable.plainRows). undefined: all of them are lines */
+  plain?: (table: PageTable, row: number) => RowVerdict;
   /** of any row */
-  any: (table: PageTable, row: number) => Verdict;
-  /** what of a resource becomes the line; undefined: all */
+  any: (table: PageTable, row: number) => RowVerdict;
+  /** makes the line of a resource, if only some elements are wanted. undefined: the resource is the line */
   cut?: (resource: Buffer) => Buffer;
 }
 
-/** @param till what they are older than */
-export function selector(
-  { task, source }: Work,
-  plan: Plan,
-  shard: Shard,
-  cohort: Cohort | undefined,
-  till: string = endOf(plan, task),
-): Select {
-  const members = cohort && membersIn(cohort);
-  const patients = members?.set;
-  const own = shard.members && members && { places: members.places, from: shard.members[0], to: shard.members[1] };
-  const groups = new Set(cohort?.groups);
-  const { level, onResourceError } = task.export;
+/** @param till the instant that lines are older than; later than the export's end where what is newer is wanted as
+ *  well */
+export function rowSelector(run: ExportRun, shard: Shard, till: string = exportEnd(run)): RowSelector {
+  const { work, plan } = run;
   const { type } = shard;
-  const compartment = new Compartment(type, source.base);
-  const since = task.export.since === undefined ? undefined : new Date(task.export.since).toISOString();
-  const wrong = (what: string): Verdict => {
-    if (onResourceError === "Fail")
-      throw terminal(
-        "WrongResource",
-        `the source answers a search of ${type} with ${what}; it cannot be exported (onResourceError: Fail)`,
-      );
-    return {
-      outcome: outcomeLine(
-        "error",
-        "invalid",
-        `A search of ${type} from ${shard.from ?? "the beginning"} till ${shard.till} was answered with ${what}, which is left out.`,
-      ),
-    };
+  const since = sinceOf(run);
+  // All that is read where the source has no history is newer than transactionTime: no window is compared then.
+  const window = till === exportEnd(run) ? windowOf(plan, shard) : undefined;
+  // A server that rounds times in its index shows such a resource in this window, and counts it there.
+  const beside = isWindowed(plan, shard) ? "pass" : "outside";
+  const end = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
+  const wanted = wantedElements(type, work.task.export.elements ?? []);
+  const isInLevel = levelOf(run, shard);
+  const wrong = wrongRow(run, shard);
+  return {
+    members: isInLevel ? membersOf(type) : [],
+    ...(wanted && { cut: (resource: Buffer) => cutResource(resource, wanted) }),
+    ...((isInLevel || since !== undefined) && {
+      plain: (table, row) =>
+        since !== undefined && table.lastUpdated(row)! < since ? beside : isInLevel ? isInLevel(table, row) : "line",
+    }),
+    any(table, row) {
+      const fault = faultOf(table, row, type);
+      if (fault !== undefined) return fault === "skip" ? fault : wrong(fault);
+      const lastUpdated = table.lastUpdated(row);
+      // Nobody can say that a resource without lastUpdated is newer or older: it is exported.
+      if (lastUpdated !== undefined) {
+        // A page that the server has kept lists what was in the window then, as it is now. The version as of
+        // transactionTime comes with the tail.
+        if (!isEarlier(lastUpdated, till)) return isEarlier(lastUpdated, end) ? beside : "outside";
+        if (since !== undefined && isEarlier(lastUpdated, since)) return beside;
+        // It should have been shown by the search of another window.
+        if (window && !isWithin(window, lastUpdated)) return "foreign";
+      }
+      return isInLevel ? isInLevel(table, row) : "line";
+    },
   };
-  const inLevel = (table: PageTable, row: number): Verdict => {
-    if (level === "System" || (level === "Patient" && type === "Patient" && !patients)) return "line";
-    // other Groups of a member would tell who else is in them
-    if (level === "Group" && type === "Group" && !groups.has(table.id(row))) return "pass";
+}
+
+/** Why an entry is not a resource of the type: it is no data ("skip"), or what is wrong with it; undefined: it is
+ *  one. */
+function faultOf(table: PageTable, row: number, type: string): "skip" | `${string} ${string}` | undefined {
+  const mode = table.mode(row);
+  if (mode === "outcome" || mode === "include") return "skip";
+  const found = table.type(row);
+  if (found === type) return table.id(row) === "" ? "a resource without an id" : undefined;
+  if (found === "OperationOutcome") return "skip";
+  return /^[A-Z][A-Za-z]{1,63}$/.test(found) ? `a resource of type ${found}` : "something that is no resource";
+}
+
+/** The same for a shard that is read a second time: its wrong rows were told by the first reading. */
+export const withoutErrors = (select: RowSelector): RowSelector => ({
+  ...select,
+  any(table, row) {
+    const verdict = select.any(table, row);
+    return typeof verdict === "object" ? "skip" : verdict;
+  },
+});
+
+const sinceOf = ({ work }: ExportRun): string | undefined => {
+  const { since } = work.task.export;
+  return since === undefined ? undefined : new Date(since).toISOString();
+};
+
+/** Decides whether a resource is of the export's level. undefined: all of the type are. */
+function levelOf(run: ExportRun, shard: Shard): ((table: PageTable, row: number) => RowVerdict) | undefined {
+  const { work, cohort } = run;
+  const { level } = work.task.export;
+  const { type, members: range } = shard;
+  const members = cohort && membersIn(cohort);
+  if (level === "System" || (level === "Patient" && type === "Patient" && !members)) return undefined;
+  const groups = level === "Group" && type === "Group" ? new Set(cohort?.groups) : undefined;
+  const compartment = new Compartment(type, work.source.base);
+  const own = range && members && { places: members.places, from: range[0], to: range[1] };
+  const wrong = wrongRow(run, shard);
+  return (table, row) => {
+    // Other Groups of a member would tell who else is in them.
+    if (groups && !groups.has(table.id(row))) return "pass";
     try {
-      if (own) return ownerOf(table, row, compartment, own);
-      return compartment.has(table, row, patients) ? "line" : "pass";
+      if (own) return rowOwner(table, row, compartment, own);
+      return compartment.has(table, row, members?.set) ? "line" : "pass";
     } catch (error) {
       if (error instanceof ScanError) return wrong("a resource that is not JSON");
       throw error;
     }
   };
-  // of a tail without history all is newer
-  const window = till === endOf(plan, task) ? windowOf(plan, shard) : undefined;
-  // a server that rounds in its index shows them in the window, and counts them there
-  const beside = isWindowed(plan, shard) ? "pass" : "outside";
-  const end = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
-  const wanted = wantedElements(type, task.export.elements ?? []);
-  const isInLevel = level === "System" || (level === "Patient" && type === "Patient" && !patients);
-  return {
-    members: isInLevel ? [] : membersOf(type),
-    ...(wanted && { cut: (resource: Buffer) => cutResource(resource, wanted) }),
-    ...((!isInLevel || since !== undefined) && {
-      plain: (table, row) => (since !== undefined && table.lastUpdated(row)! < since ? beside : inLevel(table, row)),
-    }),
-    any(table, row) {
-      const mode = table.mode(row);
-      const found = table.type(row);
-      if (mode === "outcome" || mode === "include" || (found === "OperationOutcome" && type !== "OperationOutcome"))
-        return "skip";
-      if (found !== type)
-        return wrong(
-          /^[A-Z][A-Za-z]{1,63}$/.test(found) ? `a resource of type ${found}` : "something that is no resource",
-        );
-      if (table.id(row) === "") return wrong("a resource without an id");
-      const lastUpdated = table.lastUpdated(row);
-      // a page kept by the server lists what was in the window then, as it is now: its version as of transactionTime comes with the tail
-      if (lastUpdated !== undefined && !isBefore(lastUpdated, till))
-        return isBefore(lastUpdated, end) ? beside : "outside";
-      // without lastUpdated it cannot be said to be older: it is exported
-      if (since !== undefined && lastUpdated !== undefined && isBefore(lastUpdated, since)) return beside;
-      // it should have been shown with another window
-      if (window && lastUpdated !== undefined && !isWithin(window, lastUpdated)) return "foreign";
-      return inLevel(table, row);
-    },
+}
+
+/** The verdict on an answer that is wrong. @returns throws terminal WrongResource where onResourceError is Fail */
+function wrongRow({ work }: ExportRun, { type, from, till }: Shard): (what: string) => RowVerdict {
+  return (what) => {
+    if (work.task.export.onResourceError === "Fail")
+      throw terminal(
+        "WrongResource",
+        `the source answers a search of ${type} with ${what}; it cannot be exported (onResourceError: Fail)`,
+      );
+    const text = `A search of ${type} from ${from ?? "the beginning"} till ${till} was answered with ${what}, which is left out.`;
+    return { outcome: outcomeLine("error", "invalid", text) };
   };
 }
 
 /** @param lastUpdated as a server wrote it */
 export const isWithin = ({ from, till }: Pick<Shard, "from" | "till">, lastUpdated: string): boolean =>
-  isBefore(lastUpdated, till) && (from === undefined || !isBefore(lastUpdated, from));
-
-/** What the resources of an export are older than. The window of a shard says less: a server that rounds in its index shows some in the window beside
- *  theirs, and only there. */
-export const endOf = (plan: Plan, { export: { until } }: Task): string =>
-  new Date(
-    Math.min(Date.parse(plan.transactionTime) + 1, until === undefined ? Number.POSITIVE_INFINITY : Date.parse(until)),
-  ).toISOString();
+  isEarlier(lastUpdated, till) && (from === undefined || !isEarlier(lastUpdated, from));
 
 /** @param text an instant as a server wrote it; most write it as we do
  *  @param bound with milliseconds and Z */
-function isBefore(text: string, bound: string): boolean {
+function isEarlier(text: string, bound: string): boolean {
   if (text.length === bound.length && text.endsWith("Z") && text[19] === ".") return text < bound;
   return Date.parse(text) < Date.parse(bound);
 }

@@ -1,291 +1,187 @@
-import type { Cohort, Plan, Shard, ShardResult } from "../../contracts.ts";
-import { eachFingerprint, ShownResources, wordsOf } from "../../sink/fingerprints.ts";
+import type { Shard, ShardResult } from "../../contracts.ts";
+import { eachFingerprint } from "../../sink/fingerprints.ts";
 import { resultPath, shardId } from "../../sink/layout.ts";
 import { ShardWriter } from "../../sink/writer.ts";
-import { writerOptions } from "../export.ts";
 import { eachParallel } from "../parallel.ts";
+import { isProven, nextReading, type ReadingEvidence } from "../read/next-reading.ts";
 import { countShard } from "../read/searches.ts";
-import { type Asides, readShard } from "../read/shard.ts";
-import { isWithin, type Select, selector } from "../read/verdict.ts";
-import type { Work } from "../work.ts";
+import { writerOptions } from "../read/writer-options.ts";
+import type { ExportRun } from "../run.ts";
+import { openDoubts } from "./doubts.ts";
+import { writeForeign } from "./foreign.ts";
+import { readOnceMore } from "./reread.ts";
 import { writeTail } from "./tail.ts";
-import { type Late, lateMs, lookAtLate, lookAtTail, type Tail } from "./touched.ts";
+import { type LateWrites, type Tail, TailWatch } from "./touched.ts";
+import { beginClosing, knownOf, type ShardClosing, type TypeClosing } from "./type-closing.ts";
 
-/** What is still open after so many looks at a source that stands still is told instead: it counts what it does not show. */
-const rounds = 8;
-/** While it is written to, a look is good when no row leaves between the count and its showing, which is luck: it is worth more of them. */
+// Closing a type: proving that all its shards together have every resource as of transactionTime, also where the source
+// was written to while they were read. D is the millisecond behind transactionTime.
+//
+// With paging by offset, an update takes a row out of its window, all rows behind it move up by one, and the next page
+// skips a stranger. So when the shards have run, their windows are counted and compared (closeShards):
+//
+// 1. Count each shard that is not proven yet.
+// 2. Then look at the tail: what was written to at D or later. The order matters. A resource that this look does not
+//    show was still in its window when the window was counted.
+// 3. Decide which shards are open (read/next-reading.ts). Of the resources that are known of a shard, at most those
+//    that were touched since D, or written in the minute before D with a stamp of another window, have left it. If the
+//    count is not above the others, nothing is missing. Where nothing is counted, readings must agree: two that show
+//    nothing new where something was touched, one where a deletion would not be seen, none where the history shows that
+//    nothing was written. A shard that has met foreign rows is open in the first round, to collect them.
+// 4. Nothing is open: continue with 7. Give up after `quietRounds` rounds without new writes, or `busyRounds` at all:
+//    what is open then is told as a doubt.
+// 5. Count each open shard again and read it again (reread.ts). Resources that no reading has shown before are written
+//    to the shard `{Type}-0000`. A reading that shows as many resources as were counted right before it proves its
+//    shard.
+// 6. Repeat from 1.
+// 7. Write the foreign rows that no shard has written (foreign.ts).
+// 8. Write what was touched since D, and no shard has, as it was right before D (tail.ts). What cannot be obtained is
+//    told as a doubt.
+
+/** A source that stands still, and yet counts what it does not show after this many rounds, will not show it. */
+const quietRounds = 8;
+/** While the source is written to, a round succeeds if no row leaves between a count and its reading. That is luck, so
+ *  more rounds are worth it. */
 const busyRounds = 40;
 
-/** A shard at the closing of its type. */
-export interface Window {
-  shard: Shard;
-  result: ShardResult;
-  /** found missing by this closing */
-  extra: Set<string>;
-  /** shown here now, and exported from another window, as they were before */
-  moved: Set<string>;
-  /** a reading has shown all that were counted before it; or nothing new, where what is found by several searches is counted as often, or nothing is
-   *  counted */
-  proven: boolean;
-  /** readings in a row that have shown nothing new */
-  silent: number;
-}
-
-/** Closes the windows of a type and reads its tail (DESIGN section 7): what came out is every resource as of transactionTime, also where the
- *  source was written to meanwhile. What was missing goes into a shard of its own, `{Type}-0000`; what cannot be had is told in its doubts. */
+/** Closes a type.
+ *  @returns the result of the shard `{Type}-0000`, with what was missing and the doubts that remain */
 export async function closeType(
-  work: Work,
-  plan: Plan,
+  run: ExportRun,
   type: string,
   results: ReadonlyMap<string, ShardResult>,
-  cohort: Cohort | undefined,
 ): Promise<ShardResult> {
-  const shards = plan.shards.filter((shard) => shard.type === type);
-  const [first, last] = [shards[0]!, shards.at(-1)!];
-  const { from: _, till: __, expected: ___, members: ____, ...rest } = first;
-  const whole: Shard = {
-    ...rest,
-    id: shardId(type, 0),
-    till: last.till,
-    ...(first.from !== undefined && { from: first.from }),
-  };
-  const done = await work.store.read(resultPath(whole.id));
+  const { store } = run.work;
+  const shards = run.plan.shards.filter((shard) => shard.type === type);
+  const whole = wholeOf(shards);
+  const done = await store.read(resultPath(whole.id));
   if (done) return JSON.parse(done.bytes.toString()) as ShardResult;
-  const writer = await ShardWriter.open(writerOptions(work, whole));
+  const writer = await ShardWriter.open(writerOptions(run.work, whole));
   try {
-    // it is small, and what was touched is another set by now
+    // What an earlier seal has written is little, and other resources are touched by now: it is made anew.
     await writer.restart();
-    const windows = shards.map(
-      (shard): Window => ({
-        shard,
-        result: results.get(shard.id)!,
-        extra: new Set(),
-        moved: new Set(),
-        proven: false,
-        silent: 0,
-      }),
-    );
-    const { open, tail, late } = await closeWindows(work, plan, windows, writer, cohort);
-    const doubts = [
-      ...open.map(({ shard: { id, expected } }) =>
-        expected === undefined
-          ? `The source, which does not count the resources of shard ${id}, shows other ones of ${type} each time; some may be missing.`
-          : `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
-      ),
-      ...(await writeTail(work, plan, whole, windows, tail, late, writer, cohort)),
-    ];
+    const closing: TypeClosing = {
+      ...run,
+      type,
+      whole,
+      writer,
+      shards: shards.map((shard) => beginClosing(shard, results.get(shard.id)!)),
+    };
+    const { open, tail, late } = await closeShards(closing);
+    const doubts = [...openDoubts(open), ...(await writeTail(closing, tail, late.recentlyWritten))];
     return await writer.finish(doubts);
   } finally {
     writer.close();
   }
 }
 
-/** Reads windows again until the source counts no more in any than is known of it and was not touched since; where it does not count, until its
- *  readings agree. @returns those that stay open */
-async function closeWindows(
-  work: Work,
-  plan: Plan,
-  windows: Window[],
-  writer: ShardWriter,
-  cohort: Cohort | undefined,
-): Promise<{ open: Window[]; tail: Tail; late: Late["there"] }> {
+/** All shards of a type as one. */
+function wholeOf(shards: readonly Shard[]): Shard {
+  const [first, last] = [shards[0]!, shards.at(-1)!];
+  const { from, expected: _, members: __, ...rest } = first;
+  return { ...rest, id: shardId(first.type, 0), till: last.till, ...(from !== undefined && { from }) };
+}
+
+/** Steps 1 to 7. @returns the shards that are still open, and the last look at the tail */
+async function closeShards(
+  closing: TypeClosing,
+): Promise<{ open: readonly ShardClosing[]; tail: Tail; late: LateWrites }> {
+  const { work, type } = closing;
+  const watch = new TailWatch(closing);
   const foreign = new Set<string>();
-  const newer = newerThan(plan);
-  const { type } = windows[0]!.shard;
-  let late: Late | undefined;
-  let withHistory: boolean | undefined;
   let touched = 0;
   let quiet = 0;
   for (let round = 1; ; round++) {
-    const counts = await eachParallel(windows, async ({ shard, proven }) =>
-      proven ? 0 : countShard(work.source, plan, shard, cohort),
+    const counts = await eachParallel(closing.shards, async ({ shard, proven }) =>
+      proven ? undefined : countShard(closing, shard),
     );
-    // looked at after the counts: what it does not show was in its window when that was counted. So a count that is not above what is known and not
-    // touched proves that nothing is missing.
-    const first = late ? undefined : await lookAtLate(work, plan, windows[0]!.shard, cohort);
-    const tail = first?.tail ?? (await lookAtTail(work, plan, type, withHistory));
-    withHistory ??= tail.history;
-    late ??= first!.late;
-    const { moves, there } = late;
-    if (!tail.history && !plan.source.windows) for (const [print, one] of newer.touched) tail.touched.set(print, one);
-    // a row that leaves makes pages by offset skip another one. Deletions are seen in histories only.
-    const silences = tail.touched.size + moves.size > 0 ? 2 : tail.history ? 0 : 1;
-    const isOpen = await eachParallel(windows, async (window, index) => {
-      const { result, extra, moved, proven } = window;
-      if (proven) return false;
-      if (result.foreign && round === 1) return true;
-      const count = counts[index];
-      if (count === undefined) return window.silent < silences;
-      const more = count - (result.seen + extra.size + moved.size);
-      // so many may have left it at most
-      const most = more + tail.touched.size + moves.size;
-      return more > 0 || (most > 0 && count > 0 && more + (await countGone(work, window, tail.touched, moves)) > 0);
-    });
-    const open = windows.filter((_, index) => isOpen[index]);
+    const tail = await watch.look();
+    const { late } = watch;
+    const open = await openShards(closing, { round, counts, tail, late });
     if (tail.touched.size === touched) quiet++;
     touched = tail.touched.size;
-    if (open.length === 0 || quiet >= rounds || round >= busyRounds) {
-      await writeForeign(work, plan, windows, foreign, writer, cohort);
-      return { open, tail, late: there };
+    if (open.length === 0 || quiet >= quietRounds || round >= busyRounds) {
+      await writeForeign(closing, foreign);
+      return { open, tail, late };
     }
     work.log.info({ type, windows: open.length, round }, "the source has moved rows; reading windows again");
-    for (const window of open) {
-      const { extra } = window;
-      const before = extra.size;
-      // an index that lags still counts here what was touched; right before the reading, as any row may leave in between
-      const count = await countShard(work.source, plan, window.shard, cohort);
-      const shown = await readAgain(work, plan, windows, window, writer, cohort, {
-        foreign: (print) => void foreign.add(print),
-        outside: newer.note,
-      });
-      window.silent = extra.size === before ? window.silent + 1 : 0;
-      window.proven =
-        count === undefined
-          ? window.silent >= silences
-          : shown === count || (!!window.shard.members && window.silent > 0);
-    }
+    const silences = silencesWanted(tail, late);
+    for (const one of open)
+      await readAndProve(closing, one, silences, { foreign: (print) => void foreign.add(print), outside: watch.note });
   }
 }
 
-/** How many of what is known of a window may have left it: what was touched, and what was written shortly before transactionTime to where it is not this window's.
- *  @param moves of lookAtLate */
+/** What one round has found out. */
+interface Round {
+  round: number;
+  /** of each shard; undefined where it is not counted, or proven */
+  counts: readonly (number | undefined)[];
+  tail: Tail;
+  late: LateWrites;
+}
+
+/** Step 3. */
+async function openShards(closing: TypeClosing, look: Round): Promise<ShardClosing[]> {
+  const { shards } = closing;
+  const isOpen = await eachParallel(shards, async (one, index) => {
+    const evidence = evidenceOf(one, look.counts[index], look);
+    const next = nextReading(evidence);
+    if (next !== "unclear") return next !== "none";
+    const missing = evidence.missing!.least + (await countGone(closing, one, look));
+    return nextReading({ missing: { least: missing, most: missing } }) !== "none";
+  });
+  return shards.filter((_, index) => isOpen[index]);
+}
+
+function evidenceOf(one: ShardClosing, count: number | undefined, { round, tail, late }: Round): ReadingEvidence {
+  const { result, proven, silent } = one;
+  const unclaimed = result.foreign === true && round === 1;
+  if (count === undefined) return { proven, unclaimed, silence: { had: silent, wanted: silencesWanted(tail, late) } };
+  const least = count - knownOf(one);
+  // A window that is counted empty has nothing to show.
+  const most = count > 0 ? least + tail.touched.size + late.mayMove.size : least;
+  return { proven, unclaimed, missing: { least, most } };
+}
+
+/** How many readings in a row must show nothing new where nothing is counted. A row that leaves makes pages by
+ *  offset skip another one. Deletions are seen in histories only. */
+const silencesWanted = (tail: Tail, late: LateWrites): number =>
+  tail.touched.size + late.mayMove.size > 0 ? 2 : tail.history ? 0 : 1;
+
+/** How many of the known resources of a shard may have left its window: those that were touched, and those that were
+ *  written shortly before D with a stamp of another window. */
 async function countGone(
-  { store }: Work,
-  { shard, result, extra, moved }: Window,
-  touched: Tail["touched"],
-  moves: ReadonlyMap<string, number>,
+  { work }: TypeClosing,
+  { shard, result, extra, moved }: ShardClosing,
+  { tail: { touched }, late: { mayMove } }: Round,
 ): Promise<number> {
   const from = shard.from === undefined ? Number.NEGATIVE_INFINITY : Date.parse(shard.from);
   const till = Date.parse(shard.till);
   const isGone = (print: string) => {
     if (touched.has(print)) return true;
-    const at = moves.get(print);
+    const at = mayMove.get(print);
     return at !== undefined && !(at >= from && at < till);
   };
   let gone = 0;
   for (const print of new Set([...extra, ...moved])) if (isGone(print)) gone++;
-  await eachFingerprint(store, result.fingerprints, (print) => {
+  await eachFingerprint(work.store, result.fingerprints, (print) => {
     if (isGone(print)) gone++;
   });
   return gone;
 }
 
-/** Keeps what readings show that was written to since transactionTime: a source without histories and windows tells of it nowhere else. */
-function newerThan({ transactionTime }: Plan): { touched: Tail["touched"]; note: NonNullable<Asides["outside"]> } {
-  const touched: Tail["touched"] = new Map();
-  const end = Date.parse(transactionTime) + 1;
-  return {
-    touched,
-    note(print, table, row) {
-      if (Date.parse(table.lastUpdated(row) ?? "") < end) return;
-      const versionId = table.versionId(row);
-      touched.set(print, { id: table.id(row), deleted: false, isNew: versionId === "1", versionId });
-    },
-  };
-}
-
-/** Reads a window again and writes what is new of it. @returns how many it has shown */
-async function readAgain(
-  work: Work,
-  plan: Plan,
-  windows: readonly Window[],
-  window: Window,
-  writer: ShardWriter,
-  cohort: Cohort | undefined,
-  asides: Omit<Asides, "known">,
-): Promise<number> {
-  const { shard, result, extra, moved } = window;
-  const known = new ShownResources(work.store, shard.id);
-  await known.restore(result.fingerprints);
-  let shown = new ShownResources(work.store, shard.id);
-  const isNew = (print: string) => !known.has(print) && !writer.has(print) && !moved.has(print);
-  const read = (show: (print: string) => boolean) => {
-    writer.rewind();
-    shown = new ShownResources(work.store, shard.id);
-    return readShard(work, plan, shard, cohort, writer, again(work, plan, shard, cohort), {
-      known(print) {
-        shown.add(wordsOf(print), 0);
-        return show(print);
-      },
-      ...asides,
-    });
-  };
-  if (Date.parse(shard.till) > Date.parse(plan.transactionTime) - lateMs) {
-    // an update that was searchable late: another window has shown what was there before it, and nothing may come out twice
-    const fresh = new Set<string>();
-    await read((print) => {
-      if (isNew(print)) fresh.add(print);
-      return true;
-    });
-    await eachParallel(fresh.size > 0 ? windows : [], ({ result }) =>
-      eachFingerprint(work.store, result === window.result ? [] : result.fingerprints, (print) => {
-        if (fresh.delete(print)) moved.add(print);
-      }),
-    );
-    if (fresh.size === 0) return shown.count;
-  }
-  await read((print) => {
-    if (!isNew(print)) return true;
-    extra.add(print);
-    return false;
-  });
-  return shown.count;
-}
-
-/** Of resources that are another shard's, or whose nobody knows, writes those that no shard has: an index that finds a resource by one of its references
- *  only, a reference that only the source understands, a window that shows what is of another. */
-async function writeForeign(
-  work: Work,
-  plan: Plan,
-  windows: readonly Window[],
-  foreign: Set<string>,
-  writer: ShardWriter,
-  cohort: Cohort | undefined,
+/** Step 5, for one shard. */
+async function readAndProve(
+  closing: TypeClosing,
+  one: ShardClosing,
+  silences: number,
+  hooks: Parameters<typeof readOnceMore>[2],
 ): Promise<void> {
-  await eachParallel(foreign.size > 0 ? windows : [], async ({ result, extra }) => {
-    for (const print of extra) foreign.delete(print);
-    await eachFingerprint(work.store, result.fingerprints, (print) => void foreign.delete(print));
-  });
-  for (const { shard, result, extra } of foreign.size > 0 ? windows : []) {
-    if (!result.foreign) continue;
-    // whatever window shows it
-    const [{ from }, { till }] = [windows[0]!.shard, windows.at(-1)!.shard];
-    const { from: _, ...rest } = shard;
-    const wide: Shard = { ...rest, ...(from !== undefined && { from }), till };
-    const select = again(work, plan, wide, cohort);
-    const take: Select["any"] = (table, row) => {
-      const verdict = select.any(table, row);
-      if (verdict !== "foreign") return verdict;
-      const lastUpdated = table.lastUpdated(row);
-      return lastUpdated === undefined || isWithin(wide, lastUpdated) ? "line" : "skip";
-    };
-    writer.rewind();
-    await readShard(
-      work,
-      plan,
-      shard,
-      cohort,
-      writer,
-      { ...select, plain: take, any: take },
-      {
-        known(print) {
-          if (!foreign.has(print) || writer.has(print)) return true;
-          extra.add(print);
-          return false;
-        },
-      },
-    );
-  }
-}
-
-/** Of a shard that is read a second time: its errors were told. */
-function again(work: Work, plan: Plan, shard: Shard, cohort: Cohort | undefined): Select {
-  const select = selector(work, plan, shard, cohort);
-  return {
-    ...select,
-    any(table, row) {
-      const verdict = select.any(table, row);
-      return typeof verdict === "object" ? "skip" : verdict;
-    },
-  };
+  const known = one.extra.size;
+  // Right before the reading, as any row may leave in between; and an index that lags still counts what was touched.
+  const counted = await countShard(closing, one.shard);
+  const shown = await readOnceMore(closing, one, hooks);
+  one.silent = one.extra.size === known ? one.silent + 1 : 0;
+  const silence = { had: one.silent, wanted: silences };
+  one.proven = isProven({ counted, shown, byMembers: one.shard.members !== undefined, silence });
 }

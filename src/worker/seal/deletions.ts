@@ -13,31 +13,44 @@ import { IdSet } from "../ids.ts";
 import { eachParallel } from "../parallel.ts";
 import type { Work } from "../work.ts";
 
-/** Whether the deletion of a resource is for the export; undefined: that depends on `before`, its last version, which was not given. */
+/** Whether the deletion of a resource is for the export. undefined: that depends on `before`, its last version,
+ *  which was not given. */
 export type IsListed = (id: string, before?: HistoryResource) => boolean | undefined;
 
+/** The deletions of a type. */
 export interface Deletions {
   /** sorted, each once */
   ids: string[];
-  /** what the user should know; no doubts of the output, which is exact without them */
+  /** What the user should know. These are no doubts: the output is exact without them. */
   notices: string[];
 }
 
+/** What the deletions of a type are read with. */
+export interface DeletionsRun {
+  work: Pick<Work, "source" | "task">;
+  plan: Pick<Plan, "source">;
+}
+
 interface Deletion {
-  /** it is known to be older than `till` */
+  /** It is known to be older than the end of the period. */
   timed: boolean;
+  /** as the history gives it: HistoryEntry.version */
   version: string | undefined;
-  /** whether its last version is listed, where the type's history has shown it */
+  /** whether its last version is listed, if the history of the type has shown it */
   listed?: boolean;
 }
 
-/** Resources of a type that were deleted in [since, till) and did not come back before `till`, for the manifest's `deleted` (Bulk Data IG: with `_since`).
- *  Read from `Type/_history`, of which ids are held only. Where the source gives deletions no time (HAPI), those that are in its history since `till`, read after
- *  the other, are too new. What cannot be told is not listed: a client would remove what is there, or learn of another patient's resources.
+/** Reads which resources of a type were deleted in [since, till) and did not come back before `till`, for the
+ *  manifest's `deleted` (Bulk Data IG: with `_since`).
+ *  1. Read `Type/_history` since `since`, newest first, and keep only ids.
+ *  2. Where the source gives deletions no time (HAPI), read the history since `till` after it: a deletion that is in
+ *  both is too new.
+ *  3. Keep those that the export's level lists. At Patient and Group level that follows from the last version. What
+ *  cannot be told is not listed: a client would remove a resource that still exists, or learn of another patient's
+ *  resources. A notice says how many.
  *  @param isListed of `listedAt` */
 export async function readDeleted(
-  { source, task }: Pick<Work, "source" | "task">,
-  plan: Pick<Plan, "source">,
+  { work: { source, task }, plan }: DeletionsRun,
   type: string,
   { since, till }: { since: string; till: string },
   isListed: IsListed,
@@ -45,61 +58,64 @@ export async function readDeleted(
   const nothing = (why: string): Deletions => ({ ids: [], notices: [`Deletions of ${type} cannot be told: ${why}.`] });
   if (!task.source.history) return nothing("spec.history of the FhirSource is None");
   if (!plan.source.typeHistory) return nothing("the source has no history of types");
-  const { count } = plan.source;
-  const history = (from: string) => ({ link: typeHistory(type, from, count), type, from: Date.parse(from) });
+  const { count, instanceHistory: hasInstanceHistory } = plan.source;
+  const historyFrom = (from: string) => ({ link: typeHistory(type, from, count), type, from: Date.parse(from) });
   const end = Date.parse(till);
 
+  const found = await findDeleted(source, historyFrom(since), end, isListed);
+  if (found.ended === "refused") return nothing("the source refuses the history of this type");
+  if (found.ended === "unordered") return nothing("the source's history does not begin with what is newest");
+  const { deleted } = found;
+  const unclear = await dropTooNew(source, historyFrom(till), deleted);
+  const listed = await eachParallel([...deleted], async ([id, deletion]) => {
+    const known = isListed(id) ?? deletion.listed;
+    if (known !== undefined) return known;
+    const before = hasInstanceHistory ? await lastVersion(source, type, id, end) : undefined;
+    return before && isListed(id, before) === true;
+  });
+  const ids = [...deleted.keys()].filter((_, index) => listed[index] === true).sort();
+  const isFiltered = task.export.typeFilters?.some((filter) => filter.startsWith(`${type}?`)) === true;
+  return {
+    ids,
+    notices: noticesOf(type, {
+      unclear,
+      unlisted: listed.filter((it) => it === undefined).length,
+      isUntimed: found.isUntimed,
+      isFiltered: isFiltered && ids.length > 0,
+    }),
+  };
+}
+
+/** Step 1. @param end of the period, in milliseconds */
+async function findDeleted(source: SourceClient, query: HistoryQuery, end: number, isListed: IsListed) {
   const deleted = new Map<string, Deletion>();
   const alive = new IdSet();
-  let untimed = false;
-  const first = await readHistory(source, history(since), (entry) => {
+  let isUntimed = false;
+  const ended = await readHistory(source, query, (entry) => {
     const { id, at, version, resource } = entry;
     const deletion = deleted.get(id);
-    // newest first: the deletion before it is newer, and too new as well
+    // The history is newest first, so a deletion that was met before is even newer than this entry: too new as well.
     if (at >= end) deleted.delete(id);
     else if (deletion) {
       if (resource && deletion.listed === undefined) deletion.listed = isListed(id, resource) === true;
     } else if (!resource) {
       if (!alive.has(id)) deleted.set(id, { timed: !Number.isNaN(at), version });
     } else {
-      if (Number.isNaN(at)) untimed = true;
+      if (Number.isNaN(at)) isUntimed = true;
       alive.add(id);
     }
     return false;
   });
-  if (first === "refused") return nothing("the source refuses the history of this type");
-  if (first === "unordered") return nothing("the source's history does not begin with what is newest");
-
-  const unclear = await dropTooNew(source, history(till), deleted);
-  const listed = await eachParallel([...deleted], async ([id, deletion]) => {
-    const known = isListed(id) ?? deletion.listed;
-    if (known !== undefined) return known;
-    const before = plan.source.instanceHistory ? await lastVersion(source, type, id, end) : undefined;
-    return before && isListed(id, before) === true;
-  });
-  const ids = [...deleted.keys()].filter((_, index) => listed[index] === true).sort();
-
-  const notices: string[] = [];
-  const without = (number: number, why: string) => {
-    if (number > 0) notices.push(`${number} deletions of ${type} are not listed: ${why} cannot be told.`);
-  };
-  without(unclear, "whether they are older than transactionTime");
-  without(listed.filter((it) => it === undefined).length, "in whose compartment the resources were");
-  if (untimed)
-    notices.push(`Deletions of ${type} may be missing: the source's history holds versions without meta.lastUpdated.`);
-  if (ids.length > 0 && task.export.typeFilters?.some((filter) => filter.startsWith(`${type}?`)))
-    notices.push(
-      `All deletions of ${type} are listed: whether a resource matched the type's filters cannot be asked once it is gone.`,
-    );
-  return { ids, notices };
+  return { ended, deleted, isUntimed };
 }
 
-/** Removes deletions without a time that are in the history since `till`. @returns how many may be older or not, which are removed as well */
+/** Step 2: removes deletions without a time that are in the history since the end of the period.
+ *  @returns how many may be older or not, which are removed as well */
 async function dropTooNew(source: SourceClient, query: HistoryQuery, deleted: Map<string, Deletion>): Promise<number> {
   const open = new Map([...deleted].filter(([, { timed }]) => !timed));
   if (open.size === 0) return 0;
   const shown = new Map<string, "same" | "perhaps">();
-  const end = await readHistory(source, query, ({ id, version, resource }) => {
+  const ended = await readHistory(source, query, ({ id, version, resource }) => {
     const deletion = resource ? undefined : open.get(id);
     if (!deletion) return false;
     if (deletion.version === undefined || version === undefined) shown.set(id, "perhaps");
@@ -107,15 +123,16 @@ async function dropTooNew(source: SourceClient, query: HistoryQuery, deleted: Ma
     return false;
   });
   let unclear = 0;
-  for (const id of end === "refused" || end === "unordered" ? open.keys() : shown.keys()) {
+  for (const id of ended === "refused" || ended === "unordered" ? open.keys() : shown.keys()) {
     deleted.delete(id);
-    // where the source shows what is older too, what has no time may be that
-    if (end !== "whole" || shown.get(id) !== "same") unclear++;
+    // Where the source shows what is older than `_since`, too, a deletion without a time may be older.
+    if (ended !== "whole" || shown.get(id) !== "same") unclear++;
   }
   return unclear;
 }
 
-/** What a resource was before its deletion, which is the newest version before `till`; undefined where that cannot be had. */
+/** Reads the version of a resource before its deletion, which is its newest one before `till`. @returns undefined
+ *  where it cannot be obtained */
 async function lastVersion(
   source: SourceClient,
   type: string,
@@ -132,9 +149,29 @@ async function lastVersion(
   return found && !Number.isNaN(found.at) ? found.resource : undefined;
 }
 
-/** Which deletions belong to an export: at Patient and Group level those of resources that were in the compartment, as `selector` judges what is there.
- *  @param cohort where the level has one
- *  @param base of the source */
+function noticesOf(
+  type: string,
+  gaps: { unclear: number; unlisted: number; isUntimed: boolean; isFiltered: boolean },
+): string[] {
+  const notices: string[] = [];
+  const without = (number: number, why: string) => {
+    if (number > 0) notices.push(`${number} deletions of ${type} are not listed: ${why} cannot be told.`);
+  };
+  without(gaps.unclear, "whether they are older than transactionTime");
+  without(gaps.unlisted, "in whose compartment the resources were");
+  if (gaps.isUntimed)
+    notices.push(`Deletions of ${type} may be missing: the source's history holds versions without meta.lastUpdated.`);
+  if (gaps.isFiltered)
+    notices.push(
+      `All deletions of ${type} are listed: whether a resource matched the type's filters cannot be asked once it is gone.`,
+    );
+  return notices;
+}
+
+/** Which deletions belong to an export. At Patient and Group level those of resources that were in the compartment, as
+ *  `rowSelector` decides on resources that exist.
+ *  @param cohort undefined where everybody is in the export
+ *  @param base URL of the source */
 export function listedAt({ level }: Task["export"], cohort: Cohort | undefined, type: string, base: URL): IsListed {
   if (level === "System") return () => true;
   const patients = cohort && new Set(cohort.patients);
@@ -148,7 +185,8 @@ export function listedAt({ level }: Task["export"], cohort: Cohort | undefined, 
   };
 }
 
-/** Servers take so many entries in a transaction (Azure's default; a client may send a line as it is), and a line stays below 50 kB. */
+/** Servers take this many entries in a transaction (Azure's default; a client may send a line as it is), and a line
+ *  stays below 50 kB. */
 const entriesPerBundle = 500;
 
 /** The lines of a type's `deleted` file, without line ends: transaction Bundles, the same for the same ids. */

@@ -1,7 +1,6 @@
 import type { FilePart, Plan, ShardResult } from "../../contracts.ts";
 import { sha256Of } from "../../digest.ts";
 import { transient } from "../../failure.ts";
-import { digestsOf } from "../../sink/digest.ts";
 import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix } from "../../sink/layout.ts";
 import { MadeObjects } from "../../sink/made.ts";
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../../sink/manifest.ts";
@@ -9,42 +8,50 @@ import type { Store } from "../../sink/store.ts";
 import { sumByType } from "../../totals.ts";
 import { outcomeLine } from "../operation-outcome.ts";
 import { eachParallel } from "../parallel.ts";
-import { readCohort, readPlan } from "../stored.ts";
+import { type ExportRun, openRun } from "../run.ts";
+import { readPlan } from "../stored.ts";
 import type { CommandResult, Work } from "../work.ts";
 import { closeType } from "./close.ts";
-import { linesIn, writeDeleted } from "./deleted-files.ts";
+import { type DeletedFiles, linesIn, writeDeleted } from "./deleted-files.ts";
 
 const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
 
-/** Proves by storage (not by what a Job says) that every shard has its result, writes the manifest last and once, and removes the working files. */
+/** The command `seal`. It trusts storage, and not what a Job says:
+ *  1. Every shard must have its result.
+ *  2. Close each type (close.ts), and write what was deleted.
+ *  3. Write SHA256SUMS, then the manifest, last and once.
+ *  4. Remove the working files.
+ *  Where there is a manifest already, only 4 is left. Two seals may be at work: what is written first counts.
+ *  @throws transient Internal while the plan or a result is missing; terminal Fenced when the export was cancelled */
 export async function seal(work: Work): Promise<CommandResult> {
   const { task, store } = work;
   const plan = await readPlan(store, task.uid);
   if (!plan) throw transient("Internal", "there is no plan.json");
   const sealed = await store.read(manifestPath);
-  const stands = sealed?.bytes ?? (await makeAll(work, plan));
+  const manifest = sealed?.bytes ?? (await makeAll(work, plan));
   await removeWork(store);
-  return report(JSON.parse(stands.toString()) as Manifest, sha256Of(stands));
+  return reportOf(JSON.parse(manifest.toString()) as Manifest, sha256Of(manifest));
 }
 
-/** @returns the manifest that stands then */
+/** @returns the bytes of the manifest that is in storage then, which may be another seal's */
 async function makeAll(work: Work, plan: Plan): Promise<Buffer> {
-  const { task, store, log } = work;
+  const { store, log } = work;
   const results = await readResults(store, plan);
-  const closed = await closeAll(work, plan, results);
+  const run = await openRun(work, plan);
+  const closed = await closeAll(run, results);
   const made = new MadeObjects(store);
-  const deleted = await writeDeleted(work, plan, made);
-  const manifest = await makeManifest(plan, [...results, ...closed], deleted, task.export, store, made);
+  const deleted = await writeDeleted(run, made);
+  const manifest = await makeManifest(run, [...results, ...closed], deleted, made);
   await made.put(sumsPath, renderSums(manifest), "text/plain");
-  const bytes = renderManifest(manifest);
-  const stands = await made.put(manifestPath, bytes);
-  if (stands === bytes) await made.confirm();
+  const ours = renderManifest(manifest);
+  const stored = await made.put(manifestPath, ours);
+  if (stored === ours) await made.confirm();
   else {
     log.info("another seal was first");
-    const { deleted, error } = JSON.parse(stands.toString()) as Manifest;
+    const { deleted, error } = JSON.parse(stored.toString()) as Manifest;
     await made.confirm(new Set([...deleted, ...error].map(({ path }) => path).concat(sumsPath)));
   }
-  return stands;
+  return stored;
 }
 
 async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
@@ -61,38 +68,35 @@ async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
   return results as ShardResult[];
 }
 
+async function closeAll(run: ExportRun, results: readonly ShardResult[]): Promise<ShardResult[]> {
+  const types = [...new Set(run.plan.shards.map(({ type }) => type))];
+  const byShard = new Map(results.map((result) => [result.shard, result]));
+  return eachParallel(types, (type) => closeType(run, type, byShard));
+}
+
 async function makeManifest(
-  plan: Plan,
-  results: ShardResult[],
-  deleted: { files: FilePart[]; notices: string[] },
-  request: Work["task"]["export"],
-  store: Store,
+  { work, plan }: ExportRun,
+  results: readonly ShardResult[],
+  deleted: DeletedFiles,
   made: MadeObjects,
 ): Promise<Manifest> {
+  const { store, task } = work;
+  const { request = "", warnings = [] } = task.export;
   const url = (path: string) => store.url(path);
-  const withDigest = async (file: FilePart) => (file.sha256 ? file : { ...file, ...(await digestsOf(store, file)) });
-  const output = await eachParallel(
-    results.flatMap(({ type, files }) => files.map((file) => ({ type, file }))),
-    async ({ type, file }) => manifestItem(type, await withDigest(file), url),
-  );
   const doubts = results.flatMap((result) => result.doubts ?? []);
   const failed = results.reduce((sum, result) => sum + result.errors, 0);
   if (failed > 0)
     doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);
   const errors = results.flatMap(({ errorFiles }) => errorFiles);
-  const notices = await writeNotices(made, [
-    ...(request.warnings ?? []),
-    ...(plan.warnings ?? []),
-    ...deleted.notices,
-    ...doubts,
-  ]);
+  const notices = await writeNotices(made, [...warnings, ...(plan.warnings ?? []), ...deleted.notices, ...doubts]);
   return {
     transactionTime: plan.transactionTime,
-    request: request.request ?? "",
-    // whoever may read the container reads it with its own credentials, not with a token of ours; the shim says what holds there
+    request,
+    // Whoever may read the container reads it with credentials of their own, not with a token of ours. The HTTP service
+    // says what holds where it serves the files.
     requiresAccessToken: store.url("").startsWith("http"),
     outputFormat: "application/fhir+ndjson",
-    output,
+    output: results.flatMap(({ type, files }) => files.map((file) => manifestItem(type, file, url))),
     deleted: deleted.files.map((file) => manifestItem("Bundle", file, url)),
     extension: {
       [exactKey]: doubts.length === 0,
@@ -102,36 +106,22 @@ async function makeManifest(
   };
 }
 
-async function closeAll(work: Work, plan: Plan, results: ShardResult[]): Promise<ShardResult[]> {
-  const types = [...new Set(plan.shards.map(({ type }) => type))];
-  const byShard = new Map(results.map((result) => [result.shard, result]));
-  const cohort = types.length > 0 ? await readCohort(work) : undefined;
-  return eachParallel(types, (type) => closeType(work, plan, type, byShard, cohort));
-}
-
-/** What the user should know, as one file of OperationOutcomes. */
+/** Writes what the user should know, as one file of OperationOutcomes. */
 async function writeNotices(made: MadeObjects, texts: string[]): Promise<FilePart[]> {
   if (texts.length === 0) return [];
   const lines = texts.map((text) => `${outcomeLine("warning", "informational", text)}\n`);
   const bytes = await made.put(noticesPath, Buffer.from(lines.join("")), contentType);
-  return [
-    {
-      name: noticesPath,
-      lines: linesIn(bytes),
-      bytes: bytes.length,
-      sha256: sha256Of(bytes),
-    },
-  ];
+  return [{ name: noticesPath, lines: linesIn(bytes), bytes: bytes.length, sha256: sha256Of(bytes) }];
 }
 
-/** The plan stays, for a look at what was done; a later purge reads it, too. */
+/** Removes the working files. The plan stays: it shows what was done, and a later purge reads it. */
 async function removeWork(store: Store): Promise<void> {
   const paths: string[] = [];
   for await (const { path } of store.list(workPrefix, { uncommitted: true })) if (path !== planPath) paths.push(path);
   await eachParallel(paths, (path) => store.remove(path));
 }
 
-function report(manifest: Manifest, manifestSHA256: string): CommandResult {
+function reportOf(manifest: Manifest, manifestSHA256: string): CommandResult {
   const { totals, types } = sumByType(
     manifest.output.map(({ type, count, fileSize }) => ({
       type,
@@ -142,11 +132,5 @@ function report(manifest: Manifest, manifestSHA256: string): CommandResult {
     })),
   );
   const { [exactKey]: exact, [errorsKey]: errors } = manifest.extension;
-  return {
-    transactionTime: manifest.transactionTime,
-    totals: { ...totals, errors },
-    types,
-    manifestSHA256,
-    exact,
-  };
+  return { transactionTime: manifest.transactionTime, totals: { ...totals, errors }, types, manifestSHA256, exact };
 }

@@ -1,132 +1,171 @@
-import type { Cohort, Plan, Shard } from "../../contracts.ts";
 import { bundleOf, newestVersion, type Version, versionBefore } from "../../fhir/history.ts";
 import { OwnMemory } from "../../scan/own.ts";
+import type { PageTable } from "../../scan/table.ts";
 import { eachFingerprint, wordsOf } from "../../sink/fingerprints.ts";
 import { oneLine } from "../../sink/lines.ts";
-import type { ShardWriter } from "../../sink/writer.ts";
 import { eachParallel } from "../parallel.ts";
 import { Rows } from "../read/pages.ts";
 import { countShard } from "../read/searches.ts";
-import { endOf, selector } from "../read/verdict.ts";
-import type { Work } from "../work.ts";
-import type { Window } from "./close.ts";
-import type { Late, Tail, Touched } from "./touched.ts";
+import { type RowVerdict, rowSelector } from "../read/verdict.ts";
+import { exportEnd } from "../run.ts";
+import { tailDoubts } from "./doubts.ts";
+import type { LateWrites, Tail, Touched } from "./touched.ts";
+import type { TypeClosing } from "./type-closing.ts";
 
-const settle = "Raise settleSeconds of the FhirSource above the time that its index lags.";
-/** each may be 50 versions of a resource in memory */
+/** Each may be 50 versions of a resource in memory. */
 const versionsAtATime = 64;
+/** Later than every lastUpdated. */
+const never = "9999-12-31T23:59:59.999Z";
 
-/** Writes what of a type existed at transactionTime, was touched since and is not there yet (DESIGN section 7).
- *  @param whole all of the type
- *  @param there what was written shortly before it, and is there (Late)
- *  @returns doubts, each a sentence for an OperationOutcome */
+/** Writes what of a type existed at D, was touched since, and no shard has written:
+ *  1. Of the touched resources, and those written shortly before D, drop all that some shard has exported. One that two
+ *     shards have exported is told.
+ *  2. Find the version of each of the others right before D. Without a history, take it as it is now.
+ *  3. Write those that belong to the export. Tell how many could not be found, and what a missing history leaves open.
+ *  @returns doubts */
 export async function writeTail(
-  work: Work,
-  plan: Plan,
-  whole: Shard,
-  windows: readonly Window[],
+  closing: TypeClosing,
   tail: Tail,
-  there: Late["there"],
-  writer: ShardWriter,
-  cohort: Cohort | undefined,
+  recentlyWritten: LateWrites["recentlyWritten"],
 ): Promise<string[]> {
-  const { type, filters, from, till } = whole;
-  // whether it matched a filter then cannot be asked any more
-  const late = filters ? new Map<string, Touched>() : there;
-  const missing = new Map([...late, ...tail.touched]);
-  const shown = new Set<string>();
+  const { type, whole, shards } = closing;
+  // Nobody can ask any more whether the version before D matched a filter, so late rows are left to the searches.
+  const { missing, twice } = await notExported(closing, tail, whole.filters ? new Map() : recentlyWritten);
+  const written = await writeVersions(closing, tail, missing);
+  const seen = shards.reduce((sum, { result, extra }) => sum + result.seen + extra.size, 0);
+  const expected = shards.reduce((sum, { shard }) => sum + (shard.members ? 0 : (shard.expected ?? 0)), 0);
+  return tailDoubts(type, {
+    older: shards.reduce((sum, { moved }) => sum + moved.size, 0),
+    twice,
+    lost: written.lost,
+    newer: written.newer,
+    gone: tail.history ? 0 : Math.max(0, expected - (seen + written.asNow + written.lost)),
+    goneUnknown: !tail.history && (await mayHaveGone(closing)),
+  });
+}
+
+/** Step 1. */
+async function notExported(
+  { work, shards }: TypeClosing,
+  { touched }: Tail,
+  late: LateWrites["recentlyWritten"],
+): Promise<{ missing: ReadonlyMap<string, Touched>; twice: number }> {
+  const missing = new Map([...late, ...touched]);
+  const found = new Set<string>();
   const twice = new Set<string>();
-  const find = (print: string) => {
+  const note = (print: string) => {
     missing.delete(print);
     if (!late.has(print)) return;
-    if (shown.has(print)) twice.add(print);
-    shown.add(print);
+    if (found.has(print)) twice.add(print);
+    found.add(print);
   };
-  await eachParallel(missing.size > 0 ? windows : [], async ({ result, extra }) => {
-    await eachFingerprint(work.store, result.fingerprints, find);
-    extra.forEach(find);
+  await eachParallel(missing.size > 0 ? shards : [], async ({ result, extra }) => {
+    await eachFingerprint(work.store, result.fingerprints, note);
+    extra.forEach(note);
   });
-  let [untold, newer, now] = [0, 0, 0];
-  // without history what is there is newer than transactionTime, and known to be
-  const end = tail.history ? endOf(plan, work.task) : "9999-12-31T23:59:59.999Z";
-  const select = selector(work, plan, whole, cohort, end);
-  const own = new OwnMemory();
-  const read = (version: Version) => {
-    const { table } = own.read(bundleOf(version), { type, till: end, key: plan.key, members: select.members });
-    return { table, verdict: select.any(table, 0) };
-  };
-  const put = async ({ table, verdict }: ReturnType<typeof read>, print: string) => {
-    if (typeof verdict === "object") return writer.error(verdict.outcome);
-    writer.show(wordsOf(print), 0);
-    if (verdict === "line")
-      await writer.lines(select.cut ? oneLine(select.cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
-    else writer.pass();
-  };
-  const versionOf = ({ id, isNew }: Touched): Promise<Version | "none" | undefined> | "none" =>
-    isNew
-      ? "none"
-      : tail.history
-        ? versionBefore(work.source, type, id, tail.since)
-        : newestVersion(work.source, type, id);
+  return { missing, twice: twice.size };
+}
+
+/** Numbers of resources. */
+interface WrittenVersions {
+  lost: number;
+  /** Those that were read as they are now; `newer` are those of them that became lines. */
+  asNow: number;
+  newer: number;
+}
+
+/** Steps 2 and 3. */
+async function writeVersions(
+  closing: TypeClosing,
+  tail: Tail,
+  missing: ReadonlyMap<string, Touched>,
+): Promise<WrittenVersions> {
+  const { whole, writer } = closing;
+  const versions = new VersionWriter(closing, tail);
+  const counts: WrittenVersions = { lost: 0, asNow: 0, newer: 0 };
+  const asNow = tail.history ? 0 : 1;
   writer.begin("tail");
   const all = [...missing];
   for (let start = 0; start < all.length; start += versionsAtATime) {
     const some = all.slice(start, start + versionsAtATime);
-    const versions = await eachParallel(some, async ([, touched]) => versionOf(touched));
+    const found = await eachParallel(some, ([, touched]) => versions.find(touched));
     for (const [index, [print]] of some.entries()) {
-      const version = versions[index];
-      if (version === "none") continue;
-      const at = version === undefined ? Number.NaN : Date.parse(version.entry.lastUpdated ?? "");
-      if (tail.history && ((from !== undefined && at < Date.parse(from)) || at >= Date.parse(till))) continue;
-      const found = version && read(version);
-      if (!found || (filters && found.verdict === "line")) untold++;
-      else if (!filters) {
-        if (!tail.history) now++;
-        if (!tail.history && found.verdict === "line") newer++;
-        await put(found, print);
-      }
+      const version = found[index];
+      if (version === "none" || (version && !versions.isInTime(version))) continue;
+      const row = version && versions.judge(version);
+      // Nobody knows whether it matched the filters then. If it is not of the export anyway, that is no loss.
+      if (!row || (whole.filters && row.verdict === "line")) counts.lost++;
+      if (!row || whole.filters) continue;
+      counts.asNow += asNow;
+      if (row.verdict === "line") counts.newer += asNow;
+      await versions.write(print, row);
     }
   }
-  const doubts: string[] = [];
-  const moved = windows.reduce((sum, window) => sum + window.moved.size, 0);
-  if (moved > 0)
-    doubts.push(
-      `${moved} resources of ${type} are older than transactionTime: searches showed their last update only while the export ran. ${settle}`,
-    );
-  if (twice.size > 0)
-    doubts.push(
-      `${twice.size} resources of ${type} come twice, before and after an update that searches showed only while the export ran. ${settle}`,
-    );
-  if (untold > 0)
-    doubts.push(
-      `${untold} resources of ${type} were written to while the export ran, and how they were at transactionTime cannot be had.`,
-    );
-  if (newer > 0)
-    doubts.push(
-      `${newer} resources of ${type} are newer than transactionTime: the source has no history to read the version before from.`,
-    );
-  // deletions are seen only by history; without it, by what is missing of the plan's counts. "At least": what is newer may have been made since.
-  const expected = windows.reduce((sum, { shard }) => sum + (shard.members ? 0 : (shard.expected ?? 0)), 0);
-  const known = windows.reduce((sum, { result, extra }) => sum + result.seen + extra.size, 0) + now + untold;
-  if (!tail.history && known < expected)
-    doubts.push(`At least ${expected - known} resources of ${type} went while the export ran, before they were read.`);
-  if (!tail.history && (await mayHaveGone(work, plan, windows, cohort)))
-    doubts.push(
-      `Whether resources of ${type} went while the export ran, before they were read, cannot be known: the source shows no history of the type and no exact counts of it.`,
-    );
-  return doubts;
+  return counts;
 }
 
-/** Whether something may have been deleted that no count would miss: what several searches find is counted as often. */
-async function mayHaveGone(
-  { source }: Work,
-  plan: Plan,
-  windows: readonly Window[],
-  cohort: Cohort | undefined,
-): Promise<boolean> {
-  const isOpen = await eachParallel(windows, async ({ shard }) => {
+interface JudgedVersion {
+  table: PageTable;
+  verdict: RowVerdict;
+}
+
+/** Finds the versions of touched resources, one resource after the other, and writes them. */
+class VersionWriter {
+  readonly #closing: TypeClosing;
+  readonly #tail: Tail;
+  readonly #end: string;
+  readonly #select: ReturnType<typeof rowSelector>;
+  readonly #memory = new OwnMemory();
+
+  constructor(closing: TypeClosing, tail: Tail) {
+    this.#closing = closing;
+    this.#tail = tail;
+    // Without a history all that is read is newer than D, and is exported all the same.
+    this.#end = tail.history ? exportEnd(closing) : never;
+    this.#select = rowSelector(closing, closing.whole, this.#end);
+  }
+
+  /** @returns "none" when the resource did not exist; undefined when that, or its version, cannot be obtained */
+  async find({ id, isNew }: Touched): Promise<Version | "none" | undefined> {
+    const { work, type } = this.#closing;
+    if (isNew) return "none";
+    return this.#tail.history
+      ? versionBefore(work.source, type, id, this.#tail.since)
+      : newestVersion(work.source, type, id);
+  }
+
+  /** Whether a version is of the time that the export is of. What is read as it is now is newer. */
+  isInTime({ entry }: Version): boolean {
+    const { from, till } = this.#closing.whole;
+    const at = Date.parse(entry.lastUpdated ?? "");
+    return !this.#tail.history || !((from !== undefined && at < Date.parse(from)) || at >= Date.parse(till));
+  }
+
+  /** What is answered is good until the next call. */
+  judge(version: Version): JudgedVersion {
+    const { plan, type } = this.#closing;
+    const { members } = this.#select;
+    const { table } = this.#memory.read(bundleOf(version), { type, till: this.#end, key: plan.key, members });
+    return { table, verdict: this.#select.any(table, 0) };
+  }
+
+  async write(print: string, { table, verdict }: JudgedVersion): Promise<void> {
+    const { writer } = this.#closing;
+    const { cut } = this.#select;
+    if (typeof verdict === "object") return writer.error(verdict.outcome);
+    writer.show(wordsOf(print), 0);
+    if (verdict === "line")
+      await writer.lines(cut ? oneLine(cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
+    else writer.pass();
+  }
+}
+
+/** Whether resources may have been deleted that no count misses: a shard is not counted; or it is searched by
+ *  members, where a resource is counted by each search that finds it, and the sum has fallen. */
+async function mayHaveGone(closing: TypeClosing): Promise<boolean> {
+  const mayHave = await eachParallel(closing.shards, async ({ shard }) => {
     if (shard.expected === undefined) return true;
-    return shard.members !== undefined && ((await countShard(source, plan, shard, cohort)) ?? 0) < shard.expected;
+    return shard.members !== undefined && ((await countShard(closing, shard)) ?? 0) < shard.expected;
   });
-  return isOpen.includes(true);
+  return mayHave.includes(true);
 }

@@ -1,5 +1,3 @@
-import type { Cohort, Plan, Shard } from "../../contracts.ts";
-import type { SourceClient } from "../../fhir/client.ts";
 import { isUnclear, patientsOf } from "../../fhir/compartment.ts";
 import {
   type HistoryEnd,
@@ -14,137 +12,192 @@ import { searchURL } from "../../fhir/search.ts";
 import type { Page } from "../../scan/page.ts";
 import { fingerprinter } from "../../sink/fingerprints.ts";
 import { membersIn } from "../read/owner.ts";
-import type { Work } from "../work.ts";
+import type { FingerprintHooks } from "../read/row-writer.ts";
+import type { ExportRun } from "../run.ts";
+import type { TypeClosing } from "./type-closing.ts";
 
+/** A resource that was written to. */
 export interface Touched {
   id: string;
-  deleted: boolean;
-  /** it did not exist before: the oldest of what was seen of it is its first version */
+  /** The oldest version that was seen of it is its first one: it did not exist before. */
   isNew: boolean;
-  versionId?: string | undefined;
 }
 
-/** What was created, updated or deleted at `since` or later. Without history deletions are not seen. */
+/** What was written to at D (the millisecond behind transactionTime) or later. */
 export interface Tail {
-  /** by fingerprint; `versionId` of what is there now, where it was read by search */
+  /** by fingerprint */
   touched: Map<string, Touched>;
+  /** It was read from a history, so it has the deletions, too. */
   history: boolean;
+  /** D */
   since: string;
 }
 
-/** What was written shortly before transactionTime, or since, by fingerprint; nothing without history. */
-export interface Late {
-  /** The time of its newest version in milliseconds, NaN for a deletion. An index that lags shows such a row where it was before until it catches up, and then
-   *  it leaves that window, although nothing has touched it since. */
-  moves: Map<string, number>;
-  /** what of it is there. Where the type is searched by members of the cohort: only what is, or may be, theirs */
-  there: Map<string, Touched>;
+/** What was written shortly before D, or since, by fingerprint. Empty without a history. */
+export interface LateWrites {
+  /** The time of the newest version in milliseconds, NaN for a deletion. An index that lags shows such a row in the
+   *  window of the version before, until it has caught up. Then the row leaves that window, although nothing has
+   *  touched it since D. */
+  mayMove: Map<string, number>;
+  /** The resources among them that exist. Where the type is searched by members of the cohort: only those that are, or
+   *  may be, in a member's compartment. */
+  recentlyWritten: Map<string, Touched>;
 }
 
-/** What is stamped less than this before transactionTime may be searchable only after it, by an index that lags more than settleSeconds. */
+/** A resource that is stamped less than this before D may be searchable only after it, by an index that lags more than
+ *  settleSeconds. */
 export const lateMs = 60_000;
 
-const sinceOf = (plan: Plan): string => new Date(Date.parse(plan.transactionTime) + 1).toISOString();
+/** The looks that the closing of a type takes at its tail, one per round. */
+export class TailWatch {
+  /** known from the first look on */
+  late: LateWrites = { mayMove: new Map(), recentlyWritten: new Map() };
+  readonly #closing: TypeClosing;
+  /** What the seal's own readings have shown that is newer than D: without histories and windows nothing else tells
+   *  it. */
+  readonly #shown = new Map<string, Touched>();
+  /** undefined before the first look */
+  #withHistory: boolean | undefined;
 
-/** Looks at what was written to a type since the plan's transactionTime: by `Type/_history` where the source has it, else by search.
- *  @param withHistory false: the source has refused the type's history before */
-export async function lookAtTail(
-  { source, task }: Work,
-  plan: Plan,
-  type: string,
-  withHistory = hasHistory(task, plan),
-): Promise<Tail> {
-  const since = sinceOf(plan);
+  constructor(closing: TypeClosing) {
+    this.#closing = closing;
+  }
+
+  async look(): Promise<Tail> {
+    const { plan } = this.#closing;
+    const tail =
+      this.#withHistory === undefined ? await this.#first() : await readTail(this.#closing, this.#withHistory);
+    if (!tail.history && !plan.source.windows) for (const [print, one] of this.#shown) tail.touched.set(print, one);
+    return tail;
+  }
+
+  /** Takes rows that a reading of a shard shows outside of its window. */
+  get note(): NonNullable<FingerprintHooks["outside"]> {
+    const end = endOfTransaction(this.#closing);
+    return (print, table, row) => {
+      if (Date.parse(table.lastUpdated(row) ?? "") < end) return;
+      this.#shown.set(print, { id: table.id(row), isNew: table.versionId(row) === "1" });
+    };
+  }
+
+  /** Looks at what was written shortly before D as well: all of it is in one history. */
+  async #first(): Promise<Tail> {
+    const closing = this.#closing;
+    const found = hasHistory(closing) ? await readLateHistory(closing) : undefined;
+    // Without what was written shortly before D, no later look can be complete: the type has no history for this
+    // closing.
+    this.#withHistory = found !== undefined;
+    if (!found) return readTail(closing, false);
+    this.late = found.late;
+    // A deletion without a time (HAPI) may be on either side of D, so D itself is asked for.
+    const tail = found.isUntimed ? await readTail(closing, true) : found.tail;
+    this.#withHistory = tail.history;
+    return tail;
+  }
+}
+
+const endOfTransaction = ({ plan }: ExportRun): number => Date.parse(plan.transactionTime) + 1;
+
+const hasHistory = ({ work, plan }: ExportRun): boolean => work.task.source.history && plan.source.typeHistory;
+
+/** Reads what was written to a type at D or later: from its history, or else by search. */
+async function readTail(closing: TypeClosing, withHistory: boolean): Promise<Tail> {
+  const { work, plan, type } = closing;
+  const end = endOfTransaction(closing);
+  const since = new Date(end).toISOString();
   if (withHistory) {
-    const { touched, note } = touchedBy(plan);
+    const notes = new TouchedNotes(closing);
     let isUntimed = false;
-    const end = await readHistory(source, queryOf(plan, type, since), (entry) => {
-      if (Number.isNaN(entry.at)) isUntimed = true;
-      note(entry.id, entry.deleted, entry.version);
+    const ended = await readHistory(work.source, historyFrom(closing, end), ({ id, at, deleted, version }) => {
+      if (Number.isNaN(at)) isUntimed = true;
+      notes.add(id, deleted ? undefined : version);
       return false;
     });
-    if (tellsAll(end, isUntimed)) return { touched, history: true, since };
+    if (tellsAll(ended, isUntimed)) return { touched: notes.touched, history: true, since };
+    work.log.warn({ type, history: ended }, "the history of the type cannot be used; doing without it");
   }
-  const { touched, note } = touchedBy(plan);
-  if (plan.source.windows)
-    await readTouched(source, searchURL({ type, from: since, count: plan.source.count }), type, note);
-  return { touched, history: false, since };
+  const notes = new TouchedNotes(closing);
+  if (plan.source.windows) await searchTail(closing, since, notes);
+  return { touched: notes.touched, history: false, since };
 }
 
-/** Whether a history from a time on has told all that was written since. What has no time may be older where the source shows what is older, too. */
-const tellsAll = (end: HistoryEnd, isUntimed: boolean) => end === "whole" || (end === "older" && !isUntimed);
-
-const queryOf = (plan: Plan, type: string, since: string): HistoryQuery => ({
-  link: typeHistory(type, since, plan.source.count),
+const historyFrom = ({ plan, type }: TypeClosing, from: number): HistoryQuery => ({
+  link: typeHistory(type, from, plan.source.count),
   type,
-  from: Date.parse(since),
+  from,
 });
 
-/** The first look at a type: at its tail, and at what was written shortly before. All of it is in one history. */
-export async function lookAtLate(
-  work: Work,
-  plan: Plan,
-  { type, members }: Shard,
-  cohort: Cohort | undefined,
-): Promise<{ tail: Tail; late: Late }> {
-  const { source, task } = work;
-  const late: Late = { moves: new Map(), there: new Map() };
-  if (!hasHistory(task, plan)) return { tail: await lookAtTail(work, plan, type), late };
-  const since = sinceOf(plan);
-  const from = Date.parse(since);
-  const { touched, note } = touchedBy(plan);
+/** Whether a history has told all that was written from a time on, and nothing else. What has no time may be older than
+ *  that where the source shows what is older, too. */
+const tellsAll = (ended: HistoryEnd, isUntimed: boolean) => ended === "whole" || (ended === "older" && !isUntimed);
+
+/** @returns undefined where the source has no history of the type that can be used */
+async function readLateHistory(
+  closing: TypeClosing,
+): Promise<{ tail: Tail; late: LateWrites; isUntimed: boolean } | undefined> {
+  const { work, plan, whole, shards } = closing;
+  const end = endOfTransaction(closing);
+  const notes = new TouchedNotes(closing);
   const fingerprint = fingerprinter(plan.key);
-  const { places } = membersIn(cohort ?? { v: 1, uid: "", patients: [], groups: [] });
-  const isTheirs = (resource: HistoryResource) =>
-    [...patientsOf(resource, source.base)].some((id) => places.has(id)) || isUnclear(resource, source.base);
+  const mayBeTheirs = shards[0]!.shard.members ? membersOnly(closing) : () => true;
+  const late: LateWrites = { mayMove: new Map(), recentlyWritten: new Map() };
   let isUntimed = false;
-  const end = await readHistory(source, queryOf(plan, type, new Date(from - lateMs).toISOString()), (entry) => {
-    const { id, at, deleted, version, resource } = entry;
+  const ended = await readHistory(work.source, historyFrom(closing, end - lateMs), (entry) => {
+    const { id, at, deleted, resource } = entry;
     if (Number.isNaN(at)) isUntimed = true;
-    else if (at >= from) note(id, deleted, version);
+    else if (at >= end) notes.add(id, deleted ? undefined : entry.version);
     const print = fingerprint(id);
-    // newest first
-    if (late.moves.has(print)) return false;
-    late.moves.set(print, deleted ? Number.NaN : at);
-    if (!deleted && !(members && resource && !isTheirs(resource))) late.there.set(print, { id, deleted, isNew: false });
+    // The history is newest first: of each resource the first entry counts.
+    if (late.mayMove.has(print)) return false;
+    late.mayMove.set(print, deleted ? Number.NaN : at);
+    if (resource && mayBeTheirs(resource)) late.recentlyWritten.set(print, { id, isNew: false });
     return false;
   });
-  // what was seen of a history that broke off is no ground for anything, and without what was written shortly before, no later look is, either
-  if (!tellsAll(end, isUntimed))
-    return { tail: await lookAtTail(work, plan, type, false), late: { moves: new Map(), there: new Map() } };
-  // a deletion without a time (HAPI) may be on either side: that is asked
-  return { tail: isUntimed ? await lookAtTail(work, plan, type) : { touched, history: true, since }, late };
-}
-
-const hasHistory = ({ source: { history } }: Work["task"], { source: { typeHistory } }: Plan): boolean =>
-  history && typeHistory;
-
-function touchedBy({ key }: Plan): { touched: Tail["touched"]; note: Note } {
-  const touched: Tail["touched"] = new Map();
-  const fingerprint = fingerprinter(key);
+  if (!tellsAll(ended, isUntimed)) {
+    work.log.warn({ type: whole.type, history: ended }, "the history of the type cannot be used; doing without it");
+    return undefined;
+  }
   return {
-    touched,
-    note(id, deleted, versionId) {
-      const print = fingerprint(id);
-      // newest first: what stands there already is newer
-      let newest = touched.get(print);
-      if (!newest) touched.set(print, (newest = { id, deleted, isNew: false, versionId }));
-      newest.isNew = versionId === "1" && !deleted;
-    },
+    tail: { touched: notes.touched, history: true, since: new Date(end).toISOString() },
+    late,
+    isUntimed,
   };
 }
 
-type Note = (id: string, deleted: boolean, version: string | undefined) => void;
+/** Whether a resource is, or may be, in the compartment of a member of the cohort. */
+function membersOnly({ work, cohort }: ExportRun): (resource: HistoryResource) => boolean {
+  const { base } = work.source;
+  const places = cohort && membersIn(cohort).places;
+  return (resource) => [...patientsOf(resource, base)].some((id) => places?.has(id)) || isUnclear(resource, base);
+}
 
-async function readTouched(source: SourceClient, first: string, type: string, note: Note): Promise<void> {
+/** Collects touched resources from what shows them newest first. */
+class TouchedNotes {
+  readonly touched: Tail["touched"] = new Map();
+  readonly #fingerprint: (id: string) => string;
+
+  constructor({ plan }: ExportRun) {
+    this.#fingerprint = fingerprinter(plan.key);
+  }
+
+  /** @param versionId undefined for a deletion */
+  add(id: string, versionId: string | undefined): void {
+    // An older version than the one before: the last that is added of a resource is its oldest.
+    this.touched.set(this.#fingerprint(id), { id, isNew: versionId === "1" });
+  }
+}
+
+async function searchTail({ work, plan, type }: TypeClosing, since: string, notes: TouchedNotes): Promise<void> {
+  const { source } = work;
   const follow = onceEach(type);
+  const first = searchURL({ type, from: since, count: plan.source.count });
   for (let link: string | undefined = first; link !== undefined; ) {
     follow(link);
     const { bytes, page }: { bytes: Buffer; page: Page } = await readPage(source, link);
     for (const { type: found, id, start, end } of page.entries) {
       if (found !== type) continue;
       const { meta } = JSON.parse(bytes.toString("utf8", start, end)) as { meta?: { versionId?: string } };
-      note(id, false, meta?.versionId);
+      notes.add(id, meta?.versionId);
     }
     link = page.next === undefined ? undefined : source.resolve(page.next).href;
   }

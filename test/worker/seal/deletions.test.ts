@@ -12,14 +12,14 @@ import { type Source, startSource } from "../../sources/server.ts";
 const start = Date.UTC(2026, 0, 1);
 const instant = (at: number) => new Date(start + at).toISOString();
 
-/** What happened to an Observation: it refers to this patient from then on, or is deleted. */
+/** A write to an Observation: from then on it refers to this patient, or without one it is deleted. */
 interface Write {
   at: number;
   id: string;
   patient?: string;
 }
 
-/** What must be listed: worked out from the writes, one resource after the other. */
+/** The ids that must be listed, computed from the writes, one resource after the other. */
 function wanted(writes: Write[], since: number, till: number, patients: ReadonlySet<string> | undefined): string[] {
   const ids = new Set(writes.map(({ id }) => id));
   return [...ids]
@@ -40,12 +40,13 @@ describe("deletions", () => {
   });
   after(() => source.close());
 
-  /** Writes under ids of this test: the source keeps what others did. @returns which of some ids are of this test, as it knows them */
+  /** Applies writes under ids of this test only, since the source keeps the writes of other tests.
+   *  @returns a function that picks the ids of this test, without their prefix */
   let prefix = 0;
   const versions = new Map<string, number>();
   function apply(writes: Write[]): (ids: string[]) => string[] {
     const own = `t${++prefix}-`;
-    // the clock of the source does not go back
+    // The clock of the source does not go back.
     const from = now;
     for (const { at, id, patient } of writes) {
       now = from + at;
@@ -94,8 +95,7 @@ describe("deletions", () => {
       };
       const isListed = listedAt(task.export, cohort, type, client.base);
       return await readDeleted(
-        { source: client, task },
-        { source: plan },
+        { work: { source: client, task }, plan: { source: plan } },
         type,
         { since: instant(since), till: instant(till) },
         isListed,
@@ -165,7 +165,7 @@ describe("deletions", () => {
         }
       });
 
-  test("Patients are their own compartment, members of a cohort also where nothing tells what they were", async () => {
+  test("a Patient is in its own compartment, and a member of the cohort is listed even if no history tells its last version", async () => {
     const from = (now += 1000);
     for (const id of ["p1", "p2"]) source.put(`{"resourceType":"Patient","id":"${id}"}`);
     source.put('{"resourceType":"Patient","id":"p3","link":[{"other":{"reference":"Patient/p1"}}]}');
@@ -190,7 +190,7 @@ describe("deletions", () => {
     ]);
   });
 
-  describe("what cannot be told is not listed, and said", () => {
+  describe("deletions that cannot be told are not listed, and a notice says so", () => {
     const writes: Write[] = [
       { at: 1, id: "old", patient: "Patient/x" },
       { at: 10, id: "old" },
@@ -204,44 +204,54 @@ describe("deletions", () => {
       ids: string[],
       notice: RegExp | undefined,
     ][] = [
-      ["nothing is in the way", {}, ["old"], undefined],
+      ["everything can be told", {}, ["old"], undefined],
       ["spec.history is None", { history: false }, [], /Observation cannot be told: spec\.history/],
-      ["no history of types", { plan: { typeHistory: false } }, [], /no history of types/],
-      ["none of this type", { behaviour: { noTypeHistory: true } }, [], /refuses the history of this type/],
+      ["the source has no history of types", { plan: { typeHistory: false } }, [], /no history of types/],
       [
-        "deletions carry no version",
+        "the source refuses the history of this type",
+        { behaviour: { noTypeHistory: true } },
+        [],
+        /refuses the history of this type/,
+      ],
+      [
+        "deletions have no version",
         { change: (bundle) => eachEntry(bundle, ({ response }) => delete response.etag) },
         ["old"],
         /^1 deletions/,
       ],
       [
-        "oldest first",
+        "the history is oldest first",
         { change: (bundle) => ({ ...bundle, entry: bundle.entry?.reverse() }), plan: { count: 250 } },
         [],
         /begin with what is newest/,
       ],
       [
-        "_since is ignored: what was deleted last may have been so before transactionTime",
+        "_since is ignored: the last deletion may be older than transactionTime or not",
         { change: (bundle: unknown) => bundle, ignoreSince: true } as Case,
         ["old"],
         /^1 deletions of Observation are not listed: whether they are older than transactionTime cannot be told\.$/,
       ],
       [
-        "level Patient, no history of instances",
+        "level Patient, and the source refuses histories of resources",
         { export: { level: "Patient" }, behaviour: { noInstanceHistory: true } },
         [],
         /^1 deletions of Observation are not listed: in whose compartment the resources were cannot be told\.$/,
       ],
       [
-        "the same, and the source says so",
+        "level Patient, and the source says that it has no histories of resources",
         { export: { level: "Patient" }, plan: { instanceHistory: false } },
         [],
         /^1 deletions .* compartment/,
       ],
-      ["a filter of the type", { export: { typeFilters: ["Observation?code=1"] } }, ["old"], /filters cannot be asked/],
+      [
+        "a filter of this type",
+        { export: { typeFilters: ["Observation?code=1"] } },
+        ["old"],
+        /filters cannot be asked/,
+      ],
       ["a filter of another type", { export: { typeFilters: ["Patient?gender=male"] } }, ["old"], undefined],
       [
-        "versions without a time",
+        "versions have no time",
         {
           change: (bundle) =>
             eachEntry(bundle, ({ resource, response }) => {
@@ -273,7 +283,7 @@ describe("deletions", () => {
       });
   });
 
-  test("entries of other types are not taken for the type's", async () => {
+  test("entries of other types are not taken for deletions of the type", async () => {
     const from = (now += 1000);
     const strange = [
       { fullUrl: "urn:uuid:1", request: { method: "DELETE", url: "Patient/1" }, response: {} },
@@ -295,7 +305,7 @@ describe("deletions", () => {
   });
 });
 
-describe("the lines", () => {
+describe("the lines of a file of deletions", () => {
   test("are transaction Bundles of at most 500 deletions", () => {
     const ids = Array.from({ length: 1001 }, (_, n) => `id-${n}`);
     const bundles = renderDeleted("Patient", ids).map(
@@ -317,7 +327,7 @@ describe("the lines", () => {
   });
 });
 
-// biome-ignore lint/suspicious/noExplicitAny: whatever a server may send
+// biome-ignore lint/suspicious/noExplicitAny: a server may send anything
 type Sent = any;
 type Change = (bundle: Sent, url: string) => Sent;
 
@@ -326,15 +336,15 @@ function eachEntry(bundle: Sent, change: (entry: Sent) => unknown): Sent {
   return bundle;
 }
 
-/** of the versions that tests have made: `Type/id etag` */
+/** When each version that a test has made was written: `Type/id etag` -> instant */
 const times = new Map<string, string>();
-/** Gives deletions the time that HAPI leaves out, and the source with it. */
+/** Gives deletions the time that HAPI, and so the sample source, leaves out. */
 const addTimes: Change = (bundle) =>
   eachEntry(bundle, ({ request, response }) => {
     if (request.method === "DELETE") response.lastModified = times.get(`${request.url} ${response.etag}`);
   });
 
-/** A server before the source that changes what it answers. */
+/** A server in front of the source that changes its answers. */
 async function proxy(
   source: Source,
   change: Change,

@@ -1,0 +1,108 @@
+import type { PageTable } from "../../scan/table.ts";
+import { oneLine } from "../../sink/lines.ts";
+import type { ShardWriter } from "../../sink/writer.ts";
+import { batchRows } from "../page-memory.ts";
+import type { PageView } from "./pages.ts";
+import type { RowSelector, RowVerdict } from "./verdict.ts";
+
+/** What a caller knows, and wants to be told, of the rows of a shard by their fingerprints. */
+export interface FingerprintHooks {
+  /** Answers true for resources that count as shown already: they are not written. */
+  known?: (print: string) => boolean;
+  /** takes the resources that another shard may have to write */
+  foreign?: (print: string) => void;
+  /** takes the resources that are not of the shard's window: newer, or older */
+  outside?: (print: string, table: PageTable, row: number) => void;
+}
+
+/** Judges the rows of a search's pages and writes those that are lines. This is the hot loop of an export: nothing is
+ *  made per row.
+ *
+ *  1. The scanner says how many of the next rows are plain (PageTable.plainRows), and makes their fingerprints.
+ *  2. Plain rows that are lines as they are go to the writer as one run, up to the first that was shown before. Most
+ *  pages are nothing else.
+ *  3. Each other row gets a verdict. A new line joins the run before it.
+ *  4. A row that is no such line ends the run: the lines before it are written, then the row is dealt with by
+ *  itself. */
+export class RowWriter {
+  /** resources of the search so far, those outside of the shard's window included */
+  shown = 0;
+  /** resources among them that are not of the shard's window */
+  outside = 0;
+  readonly #writer: ShardWriter;
+  readonly #select: RowSelector;
+  readonly #hooks: FingerprintHooks;
+  readonly #takesRuns: boolean;
+
+  constructor(writer: ShardWriter, select: RowSelector, hooks: FingerprintHooks) {
+    this.#writer = writer;
+    this.#select = select;
+    this.#hooks = hooks;
+    this.#takesRuns = select.plain === undefined && select.cut === undefined && hooks.known === undefined;
+  }
+
+  /** Writes a page, from the row on where the writer stands. */
+  async write(view: PageView): Promise<void> {
+    const { table, lines, prints } = view;
+    const { count } = table;
+    const writer = this.#writer;
+    const isCut = this.#select.cut !== undefined;
+    // the first row that is neither written nor passed over
+    let run = writer.position.taken;
+    for (let from = run; from < count; ) {
+      const plain = table.plainRows(from, Math.min(count, from + batchRows));
+      // A row that is not plain is a batch of its own.
+      const to = Math.max(plain, from + 1);
+      prints.make(table, from, to);
+      let row = from;
+      if (this.#takesRuns) {
+        row += writer.showRun(prints.words, prints.wordOf(from), plain - from);
+        this.shown += row - from;
+      }
+      for (; row < to; row++) {
+        const verdict = this.#judge(table, row, row < plain);
+        const isNew = this.#isNew(view, row, verdict);
+        if (isNew && verdict === "line" && !isCut) continue;
+        const before = run < row ? writer.lines(lines, run, row) : undefined;
+        if (before) await before;
+        run = row + 1;
+        const own = this.#settle(view, row, verdict, isNew);
+        if (own) await own;
+      }
+      from = to;
+    }
+    const rest = run < count ? writer.lines(lines, run, count) : undefined;
+    if (rest) await rest;
+  }
+
+  #judge(table: PageTable, row: number, isPlain: boolean): RowVerdict {
+    const { plain, any } = this.#select;
+    const verdict = !isPlain ? any(table, row) : plain === undefined ? "line" : plain(table, row);
+    if (verdict === "skip" || typeof verdict === "object") return verdict;
+    this.shown++;
+    if (verdict === "outside") this.outside++;
+    return verdict;
+  }
+
+  /** Whether the row is a resource of the shard that was not shown before; then it counts as shown. */
+  #isNew({ prints }: PageView, row: number, verdict: RowVerdict): boolean {
+    if (verdict !== "line" && verdict !== "pass") return false;
+    const { known } = this.#hooks;
+    return !known?.(prints.text(row)) && this.#writer.show(prints.words, prints.wordOf(row));
+  }
+
+  /** Deals with a row that is not part of a run of lines. @returns what must be awaited, if anything */
+  #settle({ table, prints }: PageView, row: number, verdict: RowVerdict, isNew: boolean): Promise<void> | undefined {
+    const writer = this.#writer;
+    if (typeof verdict === "object") writer.error(verdict.outcome);
+    else if (verdict === "foreign") {
+      writer.foreign();
+      this.#hooks.foreign?.(prints.text(row));
+    } else if (!isNew) {
+      if (verdict === "outside") this.#hooks.outside?.(prints.text(row), table, row);
+      writer.skip();
+    } else if (verdict === "pass") writer.pass();
+    else return writer.lines(oneLine(this.#select.cut!(table.resource(row))), 0, 1);
+    return undefined;
+  }
+}
