@@ -15,7 +15,7 @@ after(() => source.close());
 afterEach(() => source.set({ ignore: [], ignoreButRepeat: false, pretty: false }));
 
 const elements = ["Patient.birthDate", "value", "code"];
-/** by R4: mandatory and modifier elements of the two types, and what is asked for above */
+/** The members that may stay: by R4 the mandatory and modifier elements of the two types, and those asked for above. */
 const kept: Record<string, RegExp> = {
   Patient:
     /^(resourceType|id|meta|implicitRules|modifierExtension|active|deceased.*|link|birthDate|value[A-Z].*|code)$/,
@@ -33,7 +33,7 @@ describe("elements", () => {
       level: "System",
     },
     {
-      name: "... and writes pretty pages",
+      name: "a source that ignores _elements and writes pretty pages",
       behaviour: { ignore: ["_elements"], ignoreButRepeat: true, pretty: true },
       level: "System",
       pretty: true,
@@ -59,20 +59,20 @@ describe("elements", () => {
       for (const [key, line] of lines) {
         const [from, to] = [JSON.parse(whole.get(key)!.toString()) as Resource, JSON.parse(line) as Resource];
         const allowed = Object.keys(from).filter((member) => kept[from.resourceType]!.test(member.replace(/^_/, "")));
-        // compartments are found by these: they are asked for, and go again
+        // The elements that compartments are found by are asked for, and cut off here.
         assert.deepEqual(Object.keys(to).sort(), [...new Set([...allowed, "meta"])].sort());
         for (const member of allowed) if (member !== "meta") assert.deepEqual(to[member], from[member]);
         assert.equal(subsetted(to), 1);
         assert.equal(to.meta.lastUpdated, from.meta.lastUpdated);
         cut += Object.keys(from).length - Object.keys(to).length;
-        // as they were spelled
+        // Decimals stay as they were spelled.
         const decimal = /"value":-?\d+\.\d+/.exec(whole.get(key)!.toString())?.[0];
         if (decimal && !pretty && from.valueQuantity) assert(line.includes(decimal), decimal);
       }
       assert(cut > 1000);
     });
 
-  test("asked of the source: less is sent", async () => {
+  test("the source is asked for these elements only", async () => {
     const where = await place("directory");
     const at = source.requests.length;
     await new Export(where, source.baseURL, { export: { types: ["Patient"], elements: ["birthDate"] } }).all();
@@ -80,7 +80,7 @@ describe("elements", () => {
     assert(asked.length > 0 && asked.every(({ url }) => /_elements=[^&]*birthDate/.test(url)));
   });
 
-  test("of types for which nothing is named all is exported", async () => {
+  test("types for which no element is named are exported whole", async () => {
     const where = await place("directory");
     const done = await new Export(where, source.baseURL, {
       export: { types: ["Patient", "Encounter"], elements: ["Patient.gender"] },

@@ -8,7 +8,7 @@ import { whileWritten } from "./written.ts";
 const exportWhileWritten = whileWritten();
 const types = ["Observation"];
 
-/** What makes it hard to prove that nothing is missing. */
+/** What a source may lack; each makes it harder to prove that nothing is missing. */
 const lacks: [name: string, behaviour: Behaviour][] = [
   ["no counts", { noCount: true }],
   ["counts that are estimates", { countError: 3 }],
@@ -33,7 +33,7 @@ const cases = [
       typeFilters: ["Observation?status=final", "Observation?status=amended"],
       kinds: undefined,
     })),
-  // without histories deletions are not seen
+  // Without histories deletions are not seen, so these rows only delete.
   ...(["System", "Patient", "Group"] as const).flatMap((level) =>
     combinations
       .filter((some) => some.includes(noHistories))
@@ -41,7 +41,7 @@ const cases = [
   ),
 ];
 
-describe("whatever the source lacks, Exact=True is true while it is written to", { concurrency: 4 }, () => {
+describe("Exact=True is true of a source that is written to, whatever else it lacks", { concurrency: 4 }, () => {
   const drawn = sampleOf("what sources lack", cases, {
     size: 18,
     kindOf: ({ paging, some, level, typeFilters }) =>
@@ -74,7 +74,7 @@ describe("whatever the source lacks, Exact=True is true while it is written to",
       const isExact =
         lines.size === wanted.size && [...wanted].every(([key, line]) => lines.get(key) === line.toString());
       assert.equal(report.exact, told === "", told);
-      // where histories tell what was there, nothing is left open, but whether it matched a filter then
+      // With histories everything can be told, except whether an old version matched a filter.
       if (!some.includes(noHistories) && !typeFilters) assert.equal(report.exact, true, told);
       if (report.exact) assert(isExact, `${[...wanted.keys()].filter((key) => !lines.has(key)).length} are missing`);
     });

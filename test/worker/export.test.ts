@@ -34,7 +34,7 @@ for (const kind of kinds)
       assert.equal(
         manifest.output.some(({ path }) => path.includes("-0000-")),
         false,
-        "nothing had to be looked for again",
+        "nothing was missing, so the seal wrote no lines",
       );
       for (const item of manifest.output) {
         const bytes = (await readAll(store, item.path))!;
@@ -60,7 +60,7 @@ for (const kind of kinds)
       );
     });
 
-    test("every command may run again: the same report, nothing changes", async () => {
+    test("every command may run again: it reports the same, and nothing changes", async () => {
       const where = await place(kind);
       const run = new Export(where, source.baseURL, { export: { types: ["Patient", "Group"] } });
       const first = await run.all();
@@ -89,20 +89,20 @@ for (const kind of kinds)
       assert.deepEqual(await paths(await where.open(), "", true), []);
     });
 
-    test("purge of an export that was stopped in the middle fences its writer off", async () => {
+    test("a purge in the middle of an export ends its writer", async () => {
       const where = await place(kind);
       const run = new Export(where, source.baseURL, { export: { types: ["Observation"] }, source: { count: 20 } });
       await run.run("plan");
       let asked = 0;
       let purged: Awaited<ReturnType<typeof run.run>> | undefined;
       const off = source.onRequest(async () => {
-        // the worker has its checkpoint by now: the purge comes while it is reading
+        // The worker has its checkpoint by now: the purge comes while it reads.
         if (++asked === 3) purged = await run.run("purge");
       });
       const { code, report } = await run.run("export", 0);
       off();
       assert.deepEqual([purged?.code, purged?.report.left], [0, 0]);
-      // fenced while the purge goes on; afterwards its checkpoint is gone
+      // While the purge works, the checkpoint says "fenced"; afterwards it is gone. Either ends the writer.
       assert(code === 64 || code === 1, `exit ${code}`);
       assert.match(report.error!.message, /cancelled|another writer|ended or removed/);
       await run.run("purge");
@@ -120,7 +120,7 @@ describe("parameters", () => {
   const updated = (line: string) =>
     Date.parse((JSON.parse(line) as { meta: { lastUpdated: string } }).meta.lastUpdated);
 
-  test("types", async () => {
+  test("only the types that were asked for are exported", async () => {
     const { lines } = await exported({ export: { types: ["Practitioner", "Condition"] } });
     assert.deepEqual(new Set(lines.keys()), new Set(dump((name) => /^(Practitioner|Condition)\//.test(name)).keys()));
   });
@@ -136,7 +136,7 @@ describe("parameters", () => {
     assert.deepEqual(new Set(lines.keys()), new Set(wanted.keys()));
   });
 
-  test("typeFilters of one type are OR, and one copy comes out", async () => {
+  test("a resource that two typeFilters of its type match comes out once", async () => {
     const { lines } = await exported({
       export: {
         types: ["Patient", "Organization"],
@@ -150,7 +150,7 @@ describe("parameters", () => {
     assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());
   });
 
-  test("gzip: the same lines, and digests of both", async () => {
+  test("gzip: the files unpack to the same lines, and both digests are right", async () => {
     const { done, where, manifest } = await exported({ export: { types: ["Patient"] } });
     assert.equal(done.code, 0);
     const zipped = await place("directory");
@@ -176,7 +176,7 @@ describe("parameters", () => {
     assert.equal(lines.size, source.dump("Observation").size);
   });
 
-  test("nothing to export: an empty output, no files", async () => {
+  test("an export of nothing has an empty output and no files", async () => {
     const { manifest, done } = await exported({ export: { until: "1950-01-01T00:00:00.000Z" } });
     assert.deepEqual([manifest.output, done.report.totals?.resources], [[], 0]);
   });

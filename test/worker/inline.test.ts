@@ -17,7 +17,7 @@ const wanted = () =>
 
 for (const kind of kinds)
   describe(`a small export in the plan's pod, into ${kind}`, () => {
-    test("is whole and sealed when the plan ends; the report has the totals and no packages", async () => {
+    test("is complete and sealed when the plan ends; the report has the totals and no packages", async () => {
       const where = await place(kind);
       const exported = new Export(where, source.baseURL, {
         export: { types },
@@ -30,13 +30,13 @@ for (const kind of kinds)
       assert.equal(report.totals!.resources, lines.size);
       assert.equal(report.transactionTime, manifest.transactionTime);
       assert.deepEqual(await paths(await where.open(), "_work/"), ["_work/plan.json"]);
-      // a lost report is asked for again
+      // A report that was lost is obtained by running the command again.
       const again = await exported.run("plan");
       assert.deepEqual([again.code, again.report], [0, report]);
       assert.equal((await exported.run("verify")).code, 0);
     });
 
-    test("stopped in the middle it goes on", async () => {
+    test("continues where it was stopped", async () => {
       const where = await place(kind);
       const exported = new Export(where, source.baseURL, {
         export: { types },
@@ -60,7 +60,7 @@ for (const kind of kinds)
       assert.deepEqual([...(await linesOf(await where.open())).lines].sort(), wanted());
     });
 
-    test("a larger one is left to Jobs", async () => {
+    test("is left to Jobs if it is larger", async () => {
       const exported = new Export(await place(kind), source.baseURL, {
         export: { types },
         plan: { inlineResources: 100, shardResources: 100 },

@@ -12,10 +12,10 @@ import { Export, linesOf } from "./harness.ts";
 const { place } = storage();
 const types = ["Patient", "Observation"];
 const noHistory: Behaviour = { noTypeHistory: true, noInstanceHistory: true };
-/** searches show a write when the test says so */
+/** a lag so long that searches show a write only when the test says so (catchUp) */
 const never = 3_600_000;
 
-/** All versions that a source ever had, to tell what was there at a moment. */
+/** Writes to a source and keeps all versions, to tell what existed at a moment. */
 class Versions {
   readonly #source: Source;
   readonly #of = new Map<string, { at: number; line: Buffer | undefined }[]>();
@@ -44,7 +44,7 @@ class Versions {
     this.#of.set(key, [...(this.#of.get(key) ?? []), { at: lastUpdated, line }]);
     this.made++;
   }
-  /** `Type/id` -> line, as it was right before `end` */
+  /** `Type/id` -> its line, as it was right before `end` */
   at(end: number): Map<string, Buffer> {
     const lines = [...this.#of].map(([key, versions]) => [key, versions.findLast(({ at }) => at < end)?.line] as const);
     return new Map(lines.filter((entry): entry is [string, Buffer] => entry[1] !== undefined));
@@ -71,12 +71,12 @@ async function finish(source: Source, run: Export, packages: number) {
   };
 }
 
-describe("a search index that lags, and is written to all the time", () => {
+describe("a source that is written to all the time, with a search index that lags", () => {
   for (const [name, behaviour, kinds, lag, settleSeconds] of [
-    // the source's timers may be late on a busy machine, which makes the lag longer: there is room for that
+    // On a busy machine the source's timers are late, which makes the lag longer. So it is far below settleSeconds.
     ["less than settleSeconds, with history", {}, ["create", "update", "update", "delete"], 700, 3],
     ["less than settleSeconds, without history, only new resources", noHistory, ["create"], 700, 3],
-    // rows leave windows that are being read, for what was written before transactionTime
+    // Rows leave windows while they are read, although they were written before transactionTime.
     ["more than settleSeconds, with history", {}, ["create", "update", "update", "delete"], 1300, 1],
   ] as const)
     for (const level of ["System", "Patient"] as const)
@@ -115,8 +115,8 @@ describe("a search index that lags, and is written to all the time", () => {
 });
 
 describe("a search index that lags more than settleSeconds", () => {
-  /** An export whose source was written to right before transactionTime, and does not show it yet.
-   *  @param write what is written */
+  /** Plans an export whose source was written to right before transactionTime, and does not show it yet.
+   *  @param write writes to the source */
   async function begin(
     behaviour: Behaviour,
     level: Task["export"]["level"],
@@ -126,7 +126,7 @@ describe("a search index that lags more than settleSeconds", () => {
     const versions = new Versions(source);
     const off = source.onRequest(async () => {
       off();
-      // the clock is read next, until its second is over
+      // The planner reads the clock next, until its second is over: the writes get stamps of this second.
       while (Date.now() % 1000 > 400) await sleep(20);
       write(versions, source);
     });
@@ -154,9 +154,9 @@ describe("a search index that lags more than settleSeconds", () => {
       ["without history", noHistory],
     ] as const)
       for (const when of ["before the packages run", "after the packages have run", "never"] as const) {
-        // what no search shows and no history tells cannot be known of
+        // Nobody can know of a resource that no search shows and no history tells.
         if (when === "never" && name === "without history") continue;
-        test(`${name}, level ${level}: new resources become searchable ${when}; none is missing, none comes twice`, async () => {
+        test(`${name}, level ${level}, where new resources become searchable ${when}: each comes out once`, async () => {
           const { source, versions, run, packages } = await begin(behaviour, level, create);
           try {
             if (when === "before the packages run") source.catchUp();
@@ -175,7 +175,7 @@ describe("a search index that lags more than settleSeconds", () => {
         });
       }
 
-  test("new resources become searchable while windows are cut: they are cut all the same, and counted", async () => {
+  test("new resources become searchable while windows are cut: the windows are still cut, and their counts add up", async () => {
     const source = await startSource({ behaviour: { lag: never } });
     try {
       const versions = new Versions(source);
@@ -185,7 +185,7 @@ describe("a search index that lags more than settleSeconds", () => {
         if (url.includes("/Observation?") && url.includes("_summary=count") && bounds.length === 2 && ++cuts === 3)
           source.catchUp();
       });
-      // so that there is a window of them
+      // These have the stamps of one moment, so that there is a window around it.
       update(versions, source);
       source.catchUp();
       create(versions, source);
@@ -193,7 +193,7 @@ describe("a search index that lags more than settleSeconds", () => {
         export: { types },
         plan: { shardResources: 600 },
       });
-      // they are older than transactionTime
+      // The new resources must be older than transactionTime.
       await sleep(1000);
       assert.equal((await run.run("plan")).code, 0);
       assert(cuts > 3);
@@ -213,7 +213,7 @@ describe("a search index that lags more than settleSeconds", () => {
     }
   });
 
-  test("updates become searchable after the packages have run: each resource once, and it is told that some are older", async () => {
+  test("updates become searchable after the packages have run: each resource comes out once, and the older ones are told", async () => {
     for (const behaviour of [{}, noHistory]) {
       const { source, versions, run, packages } = await begin(behaviour, "System", update);
       try {
@@ -238,7 +238,7 @@ describe("a search index that lags more than settleSeconds", () => {
     }
   });
 
-  test("updates become searchable between two packages: what comes twice is told", async () => {
+  test("updates become searchable between two packages: resources that come twice are told", async () => {
     const { source, run, packages } = await begin({}, "System", update);
     try {
       assert(packages > 2);
@@ -258,7 +258,7 @@ describe("a search index that lags more than settleSeconds", () => {
     }
   });
 
-  test("a resource that two readings of a window have skipped, while others have moved into it, is found by the third", async () => {
+  test("a resource that two readings of a window skip, while others move into it, is found by the third", async () => {
     const timeOf = (line: Buffer) =>
       (JSON.parse(line.toString()) as { meta: { lastUpdated: string } }).meta.lastUpdated;
     const byTime = (source: Source) =>
@@ -275,14 +275,14 @@ describe("a search index that lags more than settleSeconds", () => {
         ([, line]) => timeOf(line) >= from! && Date.parse(timeOf(line)) < Date.now() - 3_600_000,
       );
       assert(rows.length > 210, `${rows.length}`);
-      // deletions are seen at once, the updates not yet
+      // From now on searches show deletions at once; the updates are still hidden.
       source.set({ paging: "offset", lag: 0 });
       let phase = "export";
       source.onRequest(({ url }) => {
         const { pathname, searchParams } = new URL(url, source.baseURL);
         if (!pathname.endsWith("/Observation") || !searchParams.getAll("_lastUpdated").includes(`ge${from}`)) return;
         const offset = searchParams.get("_offset");
-        // row 200 is the last of the page before now, and row 0 of a page that was read
+        // Row 0 is on a page that was read. When it goes, row 200 moves to the end of the page before, and is skipped.
         if (phase === "export" && offset === "200") {
           phase = "exported";
           versions.delete(rows[0]![0]);

@@ -16,16 +16,16 @@ after(() => source.close());
 const anyPatients = (count: number) =>
   [...source.dump("Patient").keys()].slice(0, count).map((name) => name.slice("Patient/".length));
 
-/** the export's parameters beside what an independent look at the source's whole content says it must hold */
+/** The parameters of exports. test/sources/expected.ts says what each must hold, from the source's whole content. */
 const cases: { name: string; export: () => Partial<Task["export"]>; wanted?: () => Wanted; empty?: boolean }[] = [
-  { name: "system", export: () => ({ level: "System" }) },
+  { name: "everything", export: () => ({ level: "System" }) },
   { name: "all patients", export: () => ({ level: "Patient" }) },
   {
-    name: "all patients, some types",
+    name: "some types of all patients",
     export: () => ({ level: "Patient", types: ["Patient", "Observation", "Group"] }),
   },
   { name: "some patients", export: () => ({ level: "Patient", patients: anyPatients(3) }) },
-  { name: "all patients since", export: () => ({ level: "Patient", since: "2021-01-01T00:00:00.000Z" }) },
+  { name: "all patients, since a time", export: () => ({ level: "Patient", since: "2021-01-01T00:00:00.000Z" }) },
   ...["ward", "outer", "loop", "mixed", "solo"].map((groupId) => ({
     name: `group ${groupId}`,
     export: () => ({ level: "Group" as const, groupId }),
@@ -47,7 +47,7 @@ const cases: { name: string; export: () => Partial<Task["export"]>; wanted?: () 
   },
 ];
 
-describe("levels: the same lines as an independent computation over the source's whole content", () => {
+describe("an export of each level has the lines that other code finds in the source's whole content", () => {
   for (const { name, export: parameters, empty } of cases)
     test(name, async () => {
       const where = await place("directory");
@@ -68,7 +68,7 @@ describe("levels: the same lines as an independent computation over the source's
       assert.equal(wanted.size === 0, empty === true);
     });
 
-  test("someone who is not a member of the group", async () => {
+  test("a patient who is not a member of the group is refused", async () => {
     const outsider = anyPatients(60).at(-1)!;
     const { code, report } = await new Export(await place("directory"), source.baseURL, {
       export: { level: "Group", groupId: "solo", patients: [outsider] },

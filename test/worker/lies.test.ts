@@ -22,18 +22,19 @@ afterEach(() => {
   source.clearFaults();
 });
 
-/** Sources that do not keep to what they say, and do not come round: told, never silently wrong. The export has one chain. */
+/** Sources that do not keep to what they say, and do not come round: told, never silently wrong. The export has one
+ *  chain. */
 const cases: {
   name: string;
   faults: Fault[];
   behaviour?: Behaviour;
   exact: boolean;
   errors?: number;
-  /** of each window */
+  /** how many resources are missing of each window; -1: some */
   missing?: number;
   says?: RegExp;
 }[] = [
-  { name: "each resource twice in its page", faults: [{ kind: "doubled", times: "always" }], exact: true },
+  { name: "pages that hold each resource twice", faults: [{ kind: "doubled", times: "always" }], exact: true },
   {
     name: "pages that begin with resources of the page before",
     faults: [{ kind: "overlap", times: "always" }],
@@ -47,7 +48,7 @@ const cases: {
     says: /counts more resources of Observation in the window of shard Observation-0001 than it shows/,
   },
   {
-    name: "likewise a source without counts, whose pages say a total",
+    name: "a page that always lacks entries, of a source that does not count: its pages say a total",
     behaviour: { noCount: true },
     faults: [{ kind: "shortPage", missing: 3, times: "always", match: "_sort=" }],
     exact: false,
@@ -55,14 +56,14 @@ const cases: {
     says: /Bundle\.total of Observation counts 3 resources more than its pages show/,
   },
   {
-    name: "a body that ends at a JSON boundary, without its next link",
+    name: "pages without their next link: all behind them is missing",
     faults: [{ kind: "noNext", times: "always", match: "&_sort=" }],
     exact: false,
     missing: -1,
     says: /counts more resources of Observation/,
   },
   {
-    name: "resources of another type",
+    name: "a page that always holds a resource of another type",
     faults: [{ kind: "wrongType", times: "always", match: "&_sort=" }],
     exact: false,
     errors: 1,
@@ -81,7 +82,7 @@ describe("sources that lie", () => {
       });
       source.set(behaviour ?? {});
       assert.equal((await exported.run("plan")).code, 0);
-      // while it was planned no page said a total: else it would count as counting
+      // While it was planned no page said a total: else the planner would take the source for one that counts.
       if (behaviour?.noCount) source.set({ alwaysTotal: true });
       source.inject(...faults);
       const done = await exported.all();
@@ -89,7 +90,7 @@ describe("sources that lie", () => {
       const { lines, doubled, manifest } = await linesOf(await where.open());
       assert.deepEqual(doubled, []);
       const { shards } = JSON.parse((await (await where.open()).read(planPath))!.bytes.toString()) as Plan;
-      assert(shards.length > 1 || behaviour?.noCount, "pages of one window follow those of another");
+      assert(shards.length > 1 || behaviour?.noCount, "the type is cut into several windows");
       if (missing < 0) assert(lines.size > 0 && lines.size < all.length);
       else assert.equal(lines.size, all.length - missing * shards.length);
       assert.equal(done.report.totals!.errors > 0, errors > 0);
@@ -102,7 +103,8 @@ describe("sources that lie", () => {
 
 const exportWhileWritten = whileWritten();
 
-/** Histories that are none, or not as FHIR has them, of sources that are written to while they are read. Only histories tell what was at transactionTime. */
+/** Histories that are none, or not as FHIR has them, of sources that are written to while they are read. Only
+ *  histories tell what was at transactionTime. */
 const histories: {
   name: string;
   faults?: Fault[];

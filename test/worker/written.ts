@@ -6,7 +6,9 @@ import { random } from "../sources/random.ts";
 import { type Source, startSource } from "../sources/server.ts";
 import { Export, linesOf } from "./harness.ts";
 
-/** Creates, updates and deletes at every request of the export, `most` in all. @returns how many there were */
+/** Creates, updates and deletes resources at every request of the export.
+ *  @param most the number of writes in all
+ *  @returns how many of each kind were made so far */
 function write(
   source: Source,
   types: string[],
@@ -32,15 +34,16 @@ function write(
 
 interface Options {
   change?: Partial<Task["source"]>;
-  /** of writes */
+  /** kinds of the writes, of which each is drawn */
   kinds?: string[];
   shardResources?: number;
-  /** of the sample */
+  /** size of the sample source */
   scale?: number;
   prepare?(source: Source): Promise<void>;
 }
 
-/** A function that runs an export whose source is written to from its plan on. To be called once a file, as what it uses is cleaned up after that file's tests. */
+/** Makes a function that runs an export whose source is written to as soon as the plan is made. It registers the
+ *  clean-up of what the function uses, so a test file calls it once, at its top level. */
 export function whileWritten() {
   const { place } = storage();
   return async function exportWhileWritten(
@@ -59,7 +62,7 @@ export function whileWritten() {
       });
       const planned = await run.run("plan");
       assert.equal(planned.code, 0);
-      // nothing was written since transactionTime yet: this is the state to be exported
+      // Nothing was written since transactionTime yet: this is the state that must be exported.
       const then = source.dump();
       const writes = write(source, parameters.types!, 240, kinds);
       for (let index = 0; index < planned.report.packages!; index++)

@@ -13,7 +13,7 @@ import { Export, linesOf } from "../harness.ts";
 const { kinds, place } = storage();
 const minute = 60_000;
 
-/** What a client of the Bulk Data IG reads of them: `Type/id`, from transaction Bundles. */
+/** The deletions as a client of the Bulk Data IG reads them from transaction Bundles: `Type/id`. */
 async function deletedIn(store: Store): Promise<string[]> {
   const manifest = JSON.parse((await store.read("manifest.json"))!.bytes.toString()) as Manifest;
   const found: string[] = [];
@@ -43,7 +43,7 @@ for (const kind of kinds)
     let source: Source;
     let shift = 0;
     let since: string;
-    /** `Type/id` -> patients in whose compartment it was, of what is gone in [since, T) for good */
+    /** The resources that were deleted in [since, T) for good: `Type/id` -> patients in whose compartment it was */
     const gone = new Map<string, string[]>();
     let later: string[];
     before(async () => {
@@ -71,15 +71,15 @@ for (const kind of kinds)
         ...of("Encounter", 5, 10),
         ...of("Location", 0, 1),
       ]);
-      // a type of which nothing is left
+      // a type of which no resource remains
       removed.push(...remove([...source.dump("Provenance")]));
       for (const [key, line] of removed) gone.set(key, patientsOf(JSON.parse(line.toString()), source.baseURL));
-      // back again: with its id, as another version
+      // created again under its id, as another version
       for (const [key, line] of removed.slice(0, 4)) {
         source.put(line.toString());
         gone.delete(key);
       }
-      // written to, but there
+      // updated, not deleted
       for (const [, line] of of("Observation", 100, 10)) source.put(line.toString());
       shift = 0;
       later = of("Observation", 60, 5).map(([key]) => key);
@@ -109,7 +109,7 @@ for (const kind of kinds)
         .map(([key]) => key)
         .sort();
 
-    test("system level, also of types of which nothing is left", async () => {
+    test("System level: deletions of all types, also of one of which no resource remains", async () => {
       const { deleted, lines, then, told } = await run({});
       assert.deepEqual(
         deleted,
@@ -120,7 +120,7 @@ for (const kind of kinds)
       assert.equal(told, "");
     });
 
-    test("all patients", async () => {
+    test("Patient level: deletions in the compartments of all patients", async () => {
       const { deleted } = await run({ level: "Patient" });
       assert.deepEqual(
         deleted,
@@ -128,7 +128,7 @@ for (const kind of kinds)
       );
     });
 
-    test("a Group: a member that is gone, and nobody else's", async () => {
+    test("Group level: the deletions of its members, one of whom is deleted, and nobody else's", async () => {
       const ward: string[] = JSON.parse(source.get("Group", "ward")!).member.map(
         ({ entity }: { entity: { reference: string } }) => entity.reference.slice(8),
       );
@@ -143,7 +143,7 @@ for (const kind of kinds)
       );
     });
 
-    test("types and filters: a filter cannot be asked of what is gone, and that is told", async () => {
+    test("types and filters: whether a deleted resource matched the filter cannot be asked, which is told", async () => {
       const { deleted, told } = await run({
         types: ["Observation", "Encounter"],
         typeFilters: ["Observation?status=final"],
@@ -156,7 +156,7 @@ for (const kind of kinds)
       assert.doesNotMatch(told, /Encounter/);
     });
 
-    test("gzip", async () => {
+    test("gzip: the files unpack to the same deletions", async () => {
       const { deleted, manifest } = await run({ gzip: true, types: ["Observation"] });
       assert.deepEqual(
         deleted,
@@ -169,7 +169,7 @@ for (const kind of kinds)
       );
     });
 
-    test("without history none is told, and that is said", async () => {
+    test("without a history no deletions are listed, which is told", async () => {
       const { deleted, told } = await run({ types: ["Observation"] }, { noTypeHistory: true });
       assert.deepEqual(deleted, []);
       assert.match(told, /Deletions of Observation cannot be told/);
@@ -182,7 +182,7 @@ for (const kind of kinds)
         await exported.run("export", left);
       for (const [, line] of [...source.dump("Location")].slice(0, 2)) source.put(line.toString());
       source.set({ maxCount: 1 });
-      // of the tail, and of the deletions
+      // the history of the tail, and that of the deletions
       for (const match of ["Location/_history", `Location/_history?_since=${encodeURIComponent(since)}`]) {
         source.inject({ kind: "repeatNext", match, times: "always" });
         const { code, report } = await exported.run("seal");
@@ -193,12 +193,12 @@ for (const kind of kinds)
       source.set({ maxCount: 250 });
     });
 
-    test("without since nothing of it", async () => {
+    test("without since there is no file of deletions", async () => {
       const { manifest, told } = await run({ types: ["Observation"] }, {}, false);
       assert.deepEqual([manifest.deleted, told], [[], ""]);
     });
 
-    test("what was deleted after transactionTime is there, and not listed; what a killed seal has left counts", async () => {
+    test("a resource deleted after transactionTime is exported and not listed; the file that a killed seal has left counts", async () => {
       const where = await place(kind);
       const exported = new Export(where, source.baseURL, { export: { since, types: ["Observation", "Encounter"] } });
       const planned = await exported.run("plan");
