@@ -6,6 +6,7 @@ import { countRunning, holdsSlot } from "../../src/operator/admit.ts";
 import { createReconcile } from "../../src/operator/reconcile.ts";
 import { defaultSettings } from "../../src/operator/settings.ts";
 import { shareOf } from "../../src/operator/share.ts";
+import { checkDecision, checkStable, type DecisionRow, later, world } from "./decisions.ts";
 import { FakePort, makeExport, makeSource, start } from "./fake.ts";
 
 const run = { attempt: 1, parallelism: 1, startTime: "2026-01-01T00:00:00Z" };
@@ -211,3 +212,49 @@ for (const [limits, wanted, want] of shares)
     );
     if (limits?.requestsPerSecond) assert.ok(exports * got.parallelism * got.perSecond! <= limits.requestsPerSecond);
   });
+
+const table: DecisionRow[] = [
+  {
+    case: "a free slot",
+    world: world(),
+    reason: "Planning",
+    ready: "Unknown",
+    holds: ["Accepted", "Reconciling"],
+    effects: [],
+    requeueAfter: 0,
+  },
+  {
+    case: "no free slot",
+    world: world({ running: { source: 2, ahead: 3 } }),
+    reason: "Queued",
+    ready: "Unknown",
+    holds: ["Accepted", "Reconciling"],
+    message: /FhirSource s/,
+    effects: [],
+    requeueAfter: 10,
+  },
+  {
+    case: "a free slot, but another is before it",
+    world: world({ running: { source: 1, ahead: 1 } }),
+    reason: "Queued",
+    ready: "Unknown",
+    holds: ["Accepted", "Reconciling"],
+  },
+  {
+    case: "two free slots and one before it",
+    world: world({ running: { source: 0, ahead: 1 } }),
+    reason: "Planning",
+    ready: "Unknown",
+    holds: ["Accepted", "Reconciling"],
+  },
+  {
+    case: "in the queue for longer than startDeadlineSeconds",
+    world: world({ running: { source: 9 }, spec: { startDeadlineSeconds: 60 } }),
+    now: later(60),
+    reason: "Failed",
+    ready: "False",
+    holds: ["Failed", "Stalled"],
+  },
+];
+for (const row of table) test(`decide: ${row.case}`, () => checkDecision(row));
+test("these decisions change nothing that they are made from, and lead to no new ones", () => checkStable(table));
