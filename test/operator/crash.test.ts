@@ -33,8 +33,8 @@ for (const { name, make, happenings, settings, end, did } of scenarios) {
     const all = Array.from({ length: points + 1 }, (_, first) =>
       [undefined, 1, 2].map((second) => ({ first, second })),
     ).flat();
-    const kindOf = ({ first }: (typeof all)[number]) => calm.effects[first - 1] ?? "none";
-    for (const { first, second } of sampleOf(name, all, { size: all.length / 6, kindOf })) {
+    const kindsOf = ({ first }: (typeof all)[number]) => calm.effects[first - 1] ?? "none";
+    for (const { first, second } of sampleOf(name, all, { size: all.length / 6, kindsOf })) {
       const port = make();
       port.lives = first;
       port.more = second === undefined ? [] : [second];

@@ -4,7 +4,7 @@ import { drawSample, readWalks } from "./sample.ts";
 
 /** 300 places of 4 kinds, the last of which has one place only */
 const places = Array.from({ length: 300 }, (_, at) => ({ at, kind: at === 250 ? "rare" : `kind ${at % 3}` }));
-const draw = (seed: number, size: number) => drawSample(places, { seed, size, kindOf: ({ kind }) => kind });
+const draw = (seed: number, size: number) => drawSample(places, { seed, size, kindsOf: ({ kind }) => kind });
 
 describe("a sample of a walk", () => {
   test("the same seed draws the same, another seed another", () => {
@@ -27,13 +27,19 @@ describe("a sample of a walk", () => {
         assert.deepEqual(new Set(draw(seed, size).map(({ kind }) => kind)).size, 4, `seed ${seed}`);
     });
 
+  test("of items of several kinds each: every kind is drawn", () => {
+    const kindsOf = ({ at }: (typeof places)[number]) => [`third ${at % 3}`, `tenth ${at % 10}`, `rest ${at % 7}`];
+    for (let seed = 0; seed < 50; seed++)
+      assert.equal(new Set(drawSample(places, { seed, size: 0, kindsOf }).flatMap(kindsOf)).size, 20, `seed ${seed}`);
+  });
+
   test("is drawn over the whole walk: after some seeds every place was drawn", () => {
     const drawn = new Set(Array.from({ length: 200 }, (_, seed) => draw(seed, 20).map(({ at }) => at)).flat());
     assert.equal(drawn.size, places.length);
   });
 
   test("that is larger than the walk is the walk", () => assert.deepEqual(draw(7, 1000), places));
-  test("of nothing is nothing", () => assert.deepEqual(drawSample([], { seed: 1, size: 5, kindOf: () => "any" }), []));
+  test("of nothing is nothing", () => assert.deepEqual(drawSample([], { seed: 1, size: 5, kindsOf: () => "any" }), []));
 });
 
 describe("what a run walks over", () => {

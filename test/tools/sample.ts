@@ -17,24 +17,24 @@ export function readWalks(env: NodeJS.ProcessEnv = process.env): Walks {
 
 export interface Sample<T> {
   seed: number;
-  /** how many are drawn; more when there are more kinds */
+  /** how many are drawn; more when all kinds need more */
   size: number;
-  /** Of each kind at least one is drawn. */
-  kindOf(item: T): string;
+  /** Of each kind that any item has at least one item is drawn. */
+  kindsOf(item: T): string | readonly string[];
 }
 
-/** Draws from all of the items: first one of each kind, then any, up to the size. The sample keeps their order.
+/** Draws from all of the items: first those that have a kind which none before has, then any, up to the size. The sample keeps their order.
  *  The same items, seed and size give the same sample. */
-export function drawSample<T>(items: readonly T[], { seed, size, kindOf }: Sample<T>): T[] {
+export function drawSample<T>(items: readonly T[], { seed, size, kindsOf }: Sample<T>): T[] {
   const shuffled = shuffle(items.keys(), seed);
   const kinds = new Set<string>();
   const [firsts, others]: [number[], number[]] = [[], []];
   for (const index of shuffled) {
-    const kind = kindOf(items[index]!);
-    (kinds.has(kind) ? others : firsts).push(index);
-    kinds.add(kind);
+    const its = new Set([kindsOf(items[index]!)].flat());
+    ([...its].every((kind) => kinds.has(kind)) ? others : firsts).push(index);
+    for (const kind of its) kinds.add(kind);
   }
-  const drawn = [...firsts, ...others].slice(0, Math.max(size, kinds.size));
+  const drawn = [...firsts, ...others].slice(0, Math.max(size, firsts.length));
   return drawn.sort((a, b) => a - b).map((index) => items[index]!);
 }
 
@@ -51,12 +51,12 @@ function shuffle(items: Iterable<number>, seed: number): number[] {
 
 /** The part of a walk that this run goes over.
  *  @param walk its name, so that walks over equal lists do not draw the same places */
-export function sampleOf<T>(walk: string, items: readonly T[], { size, kindOf }: Omit<Sample<T>, "seed">): T[] {
+export function sampleOf<T>(walk: string, items: readonly T[], { size, kindsOf }: Omit<Sample<T>, "seed">): T[] {
   const { whole, seed } = readWalks();
   if (whole) return [...items];
   let salted = seed;
   for (const char of walk) salted = (Math.imul(salted, 31) + char.charCodeAt(0)) >>> 0;
-  return drawSample(items, { seed: salted, size, kindOf });
+  return drawSample(items, { seed: salted, size, kindsOf });
 }
 
 /** Parameters of a fast-check property: all of its runs on `npm run walks`, some on each other run, drawn by WALK_SEED. */

@@ -43,9 +43,12 @@ const cases = [
 
 describe("Exact=True is true of a source that is written to, whatever else it lacks", { concurrency: 4 }, () => {
   const drawn = sampleOf("what sources lack", cases, {
-    size: 18,
-    kindOf: ({ paging, some, level, typeFilters }) =>
-      `${paging} ${level} ${typeFilters?.length} ${some.includes(noHistories)}`,
+    size: 22,
+    // each lack with each paging, level and filter, and how many lacks there are
+    kindsOf: ({ paging, some, level, typeFilters }) => {
+      const place = `${paging} ${level} ${typeFilters?.length ?? 0} filters`;
+      return [place, `${some.length}`, ...some.map(([lack]) => `${place} ${lack}`)];
+    },
   });
   for (const { paging, some, level, typeFilters, kinds } of drawn) {
     const name = [

@@ -77,7 +77,10 @@ for (const kind of kinds)
       );
       const points = sampleOf(`freezes into ${kind}`, all, {
         size: kind === "azure" ? 36 : 18,
-        kindOf: ({ frozen, request }) => reference.kinds[frozen]![request - 1]!,
+        kindsOf: ({ frozen, request, when, meanwhile }) => [
+          reference.kinds[frozen]![request - 1]!,
+          `${frozen} ${when} ${meanwhile}`,
+        ],
       });
       let froze = 0;
       await inLanes(lanes, points, async (lane, { frozen, request, when, meanwhile }) => {

@@ -73,8 +73,8 @@ for (const kind of kinds)
     }
 
     /** Rounds of a test that this run goes through. */
-    const drawRounds = (of: string, rounds: number, kindOf: (round: number) => string) =>
-      sampleOf(`${of} into ${kind}`, [...Array(rounds).keys()], { size: 3, kindOf });
+    const drawRounds = (of: string, rounds: number, kindsOf: (round: number) => string) =>
+      sampleOf(`${of} into ${kind}`, [...Array(rounds).keys()], { size: 3, kindsOf });
 
     /** Runs the steps one after the other, each again while its exit code asks for it. */
     async function runRest(of: Export, rest: readonly Step[]): Promise<void> {

@@ -58,7 +58,7 @@ describe("storage that fails at one request", () => {
     ).flat();
     const points = sampleOf("storage faults", all, {
       size: 32,
-      kindOf: ({ step, fault }) => `${steps[step]![0]} ${fault}`,
+      kindsOf: ({ step, fault }) => `${steps[step]![0]} ${fault}`,
     });
     const again = new Map<string, number>();
     let met = 0;

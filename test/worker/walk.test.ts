@@ -50,8 +50,7 @@ const pointsOf = ({ requests }: Reference): Point[] =>
 
 const kindIn =
   ({ kinds }: Reference) =>
-  ({ step, request }: Point): string =>
-    kinds[step]![request - 1]!;
+  ({ step, request, when }: Point): string[] => [kinds[step]![request - 1]!, `${step} ${when}`];
 
 const isManifest = ({ method, url }: Passing) => method === "PUT" && /\/manifest\.json(\?|$)/.test(url);
 
@@ -119,7 +118,7 @@ describe("kill -9 of the worker at every request", () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
     let kills = 0;
     const all = pointsOf(reference);
-    const points = sampleOf("kills", all, { size: 40, kindOf: kindIn(reference) });
+    const points = sampleOf("kills", all, { size: 40, kindsOf: kindIn(reference) });
     await inLanes(lanes, points, async (lane, point) => {
       if (await killAt(lane, reference, point)) kills++;
     });
@@ -133,7 +132,10 @@ describe("kill -9 of the worker at every request", () => {
     // from the page that is refused to the first page that is written again
     const all = Array.from({ length: 16 }, (_, at): Point => ({ step: 1, request: 13 + at, when: "after" }));
     // the place counts here, not the kind of the request: one of each four that follow each other
-    const points = sampleOf("read from the start", all, { size: 4, kindOf: ({ request }) => `${(request - 13) >> 2}` });
+    const points = sampleOf("read from the start", all, {
+      size: 4,
+      kindsOf: ({ request }) => `${(request - 13) >> 2}`,
+    });
     await inLanes(lanes, points, async (lane, point) => {
       let pages = 0;
       await killAt(lane, reference, point, {
@@ -150,7 +152,7 @@ describe("kill -9 of the worker at every request", () => {
     const change = { gzip: true };
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
     const all = pointsOf(reference).filter((_, at) => at % 20 === 9);
-    const points = sampleOf("gzip", all, { size: 4, kindOf: ({ step }) => `${step}` });
+    const points = sampleOf("gzip", all, { size: 4, kindsOf: ({ step }) => `${step}` });
     await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, { change })));
   });
 
@@ -163,7 +165,7 @@ describe("kill -9 of the worker at every request", () => {
     const exports = Object.keys(reference.end).filter((path) => path.endsWith(".ndjson"));
     assert(exports.length > 1, exports.join());
     const all = pointsOf(reference).filter((_, at) => at % 12 === 5);
-    const points = sampleOf("cohort", all, { size: 5, kindOf: ({ step }) => `${step}` });
+    const points = sampleOf("cohort", all, { size: 5, kindsOf: ({ step }) => `${step}` });
     await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, { change })));
   });
 
