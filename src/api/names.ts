@@ -71,7 +71,8 @@ export function allowedContainers(target: ExportTarget["spec"]): readonly string
 /** yyyyMMddTHHmmss, by UTC */
 const stamp = (instant: string) => new Date(instant).toISOString().replaceAll(/[-:]|\.\d+Z$/g, "");
 
-/** Where an export writes (DESIGN section 6). `container` is absent on a volume, where a named container is the first folder. */
+/** Where an export writes (docs/internals/storage-protocol.md#layout). On a volume there is no `container`: a container that the export names is the
+ *  first folder. */
 export function outputOf(
   metadata: ObjectMeta,
   named: string | undefined,
