@@ -43,7 +43,7 @@ export function parseInstant(value: string): string | undefined {
 }
 
 /** The single filters of one `_typeFilter` value. Commas also stand inside searches, so only one before `Type?` separates; `\,` never does.
- *  Clients that encode twice are met often enough to undo it, once (reference: section 6.1 of the Bulk Data notes). */
+ *  Clients that encode twice are met often enough to undo it, once. */
 export function splitTypeFilters(value: string): string[] {
   return value
     .split(/(?<!\\),(?=[A-Z][A-Za-z]+\?)/)
