@@ -5,7 +5,7 @@ import type { ExportStore } from "../shim/store.ts";
 import { type KubeClient, pathOf, resources } from "./client.ts";
 import { isAlreadyExists, isNotFound, KubeError, toKubeFailure } from "./error.ts";
 
-/** Whether the HTTP service can have given this name (src/shim/routes.ts). Other names are not worth a call. */
+/** Whether the HTTP service can have given this name (src/shim/idempotency.ts). Other names are not worth a call. */
 const isExportName = (name: string) => /^export-[a-z2-7]{26}$/.test(name);
 
 /** The FhirExports of one namespace for the HTTP service. Polls are answered from the informer's copy. What this

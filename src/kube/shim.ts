@@ -15,7 +15,7 @@ import { Catalog } from "../shim/catalog.ts";
 import { type Certificate, followCertificate, readCertificate } from "../shim/certificate.ts";
 import { drain } from "../shim/drain.ts";
 import { openService } from "../shim/service.ts";
-import { locate } from "../shim/target.ts";
+import { locateFiles } from "../shim/target.ts";
 import { openStore } from "../sink/open.ts";
 import { KubeClient, pathOf, resources } from "./client.ts";
 import { isNotFound, toKubeFailure } from "./error.ts";
@@ -161,7 +161,7 @@ export async function openShim(client: KubeClient, served: Served, signal: Abort
       const found = await readObject<ExportTarget>(client, resources.exportTargets, namespace, spec.targetRef.name);
       if (!found)
         throw waiting("TargetUnreachable", "the ExportTarget of the export does not exist any more; create it again");
-      return openStore(locate({ spec, ...object }, found, served.volumeRoot), served.credentials);
+      return openStore(locateFiles({ spec, ...object }, found, served.volumeRoot), served.credentials);
     },
     ready: () => informer.synced() && !signal.aborted,
     now: () => new Date(),

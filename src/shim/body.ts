@@ -2,50 +2,70 @@
 import type { Issue } from "./outcome.ts";
 import type { Parameter } from "./parameters.ts";
 
-export type Body = { values: [name: string, value: string][] } | { status: number; issue: Issue };
+export type KickOffBody =
+  | { kind: "values"; values: [name: string, value: string][] }
+  | { kind: "refused"; status: 400 | 415; issue: Issue };
 
-const fault = (status: number, code: Issue["code"], text: string): Body => ({ status, issue: { code, text } });
-
-/** @param known how the parameters come that are known; others are taken in any way, to be refused or dropped by name */
+/** Reads the body's parameters as texts, in their order.
+ *  @param known parameters of which the type of the value is checked. Others are read in any type, because the caller refuses or drops them by name */
 export function readBody(
   contentType: string | undefined,
   body: Buffer | undefined,
   known: Readonly<Record<string, Parameter>>,
-): Body {
-  const [type = "", ...settings] = (contentType ?? "").toLowerCase().split(";");
-  if (type.trim() !== "application/fhir+json" && type.trim() !== "application/json")
-    return fault(415, "not-supported", "the body of a kick-off must be application/fhir+json");
-  const charset = settings.map((one) => one.trim()).find((one) => one.startsWith("charset="));
-  if (charset !== undefined && !/^charset="?utf-?8"?$/.test(charset))
-    return fault(415, "not-supported", "the body of a kick-off must be UTF-8");
+): KickOffBody {
+  const mediaTypeFault = checkMediaType(contentType);
+  if (mediaTypeFault !== undefined) return refuseBody(415, mediaTypeFault);
   let parsed: unknown;
   try {
     parsed = JSON.parse(body?.toString() ?? "");
   } catch {
-    return fault(400, "invalid", "the body of a kick-off must be a Parameters resource as JSON");
+    return refuseBody(400, `the body of a kick-off must be a Parameters resource as JSON, for example ${emptyBody}`);
   }
   const { resourceType, parameter = [] } = (parsed ?? {}) as { resourceType?: unknown; parameter?: unknown };
   if (resourceType !== "Parameters" || !Array.isArray(parameter))
-    return fault(400, "invalid", "the body of a kick-off must be a Parameters resource, whose parameter is a list");
+    return refuseBody(
+      400,
+      `the body of a kick-off must be a Parameters resource with a list of parameters, for example ${emptyBody}`,
+    );
   const values: [string, string][] = [];
   for (const one of parameter as unknown[]) {
-    if (!isObject(one) || typeof one.name !== "string" || one.name === "")
-      return fault(400, "invalid", "each parameter of the Parameters resource must have a name");
+    if (!isJSONObject(one) || typeof one.name !== "string" || one.name === "")
+      return refuseBody(400, "each parameter of the Parameters resource must have a name, for example _type");
     const rule = Object.hasOwn(known, one.name) ? known[one.name] : undefined;
     const given = Object.keys(one).filter((key) => key.startsWith("value"));
-    const text = given.length === 1 ? textOf(one[given[0]!]) : undefined;
+    const text = given.length === 1 ? valueText(one[given[0]!]) : undefined;
     if (rule && (text === undefined || !rule.posted.includes(given[0]!)))
-      return fault(400, "invalid", `the parameter ${one.name} must have one value, a ${rule.posted[0]}`);
+      return refuseBody(400, `the parameter ${one.name} must have one value, a ${rule.posted[0]}`);
     values.push([one.name, text ?? ""]);
   }
-  return { values };
+  return { kind: "values", values };
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
+const emptyBody = '{"resourceType":"Parameters","parameter":[]}';
+
+const refuseBody = (status: 400 | 415, text: string): KickOffBody => ({
+  kind: "refused",
+  status,
+  issue: { code: status === 415 ? "not-supported" : "invalid", text },
+});
+
+/** @returns what is wrong with the header Content-Type, if anything */
+function checkMediaType(contentType: string | undefined): string | undefined {
+  const [type = "", ...settings] = (contentType ?? "").toLowerCase().split(";");
+  if (type.trim() !== "application/fhir+json" && type.trim() !== "application/json")
+    return "a kick-off by POST must have the header Content-Type: application/fhir+json";
+  const charset = settings.map((one) => one.trim()).find((one) => one.startsWith("charset="));
+  return charset === undefined || /^charset="?utf-?8"?$/.test(charset)
+    ? undefined
+    : "the body of a kick-off must be UTF-8; send the header Content-Type: application/fhir+json without another charset";
+}
+
+const isJSONObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-function textOf(value: unknown): string | undefined {
+/** A value as a URL would hold it; undefined for types that no parameter has. */
+function valueText(value: unknown): string | undefined {
   if (typeof value === "string") return value;
   if (typeof value === "boolean" || typeof value === "number") return String(value);
-  return isObject(value) && typeof value.reference === "string" ? value.reference : undefined;
+  return isJSONObject(value) && typeof value.reference === "string" ? value.reference : undefined;
 }

@@ -1,39 +1,41 @@
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
 
-export interface Reading {
+/** How the catalog is read. */
+export interface CatalogReaders {
   source: () => Promise<FhirSource | undefined>;
   target: () => Promise<ExportTarget | undefined>;
-  /** the types that the server at this base URL says it can search; undefined where it does not say so to everybody */
+  /** The types that the server at this base URL says it can search; undefined where it does not say so to everybody. */
   types: (baseURL: string) => Promise<ReadonlySet<string> | undefined>;
 }
 
+/** What is known of the source and the target. */
 export interface Known {
   source?: FhirSource | undefined;
   target?: ExportTarget | undefined;
   types?: ReadonlySet<string> | undefined;
 }
 
-/** an administrator's change is seen after so long, a new version of the FHIR server, too */
+/** After this time the catalog is read again, and sees an administrator's change or a new version of the FHIR server. */
 const catalogFreshMs = 60_000;
-/** a kick-off waits for the first look, but not longer: what cannot be checked now is checked by the job */
+/** The longest that a kick-off waits for the first reading. Then it is accepted unchecked, because the export's job checks the same. */
 const patienceMs = 3000;
 
-/** What a kick-off is checked against. It is looked up now and then, not at each: a kick-off costs the API server one write. */
+/** What a kick-off is checked against. It is read at most once a minute and not for each kick-off, which costs the API server one write and no more. */
 export class Catalog {
-  readonly #reading: Reading;
+  readonly #readers: CatalogReaders;
   readonly #now: () => number;
   #known: Known = {};
   #readAt = Number.NEGATIVE_INFINITY;
   #running: Promise<void> | undefined;
 
   /** @param now milliseconds */
-  constructor(reading: Reading, now: () => number) {
-    this.#reading = reading;
+  constructor(readers: CatalogReaders, now: () => number) {
+    this.#readers = readers;
     this.#now = now;
   }
 
-  /** What was found last; an absent member could not be had, and is not checked. */
+  /** What was read last. An absent member could not be read, and nothing is checked against it. */
   async get(): Promise<Known> {
     if (this.#now() - this.#readAt > catalogFreshMs) {
       this.#running ??= this.#read().finally(() => (this.#running = undefined));
@@ -44,7 +46,8 @@ export class Catalog {
   }
 
   async #read(): Promise<void> {
-    const { source, target, types } = this.#reading;
+    const { source, target, types } = this.#readers;
+    // what cannot be read now stays as it was
     const orBefore = <T>(value: Promise<T>, before: T): Promise<T> => value.catch(() => before);
     const [foundSource, foundTarget] = await Promise.all([
       orBefore(source(), this.#known.source),

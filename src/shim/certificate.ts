@@ -4,7 +4,7 @@ import { createSecureContext, type Server } from "node:tls";
 import { terminal } from "../failure.ts";
 import type { Logger } from "../log.ts";
 
-/** A mounted Secret swaps a link, which no watch of a file sees on all file systems: it is read again so often. */
+/** How often the files are read again. A mounted Secret is renewed by swapping a link, and no watch of a file sees that on all file systems. */
 const certificatePollMs = 10_000;
 
 /** The certificate chain and key of the service, in PEM. */
@@ -13,7 +13,7 @@ export interface Certificate {
   key: string;
 }
 
-/** Reads `tls.crt` and `tls.key`, as a Secret of type kubernetes.io/tls has them.
+/** Reads `tls.crt` and `tls.key`, the files of a Secret of type kubernetes.io/tls.
  *  @throws terminal UnsupportedParameter, naming the file that is wrong */
 export function readCertificate(folder: string): Certificate {
   const read = (name: string) => {
@@ -37,8 +37,8 @@ export function readCertificate(folder: string): Certificate {
   return { cert, key };
 }
 
-/** Gives new connections the renewed certificate, without restart. Files that are wrong change nothing, and are told of once.
- *  @returns ends it */
+/** Gives new connections the renewed certificate, without restart. Files that are wrong change nothing and are logged once.
+ *  @returns a function that ends this */
 export function followCertificate(
   folder: string,
   used: Certificate,
@@ -58,7 +58,7 @@ export function followCertificate(
     } catch (error) {
       const { message } = error as Error;
       if (message !== problem)
-        log.error({ problem: message }, "the certificate is not usable; the one before stays in use");
+        log.error({ problem: message }, "the renewed certificate is not usable; the one before stays in use");
       problem = message;
     }
   };

@@ -3,15 +3,15 @@ import { sha256Of } from "../digest.ts";
 import { terminal, toFailure } from "../failure.ts";
 import type { Logger } from "../log.ts";
 
-/** A mounted Secret or ConfigMap swaps a link, which no watch of a file sees on all file systems: it is read again so often. */
+/** How often the file is read again. A mounted Secret or ConfigMap is changed by swapping a link, and no watch of a file sees that on all file systems. */
 const configPollMs = 2000;
 
-const unreadable = (error: NodeJS.ErrnoException) =>
+const unreadableConfig = (error: NodeJS.ErrnoException) =>
   terminal("UnsupportedParameter", `the file that --config names cannot be read (${error.code})`, error);
 
-/** A configuration that follows its file without restart. A bad file changes nothing, and is told of once. */
+/** A configuration that follows its file without restart. A file that is wrong changes nothing and is logged once. */
 export class ConfigFile<Value> {
-  /** why the file cannot be used as it is now */
+  /** Why the file cannot be used as it is now; undefined: it is in force. */
   problem: string | undefined;
   readonly #path: string;
   readonly #parse: (text: string) => Value;
@@ -20,9 +20,10 @@ export class ConfigFile<Value> {
   #value: Value;
   #text: string;
 
-  /** @throws what `parse` does, or terminal: there is nothing older to go on with */
+  /** Reads the file for the first time.
+   *  @throws terminal UnsupportedParameter when it cannot be read, and whatever `parse` throws: there is no older configuration to use instead */
   static async open<Value>(path: string, parse: (text: string) => Value, log: Logger): Promise<ConfigFile<Value>> {
-    const text = await readFile(path, "utf8").catch((error) => Promise.reject(unreadable(error)));
+    const text = await readFile(path, "utf8").catch((error) => Promise.reject(unreadableConfig(error)));
     return new ConfigFile(path, parse, log, text);
   }
 
@@ -32,7 +33,7 @@ export class ConfigFile<Value> {
     this.#log = log;
     this.#text = text;
     this.#value = parse(text);
-    this.#tell(text);
+    this.#logDigest(text);
     this.#timer = setInterval(() => void this.look(), configPollMs).unref();
   }
 
@@ -49,7 +50,7 @@ export class ConfigFile<Value> {
       this.#value = this.#parse(text);
       this.#text = text;
       this.problem = undefined;
-      this.#tell(text);
+      this.#logDigest(text);
     } catch (error) {
       const { message } = toFailure(error);
       const problem = text === undefined ? "the configuration file cannot be read" : message;
@@ -63,7 +64,8 @@ export class ConfigFile<Value> {
     clearInterval(this.#timer);
   }
 
-  #tell(text: string): void {
+  /** Its digest tells which version of the file is in force, without a secret. */
+  #logDigest(text: string): void {
     this.#log.info({ sha256: sha256Of(text).slice(0, 12) }, "configuration read");
   }
 }

@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 
-/** Stops taking connections and waits for running downloads, `graceMs` at most. */
+/** Closes the app: takes no new connections, waits for running downloads for at most `graceMs`, then cuts them. */
 export async function drain(app: FastifyInstance, graceMs: number): Promise<void> {
-  // node closes connections that are idle now; one that ends its download later would be kept for the next request
+  // app.close() closes the connections that are idle now. One that ends its download later would stay open for a next request, so idle ones are closed again and again.
   const idle = setInterval(() => app.server.closeIdleConnections(), 250);
   const cut = setTimeout(() => app.server.closeAllConnections(), graceMs);
   await app.close();

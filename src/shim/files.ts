@@ -4,8 +4,8 @@ import { manifestPath } from "../sink/layout.ts";
 import type { Manifest } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
 
-/** Reads manifests of complete exports from storage. They never change, so the last ones asked for are kept: a client with a thousand
- *  files to fetch must not cost a thousand reads of the manifest. */
+/** Reads manifests of complete exports from storage. They never change, so the ones asked for last are kept: a client that fetches a thousand files must not
+ *  cause a thousand reads of the manifest. */
 export class Manifests {
   readonly #open: (object: FhirExport) => Promise<Store>;
   readonly #kept = new Map<string, Promise<Manifest>>();
@@ -16,7 +16,7 @@ export class Manifests {
     this.#limit = limit;
   }
 
-  /** @throws waiting TargetUnreachable also when it is gone: the object says that it was there */
+  /** @throws waiting TargetUnreachable, also when storage has no manifest, because a complete export once had one */
   async get(object: FhirExport): Promise<Manifest> {
     const key = object.metadata.uid ?? object.metadata.name;
     const kept = this.#kept.get(key) ?? this.#read(object);
@@ -38,7 +38,7 @@ export class Manifests {
       if (!found)
         throw waiting(
           "TargetUnreachable",
-          "the manifest of a complete export is not in storage; it may have been removed",
+          "storage has no manifest of a complete export; its files may have been removed",
         );
       return JSON.parse(found.bytes.toString()) as Manifest;
     } finally {

@@ -1,23 +1,24 @@
-/** How often one may come. Pure but for what it remembers: the time is given. */
+/** Limits how often each status URL is polled. The time is an argument, so that tests need no clock. */
 
 interface Bucket {
   tokens: number;
-  /** milliseconds */
+  /** When the tokens were counted, in milliseconds. */
   at: number;
 }
 
-/** so many polls at once are nobody's fault: a client that starts again asks for everything it knows */
+/** Polls that may come at once, 10 to 30: a client that restarts asks for all exports it knows. */
 const burstOf = (perMinute: number) => Math.min(30, Math.max(10, Math.floor(perMinute / 40)));
-/** keys remembered; beyond that the one that was idle longest is forgotten, which can only be kind to it */
+/** Keys that are remembered. Beyond that, the key that was idle longest is forgotten; it starts anew with a full bucket. */
 const maxRememberedKeys = 10_000;
 
-/** A token bucket per key: `perMinute` in the long run, 10 to 30 at once. */
+/** A token bucket for each key. */
 export class PollLimiter {
   readonly #buckets = new Map<string, Bucket>();
 
-  /** Seconds to wait, at least 1, when `key` came too fast; 0 when it may go on.
-   *  @param perMinute 0: no limit
-   *  @param now milliseconds */
+  /** Takes a token of `key`, if it has one.
+   *  @param perMinute tokens that a key gets; 0: no limit
+   *  @param now milliseconds
+   *  @returns 0, or the seconds to wait, at least 1, when `key` came too fast */
   wait(key: string, perMinute: number, now: number): number {
     if (perMinute <= 0) return 0;
     const perMs = perMinute / 60_000;
@@ -25,7 +26,7 @@ export class PollLimiter {
     const known = this.#buckets.get(key);
     const tokens = known ? Math.min(burst, known.tokens + Math.max(0, now - known.at) * perMs) : burst;
     this.#buckets.delete(key);
-    // a refusal costs nothing: or who asks faster than the rate would never be let in again
+    // a refusal takes no token, or a client that always polls faster than the rate would never be answered again
     this.#buckets.set(key, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now });
     if (this.#buckets.size > maxRememberedKeys) this.#buckets.delete(this.#buckets.keys().next().value!);
     return tokens >= 1 ? 0 : Math.max(1, Math.ceil((1 - tokens) / perMs / 1000));

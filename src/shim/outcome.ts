@@ -1,8 +1,8 @@
-/** OperationOutcomes: the body of every answer of the shim that is an error. Pure. */
+/** The answers of the service, and OperationOutcomes: the body of every answer that is an error. Pure. */
 
 export const fhirJSON = "application/fhir+json; charset=utf-8";
 
-/** What is wrong, in words that name the thing to mend; no value of a parameter (it may name a patient). */
+/** What is wrong. The text names the parameter or header to mend and what to send instead. It repeats no value of a parameter, which may name a patient. */
 export interface Issue {
   /** http://hl7.org/fhir/issue-type */
   code:
@@ -25,7 +25,7 @@ export interface OperationOutcome {
   issue: { severity: "error"; code: Issue["code"]; details: { text: string }; diagnostics: string }[];
 }
 
-/** Clients read one or the other of `details.text` and `diagnostics`: both are set. */
+/** Some clients show `details.text` and others `diagnostics`, so both hold the text. */
 export function operationOutcome(...issues: Issue[]): OperationOutcome {
   return {
     resourceType: "OperationOutcome",
@@ -36,9 +36,14 @@ export function operationOutcome(...issues: Issue[]): OperationOutcome {
 export interface HttpAnswer {
   status: number;
   headers: Record<string, string>;
-  /** JSON; undefined is an empty body */
+  /** An object, which is sent as JSON, or a stream; undefined: an empty body. */
   body?: unknown;
 }
+
+export const withHeaders = (answer: HttpAnswer, headers: Record<string, string>): HttpAnswer => ({
+  ...answer,
+  headers: { ...answer.headers, ...headers },
+});
 
 export const errorAnswer = (status: number, ...issues: Issue[]): HttpAnswer => ({
   status,
@@ -46,8 +51,6 @@ export const errorAnswer = (status: number, ...issues: Issue[]): HttpAnswer => (
   body: operationOutcome(...issues),
 });
 
-/** Our own trouble, not the export's: clients are to ask again. */
-export const unavailable = (text: string): HttpAnswer => {
-  const answer = errorAnswer(503, { code: "transient", text });
-  return { ...answer, headers: { ...answer.headers, "retry-after": "10" } };
-};
+/** The 503 for a fault of this service or of what it depends on. It says nothing about the export, and clients repeat the request. */
+export const unavailable = (text: string): HttpAnswer =>
+  withHeaders(errorAnswer(503, { code: "transient", text }), { "retry-after": "10" });

@@ -1,5 +1,5 @@
-/** The parameters of a kick-off: what each may be, which field of the FhirExport it becomes, and how it is described. One table for parsing, for the
- *  CapabilityStatement and for the OperationDefinitions. Pure. */
+/** The parameters of a kick-off: which values each takes, which field of the FhirExport it becomes, and how it is described. This one table serves parsing, the
+ *  CapabilityStatement and the OperationDefinitions. Pure. */
 
 import type { FhirExportSpec } from "../api/fhirexport.gen.ts";
 import { isContainerName } from "../api/names.ts";
@@ -32,34 +32,37 @@ export type Level = NonNullable<SpecParts["level"]>;
 
 export interface ParameterRules {
   compat: "ig" | "azure";
-  /** base URLs that a reference to a Patient may begin with */
+  /** Base URLs with which a reference to a Patient may begin. */
   validReferenceBases: readonly string[];
 }
 
+/** Takes what is wrong with a parameter, as the rest of a sentence that begins with its name. */
 type ReportFault = (text: string) => void;
 
 export interface Parameter {
-  /** its FHIR type in an OperationDefinition, and in what of `value[x]` it may come by POST */
+  /** Its FHIR type in an OperationDefinition. */
   type: "string" | "instant" | "Reference";
+  /** The members `value[x]` of a Parameters resource that may hold it. */
   posted: readonly string[];
   max: "1" | "*";
   documentation: string;
-  /** absent: all */
+  /** Absent: all levels. */
   levels?: readonly Level[];
-  /** not by GET (Bulk Data IG 2 and 3) */
+  /** It cannot be sent by GET (Bulk Data IG 2 and 3). */
   postOnly?: boolean;
-  /** absent: both */
+  /** The profile that has it; absent: both. */
   compat?: "azure";
-  /** turns its values (repeats) into a field of the spec */
+  /** Sets its field of the spec.
+   *  @param values one for each time the parameter was sent */
   apply(spec: SpecParts, values: string[], fault: ReportFault, rules: ParameterRules): void;
 }
 
 const asString = ["valueString", "valueCode", "valueUri", "valueUrl", "valueCanonical", "valueId"];
 const asInstant = ["valueInstant", "valueDateTime", "valueDate", "valueString"];
 
-const till: Parameter["apply"] = (spec, values, fault, { compat }) => {
+const applyUntil: Parameter["apply"] = (spec, values, fault, { compat }) => {
   const value = readInstant(values, fault, compat);
-  if (value && spec.until) fault("and _until say the same; send one of them");
+  if (value && spec.until) fault("is there twice, as _until and as _till; send only one of them");
   else if (value) spec.until = value;
 };
 
@@ -70,11 +73,11 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     max: "1",
     documentation: `Format of the files: ${outputFormats.join(", ")}, all of which mean newline-delimited JSON.`,
     apply(spec, values, fault) {
-      // a plus that was not encoded arrives as a space
-      const value = single(values, fault)?.replace(" ", "+");
+      // a plus that the client did not encode arrives as a space
+      const value = singleValue(values, fault)?.replace(" ", "+");
       if (value === undefined) return;
       if (isOutputFormat(value)) spec.outputFormat = value;
-      else fault(`must be one of ${outputFormats.join(", ")}`);
+      else fault(`must be one of ${outputFormats.join(", ")}; without it the files are NDJSON, too`);
     },
   },
   _since: {
@@ -93,9 +96,16 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     posted: asInstant,
     max: "1",
     documentation: "Only resources whose meta.lastUpdated is before this.",
-    apply: till,
+    apply: applyUntil,
   },
-  _till: { type: "instant", posted: asInstant, max: "1", documentation: "As _until.", compat: "azure", apply: till },
+  _till: {
+    type: "instant",
+    posted: asInstant,
+    max: "1",
+    documentation: "As _until.",
+    compat: "azure",
+    apply: applyUntil,
+  },
   _type: {
     type: "string",
     posted: asString,
@@ -104,7 +114,7 @@ export const parameters: Readonly<Record<string, Parameter>> = {
       "Types of resources, repeated or as a comma list. Without it all that the FHIR server can search, at Patient and Group level those of the Patient compartment.",
     apply(spec, values, fault) {
       const types = splitList(values.join());
-      if (types.length > 160) fault("may hold at most 160 types");
+      if (types.length > 160) fault("may hold at most 160 types; leave it out to export all types");
       else if (types.length && types.every(isTypeName)) spec.types = types;
       else fault("must be a comma list of resource types, for example Patient,Observation");
     },
@@ -117,7 +127,8 @@ export const parameters: Readonly<Record<string, Parameter>> = {
       "Searches of the form Type?query; of several for one type, resources that match any of them. Types without one are exported whole.",
     apply(spec, values, fault) {
       const filters = [...new Set(values.flatMap(splitTypeFilters))];
-      if (filters.length > 32) fault("may hold at most 32 searches");
+      if (filters.length > 32)
+        fault("may hold at most 32 searches; join those of one type by commas in a value, or start several exports");
       else if (filters.length) spec.typeFilters = filters;
       else fault("must be searches of the form Type?query, for example Observation?category=laboratory");
     },
@@ -130,7 +141,7 @@ export const parameters: Readonly<Record<string, Parameter>> = {
       "Top-level elements to keep, as element or Type.element; mandatory ones stay, and the resources are tagged SUBSETTED.",
     apply(spec, values, fault) {
       const elements = splitList(values.join());
-      if (elements.length > 64) fault("may hold at most 64 elements");
+      if (elements.length > 64) fault("may hold at most 64 elements; leave it out to export whole resources");
       else if (elements.length && elements.every(isElementName)) spec.elements = elements;
       else fault("must be a comma list of top-level elements, for example id,Patient.birthDate");
     },
@@ -145,7 +156,7 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     apply(spec, values, fault, { validReferenceBases }) {
       const ids = [...new Set(values.map((value) => patientID(value, validReferenceBases)))];
       if (ids.includes(undefined)) fault("must be references to Patients, for example Patient/p-1");
-      else if (ids.length > 100) fault("may name at most 100 patients; make a Group of them");
+      else if (ids.length > 100) fault("may name at most 100 patients; make a Group of them and export the Group");
       else spec.patients = ids as string[];
     },
   },
@@ -155,7 +166,7 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     max: "1",
     documentation: "Container of the storage account to write to, as far as the service's administrator allows it.",
     apply(spec, values, fault) {
-      const name = single(values, fault);
+      const name = singleValue(values, fault);
       if (name === undefined) return;
       if (isContainerName(name)) spec.container = name;
       else
@@ -171,7 +182,7 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     documentation: "Taken and ignored: the service chooses the size of pages and files.",
     compat: "azure",
     apply(_spec, values, fault) {
-      const value = single(values, fault);
+      const value = singleValue(values, fault);
       if (value !== undefined && !(/^\d{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 10_000))
         fault("must be a whole number from 1 to 10000");
     },
@@ -183,30 +194,30 @@ export const parameters: Readonly<Record<string, Parameter>> = {
     documentation: "Taken and ignored: exports are always parallel.",
     compat: "azure",
     apply(_spec, values, fault) {
-      const value = single(values, fault);
+      const value = singleValue(values, fault);
       if (value !== undefined && !/^(true|false)$/i.test(value)) fault("must be true or false");
     },
   },
 };
 
-/** What the specifications name and this service does not do, and what to do instead. */
+/** Parameters of the specifications that this service does not have, with what to do instead. */
 export const unsupported: Readonly<Record<string, string>> = {
-  organizeOutputBy: "files hold one type each",
-  allowPartialManifests: "the manifest is there when the export is whole",
+  organizeOutputBy: "each file holds one type; leave the parameter out",
+  allowPartialManifests: "the manifest comes when the export is whole; leave the parameter out",
   includeAssociatedData: "name the types that you want in _type, for example Provenance",
   _anonymizationConfig: "de-identified export is not available",
   _anonymizationConfigEtag: "de-identified export is not available",
   _anonymizationConfigCollectionReference: "de-identified export is not available",
-  _format: "send the header Accept, and _outputFormat for the files",
+  _format: "send the header Accept instead, and _outputFormat for the files",
 };
 
-/** The parameters of a level, in the order of the table. */
+/** The parameters of a level in a profile, in the order of the table. */
 export const parametersAt = (level: Level, compat: "ig" | "azure"): [string, Parameter][] =>
   Object.entries(parameters).filter(
     ([, one]) => (one.levels?.includes(level) ?? true) && (one.compat ?? compat) === compat,
   );
 
-/** @returns undefined when it is no reference to a Patient here */
+/** The id in a reference to a Patient of this service or of its FHIR server: `p-1`, `Patient/p-1` or either below one of the bases. */
 function patientID(value: string, bases: readonly string[]): string | undefined {
   const base = bases.find((one) => value.startsWith(`${withoutTrailingSlash(one)}/`));
   const relative = base === undefined ? value : value.slice(withoutTrailingSlash(base).length + 1);
@@ -215,9 +226,9 @@ function patientID(value: string, bases: readonly string[]): string | undefined 
 }
 
 function readInstant(values: string[], fault: ReportFault, compat: "ig" | "azure"): string | undefined {
-  const value = single(values, fault);
+  const value = singleValue(values, fault);
   if (value === undefined) return undefined;
-  const parsed = parseInstant(compat === "azure" ? completed(value) : value);
+  const parsed = parseInstant(compat === "azure" ? completeDate(value) : value);
   if (!parsed)
     fault(
       /^\d{4}(-\d\d){0,2}$/.test(value)
@@ -227,14 +238,15 @@ function readInstant(values: string[], fault: ReportFault, compat: "ig" | "azure
   return parsed;
 }
 
-/** Azure takes dates of any precision, and those without a time zone as UTC. */
-function completed(value: string): string {
+/** Completes a date as Azure API for FHIR does: it takes any precision, and reads a time without a zone as UTC. */
+function completeDate(value: string): string {
   const [, year, month = "01", day = "01", time = "00:00", seconds = ":00", zone = "Z"] =
     /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d:\d\d)(:\d\d(?:\.\d+)?)?(Z|[+ -]\d\d:\d\d)?)?)?)?$/.exec(value) ?? [];
   return year === undefined ? value : `${year}-${month}-${day}T${time}${seconds}${zone}`;
 }
 
-function single(values: string[], fault: ReportFault): string | undefined {
-  if (values.length > 1) fault("may be given once only");
+/** The value of a parameter that may be sent once. */
+function singleValue(values: string[], fault: ReportFault): string | undefined {
+  if (values.length > 1) fault("may be sent only once");
   return values.length > 1 ? undefined : values[0];
 }

@@ -1,3 +1,4 @@
+/** From a request to what an export is to hold. Pure, so that its tests are a table of cases. */
 import { checkTypeFilter, isID } from "../api/parameters.ts";
 import { readBody } from "./body.ts";
 import type { Issue } from "./outcome.ts";
@@ -10,19 +11,17 @@ import {
   type SpecParts,
   unsupported,
 } from "./parameters.ts";
-import { type HeaderRules, readHeaders } from "./prefer.ts";
+import { type HeaderRules, type ReportIssue, readHeaders } from "./prefer.ts";
 
-export type { SpecParts } from "./parameters.ts";
-
-/** A kick-off as it came in. Pure data, so that parsing is a table of cases. */
+/** A kick-off as it came in. */
 export interface KickOff {
   level: Level;
   method: "GET" | "POST";
   groupId?: string | undefined;
   accept?: string | undefined;
-  /** all Prefer lines, joined by commas */
+  /** All Prefer lines, joined by commas. */
   prefer?: string | undefined;
-  /** raw, without the question mark */
+  /** As it was sent, without the question mark. */
   query: string;
   contentType?: string;
   body?: Buffer;
@@ -30,28 +29,24 @@ export interface KickOff {
 
 export type ParseRules = HeaderRules & ParameterRules;
 
-export type Parsed =
-  | { spec: SpecParts; warnings: string[]; separateStatus: boolean; lenient: boolean }
-  | {
-      /** of the answer: 400, or 415 */
-      status: number;
-      issues: Issue[];
-    };
+export type ParsedKickOff =
+  | { kind: "accepted"; spec: SpecParts; warnings: string[]; separateStatus: boolean; lenient: boolean }
+  | { kind: "refused"; status: 400 | 415; issues: Issue[] };
 
-/** spec.origin.warnings holds as many */
+/** `spec.origin.warnings` of a FhirExport holds no more. */
 const maxWarnings = 32;
 
-/** Turns a kick-off into parts of a FhirExport's spec, or into everything that is wrong with it. */
-export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): Parsed {
+/** Turns a kick-off into parts of a FhirExport's spec, or into a list of everything that is wrong with it. */
+export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): ParsedKickOff {
   const { level, method } = request;
   const issues: Issue[] = [];
   const warnings: string[] = [];
-  const fault = (code: Issue["code"], text: string) => void issues.push({ code, text });
+  const fault: ReportIssue = (code, text) => void issues.push({ code, text });
   const { lenient, separateStatus } = readHeaders(request.accept, request.prefer, rules, fault);
   const known = Object.fromEntries(parametersAt(level, rules.compat));
-  const drop = (what: string, ifStrict: string) => {
+  const refuseOrDrop = (what: string, advice: string) => {
     if (lenient) warnings.push(`${what} is not supported and was ignored`);
-    else fault("not-supported", `${what} is not supported; ${ifStrict}`);
+    else fault("not-supported", `${what} is not supported; ${advice}`);
   };
 
   const spec: SpecParts = { level };
@@ -59,55 +54,70 @@ export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): Pa
     if (isID(request.groupId ?? "")) spec.groupId = request.groupId!;
     else fault("invalid", "the Group's id in the path must be 1 to 64 letters, digits, hyphens and dots");
   }
-  const body = method === "POST" ? readBody(request.contentType, request.body, known) : { values: [] };
-  if ("issue" in body) return { status: body.status, issues: [...issues, body.issue] };
+  const body =
+    method === "POST"
+      ? readBody(request.contentType, request.body, known)
+      : { kind: "values" as const, values: [] as [string, string][] };
+  if (body.kind === "refused") return { kind: "refused", status: body.status, issues: [...issues, body.issue] };
 
   const posted = new Set(body.values.map(([name]) => name));
-  for (const [name, values] of grouped([...new URLSearchParams(request.query), ...body.values])) {
+  for (const [name, values] of groupByName([...new URLSearchParams(request.query), ...body.values])) {
     const parameter: Parameter | undefined = Object.hasOwn(known, name) ? known[name] : undefined;
     if (parameter?.postOnly && !posted.has(name))
-      drop(`the parameter ${name} in a URL`, "send it by POST, in a Parameters resource");
+      refuseOrDrop(`the parameter ${name} in a URL`, "send it by POST, in a Parameters resource");
     else if (parameter) parameter.apply(spec, values, (text) => fault("invalid", `${name} ${text}`), rules);
-    else drop(`the parameter ${quotedName(name)}`, instead(name, level, Object.keys(known)));
+    else refuseOrDrop(`the parameter ${printableName(name)}`, adviceFor(name, level, Object.keys(known)));
   }
 
-  // Azure's clients get an empty export for it
-  if (spec.since && Date.parse(spec.since) > now.getTime() && rules.compat === "ig")
-    fault("invalid", "_since is in the future");
-  if (spec.since && spec.until && Date.parse(spec.since) >= Date.parse(spec.until))
-    fault("invalid", "_since must be before _until");
-  if (rules.compat === "azure" && spec.typeFilters && !spec.types) fault("required", "_typeFilter needs _type");
-  checkFilters(spec, lenient, warnings, fault);
+  checkTimes(spec, now, rules, fault);
+  if (rules.compat === "azure" && spec.typeFilters && !spec.types)
+    fault("required", "_typeFilter needs _type; send the types to export, for example _type=Observation");
+  warnings.push(...checkFilters(spec, lenient, fault));
   if (warnings.length > maxWarnings)
-    fault("invalid", `more than ${maxWarnings} things of the request are not supported`);
-  return issues.length ? { status: 400, issues } : { spec, warnings, separateStatus, lenient };
+    fault(
+      "invalid",
+      `the request has more than ${maxWarnings} parameters and filters that are not supported; remove them`,
+    );
+  return issues.length > 0
+    ? { kind: "refused", status: 400, issues }
+    : { kind: "accepted", spec, warnings, separateStatus, lenient };
 }
 
-/** A filter of a type that is not exported has no effect (Bulk Data IG 3, processing model): lenient says so, strict takes it for a mistake. */
-function checkFilters(
-  spec: SpecParts,
-  lenient: boolean,
-  warnings: string[],
-  fault: (code: Issue["code"], text: string) => void,
-): void {
-  const why = new Set<string>();
+function checkTimes({ since, until }: SpecParts, now: Date, { compat }: ParseRules, fault: ReportIssue): void {
+  // Azure API for FHIR took such a kick-off and gave an empty export
+  if (since && Date.parse(since) > now.getTime() && compat === "ig")
+    fault(
+      "invalid",
+      "_since is in the future; send a time that has passed, such as the transactionTime of the last export",
+    );
+  if (since && until && Date.parse(since) >= Date.parse(until))
+    fault("invalid", "_since must be before _until; send an earlier _since or a later _until");
+}
+
+/** Checks the filters and removes those from the spec that are dropped. A filter of a type that is not exported has no effect (Bulk Data IG 3, processing
+ *  model): a lenient client gets a warning, for a strict one it is a mistake.
+ *  @returns the warnings */
+function checkFilters(spec: SpecParts, lenient: boolean, fault: ReportIssue): string[] {
+  const faults = new Set<string>();
+  const warnings: string[] = [];
   const kept = (spec.typeFilters ?? []).filter((filter) => {
-    const wrong = checkTypeFilter(filter);
-    const outside = wrong ?? checkTypeFilter(filter, spec.types);
-    if (wrong !== undefined || !lenient) {
-      if (outside !== undefined) why.add(`_typeFilter: ${outside}`);
+    const malformed = checkTypeFilter(filter);
+    const problem = malformed ?? checkTypeFilter(filter, spec.types);
+    if (malformed !== undefined || !lenient) {
+      if (problem !== undefined) faults.add(`_typeFilter: ${problem}`);
       return true;
     }
-    if (outside !== undefined) warnings.push(`_typeFilter: ${outside}, and was ignored`);
-    return outside === undefined;
+    if (problem !== undefined) warnings.push(`_typeFilter: ${problem}, and was ignored`);
+    return problem === undefined;
   });
-  for (const text of why) fault("invalid", text);
+  for (const text of faults) fault("invalid", text);
   if (kept.length > 0) spec.typeFilters = kept;
   else delete spec.typeFilters;
+  return warnings;
 }
 
-/** What to do about a parameter that is not there. */
-function instead(name: string, level: Level, supported: string[]): string {
+/** What a client can do that sent a parameter which is not supported. */
+function adviceFor(name: string, level: Level, supported: string[]): string {
   const hint = Object.hasOwn(unsupported, name) ? unsupported[name] : undefined;
   if (hint) return `${hint} (Prefer: handling=lenient ignores it)`;
   const levels = Object.hasOwn(parameters, name) ? parameters[name]!.levels : undefined;
@@ -115,11 +125,11 @@ function instead(name: string, level: Level, supported: string[]): string {
   return `supported are ${supported.join(", ")} (Prefer: handling=lenient ignores others)`;
 }
 
-function grouped(all: [string, string][]): Map<string, string[]> {
+function groupByName(pairs: [name: string, value: string][]): Map<string, string[]> {
   const found = new Map<string, string[]>();
-  for (const [name, value] of all) found.set(name, [...(found.get(name) ?? []), value]);
+  for (const [name, value] of pairs) found.set(name, [...(found.get(name) ?? []), value]);
   return found;
 }
 
-/** a name that a client made up, fit for a sentence */
-const quotedName = (name: string) => (/^[\w.:$-]{1,64}$/.test(name) ? name : JSON.stringify(name.slice(0, 64)));
+/** The name of a parameter that a client made up, cut and escaped so that it can stand in a sentence. */
+const printableName = (name: string) => (/^[\w.:$-]{1,64}$/.test(name) ? name : JSON.stringify(name.slice(0, 64)));

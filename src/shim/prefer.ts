@@ -1,4 +1,4 @@
-/** The headers of a kick-off. Pure. */
+/** The headers Accept and Prefer of a kick-off. Pure. */
 import type { Issue } from "./outcome.ts";
 
 export interface Preferences {
@@ -14,7 +14,8 @@ export interface HeaderRules {
   requirePrefer: boolean;
 }
 
-type ReportIssue = (code: Issue["code"], text: string) => void;
+/** Takes one thing that is wrong with a request. */
+export type ReportIssue = (code: Issue["code"], text: string) => void;
 
 const acceptable = ["*/*", "application/*", "application/json", "application/fhir+json", "application/fhir+ndjson"];
 
@@ -28,43 +29,37 @@ export function readHeaders(
   const isAzure = rules.compat === "azure";
   if (!accept) {
     if (rules.requireAccept) fault("required", "the header Accept is missing; send Accept: application/fhir+json");
-  } else if (
-    isAzure
-      ? accept.trim().toLowerCase() !== "application/fhir+json"
-      : !ranges(accept).some((range) => acceptable.includes(range))
-  )
-    fault(
-      "invalid",
-      isAzure
-        ? "the header Accept must be application/fhir+json"
-        : "the header Accept must allow application/fhir+json",
-    );
+  } else if (isAzure) {
+    if (accept.trim().toLowerCase() !== "application/fhir+json")
+      fault("invalid", "the header Accept must be application/fhir+json");
+  } else if (!acceptedTypes(accept).some((type) => acceptable.includes(type)))
+    fault("invalid", "the header Accept must allow application/fhir+json");
 
-  const preferences = tokens(prefer);
+  const preferences = readPrefer(prefer);
   if (!preferences.has("respond-async") && rules.requirePrefer)
     fault("required", "the header Prefer is missing respond-async; send Prefer: respond-async");
   const handling = preferences.get("handling");
   if (handling !== undefined && handling !== "strict" && handling !== "lenient")
     fault("invalid", "Prefer: handling must be strict or lenient");
   if (isAzure && [...preferences.keys()].some((name) => name !== "respond-async" && name !== "handling"))
-    fault("invalid", "the header Prefer may hold respond-async and handling only");
+    fault("invalid", "the header Prefer may hold respond-async and handling only; remove the others");
   return { lenient: handling === "lenient", separateStatus: preferences.has("separate-export-status") };
 }
 
-/** what an Accept takes; q=0 is a refusal */
-const ranges = (accept: string): string[] =>
+/** The media types of an Accept header, in lower case, without those that are refused by q=0. */
+const acceptedTypes = (accept: string): string[] =>
   accept
     .toLowerCase()
     .split(",")
     .map((range) => range.split(";").map((part) => part.trim()))
     .filter(([, ...parameters]) => !parameters.some((one) => /^q=0(\.0*)?$/.test(one)))
-    .map(([range = ""]) => range);
+    .map(([type = ""]) => type);
 
-/** The tokens of Prefer, in whatever mixture of lines, commas and semicolons, in lower case (RFC 7240: of several the first counts). */
-function tokens(header: string | undefined): Map<string, string> {
+/** The preferences by their name, in lower case. Clients separate them by lines, commas and semicolons. Of a repeated one the first counts (RFC 7240). */
+function readPrefer(header: string | undefined): Map<string, string> {
   const found = new Map<string, string>();
-  for (const token of (header ?? "").toLowerCase().split(/[,;]/)) {
-    const [name = "", value = ""] = token.split("=").map((part) => part.trim().replace(/^"|"$/g, ""));
+  for (const preference of (header ?? "").toLowerCase().split(/[,;]/)) {
+    const [name = "", value = ""] = preference.split("=").map((part) => part.trim().replace(/^"|"$/g, ""));
     if (name && !found.has(name)) found.set(name, value);
   }
   return found;

@@ -2,8 +2,10 @@
 
 export type Range = { start: number; end: number } | "whole" | "unsatisfiable";
 
-/** The part of `size` bytes that is asked for, `end` inclusive. Several ranges, other units and what cannot be parsed are the whole, as a server may.
- *  @param ifRange only when this is still `etag` (strong comparison; a date is never) */
+/** The part of a file that a Range header asks for, with an inclusive `end`. Several ranges, other units and malformed headers give the whole file, which RFC
+ *  9110 allows.
+ *  @param size of the file, in bytes
+ *  @param ifRange the header If-Range: the range counts only while it equals `etag`. The comparison is strong, so a date never does */
 export function rangeOf(header: string | undefined, size: number, etag: string, ifRange: string | undefined): Range {
   if (header === undefined || (ifRange !== undefined && ifRange !== etag)) return "whole";
   const [, first, last] = /^bytes=\s*(\d*)\s*-\s*(\d*)\s*$/i.exec(header) ?? [];
@@ -23,6 +25,7 @@ interface Weighed {
   q: number;
 }
 
+/** The members of an Accept or Accept-Encoding header with their weights; a malformed weight is 0. */
 const weighed = (header: string): Weighed[] =>
   header
     .toLowerCase()
@@ -34,7 +37,8 @@ const weighed = (header: string): Weighed[] =>
       return name ? [{ name, q: value >= 0 && value <= 1 ? value : 0 }] : [];
     });
 
-/** Whether a client takes gzip, and whether it would rather have that than nothing. Without the header any coding would do, but many that send none cannot. */
+/** Whether a client accepts gzip and does not prefer the plain bytes. Without the header RFC 9110 allows any coding, but many clients that send none cannot
+ *  unpack. */
 export function takesGzip(acceptEncoding: string | undefined): boolean {
   if (acceptEncoding === undefined) return false;
   const all = weighed(acceptEncoding);
@@ -54,7 +58,7 @@ const ndjson = [
   "*/*",
 ];
 
-/** Whether a client takes NDJSON, under any of its names. */
+/** Whether a client accepts NDJSON, under any of its names. */
 export function takesNDJSON(accept: string | undefined): boolean {
   return (
     accept === undefined ||
@@ -63,7 +67,8 @@ export function takesNDJSON(accept: string | undefined): boolean {
   );
 }
 
-/** Whether one of the listed entity tags is `etag`: weakly for If-None-Match, else strongly. */
+/** Whether one of the entity tags in a header is `etag`.
+ *  @param weakly for If-None-Match; If-Match compares strongly */
 export function matchesTag(header: string, etag: string, weakly: boolean): boolean {
   if (header.trim() === "*") return true;
   return header

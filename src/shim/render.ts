@@ -1,3 +1,4 @@
+/** What the service shows of an export: its status and its manifest. Pure. */
 import { STATUS_CODES } from "node:http";
 import { findCondition, isTrue } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
@@ -5,8 +6,8 @@ import type { FailureReason } from "../contracts.ts";
 import type { Manifest, ManifestItem } from "../sink/manifest.ts";
 import { errorAnswer, type HttpAnswer, type Issue } from "./outcome.ts";
 
-/** Whether the service shows an export at all. `cancel` is the tombstone: after a DELETE every request is 404, whatever still has to be stopped and
- *  purged; and so it is when it has expired, although its files stay for a while for downloads that are running. */
+/** Whether the service shows an export at all. After a DELETE every request is 404 at once, although workers still have to be stopped and files to be deleted:
+ *  `spec.cancel` marks that. An expired export is 404, too, although its files stay for a while, for downloads that are running. */
 export function isServed(object: FhirExport | undefined, now: Date): object is FhirExport {
   if (!object?.spec.origin || object.spec.cancel || object.metadata.deletionTimestamp) return false;
   const { conditions, expirationTime } = object.status ?? {};
@@ -15,12 +16,12 @@ export function isServed(object: FhirExport | undefined, now: Date): object is F
   );
 }
 
-/** What the status URL answers as long as there is no manifest to show; "complete" when there is one. Pure. */
+/** What the status URL answers while there is no manifest to show; "complete" when there is one. */
 export function renderStatus(object: FhirExport | undefined, now: Date): HttpAnswer | "complete" {
   if (!isServed(object, now)) return unknownExport;
   const { conditions } = object.status ?? {};
   if (isTrue(conditions, "Complete")) return "complete";
-  // only Stalled is final: a failed export whose retry has grown is on its way again
+  // Stalled and not Failed: an export that failed before runs again once its `spec.retry` was raised, and Stalled is then gone
   if (isTrue(conditions, "Stalled")) return renderFailure(object);
   return {
     status: 202,
@@ -30,12 +31,13 @@ export function renderStatus(object: FhirExport | undefined, now: Date): HttpAns
 
 export const unknownExport = errorAnswer(404, {
   code: "not-found",
-  text: "there is no such export here: it was never started, has been deleted or has expired",
+  text: "there is no export at this URL: it was never started, has been deleted or has expired; start a new one at $export",
 });
 
-/** Reasons that the client can mend by asking for something else. Everything else is ours or the source's: 500. Never 404 or 429, which say
- *  something about the status URL, and never an outcome of the transient kind: a dead job does not come back (reference: section 6.13). */
-const mendable: Partial<Record<FailureReason, Issue["code"]>> = {
+/** Reasons for which the client can mend its request, with the code of their issue: they are answered by 422. All other failures are the service's or the FHIR
+ *  server's: 500. An export that failed is never 404 or 429, which say something about the status URL, and its issue is never `transient`, because polling again
+ *  does not bring it back. */
+const mendableReasons: Partial<Record<FailureReason, Issue["code"]>> = {
   UnknownGroup: "not-found",
   UnknownType: "not-supported",
   UnsupportedParameter: "not-supported",
@@ -50,11 +52,11 @@ function renderFailure({ status }: FhirExport): HttpAnswer {
       ? accepted
       : (findCondition(status?.conditions, "Failed") ?? findCondition(status?.conditions, "Stalled") ?? accepted);
   const text = `the export failed (${cause?.reason ?? "Failed"})${cause?.message ? `: ${cause.message}` : ""}`;
-  const code = mendable[(cause?.reason ?? "Internal") as FailureReason];
+  const code = mendableReasons[(cause?.reason ?? "Internal") as FailureReason];
   return code ? errorAnswer(422, { code, text }) : errorAnswer(500, { code: "processing", text });
 }
 
-/** Starts with the integer percent, which clients parse; below 100 characters (IG), plain ASCII. */
+/** The header X-Progress. It begins with the integer percent, which clients parse, has less than 100 characters, as the IG demands, and is plain ASCII. */
 function progressText({ status }: FhirExport): string {
   const { percent = 0, resources = 0, expectedResources } = status?.progress ?? {};
   const word = (findCondition(status?.conditions, "Ready")?.reason ?? "Waiting").toLowerCase();
@@ -63,7 +65,8 @@ function progressText({ status }: FhirExport): string {
   return `${percent}% ${word}${place}${counts}`;
 }
 
-/** Seconds until a look is worth it: short for young exports, never beyond a minute, which clients take as "it hangs". */
+/** Seconds until the next poll: a tenth of the export's age, and no more than is estimated to be left. At most a minute, because clients take a longer time for
+ *  an export that hangs. */
 function retryAfter({ metadata, status }: FhirExport, now: Date): number {
   const age = (now.getTime() - Date.parse(metadata.creationTimestamp ?? now.toISOString())) / 1000;
   const end = status?.progress?.estimatedCompletionTime;
@@ -71,16 +74,17 @@ function retryAfter({ metadata, status }: FhirExport, now: Date): number {
   return Math.max(1, Math.min(60, Math.ceil(age / 10), Math.ceil(left)));
 }
 
-/** Prefer: separate-export-status (Bulk Data IG 3): the HTTP status tells how the poll went, X-Export-Status how the export is. A 404 tells of the poll. */
+/** The answer under Prefer: separate-export-status (Bulk Data IG 3): the HTTP status tells how the poll went, X-Export-Status the state of the export. A 404 is
+ *  about the poll and stays as it is. */
 export function separately(answer: HttpAnswer): HttpAnswer {
   const { status, headers } = answer;
   if (status === 404) return answer;
   return { ...answer, status: 200, headers: { ...headers, "x-export-status": `${status} ${STATUS_CODES[status]}` } };
 }
 
-/** The stored manifest as this service shows it: files are fetched here, not from storage.
- *  @param self undefined: bare storage URLs, as Azure API for FHIR gave them
- *  @param withToken the files are given for an access token only */
+/** The stored manifest with the URLs of this service, because clients fetch files here and not from storage.
+ *  @param self the status URL; undefined: the manifest keeps its bare storage URLs, as Azure API for FHIR gave them
+ *  @param withToken whether files need an access token */
 export function renderServedManifest(
   manifest: Manifest,
   self: string | undefined,
@@ -106,6 +110,6 @@ export function renderServedManifest(
   };
 }
 
-/** The item of a file that the manifest lists: what else lies in the folder (or above it) is not reachable. */
+/** The manifest's item of a file. Other files in the export's folder, or above it, cannot be reached. */
 export const itemOf = ({ output, deleted, error }: Manifest, path: string): ManifestItem | undefined =>
   [output, deleted, error].flatMap((items) => items.find((item) => item.path === path) ?? [])[0];

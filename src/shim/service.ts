@@ -1,12 +1,12 @@
 import type { Logger } from "../log.ts";
 import { withoutTrailingSlash } from "../url.ts";
-import type { ShimDeps } from "./app.ts";
 import { type Authority, makeAuthority } from "./auth/authority.ts";
 import type { Replay } from "./auth/replay.ts";
 import { ConfigFile } from "./config-file.ts";
+import type { ShimDeps } from "./deps.ts";
 import { parseSettings, type ShimSettings } from "./settings.ts";
 
-/** What the app is run with, wherever it runs: the settings as they are now, and who is let in by them. */
+/** The part of the app's dependencies that is the same wherever it runs: the settings as they are now, and who may use the service by them. */
 export interface Service {
   deps: Pick<ShimDeps, "settings" | "authority">;
   close(): void;
@@ -17,8 +17,9 @@ interface Configured {
   authority: Authority | undefined;
 }
 
-/** @param file of the settings; undefined: all defaults, and everybody is let in
- *  @throws terminal when the file is not usable at the start */
+/** Reads the settings and follows their file.
+ *  @param file undefined: all settings have their defaults, and everybody may use the service
+ *  @throws terminal UnsupportedParameter when the file is not usable at the start */
 export async function openService({
   publicURL,
   file,
@@ -40,7 +41,7 @@ export async function openService({
   const current = () => config?.value ?? defaults;
   if (!current().authority)
     log.warn(
-      "no auth is configured: whoever gets here can export everything that the FhirSource's credentials may read",
+      "the settings have no auth: everybody who reaches this service can export all that the FhirSource's credentials can read",
     );
   return {
     deps: { settings: () => current().settings, authority: () => current().authority },

@@ -5,28 +5,28 @@ import { terminal } from "../failure.ts";
 import { type AuthConfig, parseAuthConfig } from "./auth/config.ts";
 import { closedObject, describeSchemaError } from "./schema.ts";
 
-/** What an administrator decides of the HTTP service; the file `--config` names holds these, all optional. */
+/** What an administrator decides about the HTTP service. The file that `--config` names holds these settings; all of them are optional there. */
 export interface ShimSettings {
-  /** ig: the Bulk Data IG, liberal where it leaves a choice; azure: what Azure API for FHIR took and refused */
+  /** ig: as the Bulk Data IG says, liberal where it leaves a choice. azure: accepts and refuses what Azure API for FHIR did. */
   compat: "ig" | "azure";
-  /** what a kick-off without the header means */
+  /** Whether a kick-off without the header is refused (Required), or treated as if it had it (Assumed). */
   accept: "Required" | "Assumed";
   prefer: "Required" | "Assumed";
   files: {
-    /** Stream: through this service; Redirect: by a signed URL of the storage account, where one can be made */
+    /** Stream: files pass through this service. Redirect: clients get a signed URL of the storage account, where one can be made. */
     delivery: "Stream" | "Redirect";
-    /** life of a signed URL */
+    /** Life of a signed URL. */
     redirectSeconds: number;
   };
   limits: {
-    /** exports of one client that are not finished; 0: no limit. Without auth all clients are one. */
+    /** Unfinished exports that one client may have; 0: no limit. Without auth all clients count as one. */
     exportsPerClient: number;
-    /** of one export's status, in the long run; 0: no limit */
+    /** Polls of one export's status URL in the long run; 0: no limit. */
     pollsPerMinute: number;
   };
-  /** what may be exported at all; absent: everything */
+  /** What may be exported at all, by ids of Groups or patterns with `*`, and by types; absent: everything. */
   allow: { groups?: string[]; types?: string[] };
-  /** put into every FhirExport that is made here */
+  /** Fields of every FhirExport that this service makes. */
   exports: Pick<
     FhirExportSpec,
     | "ttlSecondsAfterFinished"
@@ -38,7 +38,7 @@ export interface ShimSettings {
     | "queueName"
     | "activeDeadlineSeconds"
   >;
-  /** absent: everybody is let in, as the client "anonymous" */
+  /** Absent: everybody may use the service, as the client "anonymous". */
   auth?: AuthConfig;
 }
 
@@ -53,7 +53,7 @@ const settingsSchema = closedObject({
   files: closedObject({ delivery: oneOf("Stream", "Redirect"), redirectSeconds: integerFrom(10, 3600) }),
   limits: closedObject({ exportsPerClient: integerFrom(0, 10_000), pollsPerMinute: integerFrom(0, 100_000) }),
   allow: closedObject({ groups: namesLike("^[A-Za-z0-9.*-]{1,64}$"), types: namesLike("^[A-Z][A-Za-z]{0,63}$") }),
-  // the API server checks their values
+  // the API server checks these values when an export is made
   exports: closedObject({
     ttlSecondsAfterFinished: integerFrom(0, 315_360_000),
     deletionPolicy: oneOf("Retain", "Delete"),
@@ -77,7 +77,7 @@ export function parseSettings(text: string): ShimSettings {
   try {
     given = parseYAML(text) ?? {};
   } catch {
-    throw terminal("UnsupportedParameter", "the configuration is not YAML");
+    throw terminal("UnsupportedParameter", "the configuration is not YAML; mend its syntax");
   }
   if (!validateSettings(given))
     throw terminal(

@@ -1,16 +1,19 @@
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 
-/** The FhirExports of the shim's namespace, whichever place keeps them (src/kube: the API server behind an informer; src/standalone: node:sqlite). */
+/** The FhirExports of the service's namespace. On a cluster the API server keeps them, behind a cache (src/kube/exports.ts); on one machine a database does
+ *  (src/standalone/store.ts). */
 export interface ExportStore {
-  /** One write. undefined when the name is taken. Throws a FailureError when the object is refused (terminal) or the place is not there (waiting). */
+  /** Makes an object, by one write.
+   *  @returns undefined when the name is taken
+   *  @throws FailureError: terminal when the object is refused, waiting or transient when it cannot be stored now */
   create(object: {
     metadata: { name: string; labels?: Record<string, string>; annotations?: Record<string, string> };
     spec: FhirExport["spec"];
   }): Promise<FhirExport | undefined>;
-  /** all of the cache, also what others made */
+  /** All FhirExports, also those that were not made by the service. */
   list(): Iterable<FhirExport>;
-  /** From the cache; undefined when there is none. */
+  /** An object of that name; undefined when there is none. */
   get(name: string): Promise<FhirExport | undefined>;
-  /** Sets `spec.cancel`; visible to the next `get` of this process. */
+  /** Sets `spec.cancel`. The next `get` of this process sees it. */
   cancel(name: string): Promise<void>;
 }

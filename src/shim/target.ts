@@ -3,9 +3,10 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { Task } from "../contracts.ts";
 import { withoutTrailingSlash } from "../url.ts";
 
-/** Where the files of an export are: as it was started (its status), in the target as it is now, whose credentials may have been renewed. Pure.
- *  @param volumeRoot where the target's volume is found on this machine */
-export function locate(
+/** Where the files of an export are. Container and folder are those with which it was started, from its status. Account and credentials are the target's of
+ *  today, because they may have been renewed. Pure.
+ *  @param volumeRoot folder of this machine where the target's volume is mounted */
+export function locateFiles(
   { status }: FhirExport,
   { spec: { azureBlob, volume } }: ExportTarget,
   volumeRoot: string,
@@ -19,7 +20,7 @@ export function locate(
       accountURL: withoutTrailingSlash(azureBlob.accountURL),
       container,
       createContainer: false,
-      // nothing is written here
+      // the service only reads
       blockBytes: 0,
       auth: workloadIdentity ? "workloadIdentity" : sasRef ? "sas" : "connectionString",
     },

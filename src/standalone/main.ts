@@ -9,7 +9,7 @@ import { buildShim } from "../shim/app.ts";
 import { Catalog } from "../shim/catalog.ts";
 import { drain } from "../shim/drain.ts";
 import { openService, type Service } from "../shim/service.ts";
-import { locate } from "../shim/target.ts";
+import { locateFiles } from "../shim/target.ts";
 import { openStore } from "../sink/open.ts";
 import { applyExport, putSourceAndTarget, readExports } from "./apply.ts";
 import { parseArguments, standaloneUsage } from "./arguments.ts";
@@ -88,7 +88,7 @@ function buildLocalShim(
       if (!found) throw waiting("TargetUnreachable", `the ExportTarget ${object.spec.targetRef.name} does not exist`);
       // openStore reads target/connection-string. The Secret of the target is named "target", so it is found in the
       // folder of all Secrets.
-      return openStore(locate(object, found, volumeRoot), place.folders.secrets);
+      return openStore(locateFiles(object, found, volumeRoot), place.folders.secrets);
     },
     ready: () => !signal.aborted,
     now: () => new Date(),

@@ -62,7 +62,7 @@ suite("HTTPS of the service", () => {
       lines.map(({ level, msg }) => [level, msg]),
       [
         [30, "the certificate was renewed"],
-        [50, "the certificate is not usable; the one before stays in use"],
+        [50, "the renewed certificate is not usable; the one before stays in use"],
       ],
     );
   });

@@ -9,7 +9,7 @@ import { after, before, describe, test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
 import Fastify, { type FastifyInstance } from "fastify";
 import { type DownloadOptions, download } from "../../src/shim/download.ts";
-import { send } from "../../src/shim/routes.ts";
+import { sendAnswer } from "../../src/shim/route.ts";
 import type { Store } from "../../src/sink/store.ts";
 import { type Place, storage } from "../sink/stores.ts";
 import { startTCPProxy } from "../tools/tcp-proxy.ts";
@@ -39,7 +39,7 @@ async function serve(store: Store, options: Partial<DownloadOptions> = {}) {
   const app: FastifyInstance = Fastify();
   app.get("/*", async (request, reply) => {
     const item = request.url.endsWith(".gz") ? packedFile : plainFile;
-    return send(
+    return sendAnswer(
       reply,
       await download(request.headers, store, item, {
         delivery: "Stream",

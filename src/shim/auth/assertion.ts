@@ -1,15 +1,35 @@
-import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
+import {
+  createLocalJWKSet,
+  decodeJwt,
+  decodeProtectedHeader,
+  errors,
+  type JWTPayload,
+  type JWTVerifyGetKey,
+  jwtVerify,
+  type ProtectedHeaderParameters,
+} from "jose";
 import { FailureError } from "../../failure.ts";
 import type { ClientConfig } from "./config.ts";
 import { RemoteKeys } from "./keys.ts";
 import type { Replay } from "./replay.ts";
 
-/** clocks differ */
+/** How far the clocks of a client and of this service may differ. */
 const leewaySeconds = 60;
+/** The longest life of an assertion that SMART allows. */
 const assertionLifeSeconds = 300;
 const algorithms = ["RS384", "ES384"];
 
-/** Client assertions of SMART Backend Services, against the keys that the clients have registered. */
+export type VerifiedAssertion =
+  | { kind: "client"; client: ClientConfig }
+  | {
+      kind: "refused";
+      /** What the client has to mend; it quotes nothing of the assertion. */
+      problem: string;
+    };
+
+const refuseAssertion = (problem: string): VerifiedAssertion => ({ kind: "refused", problem });
+
+/** Verifies client assertions of SMART Backend Services by the keys that the clients have registered. */
 export class Assertions {
   readonly #clients: ReadonlyMap<string, ClientConfig>;
   readonly #keys = new Map<string, JWTVerifyGetKey>();
@@ -28,32 +48,26 @@ export class Assertions {
     this.#now = now;
   }
 
-  /** The client that an assertion proves to be there; a text that says why not (RFC 7523 section 3, SMART), without anything of it.
-   *  @throws waiting when keys or the memory of used assertions cannot be had */
-  async verify(assertion: string): Promise<ClientConfig | string> {
+  /** Finds the client that sent an assertion (RFC 7523 section 3, SMART).
+   *
+   *  1. Check header and claims, which needs no key: junk causes no request.
+   *  2. Verify the signature with the client's key.
+   *  3. Mark it as used. This comes last, so that a refused assertion uses up no jti.
+   *
+   *  @throws waiting when the client's keys, or the memory of used assertions, cannot be reached */
+  async verify(assertion: string): Promise<VerifiedAssertion> {
     let header: ReturnType<typeof decodeProtectedHeader>;
     let claims: ReturnType<typeof decodeJwt>;
     try {
       header = decodeProtectedHeader(assertion);
       claims = decodeJwt(assertion);
     } catch {
-      return "the assertion is not a JWT";
+      return refuseAssertion("the assertion is not a JWT");
     }
-    if (!algorithms.includes(header.alg ?? "")) return "the assertion must be signed with RS384 or ES384";
-    if (typeof header.kid !== "string" || header.kid === "") return "the assertion's header has no kid";
-    if (header.typ?.toUpperCase() !== "JWT") return "the assertion's header must have typ JWT";
-    if (claims.iss === undefined || claims.iss !== claims.sub)
-      return "the assertion's iss and sub must both be the client's id";
-    const client = this.#clients.get(claims.iss);
-    if (!client || client.disabled) return "the client is not registered";
-    if (header.jku !== undefined && header.jku !== client.jwksURL)
-      return "the assertion's jku is not the URL that the client has registered";
-    const { exp, jti } = claims;
-    const now = this.#now() / 1000;
-    if (typeof exp !== "number") return "the assertion has no exp";
-    if (exp > now + assertionLifeSeconds + leewaySeconds)
-      return "the assertion's exp is more than five minutes from now";
-    if (typeof jti !== "string" || jti === "" || jti.length > 256) return "the assertion has no jti";
+    const client = this.#clients.get(claims.iss ?? "");
+    const problem =
+      headerProblem(header) ?? senderProblem(header, claims, client) ?? lifeProblem(claims, this.#now() / 1000);
+    if (problem !== undefined || !client) return refuseAssertion(problem ?? notRegistered);
     try {
       await jwtVerify(assertion, this.#keys.get(client.id)!, {
         algorithms,
@@ -65,22 +79,54 @@ export class Assertions {
       });
     } catch (error) {
       if (error instanceof FailureError) throw error;
-      return assertionProblem(error);
+      return refuseAssertion(signatureProblem(error));
     }
-    const used = !(await this.#replay.first(client.id, jti, new Date((exp + leewaySeconds) * 1000)));
-    return used ? "the assertion was used before: its jti must be new each time" : client;
+    const expires = new Date((claims.exp! + leewaySeconds) * 1000);
+    return (await this.#replay.first(client.id, claims.jti!, expires))
+      ? { kind: "client", client }
+      : refuseAssertion("the assertion was used before; its jti must be new each time");
   }
 }
 
-/** jose's messages are its own; ours name what the client has to mend. */
-function assertionProblem(error: unknown): string {
+function headerProblem({ alg, kid, typ }: ProtectedHeaderParameters): string | undefined {
+  if (!algorithms.includes(alg ?? "")) return "the assertion must be signed with RS384 or ES384";
+  if (typeof kid !== "string" || kid === "") return "the assertion's header has no kid";
+  return typ?.toUpperCase() === "JWT" ? undefined : "the assertion's header must have typ JWT";
+}
+
+const notRegistered = "the client is not registered";
+
+/** @param client that is registered under the assertion's iss */
+function senderProblem(
+  { jku }: ProtectedHeaderParameters,
+  { iss, sub }: JWTPayload,
+  client: ClientConfig | undefined,
+): string | undefined {
+  if (iss === undefined || iss !== sub) return "the assertion's iss and sub must both be the client's id";
+  if (!client || client.disabled) return notRegistered;
+  return jku !== undefined && jku !== client.jwksURL
+    ? "the assertion's jku is not the URL that the client has registered"
+    : undefined;
+}
+
+/** @param now seconds */
+function lifeProblem({ exp, jti }: JWTPayload, now: number): string | undefined {
+  if (typeof exp !== "number") return "the assertion has no exp";
+  if (exp > now + assertionLifeSeconds + leewaySeconds) return "the assertion's exp is more than five minutes from now";
+  return typeof jti !== "string" || jti === "" || jti.length > 256
+    ? "the assertion has no jti of 1 to 256 characters"
+    : undefined;
+}
+
+/** Why jose refuses an assertion. Its own messages may quote it; these name what the client has to mend. */
+function signatureProblem(error: unknown): string {
   if (error instanceof errors.JWKSNoMatchingKey)
-    return "the client has not registered a key of the assertion's kid for its algorithm";
+    return "the client has not registered a key with the assertion's kid and algorithm";
   if (error instanceof errors.JWKSMultipleMatchingKeys)
-    return "the client has registered more than one key of the assertion's kid";
+    return "the client has registered more than one key with the assertion's kid";
   if (error instanceof errors.JWTExpired) return "the assertion has expired";
   if (error instanceof errors.JWTClaimValidationFailed && error.claim === "aud")
     return "the assertion's aud must be the URL of this token endpoint";
-  if (error instanceof errors.JWTClaimValidationFailed) return `the assertion's ${error.claim} is not right`;
-  return "the assertion's signature is not the client's";
+  if (error instanceof errors.JWTClaimValidationFailed) return `the assertion's ${error.claim} is missing or not valid`;
+  return "the assertion's signature does not fit the key that the client has registered";
 }

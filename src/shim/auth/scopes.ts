@@ -1,32 +1,33 @@
-/** SMART system scopes (v1 `system/Patient.read`, v2 `system/Patient.rs`) and what they let a client export. Pure. */
+/** SMART system scopes (v1 `system/Patient.read`, v2 `system/Patient.rs`), and what a client may export with them. Pure. */
 import type { Issue } from "../outcome.ts";
 
-/** Types whose resources may be read and searched; "*": all of them. */
+/** Types whose resources may be read and searched; "*": all types. */
 export type Readable = "*" | readonly string[];
 
-/** Who asks, and what that one may export. */
+/** Who asks, and what that client may export. */
 export interface Access {
   client: string;
   readable: Readable;
-  /** ids of Groups, or patterns with `*`; absent: any */
+  /** Ids of Groups, or patterns with `*`; absent: any. */
   groups?: readonly string[];
-  /** absent: any */
+  /** Absent: any type. */
   types?: readonly string[];
-  /** a Group's export needs a scope that reads Groups */
+  /** Whether the export of a Group needs a scope that reads Groups. */
   groupScope?: boolean;
 }
 
-/** where no one signs in */
+/** Every client of a service without auth. */
 export const anonymous: Access = { client: "anonymous", readable: "*" };
 
 interface Scope {
   type: string;
-  /** as it is granted: reading and searching only, whatever else was asked for */
+  /** The scope that is granted for it: reading and searching only, whatever else was asked for. */
   granted: string;
 }
 
-/** `system/TYPE.read`, `system/TYPE.*` and `system/TYPE.` with letters of cruds in this order, r and s among them. Others read nothing that export needs.
- *  @returns "narrowed" for a scope with search parameters: what it leaves out would have to be kept out of an export */
+/** Reads `system/TYPE.read`, `system/TYPE.*`, and `system/TYPE.` with letters of cruds in this order that include r and s. An export needs both reading and
+ *  searching, so other scopes are of no use.
+ *  @returns "narrowed" for a scope with search parameters, because an export cannot leave out what such a scope does not cover */
 function parseScope(text: string): Scope | "narrowed" | undefined {
   const [, type, v1, v2, search] =
     /^system\/(\*|[A-Z][A-Za-z]{0,63})\.(?:(read|write|\*)|(c?r?u?d?s?))(\?.*)?$/.exec(text) ?? [];
@@ -35,18 +36,18 @@ function parseScope(text: string): Scope | "narrowed" | undefined {
   return search === undefined ? { type, granted: `system/${type}.${v1 ? "read" : "rs"}` } : "narrowed";
 }
 
-const parseAll = (scopes: string) => scopes.split(" ").filter(Boolean).map(parseScope);
+const parseScopes = (scopes: string) => scopes.split(" ").filter(Boolean).map(parseScope);
 
-/** What a token's scopes let its client read. */
+/** The types that a token's scopes let its client read. */
 export function readableBy(scopes: string): Readable {
-  const types = parseAll(scopes).flatMap((scope) => (scope && scope !== "narrowed" ? [scope.type] : []));
+  const types = parseScopes(scopes).flatMap((scope) => (scope && scope !== "narrowed" ? [scope.type] : []));
   return types.includes("*") ? "*" : [...new Set(types)].sort();
 }
 
-/** What is granted of the scopes that were asked for: as far as they are registered. "" when nothing is left; undefined when one asks for a part of a type,
- *  which an export cannot keep to. */
-export function grant(requested: string, registered: string): string | undefined {
-  const asked = parseAll(requested);
+/** Cuts the scopes that a client asks for to those that are registered for it.
+ *  @returns "" when none is left; undefined when one has search parameters, which an export cannot obey */
+export function grantScopes(requested: string, registered: string): string | undefined {
+  const asked = parseScopes(requested);
   if (asked.includes("narrowed")) return undefined;
   const allowed = readableBy(registered);
   const granted = (asked as (Scope | undefined)[]).flatMap((scope) => {
@@ -57,8 +58,8 @@ export function grant(requested: string, registered: string): string | undefined
   return [...new Set(granted)].join(" ");
 }
 
-/** Whether an id is one of `patterns`, in which `*` stands for any characters. */
-function matches(id: string, patterns: readonly string[]): boolean {
+/** Whether an id fits one of the patterns, in which `*` stands for any characters. */
+function matchesPattern(id: string, patterns: readonly string[]): boolean {
   return patterns.some((pattern) => {
     const [first = "", ...rest] = pattern.split("*");
     if (rest.length === 0) return id === first;
@@ -74,36 +75,52 @@ function matches(id: string, patterns: readonly string[]): boolean {
   });
 }
 
-export interface Wanted {
+/** The part of a kick-off that is checked against an access. */
+export interface WantedExport {
   level: "System" | "Patient" | "Group";
   groupId?: string | undefined;
   types?: readonly string[] | undefined;
 }
 
 /** Types that a client may export at all. */
-function exportable({ readable, types }: Access): Readable {
+function typesOf({ readable, types }: Access): Readable {
   if (types === undefined) return readable;
   return readable === "*" ? types : types.filter((type) => readable.includes(type));
 }
 
-/** Whether an export may be started, and its types where not all are allowed and none were named. */
-export function mayExport(access: Access, { level, groupId, types }: Wanted): { types?: readonly string[] } | Issue {
+export type Permission =
+  | {
+      kind: "allowed";
+      /** The types to export, where the kick-off names none and not all are allowed. */
+      types?: readonly string[];
+    }
+  | { kind: "refused"; issue: Issue };
+
+/** Whether a client may start an export. */
+export function mayExport(access: Access, { level, groupId, types }: WantedExport): Permission {
   if (level === "Group") {
-    if (access.groups && !matches(groupId ?? "", access.groups))
-      return { code: "forbidden", text: "this client may not export this Group" };
+    if (access.groups && !matchesPattern(groupId ?? "", access.groups))
+      return forbidden(
+        "this client may not export this Group; export one that it may, or ask this service's administrator",
+      );
     if (access.groupScope && access.readable !== "*" && !access.readable.includes("Group"))
-      return { code: "forbidden", text: "the token's scopes do not cover Group, for example by system/Group.rs" };
+      return forbidden("the token's scopes do not cover Group; ask for a token with the scope system/Group.rs, too");
   }
-  const allowed = exportable(access);
-  if (allowed === "*") return {};
-  if (types === undefined) return { types: allowed };
+  const allowed = typesOf(access);
+  if (allowed === "*") return { kind: "allowed" };
+  if (types === undefined) return { kind: "allowed", types: allowed };
   const outside = types.filter((type) => !allowed.includes(type));
   return outside.length === 0
-    ? {}
-    : { code: "forbidden", text: `_type: this client may not export ${outside.slice(0, 10).join(", ")}` };
+    ? { kind: "allowed" }
+    : forbidden(`_type: this client may not export ${outside.slice(0, 10).join(", ")}; leave them out of _type`);
 }
 
-/** Whether a client may look at an export, get its files and delete it: only its own, and only while its token covers what is in it. */
+const forbidden = (text: string): Permission => ({ kind: "refused", issue: { code: "forbidden", text } });
+
+/** Whether a client may see an export, fetch its files and delete it: only an export of its own, and only with a token that covers the export's types.
+ *  @param owner the client that started it
+ *  @param types of the export; undefined: all
+ *  @returns "other" for another client's export; "scopes" when the token does not cover the types */
 export function mayRead(
   access: Access,
   owner: string | undefined,

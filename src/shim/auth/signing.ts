@@ -3,30 +3,34 @@ import { importJWK, type JWK, type JWTPayload, jwtVerify, SignJWT } from "jose";
 import { FailureError, waiting } from "../../failure.ts";
 
 interface SigningKey {
+  /** Signs. */
   key: Awaited<ReturnType<typeof importJWK>>;
-  /** for verifying: an EC key's public half */
+  /** Verifies: of an EC key its public half. */
   check: Awaited<ReturnType<typeof importJWK>>;
   alg: string;
 }
 
-/** the Secret's files are looked at again after so long: a rotation needs no restart */
+/** How often the Secret's files are read again, so that a rotation of keys needs no restart. */
 const signingKeysFreshMs = 5000;
 
-/** Signs and checks our own access tokens with the keys of a mounted Secret. */
+/** Signs and verifies the access tokens that this service gives out, with the keys of a mounted Secret. */
 export class Signing {
   readonly #files: readonly string[];
   readonly #base: string;
   readonly #now: () => number;
   #read: { keys: Promise<SigningKey[]>; at: number } | undefined;
 
-  /** @param base issuer and audience */
+  /** @param base the FHIR base, which is issuer and audience of the tokens
+   *  @param now milliseconds */
   constructor(files: readonly string[], base: string, now: () => number) {
     this.#files = files;
     this.#base = base;
     this.#now = now;
   }
 
-  /** @throws waiting when no key can be read */
+  /** Signs an access token with the first key.
+   *  @param seconds its life
+   *  @throws waiting when a key cannot be read */
   async sign(claims: JWTPayload, client: string, jti: string, seconds: number): Promise<string> {
     const { key, alg } = (await this.#keys())[0]!;
     const now = Math.floor(this.#now() / 1000);
@@ -41,7 +45,8 @@ export class Signing {
       .sign(key);
   }
 
-  /** undefined when it is none of ours, or has expired */
+  /** The claims of a token; undefined when this service did not sign it, or when it has expired.
+   *  @throws waiting when a key cannot be read */
   async verify(token: string): Promise<JWTPayload | undefined> {
     for (const { check, alg } of await this.#keys()) {
       const found = await jwtVerify(token, check, {
@@ -67,24 +72,25 @@ export class Signing {
   }
 }
 
-/** @throws waiting, naming the file's fault and nothing of its content */
+/** @throws waiting, with a message that names the file's fault and nothing of its content */
 async function readSigningKey(file: string): Promise<SigningKey> {
-  const wrong = (what: string, error?: unknown) =>
-    waiting("Internal", `a file of auth.tokens.signingKeyFiles ${what}`, error);
+  const unusable = (problem: string, error?: unknown) =>
+    waiting("Internal", `a file of auth.tokens.signingKeyFiles ${problem}`, error);
   try {
     const jwk = JSON.parse(await readFile(file, "utf8")) as JWK;
     if (jwk.kty === "oct") {
-      if (Buffer.from(jwk.k ?? "", "base64url").length < 32) throw wrong("holds fewer than 32 bytes");
+      if (Buffer.from(jwk.k ?? "", "base64url").length < 32)
+        throw unusable("holds a key of fewer than 32 bytes; make a longer one");
       const key = await importJWK(jwk, "HS256");
       return { key, check: key, alg: "HS256" };
     }
     const alg = jwk.kty === "EC" ? { "P-256": "ES256", "P-384": "ES384" }[jwk.crv ?? ""] : undefined;
     if (!alg || !jwk.d)
-      throw wrong("must be a JSON Web Key of kty oct, or a private one of kty EC with crv P-256 or P-384");
+      throw unusable("must be a JSON Web Key of kty oct, or a private one of kty EC with crv P-256 or P-384");
     const { d: _, ...open } = jwk;
     return { key: await importJWK(jwk, alg), check: await importJWK(open, alg), alg };
   } catch (error) {
-    // the library's message may quote the key
-    throw error instanceof FailureError ? error : wrong("cannot be read as a JSON Web Key");
+    // never the library's own message, which may quote the key
+    throw error instanceof FailureError ? error : unusable("cannot be read as a JSON Web Key");
   }
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { array, assert as check, constantFrom, property, uniqueArray } from "fast-check";
-import { type Access, grant, mayExport, mayRead, readableBy } from "../../../src/shim/auth/scopes.ts";
+import { type Access, grantScopes, mayExport, mayRead, readableBy } from "../../../src/shim/auth/scopes.ts";
 
 suite("scopes", () => {
   const readable: Record<string, ReturnType<typeof readableBy>> = {
@@ -40,7 +40,7 @@ suite("scopes", () => {
     { asked: "system/Patient.rs?active=true", registered: "system/*.rs", granted: undefined },
   ];
   for (const { asked, registered, granted } of grants)
-    test(`asked ${asked}, registered ${registered}`, () => assert.equal(grant(asked, registered), granted));
+    test(`asked ${asked}, registered ${registered}`, () => assert.equal(grantScopes(asked, registered), granted));
 
   test("what is granted never goes beyond what is registered, nor beyond what was asked", () => {
     const scope = constantFrom(
@@ -55,7 +55,7 @@ suite("scopes", () => {
     const covers = (all: ReturnType<typeof readableBy>, type: string) => all === "*" || all.includes(type);
     check(
       property(array(scope), array(scope), (asked, registered) => {
-        const granted = readableBy(grant(asked.join(" "), registered.join(" "))!);
+        const granted = readableBy(grantScopes(asked.join(" "), registered.join(" "))!);
         for (const type of ["Patient", "Group", "Basic", "Encounter"])
           assert.equal(
             covers(granted, type),
@@ -126,8 +126,8 @@ suite("what a client may export", () => {
   for (const [name, { access, wanted, types, refused }] of Object.entries(cases))
     test(name, () => {
       const answer = mayExport(access, wanted);
-      if (refused) assert.match("code" in answer ? answer.text : "", refused);
-      else assert.deepEqual(answer, types ? { types } : {});
+      if (refused) assert.match(answer.kind === "refused" ? answer.issue.text : "", refused);
+      else assert.deepEqual(answer, types ? { kind: "allowed", types } : { kind: "allowed" });
     });
 
   test("R5: looking at an export needs the client and its scopes", () => {
@@ -150,7 +150,7 @@ suite("what a client may export", () => {
           const [pattern, id] = [parts.join("*"), letters.join("")];
           const fits = new RegExp(`^${pattern.replaceAll("*", ".*")}$`).test(id);
           const answer = mayExport({ client: "c", readable: "*", groups: [pattern] }, { level: "Group", groupId: id });
-          assert.equal(!("code" in answer), fits, `${pattern} ${id}`);
+          assert.equal(answer.kind === "allowed", fits, `${pattern} ${id}`);
         },
       ),
     );
