@@ -11,7 +11,7 @@ export interface Members {
 }
 
 /** The members that one shard is searched by: those whose places are in [from, to). */
-export interface OwnMembers {
+interface OwnMembers {
   places: Members["places"];
   from: number;
   to: number;

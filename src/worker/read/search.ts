@@ -36,8 +36,8 @@ export type SearchEnd =
   /** A page cannot be read. */
   | { end: "stuck"; failure: PageFailure; shown: number; outside: number };
 
-/** The pages of a search from which and how a reading begins. */
-export interface SearchStart {
+/** Where the reading of a search begins. */
+interface SearchStart {
   /** URL of the search's first page */
   first: string;
   /** URL of the page to begin with */

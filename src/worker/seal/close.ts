@@ -9,7 +9,7 @@ import { writerOptions } from "../read/writer-options.ts";
 import type { ExportRun } from "../run.ts";
 import { openDoubts } from "./doubts.ts";
 import { writeForeign } from "./foreign.ts";
-import { readOnceMore } from "./reread.ts";
+import { type OtherRows, readOnceMore } from "./reread.ts";
 import { writeTail } from "./tail.ts";
 import { type LateWrites, type Tail, TailWatch } from "./touched.ts";
 import { beginClosing, knownOf, type ShardClosing, type TypeClosing } from "./type-closing.ts";
@@ -106,8 +106,8 @@ async function closeShards(
     }
     work.log.info({ type, windows: open.length, round }, "the source has moved rows; reading windows again");
     const silences = silencesWanted(tail, late);
-    for (const one of open)
-      await readAndProve(closing, one, silences, { foreign: (print) => void foreign.add(print), outside: watch.note });
+    const hooks: OtherRows = { foreign: (print) => void foreign.add(print), outside: watch.noteOutside };
+    for (const one of open) await readAndProve(closing, one, silences, hooks);
   }
 }
 
@@ -175,7 +175,7 @@ async function readAndProve(
   closing: TypeClosing,
   one: ShardClosing,
   silences: number,
-  hooks: Parameters<typeof readOnceMore>[2],
+  hooks: OtherRows,
 ): Promise<void> {
   const known = one.extra.size;
   // Right before the reading, as any row may leave in between; and an index that lags still counts what was touched.

@@ -15,7 +15,7 @@ import type { Work } from "../work.ts";
 
 /** Whether the deletion of a resource is for the export. undefined: that depends on `before`, its last version,
  *  which was not given. */
-export type IsListed = (id: string, before?: HistoryResource) => boolean | undefined;
+type IsListed = (id: string, before?: HistoryResource) => boolean | undefined;
 
 /** The deletions of a type. */
 export interface Deletions {
@@ -26,7 +26,7 @@ export interface Deletions {
 }
 
 /** What the deletions of a type are read with. */
-export interface DeletionsRun {
+interface DeletionsRun {
   work: Pick<Work, "source" | "task">;
   plan: Pick<Plan, "source">;
 }

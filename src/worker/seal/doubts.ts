@@ -14,7 +14,7 @@ export const openDoubts = (open: readonly ShardClosing[]): string[] =>
   );
 
 /** What the tail of a type leaves open, in numbers of resources. */
-export interface TailGaps {
+interface TailGaps {
   /** Another shard has exported the version before, and this update became searchable only while the export ran. */
   older: number;
   /** exported by two shards, before and after such an update */

@@ -6,14 +6,12 @@ import { rowSelector, withoutErrors } from "../read/verdict.ts";
 import { lateMs } from "./touched.ts";
 import type { ShardClosing, TypeClosing } from "./type-closing.ts";
 
+/** Takes rows of a shard that are not its own. */
+export type OtherRows = Omit<FingerprintHooks, "known">;
+
 /** Reads a shard again and writes what no reading of it has shown before.
- *  @param hooks take rows that are not the shard's own
  *  @returns how many distinct resources this reading has shown */
-export async function readOnceMore(
-  closing: TypeClosing,
-  one: ShardClosing,
-  hooks: Omit<FingerprintHooks, "known">,
-): Promise<number> {
+export async function readOnceMore(closing: TypeClosing, one: ShardClosing, hooks: OtherRows): Promise<number> {
   const { work, writer } = closing;
   const { shard, result, extra, moved } = one;
   const select = withoutErrors(rowSelector(closing, shard));

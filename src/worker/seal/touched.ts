@@ -72,13 +72,10 @@ export class TailWatch {
   }
 
   /** Takes rows that a reading of a shard shows outside of its window. */
-  get note(): NonNullable<FingerprintHooks["outside"]> {
-    const end = endOfTransaction(this.#closing);
-    return (print, table, row) => {
-      if (Date.parse(table.lastUpdated(row) ?? "") < end) return;
-      this.#shown.set(print, { id: table.id(row), isNew: table.versionId(row) === "1" });
-    };
-  }
+  readonly noteOutside: NonNullable<FingerprintHooks["outside"]> = (print, table, row) => {
+    if (Date.parse(table.lastUpdated(row) ?? "") < endOfTransaction(this.#closing)) return;
+    this.#shown.set(print, { id: table.id(row), isNew: table.versionId(row) === "1" });
+  };
 
   /** Looks at what was written shortly before D as well: all of it is in one history. */
   async #first(): Promise<Tail> {
