@@ -60,7 +60,7 @@ export const membersOf = (type: string): string[] => referringMembers(type).map(
 
 /** What is looked for in a row: one of these patients, all patients (their ids are added to the list), or, undefined,
  *  any patient at all. */
-type Wanted = PatientSet | string[] | undefined;
+type WantedPatients = PatientSet | string[] | undefined;
 
 /** Finds the patients in whose compartment the resources of one type are, in the rows of a page's table. It gives what
  *  `patientsOf` gives for the parsed resource, but parses only those members of a resource that refer, and only where
@@ -93,7 +93,7 @@ export class Compartment {
     return this.#find(table, row, patients);
   }
 
-  #find(table: PageTable, row: number, wanted: Wanted): boolean {
+  #find(table: PageTable, row: number, wanted: WantedPatients): boolean {
     if (this.#type === "Patient" && isWantedPatient(table.id(row), wanted)) return true;
     for (let index = 0; index < this.#members.length; index++) {
       const reference = table.reference(row, index);
@@ -108,7 +108,7 @@ export class Compartment {
     return false;
   }
 
-  #findParsed(table: PageTable, row: number, index: number, wanted: Wanted): boolean {
+  #findParsed(table: PageTable, row: number, index: number, wanted: WantedPatients): boolean {
     const value = parseMember(table, row, index);
     for (const path of this.#members[index]!.below)
       for (const found of valuesAt(value, path)) {
@@ -119,7 +119,7 @@ export class Compartment {
   }
 }
 
-function isWantedPatient(id: string, wanted: Wanted): boolean {
+function isWantedPatient(id: string, wanted: WantedPatients): boolean {
   if (wanted === undefined) return true;
   if (wanted instanceof PatientSet) return wanted.has(id);
   wanted.push(id);

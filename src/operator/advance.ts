@@ -4,7 +4,7 @@ import { same } from "../api/rules.ts";
 import type { Effect, ReadyReason, RunView } from "../contracts.ts";
 import { secondsSince } from "./accept.ts";
 import { planningMessage, waitForSlot } from "./admit.ts";
-import { beginSample, counted, showPlan, showProgress } from "./counts.ts";
+import { beginSample, showPlan, showProgress, withNoun } from "./counts.ts";
 import type { AttemptEnd, ExportStep, Facts, PolicyResult } from "./facts.ts";
 import { ensureRun, stopRun } from "./fence.ts";
 import { decidingError, repeatRun } from "./repeat.ts";
@@ -12,7 +12,7 @@ import { makeOutput, makeRun } from "./task.ts";
 
 const sealingMessage = "completing the output, then writing the manifest";
 const exportMessage = (packages: number | undefined) =>
-  packages === undefined ? "exporting" : `exporting ${counted(packages, "package")}`;
+  packages === undefined ? "exporting" : `exporting ${withNoun(packages, "package")}`;
 
 const complete: AttemptEnd = { kind: "end", outcome: "Complete", reason: "Complete", message: "" };
 

@@ -10,7 +10,7 @@ type TypeStatuses = NonNullable<FhirExportStatus["types"]>;
 const maxTypes = 200;
 
 /** "1 file", "2 files" */
-export const counted = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+export const withNoun = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** What the plan reported, for the status: transactionTime, and what is expected of each type. */
 export function showPlan(status: FhirExportStatus, report: Report): Partial<FhirExportStatus> {

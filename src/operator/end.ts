@@ -1,7 +1,7 @@
 import { dropConditions, findCondition, isTrue, toSeconds } from "../api/conditions.ts";
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { Effect, Report } from "../contracts.ts";
-import { counted, showTotals } from "./counts.ts";
+import { showTotals, withNoun } from "./counts.ts";
 import type { AttemptEnd, Facts } from "./facts.ts";
 import { purgeOutput } from "./fence.ts";
 import type { Outcome } from "./outcome.ts";
@@ -52,11 +52,11 @@ function completeStatus(facts: Facts, status: FhirExportStatus, report: Report |
       message: "complete; the last worker's report was lost, so the counts are only in the manifest",
     });
   const { files = 0, resources = 0, errors = 0 } = report.totals ?? {};
-  const summary = `${counted(resources, "resource")} in ${counted(files, "file")}`;
+  const summary = `${withNoun(resources, "resource")} in ${withNoun(files, "file")}`;
   let shown = showState(
     facts,
     { ...status, ...showTotals(status, report) },
-    { state: "Complete", message: errors ? `${summary}, ${counted(errors, "error")}` : summary },
+    { state: "Complete", message: errors ? `${summary}, ${withNoun(errors, "error")}` : summary },
   );
   shown = addCondition(
     facts,
@@ -81,7 +81,7 @@ function completeStatus(facts: Facts, status: FhirExportStatus, report: Report |
     type: "PartialErrors",
     status: "True",
     reason: "PartialErrors",
-    message: `${counted(errors, "error")}: not everything that the source answered could be exported; the files in the folder errors say what and why`,
+    message: `${withNoun(errors, "error")}: not everything that the source answered could be exported; the files in the folder errors say what and why`,
   });
 }
 

@@ -1,18 +1,17 @@
-// Objects that are valid or not, as data: run against ajv and src/api/rules.ts (test/api/objects.test.ts, what standalone uses) and against the
-// real API server (test/cluster/crds.test.ts).
-import type { ExportTargetSpec } from "../../src/api/exporttarget.gen.ts";
+// Objects that are valid or not, as data. They are given to ajv and src/api/rules.ts, which standalone uses
+// (test/api/objects.test.ts), and to a real API server (test/cluster/crds.test.ts).
 import type { FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
-import type { FhirSourceSpec } from "../../src/api/fhirsource.gen.ts";
+import { sources, targets } from "./referred-objects.ts";
 
 export type Kind = "FhirExport" | "FhirSource" | "ExportTarget";
 export interface Case {
   case: string;
   kind: Kind;
   spec: Record<string, unknown>;
-  /** what it is an update of */
+  /** the spec of the object that it updates */
   old?: Record<string, unknown>;
   name?: string;
-  /** what the refusal says; absent = valid */
+  /** a part of the refusal; absent = the object is valid */
   refused?: RegExp;
 }
 
@@ -258,137 +257,6 @@ const oneWay: Case[] = [
     refused: /retry can only grow/,
   },
   { case: "retry stays", kind: "FhirExport", old: { ...base, retry: 2 }, spec: { ...base, retry: 2 } },
-];
-
-const secretRef = { name: "x" };
-const source = (what: string, spec: Record<string, unknown>, refused?: RegExp): Case => ({
-  case: what,
-  kind: "FhirSource",
-  spec: { baseURL: "https://fhir.example.org/r4", ...spec },
-  ...(refused ? { refused } : {}),
-});
-const sources: Case[] = [
-  source("the least", {}),
-  source("all fields", {
-    auth: { smart: { tokenURL: "https://a.example/token", clientID: "c", scope: "system/*.rs", secretRef } },
-    tls: { caRef: { kind: "Secret", name: "ca" }, clientCertificateRef: { name: "worker-tls" } },
-    paging: { count: 500, sort: "None" },
-    settleSeconds: 5,
-    limits: { maxConcurrentExports: 2, concurrentRequests: 16, requestsPerSecond: 100 },
-    history: "None",
-  } satisfies Omit<FhirSourceSpec, "baseURL">),
-  ...(["none", "basic", "bearer", "oauth2", "smart", "workloadIdentity"] as const).map((kind) =>
-    source(`auth ${kind}`, {
-      auth: {
-        [kind]: {
-          none: {},
-          basic: { secretRef },
-          bearer: { secretRef },
-          oauth2: { tokenURL: "https://a.example/token?tenant=1", clientID: "c", secretRef },
-          smart: { clientID: "c", secretRef },
-          workloadIdentity: { serviceAccountName: "sa", scope: "x/.default" },
-        }[kind],
-      },
-    }),
-  ),
-  source("auth with nothing", { auth: {} }, /auth must have exactly one of/),
-  source("two ways of auth", { auth: { none: {}, basic: { secretRef } } }, /auth must have exactly one of/),
-  source(
-    "a client certificate in another namespace",
-    { tls: { clientCertificateRef: { name: "x", namespace: "y" } } },
-    /namespace/,
-  ),
-  source("basic without secret", { auth: { basic: {} } }, /secretRef/),
-  source(
-    "a secret in another namespace",
-    { auth: { basic: { secretRef: { name: "x", namespace: "y" } } } },
-    /namespace/,
-  ),
-  source(
-    "a token URL with a fragment",
-    { auth: { oauth2: { tokenURL: "https://a.example/#t", clientID: "c", secretRef } } },
-    /tokenURL must be/,
-  ),
-  source(
-    "a SMART token URL that is none",
-    { auth: { smart: { tokenURL: "token", clientID: "c", secretRef } } },
-    /tokenURL must be/,
-  ),
-  source("a URL with a query", { baseURL: "https://h.example/fhir?a=b" }, /baseURL must be/),
-  source("a URL with a user", { baseURL: "https://u:p@h.example/fhir" }, /baseURL must be/),
-  source("another scheme", { baseURL: "file:///etc/passwd" }, /baseURL must be/),
-  source("no URL", { baseURL: "fhir.example.org" }, /baseURL must be/),
-  source("plain http", { baseURL: "http://127.0.0.1:8080/fhir" }),
-  source("page of 0", { paging: { count: 0 } }, /count/),
-  source("an unknown sort", { paging: { sort: "Random" } }, /sort/),
-  source(
-    "fewer requests than exports",
-    { limits: { maxConcurrentExports: 4, concurrentRequests: 3 } },
-    /concurrentRequests must be at least/,
-  ),
-  source(
-    "a slower rate than exports",
-    { limits: { maxConcurrentExports: 4, requestsPerSecond: 3 } },
-    /requestsPerSecond must be at least/,
-  ),
-  source("exports 0", { limits: { maxConcurrentExports: 0 } }, /maxConcurrentExports/),
-  source("settleSeconds below 0", { settleSeconds: -1 }, /settleSeconds/),
-  source("an unknown history", { history: "Always" }, /history/),
-];
-
-const blob = { accountURL: "https://a.blob.core.windows.net", auth: { sasRef: secretRef } };
-const target = (what: string, spec: Record<string, unknown>, refused?: RegExp): Case => ({
-  case: what,
-  kind: "ExportTarget",
-  spec,
-  ...(refused ? { refused } : {}),
-});
-const targets: Case[] = [
-  target("blob storage", { azureBlob: blob }),
-  target("all fields of blob storage", {
-    azureBlob: {
-      ...blob,
-      container: "fhir",
-      prefix: "a/b",
-      allowedContainers: ["fhir", "export-*"],
-      blockSize: "64Ki",
-    },
-  } satisfies ExportTargetSpec),
-  target("workload identity", { azureBlob: { ...blob, auth: { workloadIdentity: { serviceAccountName: "sa" } } } }),
-  target("connection string", {
-    azureBlob: {
-      ...blob,
-      accountURL: "http://127.0.0.1:10000/devstoreaccount1",
-      auth: { connectionStringRef: secretRef },
-    },
-  }),
-  target("a volume", { volume: { claimName: "c", path: "a/b", allowedContainers: ["*"] } }),
-  target("neither", {}, /exactly one of azureBlob and volume/),
-  target("both", { azureBlob: blob, volume: { claimName: "c" } }, /exactly one of azureBlob and volume/),
-  target("no way of auth", { azureBlob: { ...blob, auth: {} } }, /auth must have exactly one of/),
-  target(
-    "two ways of auth",
-    { azureBlob: { ...blob, auth: { sasRef: secretRef, connectionStringRef: secretRef } } },
-    /auth must have exactly one of/,
-  ),
-  target(
-    "a SAS in the URL",
-    { azureBlob: { ...blob, accountURL: "https://a.blob.core.windows.net/?sv=1&sig=x" } },
-    /accountURL must be/,
-  ),
-  target("an illegal container", { azureBlob: { ...blob, container: "$web" } }, /container must be 3 to 63/),
-  target("a prefix that climbs", { azureBlob: { ...blob, prefix: "a/../b" } }, /prefix must be/),
-  target("an absolute prefix", { azureBlob: { ...blob, prefix: "/a" } }, /prefix must be/),
-  target("a pattern with a slash", { azureBlob: { ...blob, allowedContainers: ["a/*"] } }, /allowedContainers must be/),
-  target("a block too great", { azureBlob: { ...blob, blockSize: "1Gi" } }, /blockSize must be/),
-  target("a block without a number", { azureBlob: { ...blob, blockSize: "big" } }, /blockSize must be/),
-  target("a volume path that climbs", { volume: { claimName: "c", path: "../other" } }, /path must not have/),
-  target(
-    "a volume pattern with a dot",
-    { volume: { claimName: "c", allowedContainers: ["..*"] } },
-    /allowedContainers must be/,
-  ),
-  target("a volume without claim", { volume: {} }, /claimName/),
 ];
 
 export const cases: Case[] = [...creates, ...changes, ...oneWay, ...sources, ...targets];

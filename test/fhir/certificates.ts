@@ -14,26 +14,30 @@ export interface Authority extends Certificate {
 /** A certificate authority for tests; Node can check certificates but not make them. */
 export function makeAuthority(name = "test authority"): Authority {
   const own = generateKeyPairSync("ec", { namedCurve: "P-256" });
-  const cert = certificate(name, own.publicKey, name, own.privateKey, true);
+  const cert = certificate({ name, key: own.publicKey }, { name, key: own.privateKey }, true);
   return {
     cert,
     key: pem(own.privateKey),
     issue: (subject) => {
       const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-      return { cert: certificate(subject, publicKey, name, own.privateKey, false), key: pem(privateKey) };
+      return {
+        cert: certificate({ name: subject, key: publicKey }, { name, key: own.privateKey }, false),
+        key: pem(privateKey),
+      };
     },
   };
 }
 
 const pem = (key: KeyObject) => key.export({ type: "pkcs8", format: "pem" }) as string;
 
-function certificate(
-  subject: string,
-  publicKey: KeyObject,
-  issuer: string,
-  issuerKey: KeyObject,
-  isAuthority: boolean,
-): string {
+interface Party {
+  name: string;
+  key: KeyObject;
+}
+
+/** @param subject with its public key
+ *  @param issuer with its private key */
+function certificate(subject: Party, issuer: Party, isAuthority: boolean): string {
   const ecdsaSha256 = sequence(oid(0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02));
   const day = 86_400_000;
   const extensions = [
@@ -53,13 +57,13 @@ function certificate(
     der(0xa0, integer(Buffer.of(2))),
     integer(Buffer.concat([Buffer.of(1), randomBytes(8)])),
     ecdsaSha256,
-    named(issuer),
+    named(issuer.name),
     sequence(time(Date.now() - day), time(Date.now() + day)),
-    named(subject),
-    publicKey.export({ type: "spki", format: "der" }),
+    named(subject.name),
+    subject.key.export({ type: "spki", format: "der" }),
     der(0xa3, sequence(...extensions)),
   );
-  const whole = sequence(body, ecdsaSha256, bits(sign("sha256", body, issuerKey)));
+  const whole = sequence(body, ecdsaSha256, bits(sign("sha256", body, issuer.key)));
   return `-----BEGIN CERTIFICATE-----\n${whole
     .toString("base64")
     .match(/.{1,64}/g)!

@@ -33,7 +33,7 @@ const never = new AbortController().signal;
 
 /** `count` requests, each of which takes what `answer` says; their times of start */
 function load(
-  pace: RequestLimiter,
+  limiter: RequestLimiter,
   time: ReturnType<typeof clock>,
   count: number,
   answer: (index: number, at: number) => RequestOutcome & { ms: number },
@@ -42,7 +42,7 @@ function load(
   let [active, most] = [0, 0];
   const all = Promise.all(
     Array.from({ length: count }, async (_, index) => {
-      const done = await pace.turn(never);
+      const done = await limiter.turn(never);
       const at = time.now();
       starts.push(at);
       most = Math.max(most, ++active);
@@ -55,7 +55,7 @@ function load(
   return { starts, most: () => most, all };
 }
 
-describe("pace", () => {
+describe("the limiter of requests", () => {
   test("no more requests at a time than the share", async () => {
     const time = clock();
     const { starts, most, all } = load(new RequestLimiter({ requests: 3, ...time }), time, 10, () => ({
@@ -70,12 +70,12 @@ describe("pace", () => {
 
   test("no more requests a second than the share, without bursts", async () => {
     const time = clock();
-    const pace = new RequestLimiter({ requests: 8, perSecond: 4, ...time });
-    const { starts, all } = load(pace, time, 6, () => ({ status: 200, ms: 10 }));
+    const limiter = new RequestLimiter({ requests: 8, perSecond: 4, ...time });
+    const { starts, all } = load(limiter, time, 6, () => ({ status: 200, ms: 10 }));
     await time.pass(5000);
     await all;
     assert.deepEqual(starts, [0, 250, 500, 750, 1000, 1250]);
-    assert.equal(pace.throttledMs, 250 + 500 + 750 + 1000 + 1250);
+    assert.equal(limiter.throttledMs, 250 + 500 + 750 + 1000 + 1250);
   });
 
   test("a Retry-After holds all of them", async () => {
@@ -94,22 +94,22 @@ describe("pace", () => {
 
   test("429 and 503 halve what is asked at a time, once for those under way; good answers bring it back, one per round", async () => {
     const time = clock();
-    const pace = new RequestLimiter({ requests: 16, ...time });
-    await runAll(pace, time, 16, { status: 503, ms: 10 });
-    assert.equal(pace.limit, 8);
-    await runAll(pace, time, 8, { status: 429, ms: 10 });
-    assert.equal(pace.limit, 4);
-    await runAll(pace, time, 5, { status: 200, ms: 10 });
-    assert.equal(pace.limit, 5);
-    await runAll(pace, time, 200, { status: 200, ms: 10 });
-    assert.equal(pace.limit, 16);
-    for (let i = 0; i < 10; i++) await runAll(pace, time, 1, { status: 503, ms: 10 });
-    assert.equal(pace.limit, 1, "never none");
+    const limiter = new RequestLimiter({ requests: 16, ...time });
+    await runAll(limiter, time, { count: 16 }, { status: 503, ms: 10 });
+    assert.equal(limiter.limit, 8);
+    await runAll(limiter, time, { count: 8 }, { status: 429, ms: 10 });
+    assert.equal(limiter.limit, 4);
+    await runAll(limiter, time, { count: 5 }, { status: 200, ms: 10 });
+    assert.equal(limiter.limit, 5);
+    await runAll(limiter, time, { count: 200 }, { status: 200, ms: 10 });
+    assert.equal(limiter.limit, 16);
+    for (let i = 0; i < 10; i++) await runAll(limiter, time, { count: 1 }, { status: 503, ms: 10 });
+    assert.equal(limiter.limit, 1, "never none");
   });
 
   test("a source that becomes slow under load is asked less; one that is slow for good is asked in full again", async () => {
     const time = clock();
-    const pace = new RequestLimiter({ requests: 16, ...time });
+    const limiter = new RequestLimiter({ requests: 16, ...time });
     // 20 ms alone, and 50 ms more for each request beyond four
     const answer = (active: number) => ({ status: 200, ms: 20 + 50 * Math.max(0, active - 4) });
     let active = 0;
@@ -117,15 +117,15 @@ describe("pace", () => {
     const limits: number[] = [];
     const chain = async () => {
       while (!stop) {
-        const done = await pace.turn(never);
+        const done = await limiter.turn(never);
         const { status, ms } = answer(++active);
         await new Promise<void>((resolve) => time.after(ms, resolve));
         active--;
         done({ status, ms });
-        limits.push(pace.limit);
+        limits.push(limiter.limit);
       }
     };
-    await runAll(pace, time, 20, { status: 200, ms: 20 }, 1);
+    await runAll(limiter, time, { count: 20, width: 1 }, { status: 200, ms: 20 });
     const chains = Array.from({ length: 16 }, chain);
     await time.pass(20_000);
     const least = Math.min(...limits);
@@ -135,22 +135,22 @@ describe("pace", () => {
     await Promise.all(chains);
 
     const other = new RequestLimiter({ requests: 16, ...time });
-    await runAll(other, time, 20, { status: 200, ms: 20 }, 1);
-    await runAll(other, time, 32, { status: 200, ms: 900 }, 16);
+    await runAll(other, time, { count: 20, width: 1 }, { status: 200, ms: 20 });
+    await runAll(other, time, { count: 32, width: 16 }, { status: 200, ms: 900 });
     assert(other.limit < 16);
-    await runAll(other, time, 2000, { status: 200, ms: 900 }, 16);
+    await runAll(other, time, { count: 2000, width: 16 }, { status: 200, ms: 900 });
     assert.equal(other.limit, 16);
   });
 
   test("a source that is slow with some of its answers only is asked in full", async () => {
     const time = clock();
-    const pace = new RequestLimiter({ requests: 4, ...time });
-    await runAll(pace, time, 20, { status: 200, ms: 20 }, 1);
-    const { all } = load(pace, time, 300, (index) => ({ status: 200, ms: index % 10 === 0 ? 100 : 700 }));
+    const limiter = new RequestLimiter({ requests: 4, ...time });
+    await runAll(limiter, time, { count: 20, width: 1 }, { status: 200, ms: 20 });
+    const { all } = load(limiter, time, 300, (index) => ({ status: 200, ms: index % 10 === 0 ? 100 : 700 }));
     const limits: number[] = [];
     for (let i = 0; i < 600; i++) {
       await time.pass(100);
-      limits.push(pace.limit);
+      limits.push(limiter.limit);
     }
     await all;
     assert.equal(Math.min(...limits), 4);
@@ -158,36 +158,35 @@ describe("pace", () => {
 
   test("who stops waiting does not hold the others up", async () => {
     const time = clock();
-    const pace = new RequestLimiter({ requests: 1, ...time });
-    const first = await pace.turn(never);
+    const limiter = new RequestLimiter({ requests: 1, ...time });
+    const first = await limiter.turn(never);
     const stop = new AbortController();
-    const second = pace.turn(stop.signal);
-    const third = pace.turn(never);
+    const second = limiter.turn(stop.signal);
+    const third = limiter.turn(never);
     stop.abort(new Error("enough"));
     await assert.rejects(second, /enough/);
     first({ status: 200 });
     (await third)({ status: 200 });
-    await assert.rejects(pace.turn(stop.signal), /enough/);
+    await assert.rejects(limiter.turn(stop.signal), /enough/);
   });
 
   test("an answer that never came frees its place and says nothing", async () => {
     const time = clock();
-    const pace = new RequestLimiter({ requests: 4, ...time });
-    await runAll(pace, time, 40, { status: 0, ms: 5 });
-    assert.equal(pace.limit, 4);
+    const limiter = new RequestLimiter({ requests: 4, ...time });
+    await runAll(limiter, time, { count: 40 }, { status: 0, ms: 5 });
+    assert.equal(limiter.limit, 4);
   });
 });
 
-/** `count` requests, `width` at a time, all answered alike */
+/** Makes `count` requests, at most `width` at a time, which are all answered in the same way. */
 async function runAll(
-  pace: RequestLimiter,
+  limiter: RequestLimiter,
   time: ReturnType<typeof clock>,
-  count: number,
+  { count, width = count }: { count: number; width?: number },
   outcome: RequestOutcome & { ms: number },
-  width = count,
 ): Promise<void> {
   for (let left = count; left > 0; left -= width) {
-    const { all } = load(pace, time, Math.min(left, width), () => outcome);
+    const { all } = load(limiter, time, Math.min(left, width), () => outcome);
     let done = false;
     void all.then(() => (done = true));
     while (!done) await time.pass(outcome.ms);

@@ -13,6 +13,14 @@ export interface Driven {
   reconciles: number;
 }
 
+/** What reconciling every object once has shown. */
+interface Round {
+  /** nothing was done, and nothing is to be done at once */
+  idle: boolean;
+  /** the least requeueAfter, in seconds */
+  next: number;
+}
+
 /** Runs the operator over a place until nothing changes any more. Workers work when the operator has nothing to do; the clock moves when both
  *  have nothing to do. An operator that is killed is started again. */
 export async function drive(
@@ -25,23 +33,26 @@ export async function drive(
   const open = [...happenings];
   const begin = () => createReconcile(port, { ...defaultSettings, ...settings }, () => now);
   let reconcile = begin();
-  for (let reconciles = 1; reconciles <= limit; reconciles++) {
-    let idle = true;
-    let next = Number.POSITIVE_INFINITY;
+  const round = async (): Promise<Round> => {
+    const seen: Round = { idle: true, next: Number.POSITIVE_INFINITY };
     for (const key of [...port.objects.keys()]) {
       const before = port.effects.length;
       try {
         const { requeueAfter } = await reconcile(key);
-        if (requeueAfter === 0 || port.effects.length > before) idle = false;
-        else if (requeueAfter !== undefined) next = Math.min(next, requeueAfter);
+        if (requeueAfter === 0 || port.effects.length > before) seen.idle = false;
+        else if (requeueAfter !== undefined) seen.next = Math.min(seen.next, requeueAfter);
       } catch (error) {
-        idle = false;
+        seen.idle = false;
         if (error instanceof Killed) {
           port.lives = port.more.shift() ?? Number.POSITIVE_INFINITY;
           reconcile = begin();
         } else if (!(error instanceof FailureError)) throw error;
       }
     }
+    return seen;
+  };
+  for (let reconciles = 1; reconciles <= limit; reconciles++) {
+    const { idle, next } = await round();
     if (!idle) continue;
     if (open[0]?.(port)) open.shift();
     else if (port.work()) continue;

@@ -120,20 +120,7 @@ export class FakePort implements Port {
     const { name, namespace } = world.export.metadata;
     const key = `${namespace}/${name}`;
     if (effect.do === "ensureRun") return this.ensure(effect.run, world.export);
-    if (effect.do === "setRun" || effect.do === "deleteRun") {
-      const run = [...this.runs.values()].find((one) => one.uid === effect.uid);
-      if (!run) return;
-      if (effect.do === "deleteRun") {
-        this.runs.delete(run.name);
-        this.count(`delete ${run.name}`);
-      } else {
-        if (effect.suspend === true && run.state === "active") Object.assign(run, { state: "suspended", live: 0 });
-        if (effect.suspend === false && run.state === "suspended") Object.assign(run, { state: "active", live: 1 });
-        if (effect.ttlSeconds !== undefined) run.ttlSeconds = effect.ttlSeconds;
-        if (effect.parallelism !== undefined) run.parallelism = effect.parallelism;
-      }
-      return;
-    }
+    if (effect.do === "setRun" || effect.do === "deleteRun") return this.change(effect);
     const object = this.objects.get(key)!;
     if (effect.do === "event") this.events.add(`${effect.warning ? "Warning" : "Normal"} ${effect.reason}`);
     if (effect.do === "outcome") object.metadata.annotations = { [annotations.outcome]: formatOutcome(effect) };
@@ -142,6 +129,20 @@ export class FakePort implements Port {
     if (effect.do === "outcome" || effect.do === "finalizer") this.touch(object);
     if (object.metadata.deletionTimestamp && !object.metadata.finalizers?.length) this.collect(object);
     world.export = structuredClone(object);
+  }
+
+  private change(effect: Extract<Effect, { do: "setRun" | "deleteRun" }>): void {
+    const run = [...this.runs.values()].find((one) => one.uid === effect.uid);
+    if (!run) return;
+    if (effect.do === "deleteRun") {
+      this.runs.delete(run.name);
+      this.count(`delete ${run.name}`);
+      return;
+    }
+    if (effect.suspend === true && run.state === "active") Object.assign(run, { state: "suspended", live: 0 });
+    if (effect.suspend === false && run.state === "suspended") Object.assign(run, { state: "active", live: 1 });
+    if (effect.ttlSeconds !== undefined) run.ttlSeconds = effect.ttlSeconds;
+    if (effect.parallelism !== undefined) run.parallelism = effect.parallelism;
   }
 
   async writeStatus(world: ExportWorld, status: FhirExportStatus): Promise<void> {

@@ -20,7 +20,7 @@ export interface TokenRequest {
   toCheck: string;
 }
 
-interface TokenAnswer {
+interface TokenEndpointAnswer {
   status: number;
   headers: Record<string, string | string[] | undefined>;
   body: string;
@@ -132,7 +132,7 @@ export class TokenClient {
   }
 
   /** Why the endpoint refuses the client, and which field or key of the Secret to check for it. */
-  #refused(at: string, { status, body }: TokenAnswer, toCheck: string): FailureError {
+  #refused(at: string, { status, body }: TokenEndpointAnswer, toCheck: string): FailureError {
     const code = errorCode(body);
     const field = `spec.auth.${this.kind}`;
     let mend = `check ${field} of the FhirSource: tokenURL, scope, ${toCheck}`;
@@ -144,7 +144,7 @@ export class TokenClient {
     return terminal("SourceUnauthorized", `the token endpoint ${at} refuses (${code ?? status}); ${mend}`);
   }
 
-  #json({ body }: TokenAnswer, what: string): Record<string, unknown> {
+  #json({ body }: TokenEndpointAnswer, what: string): Record<string, unknown> {
     try {
       const value = JSON.parse(body) as unknown;
       return value !== null && typeof value === "object" ? (value as Record<string, unknown>) : {};
@@ -160,7 +160,7 @@ export class TokenClient {
   async #send(
     url: URL,
     how: { method: "GET" | "POST"; headers: Record<string, string>; body?: string },
-  ): Promise<TokenAnswer> {
+  ): Promise<TokenEndpointAnswer> {
     try {
       const answer = await request(url, {
         ...how,
@@ -234,10 +234,10 @@ function errorCode(body: string): string | undefined {
 }
 
 /** @throws transient SourceUnreachable for a status that may be another one later */
-function throwIfPassing({ status, headers }: TokenAnswer, at: string): void {
+function throwIfPassing({ status, headers }: TokenEndpointAnswer, at: string): void {
   if (status === 408 || status === 429 || status >= 500)
     throw transient("SourceUnreachable", `${at}, where the source's token comes from, answers ${status}`, { headers });
 }
 
-const isHTML = ({ headers, body }: TokenAnswer) =>
+const isHTML = ({ headers, body }: TokenEndpointAnswer) =>
   /html/i.test(String(headers["content-type"] ?? "")) || body.trimStart().startsWith("<");

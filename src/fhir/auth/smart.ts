@@ -6,7 +6,7 @@ import type { AccessToken, ReadSecret } from "./credentials.ts";
 import type { TokenClient } from "./oauth2.ts";
 
 /** SMART allows 5 minutes by the server's clock. It may be behind ours, so a minute is left. */
-const assertionLifeSeconds = 240;
+const clientAssertionSeconds = 240;
 
 /** SMART Backend Services: client credentials with an assertion that our private key signs.
  *  @returns asks for a token; it reads the key each time */
@@ -68,7 +68,7 @@ async function signAssertion({ jwk, alg, kid }: ClientKey, clientID: string, aud
       .setSubject(clientID)
       .setAudience(audience)
       .setJti(randomUUID())
-      .setExpirationTime(Math.floor(Date.now() / 1000) + assertionLifeSeconds)
+      .setExpirationTime(Math.floor(Date.now() / 1000) + clientAssertionSeconds)
       .sign(await importJWK(jwk, alg));
   } catch {
     // The library's message is not used, since it may quote the key.
