@@ -174,8 +174,6 @@ export interface Checkpoint {
   taken?: number;
   /** index of the shard's search that the page belongs to; absent: the first */
   search?: number;
-  /** how many distinct resources the shard's window has shown so far, including those that are not for the output */
-  seen: number;
   done: FilePart[];
   open?: FilePart;
   fingerprints: string[];

@@ -1,6 +1,6 @@
 import { ScanError } from "./page.ts";
 import { readLinks } from "./plain.ts";
-import { stop, Walker } from "./walker.ts";
+import { stopReading, Walker } from "./walker.ts";
 
 /** The next link of a search page, from its first bytes, cut anywhere: known when `link` stands before `entry`, as FHIR orders them, and is whole. undefined:
  *  not known yet, or there is none. It is a guess, since what follows is not seen (`link` may stand twice): what the whole page says counts. */
@@ -15,9 +15,9 @@ export function earlyNext(head: Uint8Array): string | undefined {
       if (key === "link") {
         readLinks(walker, links);
         isRead = true;
-        return stop;
+        return stopReading;
       }
-      if (key === "entry" || (key === "resourceType" && walker.text() !== "Bundle")) return stop;
+      if (key === "entry" || (key === "resourceType" && walker.text() !== "Bundle")) return stopReading;
       if (key !== "resourceType") walker.value(2);
       return undefined;
     });

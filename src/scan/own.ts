@@ -1,4 +1,3 @@
-import type { Page } from "./page.ts";
 import { pickScanner, tableBytes } from "./simd.ts";
 import { type Expected, type PageTable, reservedBytes, slack } from "./table.ts";
 
@@ -31,10 +30,3 @@ export class OwnMemory {
 }
 
 const ownPageAt = reservedBytes + slack;
-const own = new OwnMemory();
-
-/** Reads one page as plain.ts does, from wherever it lies.
- *  @throws ScanError */
-export function scanPage(bytes: Uint8Array): Page {
-  return own.read(bytes).table.page();
-}

@@ -1,9 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { type Entry, type Page, ScanError } from "./page.ts";
-import { isSpace, Walker } from "./walker.ts";
-
-const quote = 0x22;
-const backslash = 0x5c;
+import { backslash, isSpace, quote, Walker } from "./walker.ts";
 
 /** Reads a FHIR search page without building objects: the whole JSON grammar is checked, and of the values only those that
  *  `Page` names are decoded. A member that stands twice counts as its last one, as with JSON.parse.

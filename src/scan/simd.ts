@@ -9,7 +9,7 @@ import { ascii } from "./text.ts";
 // The table that the module fills, see assembly/scan.ts.
 /** what the page says, 32-bit words at the head's beginning */
 const foundWords = 8;
-const headBytes = foundWords * 4 + expectedBytes;
+const tableHeadBytes = foundWords * 4 + expectedBytes;
 const entryBytes = 64;
 const coded = 0x8000_0000;
 const modes = [undefined, "match", "include", "outcome"];
@@ -34,15 +34,15 @@ const spansFor = (pageBytes: number) => Math.ceil((rowsFor(pageBytes) * 32) / sp
 /** Bytes that a table takes, about half of the page. */
 export const tableBytes = (pageBytes: number): number =>
   maskBytes(pageBytes) +
-  headBytes +
+  tableHeadBytes +
   rowsFor(pageBytes) * entryBytes +
   Math.ceil((spansFor(pageBytes) * spanBytes) / 8) * 8;
 
 // (func (result v128) i32.const 0 i8x16.splat), the least that needs SIMD
-const probe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
+const simdProbe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
 
 /** Whether this machine has the instructions that the scanner uses. */
-export const hasSimd = (): boolean => WebAssembly.validate(new Uint8Array(probe));
+export const hasSimd = (): boolean => WebAssembly.validate(new Uint8Array(simdProbe));
 
 /** The fastest scanner that this machine runs. The memory must not grow any more: what is read and written lies in it.
  *  @param simd for tests */
@@ -98,7 +98,7 @@ class SimdTable implements PageTable {
       (tableBytes(pageBytes) - this.#maskBytes) >> 2,
     );
     this.#words.fill(0, 0, foundWords);
-    this.#spansWord = (headBytes + rowsFor(pageBytes) * entryBytes) >> 2;
+    this.#spansWord = (tableHeadBytes + rowsFor(pageBytes) * entryBytes) >> 2;
     this.#twin = new PlainTable(memory);
     this.expect(nothingExpected);
   }
@@ -171,16 +171,6 @@ class SimdTable implements PageTable {
   }
   versionId(row: number): string | undefined {
     return this.#handedOver ? this.#twin.versionId(row) : this.#text(this.#word(row) + 12);
-  }
-  typeIs(row: number, type: Uint8Array): boolean {
-    if (this.#handedOver) return this.#twin.typeIs(row, type);
-    const word = this.#word(row) + 6;
-    const from = this.#words[word]!;
-    const end = this.#words[word + 1]!;
-    if (end >= coded) return this.type(row) === Buffer.from(type).toString();
-    if (end - from !== type.length) return false;
-    for (let i = 0; i < type.length; i++) if (this.#memory[this.#page + from + i] !== type[i]) return false;
-    return true;
   }
   resource(row: number): Buffer {
     return this.#memory.subarray(this.#page + this.start(row), this.#page + this.end(row));
@@ -262,7 +252,7 @@ class SimdTable implements PageTable {
   }
 
   #word(row: number): number {
-    return (headBytes + row * entryBytes) >> 2;
+    return (tableHeadBytes + row * entryBytes) >> 2;
   }
 
   /** The text of the span whose start is at `word`. */

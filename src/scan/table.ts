@@ -32,8 +32,6 @@ export interface PageTable {
   lastUpdated(row: number): string | undefined;
   versionId(row: number): string | undefined;
   mode(row: number): string | undefined;
-  /** Whether the type is `type`, without making a string. */
-  typeIs(row: number, type: Uint8Array): boolean;
   /** The resource's bytes where they lie. */
   resource(row: number): Buffer;
   /** Copies the rows `from` to `to` - 1 as lines to `out` in the memory, and returns the offset behind the last one. The lines take at most `room`
@@ -134,9 +132,6 @@ export class PlainTable implements PageTable {
   }
   mode(row: number): string | undefined {
     return this.#page.entries[row]!.mode;
-  }
-  typeIs(row: number, type: Uint8Array): boolean {
-    return this.type(row) === Buffer.from(type).toString();
   }
   resource(row: number): Buffer {
     return this.#bytes.subarray(this.start(row), this.end(row));

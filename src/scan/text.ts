@@ -2,7 +2,7 @@
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The text of `bytes` from `from` to `to`, which are UTF-8. */
-export function decode(bytes: Uint8Array, from: number, to: number): string {
+export function decodeUTF8(bytes: Uint8Array, from: number, to: number): string {
   // ids, types and instants are short and ASCII: this is several times faster than a TextDecoder call
   if (to - from < 40) {
     let text = "";

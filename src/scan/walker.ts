@@ -1,16 +1,16 @@
 import { ScanError } from "./page.ts";
-import { decode } from "./text.ts";
+import { decodeUTF8 } from "./text.ts";
 
 // Deeper JSON than this is no FHIR resource; the bound keeps a hostile page from exhausting the stack.
 const maxDepth = 256;
 
-const quote = 0x22;
-const backslash = 0x5c;
+export const quote = 0x22;
+export const backslash = 0x5c;
 export const isSpace = (byte: number) => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 const isDigit = (byte: number) => byte >= 0x30 && byte <= 0x39;
 
 /** What a callback answers when no more is to be read. */
-export const stop = Symbol("stop");
+export const stopReading = Symbol("stopReading");
 
 /** A cursor over JSON bytes; each method reads one thing, checks its grammar and leaves the cursor behind it. */
 export class Walker {
@@ -35,7 +35,7 @@ export class Walker {
     this.spaces += this.at - from;
   }
 
-  /** An object; `onMember` must read the member's value, or answer `stop`: the cursor stays where it is then. */
+  /** An object; `onMember` must read the member's value, or answer `stopReading`: the cursor stays where it is then. */
   members(onMember: (key: string) => unknown): void {
     this.#expect(0x7b);
     this.space();
@@ -49,7 +49,7 @@ export class Walker {
       this.space();
       this.#expect(0x3a);
       this.space();
-      if (onMember(key) === stop) return;
+      if (onMember(key) === stopReading) return;
       this.space();
       if (this.#closes(0x7d)) return;
       this.space();
@@ -95,14 +95,14 @@ export class Walker {
     const from = this.at;
     const escaped = this.#string();
     return escaped
-      ? (JSON.parse(decode(this.#bytes, from, this.at)) as string)
-      : decode(this.#bytes, from + 1, this.at - 1);
+      ? (JSON.parse(decodeUTF8(this.#bytes, from, this.at)) as string)
+      : decodeUTF8(this.#bytes, from + 1, this.at - 1);
   }
 
   integer(): number | undefined {
     const from = this.at;
     this.value(2);
-    const value = Number(decode(this.#bytes, from, this.at));
+    const value = Number(decodeUTF8(this.#bytes, from, this.at));
     return Number.isSafeInteger(value) ? value : undefined;
   }
 
@@ -145,8 +145,8 @@ export class Walker {
   #key(): string {
     const from = this.at;
     return this.#string()
-      ? (JSON.parse(decode(this.#bytes, from, this.at)) as string)
-      : decode(this.#bytes, from + 1, this.at - 1);
+      ? (JSON.parse(decodeUTF8(this.#bytes, from, this.at)) as string)
+      : decodeUTF8(this.#bytes, from + 1, this.at - 1);
   }
 
   /** true: it holds escapes */

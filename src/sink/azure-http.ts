@@ -7,7 +7,7 @@ const agent = new EnvHttpProxyAgent({ allowH2: false, keepAliveTimeout: 4000 });
 const pieceBytes = 1 << 18;
 
 /** What gateways before the storage answer where it would say 503, which is what the SDK tries again for. */
-const again = new Set([408, 429]);
+const retriedStatuses = new Set([408, 429]);
 
 /** What the SDK sends its requests with: undici takes a block from where it lies at twice the rate of node:http, which the SDK uses by itself
  *  (2.2 GB/s against 0.9). Retries, signatures and the rest stay the SDK's. */
@@ -30,7 +30,7 @@ export const httpClient: IHttpClient = {
         sent.streamResponseStatusCodes?.has(Number.POSITIVE_INFINITY);
       return {
         request: sent,
-        status: again.has(answer.statusCode) ? 503 : answer.statusCode,
+        status: retriedStatuses.has(answer.statusCode) ? 503 : answer.statusCode,
         headers: headersOf(answer.headers),
         ...(streams ? { readableStreamBody: answer.body } : { bodyAsText: await answer.body.text() }),
       };

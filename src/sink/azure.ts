@@ -144,7 +144,7 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
           throw error;
         }
       }),
-    blocks: (path, type, encoding): BlockWriter => {
+    blocks: (path, type): BlockWriter => {
       const encode = (id: string) => Buffer.from(id).toString("base64");
       const listed = async (kind: "committed" | "uncommitted") => {
         try {
@@ -177,7 +177,7 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
                 blocks.map(([id]) => encode(id)),
                 {
                   conditions: { ifNoneMatch: "*" },
-                  blobHTTPHeaders: { blobContentType: type, ...(encoding && { blobContentEncoding: encoding }) },
+                  blobHTTPHeaders: { blobContentType: type },
                 },
               );
               return "committed";
@@ -186,7 +186,7 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
               if (!isStatus(error, 400, 409, 412)) throw error;
               const there = (await listed("committed")).map(({ name, size }) => `${name} ${size}`);
               if (there.length === 0)
-                throw codeOf(error) === "InvalidBlockList"
+                throw storageCodeOf(error) === "InvalidBlockList"
                   ? transient(
                       "TargetUnreachable",
                       `the blocks of ${path} are gone; the shard is looked at again`,
@@ -210,18 +210,18 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
 const unquoted = (etag: string) => etag.replaceAll('"', "");
 const isStatus = (error: unknown, ...statuses: number[]) =>
   error instanceof RestError && error.statusCode !== undefined && statuses.includes(error.statusCode);
-const codeOf = (error: unknown) =>
+const storageCodeOf = (error: unknown) =>
   error instanceof RestError
     ? ((error.details as { errorCode?: string } | undefined)?.errorCode ?? error.code)
     : undefined;
 const isMissingContainer = (error: unknown) =>
-  codeOf(error) === "ContainerNotFound" || codeOf(error) === "ContainerBeingDeleted";
+  storageCodeOf(error) === "ContainerNotFound" || storageCodeOf(error) === "ContainerBeingDeleted";
 
 /** Azure's raw message holds headers and the signed string (microsoft/fhir-server #2919), so only its status and code are kept. */
 function storageFailure(error: unknown, container: string): FailureError {
   if (error instanceof FailureError) return error;
   if (!(error instanceof RestError)) throw error;
-  const [status, code] = [error.statusCode, codeOf(error)];
+  const [status, code] = [error.statusCode, storageCodeOf(error)];
   const said = `${status ?? ""} ${code ?? ""}`.trim();
   if (code === "ContainerNotFound")
     return terminal(

@@ -270,9 +270,9 @@ async function sameBytes(file: string, part: string, total: number): Promise<boo
 
 async function* walk(base: string, prefix: string): AsyncGenerator<{ path: string; size: number; etag: string }> {
   const seen = new Set<string>();
-  let entries: Awaited<ReturnType<typeof readEntries>>;
+  let entries: Awaited<ReturnType<typeof readFiles>>;
   try {
-    entries = await readEntries(base);
+    entries = await readFiles(base);
   } catch (error) {
     throw fileFailure(error);
   }
@@ -284,7 +284,7 @@ async function* walk(base: string, prefix: string): AsyncGenerator<{ path: strin
   }
 }
 
-async function readEntries(base: string): Promise<{ path: string; size: number; etag: string }[]> {
+async function readFiles(base: string): Promise<{ path: string; size: number; etag: string }[]> {
   const found: { path: string; size: number; etag: string }[] = [];
   for (const entry of await readdir(base, { withFileTypes: true, recursive: true }).catch(absent([]))) {
     if (!entry.isFile() || entry.name.endsWith(".draft")) continue;
@@ -314,31 +314,31 @@ async function pruneEmpty(folder: string, base: string): Promise<void> {
       await rmdir(at);
     } catch (error) {
       // anything is in it: a look into _work for each of 10,000 shards would take minutes, and something may come meanwhile
-      if (notRemoved.includes(codeOf(error) ?? "")) return;
+      if (notRemoved.includes(systemCodeOf(error) ?? "")) return;
       throw error;
     }
   }
 }
 
 const notRemoved = ["ENOTEMPTY", "EEXIST", "ENOENT", "ENOTDIR", "EBUSY"];
-const codeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
+const systemCodeOf = (error: unknown) => (error as NodeJS.ErrnoException).code;
 
 function absent<T>(value: T): (error: unknown) => T {
   return (error) => {
-    if (codeOf(error) === "ENOENT" || codeOf(error) === "ENOTDIR") return value;
+    if (systemCodeOf(error) === "ENOENT" || systemCodeOf(error) === "ENOTDIR") return value;
     throw error;
   };
 }
 
 /** EEXIST of a `link` is the answer "there is one"; a link whose source is gone was made by us before. */
 function absentOrThere(error: unknown): false {
-  if (codeOf(error) === "EEXIST" || codeOf(error) === "ENOENT") return false;
+  if (systemCodeOf(error) === "EEXIST" || systemCodeOf(error) === "ENOENT") return false;
   throw error;
 }
 
 function fileFailure(error: unknown): FailureError {
   if (error instanceof FailureError) return error;
-  const code = codeOf(error);
+  const code = systemCodeOf(error);
   if (code === undefined) throw error;
   if (code === "EPERM" || code === "ENOTSUP" || code === "EOPNOTSUPP" || code === "EMLINK")
     return terminal(

@@ -28,7 +28,7 @@ export interface Store {
     range?: { start: number; count?: number },
   ): Promise<{ body: Readable; size: number; etag: string } | undefined>;
   /** a large object written block by block; it is invisible until commit */
-  blocks(path: string, contentType: string, contentEncoding?: string): BlockWriter;
+  blocks(path: string, contentType: string): BlockWriter;
   /** bare blob URL or file URL, without any credential, for the manifest */
   url(path: string): string;
   /** a URL that reads this one for a while and needs no other credential; undefined where none can be made */

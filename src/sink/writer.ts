@@ -27,7 +27,7 @@ export interface ShardWriterOptions {
 }
 
 /** A kill repeats at most this much work, plus one page (DESIGN section 13). */
-const checkpointMs = 2000;
+const shardCheckpointMs = 2000;
 /** early cuts stay below 40,000, so that there is room for those at full blocks */
 export const maxEarlyBlocks = 40_000;
 const maxErrorLines = 100;
@@ -191,7 +191,7 @@ export class ShardWriter {
       await this.#staging;
       this.#at = this.#snapshot();
     } else if (
-      this.#options.now() - this.#stagedAt >= checkpointMs &&
+      this.#options.now() - this.#stagedAt >= shardCheckpointMs &&
       waiting >= this.#options.maxFileBytes / maxEarlyBlocks
     )
       await this.#stage();
@@ -408,7 +408,7 @@ export class ShardWriter {
   }
 
   async #checkpointIfDue(): Promise<void> {
-    if (this.#options.now() - this.#checkpointedAt < checkpointMs) return;
+    if (this.#options.now() - this.#checkpointedAt < shardCheckpointMs) return;
     await this.#staging;
     await this.#write();
   }
@@ -428,14 +428,13 @@ export class ShardWriter {
 
   #render(): Buffer {
     const { uid, shard } = this.#options;
-    const { page, taken, search, ids, errors, errorLines, open } = this.#at;
+    const { page, taken, search, errors, errorLines, open } = this.#at;
     const checkpoint: Checkpoint = {
       v: 1,
       uid,
       shard: shard.id,
       writer: this.#nonce,
       ...(page !== undefined && { next: page, taken, ...(search > 0 && { search }) }),
-      seen: ids + errors,
       done: this.#done,
       ...(open && open.blocks!.length > 0 && { open }),
       fingerprints: [...this.#prints.segments],

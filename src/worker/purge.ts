@@ -57,7 +57,6 @@ async function fenceShard(store: Store, uid: string, shard: string): Promise<boo
     uid,
     shard,
     writer: "purge",
-    seen: 0,
     done: [],
     fingerprints: [],
     errors: 0,

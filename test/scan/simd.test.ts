@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { build, wasmPath } from "../../src/scan/assembly/build.ts";
 import { nothingExpected } from "../../src/scan/expected.ts";
-import { scanPage } from "../../src/scan/own.ts";
+import { OwnMemory } from "../../src/scan/own.ts";
 import * as plainTwin from "../../src/scan/plain.ts";
 import { hasSimd, pickScanner, tableBytes } from "../../src/scan/simd.ts";
 import { checkLine, reservedBytes, slack } from "../../src/scan/table.ts";
@@ -24,6 +24,9 @@ const sample = (from: number, to: number, next?: string) => {
     [],
   ).toString();
 };
+
+const own = new OwnMemory();
+const scanPage = (page: Uint8Array) => own.read(page).table.page();
 
 test("scan.wasm is what its sources make", async () => {
   assert.equal(Buffer.compare(await build(), readFileSync(wasmPath)), 0, "run node src/scan/assembly/build.ts");
@@ -47,7 +50,7 @@ describe("pages as the sample server sends them", () => {
       assert.equal(entries, samples.length);
     });
 
-  test("scanPage answers as the twin does", () => {
+  test("a page in a memory of its own answers as the twin does", () => {
     for (const text of [
       sample(0, 80),
       pretty(sample(80, 160)),
