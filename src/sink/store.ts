@@ -1,46 +1,62 @@
 import type { Readable } from "node:stream";
 
-/** A destination: named blobs below the export's folder. Paths are relative, with `/`; nothing outside the folder is reachable.
- *  Implemented by azure.ts (block blobs) and directory.ts. Every call fails with a FailureError: TargetUnauthorized and InvalidContainer are
- *  terminal, TargetUnreachable is waiting. */
+/** A destination: named objects below the export's folder. Paths are relative, with `/`; nothing outside the folder can be reached.
+ *  Implemented by azure.ts (block blobs) and directory.ts (files of a volume). Every call may fail with a FailureError: TargetUnauthorized
+ *  and InvalidContainer are terminal, TargetUnreachable is waiting. */
 export interface Store {
-  /** makes the container or directory where that is allowed and proves that it can be written */
+  /** Makes the container or the directory where that is allowed. */
   prepare(): Promise<void>;
-  /** a small object, whole, with the tag that `replace` wants */
-  read(path: string): Promise<{ bytes: Buffer; etag: string } | undefined>;
-  /** `If-None-Match: *`; undefined when there is one already */
+  /** A small object, whole, with the tag that `replace` wants. */
+  read(path: string): Promise<StoredObject | undefined>;
+  /** Writes a new object (`If-None-Match: *`). @returns its tag; undefined when there is one of that name already */
   create(path: string, bytes: Uint8Array, contentType?: string): Promise<string | undefined>;
-  /** `If-Match`; undefined when it was changed (or removed) since */
+  /** Writes over an object (`If-Match`). @returns the new tag; undefined when the object was changed or removed since */
   replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined>;
-  /** no error when it is not there; removes uncommitted blocks too. @param etag only what still has it: of `create`, `replace`, `read` for a small object,
-   *  of `list`, `stream` for a large one; blocks stay */
+  /** Removes an object; no error when there is none. Without `etag` its uncommitted blocks go, too.
+   *  @param etag removes only the object that has this tag: a tag of `create`, `replace` or `read` for a small object, of `list` or `stream`
+   *  for a file */
   remove(path: string, etag?: string): Promise<void>;
-  /** Removes the blocks of a blob, whoever staged them, unless something is committed there. */
+  /** Removes the blocks that any writer has staged for a file, unless the file is committed. */
   discard(path: string): Promise<void>;
-  /** every blob below `prefix` ("" = all); `uncommitted`: also blobs (or part files) that were never committed, with size 0 */
-  list(
-    prefix: string,
-    options?: { uncommitted?: boolean },
-  ): AsyncIterable<{ path: string; size: number; etag: string }>;
-  /** committed content from `start` on, at most `count` bytes; undefined when there is none */
-  stream(
-    path: string,
-    range?: { start: number; count?: number },
-  ): Promise<{ body: Readable; size: number; etag: string } | undefined>;
-  /** a large object written block by block; it is invisible until commit */
+  /** Every object below `prefix`; "" is all. @param options with `uncommitted`, also files of which only blocks are staged, with size 0 */
+  list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<ListedObject>;
+  /** Committed content from byte `start` on, at most `count` bytes; undefined when there is no such object. */
+  stream(path: string, range?: { start: number; count?: number }): Promise<StoredStream | undefined>;
+  /** Writes a file block by block; it is invisible until its commit. */
   blocks(path: string, contentType: string): BlockWriter;
-  /** bare blob URL or file URL, without any credential, for the manifest */
+  /** Bare blob URL or file URL, without any credential, for the manifest. */
   url(path: string): string;
-  /** a URL that reads this one for a while and needs no other credential; undefined where none can be made */
+  /** A URL with which anyone can read this one object for a while; undefined where the credentials of the target cannot make one. */
   signedURL?(path: string, seconds: number): Promise<string | undefined>;
   close(): Promise<void>;
 }
 
+export interface StoredObject {
+  bytes: Buffer;
+  etag: string;
+}
+export interface ListedObject {
+  path: string;
+  /** stored bytes */
+  size: number;
+  etag: string;
+}
+export interface StoredStream {
+  body: Readable;
+  /** bytes of the whole object, whatever range was asked for */
+  size: number;
+  etag: string;
+}
+
+/** A block: its id and how many bytes it has. */
+export type StagedBlock = readonly [id: string, bytes: number];
+
 export interface BlockWriter {
-  /** resolves when the block is durable. Ids of one blob have equal length and are `{nonce of the writer}-{…}`. */
+  /** Resolves when the block is durable. Ids of one file have equal length and are `{nonce of the writer}-{…}`. */
   stage(id: string, bytes: Uint8Array): Promise<void>;
-  /** whether all these are staged and not committed; Azure drops uncommitted blocks a week after the last one */
-  holds(blocks: readonly (readonly [id: string, bytes: number])[]): Promise<boolean>;
-  /** `If-None-Match: *`: "committed", also when the same list was committed before; "other" when another list stands there */
-  commit(blocks: readonly (readonly [id: string, bytes: number])[]): Promise<"committed" | "other">;
+  /** Whether all these blocks are staged and not committed. Azure drops uncommitted blocks a week after the last one was staged. */
+  holds(blocks: readonly StagedBlock[]): Promise<boolean>;
+  /** Makes the blocks the content of the file (`If-None-Match: *`).
+   *  @returns "committed", also when the same list was committed before; "other" when another list is committed */
+  commit(blocks: readonly StagedBlock[]): Promise<"committed" | "other">;
 }
