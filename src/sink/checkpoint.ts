@@ -1,7 +1,25 @@
-import type { Checkpoint } from "../contracts.ts";
+import type { Checkpoint, FilePart } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 
-/** A shard's checkpoint, if it is this export's and its writer may go on.
+/** The place in the source up to which a shard is written. */
+export interface Position {
+  /** URL of the page that is being read; undefined: the shard's first */
+  page: string | undefined;
+  /** how many of the page's entries are dealt with */
+  taken: number;
+  /** which of the shard's searches the page is of */
+  search: number;
+  /** fingerprints, in the order they were shown, that belong to what is dealt with */
+  prints: number;
+  /** resources that could not be read */
+  errors: number;
+  /** OperationOutcome lines that belong to them */
+  errorLines: number;
+  /** the file that is being written, if any, as far as its blocks have arrived */
+  open: FilePart | undefined;
+}
+
+/** A shard's checkpoint, if it is this export's and its writer may continue.
  *  @throws terminal Fenced, ForeignOutput, TaskVersion */
 export function readCheckpoint(bytes: Buffer, { uid, shard }: { uid: string; shard: { id: string } }): Checkpoint {
   const checkpoint = JSON.parse(bytes.toString()) as Checkpoint;
@@ -14,7 +32,7 @@ export function readCheckpoint(bytes: Buffer, { uid, shard }: { uid: string; sha
   if (checkpoint.v !== 1)
     throw terminal(
       "TaskVersion",
-      `the checkpoint of shard ${shard.id} has version ${checkpoint.v}, made by another release`,
+      `the checkpoint of shard ${shard.id} has version ${checkpoint.v}, made by another release; finish the export with that release, or start it anew`,
     );
   return checkpoint;
 }

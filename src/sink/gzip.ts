@@ -6,7 +6,7 @@ import { constants, crc32, deflateRawSync } from "node:zlib";
 export const gzipHeader = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 0xff);
 
 /** Deflate blocks that refer to nothing before them and end at a byte, none of which is the last. */
-export const segment = (content: Uint8Array): Buffer =>
+export const deflateSegment = (content: Uint8Array): Buffer =>
   deflateRawSync(content, { level: 1, finishFlush: constants.Z_SYNC_FLUSH });
 
 /** CRC-32 of content that goes on. */

@@ -1,11 +1,11 @@
-import { segment } from "./gzip.ts";
+import { deflateSegment } from "./gzip.ts";
 import type { Slab, Slabs } from "./slabs.ts";
 
 /** Resources that become lines, one after the other, e.g. the rows of a page. */
 export interface Lines {
-  /** the most that the lines `from` to `to` - 1 can take, their line ends included */
+  /** The most bytes that the lines `from` to `to` - 1 can take, their line ends included. */
   room(from: number, to: number): number;
-  /** Writes them into `memory` at `at`, and answers the offset behind the last. */
+  /** Writes them into `memory` at `at`, and returns the offset behind the last. */
   emit(from: number, to: number, memory: Buffer, at: number): number;
 }
 
@@ -19,126 +19,142 @@ export const oneLine = (line: Uint8Array): Lines => ({
   },
 });
 
-/** compressed by itself, so that a successor can go on behind it (gzip.ts) */
+/** Content of this size is compressed by itself, so that a successor can continue behind it (gzip.ts). */
 const segmentBytes = 1 << 20;
-/** Digests are made while lines are still in the processor's cache, a page or so at a time: a block's worth at once keeps the source waiting. */
+/** Digests are computed over a page or so at a time, while the lines are still in the processor's cache. To compute them over a whole block at
+ *  once would keep the source waiting. */
 const digestBytes = 1 << 16;
 
-/** What goes into storage at a time. `release` when it has arrived. */
+/** What goes into storage at a time. */
 export interface Block {
   stored: Uint8Array[];
-  /** before gzip, where that is on */
+  /** bytes of `stored` together: after gzip, where that is on */
   bytes: number;
+  /** Call it when the block has arrived. */
   release(): void;
 }
 
-/** Gathers lines in a slab until they are a block. */
+export interface LineBufferOptions {
+  slabs: Slabs;
+  blockBytes: number;
+  gzip: boolean;
+  /** the most content of one file, before gzip */
+  maxFileBytes: number;
+}
+
+/** Gathers lines in a slab until they are a block. With gzip the slab's content is compressed whenever it is a segment, and a block is several
+ *  segments. */
 export class LineBuffer {
   readonly #slabs: Slabs;
   readonly #blockBytes: number;
   readonly #gzip: boolean;
-  readonly #content: (bytes: Uint8Array) => void;
+  readonly #maxFileBytes: number;
+  readonly #onContent: (bytes: Uint8Array) => void;
   #slab: Slab | undefined;
+  /** bytes of lines in the slab */
   #used = 0;
-  /** of #used, what #content has seen */
-  #seen = 0;
+  /** how many of them #onContent has been given */
+  #digested = 0;
   #segments: Buffer[] = [];
   #segmentBytes = 0;
-  /** bytes that the last `add` took */
+  /** bytes that the last `takeLines` took */
   added = 0;
-  /** why it took no more: the slab is full (`segment`: and may be compressed), the limit is reached, a line is larger than any slab, or none is free */
-  stop: "block" | "segment" | "limit" | "large" | "slab" | undefined;
+  /** Why it took no more. `block`: the slab is full. `segment`: it is full and may be compressed. `limit`: the file is full. `large`: the line
+   *  is larger than any slab. `slab`: no slab is free. */
+  stoppedBy: "block" | "segment" | "limit" | "large" | "slab" | undefined;
 
-  /** @param content sees all that is taken, before gzip and before it is in a block, for the digest */
-  constructor(slabs: Slabs, blockBytes: number, gzip: boolean, content: (bytes: Uint8Array) => void) {
-    this.#slabs = slabs;
-    this.#blockBytes = blockBytes;
-    this.#gzip = gzip;
-    this.#content = content;
+  /** @param onContent is given all content in order, before gzip and before it is part of a block, for the digests */
+  constructor(options: LineBufferOptions, onContent: (bytes: Uint8Array) => void) {
+    this.#slabs = options.slabs;
+    this.#blockBytes = options.blockBytes;
+    this.#gzip = options.gzip;
+    this.#maxFileBytes = options.maxFileBytes;
+    this.#onContent = onContent;
   }
 
-  /** bytes that wait, as they will be stored where that is known */
+  /** Bytes that wait to be sent: their stored size where they are compressed already or need not be. */
   get waiting(): number {
     return this.#used + this.#segmentBytes;
   }
-  /** it is time to send a block */
+  /** It is time to send a block. */
   get full(): boolean {
     return (this.#gzip ? this.#segmentBytes : this.#used) >= this.#blockBytes;
   }
 
-  /** Takes lines while they fit into the slab and, together, into `limit` bytes.
-   *  @param first the first line is taken even if it alone is more than `limit`
-   *  @returns behind the last one that was taken; if that is not `to`, `stop` says why */
-  add(lines: Lines, from: number, to: number, limit: number, first: boolean): number {
+  /** Takes lines while they fit into the slab and into the file. An empty file takes its first line whatever its size.
+   *  @param fileBytes content that the file has so far
+   *  @returns the index behind the last line that was taken; where that is not `to`, `stoppedBy` says why */
+  takeLines(lines: Lines, from: number, to: number, fileBytes: number): number {
+    const limit = this.#maxFileBytes - fileBytes;
     this.added = 0;
-    this.stop = undefined;
+    this.stoppedBy = undefined;
     while (from < to) {
       if (!this.#slab) {
         this.#slab = this.#slabs.take();
         if (!this.#slab) {
-          this.stop = "slab";
+          this.stoppedBy = "slab";
           return from;
         }
       }
       const free = Math.min(this.#slab.size, this.#gzip ? Number.POSITIVE_INFINITY : this.#blockBytes) - this.#used;
-      const till = fitting(lines, from, to, Math.min(free, limit - this.added));
+      const till = fittingLines(lines, from, to, Math.min(free, limit - this.added));
       if (till > from) {
-        this.#take(this.#emit(lines, from, till));
+        this.#took(this.#emit(lines, from, till));
         from = till;
         continue;
       }
       if (lines.room(from, from + 1) > free) {
-        this.stop = this.#gzip && this.#used > 0 ? "segment" : this.waiting > 0 ? "block" : "large";
+        this.stoppedBy = this.#gzip && this.#used > 0 ? "segment" : this.waiting > 0 ? "block" : "large";
         return from;
       }
-      // white space goes, so the line may still be short enough
+      // White space is dropped, so the line may be shorter than its room, and fit into the file.
       const length = this.#emit(lines, from, from + 1);
-      if (this.added + length > limit && !(first && this.added === 0)) {
-        this.stop = "limit";
+      if (this.added + length > limit && fileBytes + this.added > 0) {
+        this.stoppedBy = "limit";
         return from;
       }
-      this.#take(length);
+      this.#took(length);
       from++;
     }
     return from;
   }
 
-  /** Compresses what has gathered, if it is a segment's worth. @param all whatever there is */
+  /** Compresses what is in the slab, if that is as much as a segment. @param all compresses whatever is there */
   compress(all: boolean): void {
     if (!this.#gzip || this.#used === 0 || (!all && this.#used < segmentBytes)) return;
-    this.#show();
-    this.#addSegment(this.#bytes(0));
-    this.#used = this.#seen = 0;
+    this.#digest();
+    this.#addSegment(this.#slabBytes(0));
+    this.#used = this.#digested = 0;
   }
 
-  /** What waits, as a block; nothing waits then. */
-  take(): Block | undefined {
+  /** All that waits, as a block; undefined when nothing waits. */
+  takeBlock(): Block | undefined {
     this.compress(true);
-    this.#show();
+    this.#digest();
     const slab = this.#slab;
     const block = this.#gzip
       ? { stored: this.#segments, bytes: this.#segmentBytes, release: () => {} }
       : {
-          stored: slab ? [this.#bytes(0)] : [],
+          stored: slab ? [this.#slabBytes(0)] : [],
           bytes: this.#used,
           release: () => slab && this.#slabs.give(slab),
         };
     if (block.bytes === 0) return undefined;
     if (!this.#gzip) this.#slab = undefined;
     this.#segments = [];
-    this.#segmentBytes = this.#used = this.#seen = 0;
+    this.#segmentBytes = this.#used = this.#digested = 0;
     return block;
   }
 
-  /** A line that no slab holds, as a block of its own. */
-  large(lines: Lines, index: number): { block: Block; length: number } {
+  /** A line that is larger than any slab, as a block of its own. @returns also the line's length, with its line end */
+  takeLargeLine(lines: Lines, index: number): { block: Block; length: number } {
     const line = Buffer.allocUnsafe(lines.room(index, index + 1));
     const length = lines.emit(index, index + 1, line, 0);
     const content = line.subarray(0, length);
-    this.#content(content);
+    this.#onContent(content);
     if (!this.#gzip) return { block: { stored: [content], bytes: length, release: () => {} }, length };
     this.#addSegment(content);
-    return { block: this.take()!, length };
+    return { block: this.takeBlock()!, length };
   }
 
   /** Forgets what waits, and gives the slab back. */
@@ -146,7 +162,7 @@ export class LineBuffer {
     if (this.#slab) this.#slabs.give(this.#slab);
     this.#slab = undefined;
     this.#segments = [];
-    this.#segmentBytes = this.#used = this.#seen = 0;
+    this.#segmentBytes = this.#used = this.#digested = 0;
   }
 
   #emit(lines: Lines, from: number, to: number): number {
@@ -154,33 +170,33 @@ export class LineBuffer {
     return lines.emit(from, to, this.#slabs.memory, at) - at;
   }
 
-  #take(length: number): void {
+  #took(length: number): void {
     this.#used += length;
     this.added += length;
-    if (this.#used - this.#seen >= digestBytes) this.#show();
+    if (this.#used - this.#digested >= digestBytes) this.#digest();
   }
 
-  /** what waits in the slab, from `from` on */
-  #bytes(from: number): Buffer {
+  /** The slab's content from `from` on. */
+  #slabBytes(from: number): Buffer {
     const { at } = this.#slab!;
     return this.#slabs.memory.subarray(at + from, at + this.#used);
   }
 
-  #show(): void {
-    if (this.#seen === this.#used) return;
-    this.#content(this.#bytes(this.#seen));
-    this.#seen = this.#used;
+  #digest(): void {
+    if (this.#digested === this.#used) return;
+    this.#onContent(this.#slabBytes(this.#digested));
+    this.#digested = this.#used;
   }
 
   #addSegment(content: Uint8Array): void {
-    const made = segment(content);
-    this.#segments.push(made);
-    this.#segmentBytes += made.length;
+    const segment = deflateSegment(content);
+    this.#segments.push(segment);
+    this.#segmentBytes += segment.length;
   }
 }
 
-/** The most lines from `from` on whose room is at most `room`. */
-function fitting(lines: Lines, from: number, to: number, room: number): number {
+/** The index behind the most lines, from `from` on, whose room is at most `room`. */
+function fittingLines(lines: Lines, from: number, to: number, room: number): number {
   if (lines.room(from, to) <= room) return to;
   let [low, high] = [from, to - 1];
   while (low < high) {

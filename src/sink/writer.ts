@@ -1,127 +1,140 @@
+/** Writes the files of one shard, so that its writer may be killed at any moment and another one continues.
+ *
+ * 1. Open. The writer creates the shard's checkpoint; then the shard is new, and it begins at its first page. Or it finds the checkpoint of an
+ *    earlier writer, and takes the shard over (see below).
+ * 2. Claim. The checkpoint can be replaced only by the writer that wrote it last. A writer whose checkpoint was replaced has lost the shard: it
+ *    deletes what it made since its last checkpoint, and stops (claim.ts).
+ * 3. Write lines. For each entry of a page, in order, the caller says what it is: `show` and then `lines` or `pass` for a resource; else `skip`,
+ *    `foreign` or `error`. Lines gather until they are a block, which is staged while the next page is read (output.ts).
+ * 4. Checkpoint. At most every 2 s the writer stores the new fingerprints, and then a checkpoint that names them, the closed files, the blocks of
+ *    the open file, and the place in the source up to which all of that is durable.
+ * 5. Commit. A file that has reached its size is closed. A checkpoint names its blocks first; then they are committed, which makes the file
+ *    visible.
+ * 6. Finish. The last file is closed, the errors become a file, and the shard's result is written. The writer then reads its checkpoint once
+ *    more, to be sure that the shard was still its own.
+ *
+ * The successor of a writer that was killed
+ * 1. restores what the checkpoint says, and lists the files that the checkpoint does not name: a writer that was killed while it began the shard
+ *    again has left them;
+ * 2. replaces the checkpoint, so that an earlier writer that still runs loses the shard at its next write;
+ * 3. removes the files that it has listed;
+ * 4. commits closed files whose commit did not happen, and continues the open file behind its last block. Where blocks are gone, because Azure
+ *    drops them after a week, it removes all files and begins the shard again;
+ * 5. reads on at the page and the entry that the checkpoint names. What the earlier writer wrote behind that place is written once more, into
+ *    other blocks. */
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
 import { sha256Of } from "../digest.ts";
+import type { Position } from "./checkpoint.ts";
 import { Claim } from "./claim.ts";
-import { commitClosed, OutputFile } from "./file.ts";
 import { ShownResources } from "./fingerprints.ts";
-import { contentType, dataPath, errorPath, resultPath } from "./layout.ts";
-import { LineBuffer, type Lines } from "./lines.ts";
-import type { Slabs } from "./slabs.ts";
-import type { Store } from "./store.ts";
+import { contentType, errorPath, resultPath } from "./layout.ts";
+import type { Lines } from "./lines.ts";
+import { ShardOutput, type ShardOutputOptions } from "./output.ts";
 
-export interface ShardWriterOptions {
-  store: Store;
-  slabs: Slabs;
+export interface ShardWriterOptions extends ShardOutputOptions {
   uid: string;
-  /** `expected` resources, as far as that is known */
+  /** `expected`: how many resources it has, as far as that is known */
   shard: { id: string; type: string; expected?: number };
-  gzip: boolean;
-  /** uncompressed bytes */
-  maxFileBytes: number;
-  blockBytes: number;
-  /** Azure takes 50,000 a blob */
-  maxBlocks?: number;
-  /** 8 hex digits, new at each call: block ids of different writers never meet */
+  /** 8 hex digits, new at each call: the block ids of different writers never meet */
   nonce: () => string;
-  /** monotonic milliseconds */
-  now: () => number;
 }
 
-/** A kill repeats at most this much work, plus one page (DESIGN section 13). */
+/** A kill repeats at most this much work, plus one page. */
 const shardCheckpointMs = 2000;
-/** early cuts stay below 40,000, so that there is room for those at full blocks */
+/** Blocks that are staged before they are full stay below 40,000, so that 10,000 of the 50,000 that Azure takes remain for full ones. */
 export const maxEarlyBlocks = 40_000;
 const maxErrorLines = 100;
 
-/** The place in the source up to which everything is durable. */
-interface Position {
-  page: string | undefined;
-  taken: number;
-  search: number;
-  ids: number;
-  errors: number;
-  errorLines: number;
-  open: FilePart | undefined;
-}
-
-/** Turns the resources of one shard into committed files, and keeps the checkpoint that lets a successor go on (DESIGN section 6).
- *  For each entry of a page, in order: `show` and then `lines` or `pass`; or `skip`, `foreign` or `error`. What `lines` answers must be awaited before the next call. */
+/** Turns the resources of one shard into committed files. What `lines` returns must be awaited before the next call. */
 export class ShardWriter {
-  /** where to go on: the URL of the page that is being read, of which of the shard's searches it is, and how many of its resources are dealt with */
-  get position(): { page: string | undefined; taken: number; search: number } {
-    return { page: this.#page, taken: this.#taken, search: this.#search };
-  }
-  /** distinct resources that were shown so far, those that could not be had included */
-  get seen(): number {
-    return this.#prints.count + this.#errors;
-  }
-  get errors(): number {
-    return this.#errors;
-  }
-  /** Whether a resource was dealt with already, by this writer or the one before it. */
-  has(fingerprint: string): boolean {
-    return this.#prints.has(fingerprint);
-  }
-  /** what is durable, for the progress report */
-  get durable(): { files: number; resources: number; bytes: number; errors: number; checkpointAt: string | undefined } {
-    const { open, errors } = this.#at;
-    return {
-      files: this.#done.length,
-      resources: this.#closed.lines + (open?.lines ?? 0),
-      bytes: this.#closed.bytes + (open?.bytes ?? 0),
-      errors,
-      checkpointAt: this.#checkpointAt,
-    };
-  }
-
   readonly #options: ShardWriterOptions;
   readonly #claim: Claim;
+  readonly #prints: ShownResources;
+  readonly #output: ShardOutput;
   #nonce: string;
-  #done: FilePart[] = [];
-  /** sums of #done */
-  #closed = { lines: 0, bytes: 0 };
-  #file: OutputFile | undefined;
-  #at: Position;
+  /** where the writer is: the page and how many of its entries are dealt with, and which of the shard's searches the page is of */
   #page: string | undefined;
   #taken = 0;
   #search = 0;
-  #foreign = false;
-  readonly #prints: ShownResources;
-  /** shown, but not yet a line or passed over */
+  /** While parts of the shard are read in another order than its pages, the place does not move. */
+  #detour = false;
+  /** resources that were shown, but are not a line yet and not passed over */
   #ahead = 0;
+  #foreign = false;
   #errors = 0;
   #errorLines: string[] = [];
-  readonly #buffer: LineBuffer;
-  #staging: Promise<void> = Promise.resolve();
-  #stagedAt: number;
+  /** the place up to which everything is durable */
+  #durable: Position;
   #checkpointedAt: number;
+  /** the same as an instant */
   #checkpointAt: string | undefined;
-  /** the position stays at the page where it is: what is read now is not the way to go on from there */
-  #detour = false;
 
   private constructor(options: ShardWriterOptions) {
     this.#options = options;
     this.#claim = new Claim(options.store, options.uid, options.shard.id);
     this.#prints = new ShownResources(options.store, options.shard.id, options.shard.expected);
     this.#nonce = options.nonce();
-    this.#buffer = new LineBuffer(options.slabs, options.blockBytes, options.gzip, (bytes) =>
-      this.#file?.content(bytes),
+    this.#checkpointedAt = options.now();
+    this.#output = new ShardOutput(
+      options,
+      {
+        nonce: () => this.#nonce,
+        tookLines: (count) => {
+          this.#taken += count;
+          this.#ahead -= count;
+        },
+        position: () => this.#position(),
+        reached: (position) => {
+          this.#durable = position;
+        },
+        checkpoint: () => this.#writeCheckpoint(),
+        checkpointIfDue: () => this.#checkpointIfDue(),
+      },
+      this.#checkpointedAt,
     );
-    this.#stagedAt = this.#checkpointedAt = options.now();
-    this.#at = this.#snapshot();
+    this.#durable = this.#position();
   }
 
-  /** Takes the shard over: from its start, or from the checkpoint of an earlier writer, which notices at its next write.
-   *  @throws terminal Fenced, ForeignOutput */
+  /** Begins the shard, or takes it over from an earlier writer.
+   *  @throws terminal Fenced, ForeignOutput, TaskVersion */
   static async open(options: ShardWriterOptions): Promise<ShardWriter> {
     const writer = new ShardWriter(options);
     const checkpoint = await writer.#claim.take(writer.#render());
     if (!checkpoint) return writer;
     await writer.#restore(checkpoint);
     const strays = await writer.#claim.strays(new Set(checkpoint.done.map(({ name }) => name)));
-    await writer.#write();
+    await writer.#writeCheckpoint();
     await writer.#claim.remove(strays);
-    await writer.#resume(checkpoint);
+    if (!(await writer.#output.resume(checkpoint.open))) await writer.restart();
     return writer;
+  }
+
+  /** Where to continue: the URL of the page that is being read, how many of its entries are dealt with, and which search of the shard it is of. */
+  get position(): { page: string | undefined; taken: number; search: number } {
+    return { page: this.#page, taken: this.#taken, search: this.#search };
+  }
+  /** How many different resources the source has shown so far, with those that could not be read. */
+  get seen(): number {
+    return this.#prints.count + this.#errors;
+  }
+  get errors(): number {
+    return this.#errors;
+  }
+  /** Whether a resource was shown already, to this writer or to the ones before it. */
+  has(fingerprint: string): boolean {
+    return this.#prints.has(fingerprint);
+  }
+  /** What is durable, for the progress report. */
+  get durable(): { files: number; resources: number; bytes: number; errors: number; checkpointAt: string | undefined } {
+    const { open, errors } = this.#durable;
+    const { done, closed } = this.#output;
+    return {
+      files: done.length,
+      resources: closed.lines + (open?.lines ?? 0),
+      bytes: closed.bytes + (open?.bytes ?? 0),
+      errors,
+      checkpointAt: this.#checkpointAt,
+    };
   }
 
   /** The pages from here on are of this search of the shard. */
@@ -129,13 +142,13 @@ export class ShardWriter {
     if (!this.#detour) this.#search = index;
   }
 
-  /** A page begins; `taken` of it are dealt with already. */
+  /** A page begins. When it is the page that the position names, the first `position.taken` of its entries are dealt with already. */
   begin(page: string): void {
     if (page !== this.#page) this.#taken = 0;
     if (!this.#detour) this.#page = page;
   }
 
-  /** A resource of the shard is there. @param at of its fingerprint's first word
+  /** The source shows a resource of the shard. @param at index of the first of its fingerprint's four words
    *  @returns false when it was shown before; then `skip` it */
   show(words: Uint32Array, at: number): boolean {
     if (!this.#prints.add(words, at)) return false;
@@ -143,7 +156,8 @@ export class ShardWriter {
     return true;
   }
 
-  /** Likewise of `count` resources, one after the other, up to the first that was shown before. @returns how many were not */
+  /** The source shows `count` resources, whose fingerprints lie one after the other.
+   *  @returns how many of them are new, up to the first that was shown before */
   showRun(words: Uint32Array, at: number, count: number): number {
     const shown = this.#prints.addRun(words, at, count);
     this.#ahead += shown;
@@ -152,79 +166,82 @@ export class ShardWriter {
 
   /** The resources `from` to `to` - 1 become lines. @returns what must be awaited before anything else, if anything */
   lines(lines: Lines, from: number, to: number): Promise<void> | undefined {
-    const at = this.#fill(lines, from, to);
-    return at === to && !this.#isDue ? undefined : this.#drain(lines, at, to);
+    return this.#output.lines(lines, from, to);
   }
 
-  /** The resource is not for the output. */
+  /** The resource that was shown is not for the output. */
   pass(): void {
     this.#taken++;
     this.#ahead--;
   }
 
-  /** The entry is no data, or was had before. */
+  /** The entry is no resource of the shard, or was shown before. */
   skip(): void {
     this.#taken++;
   }
 
-  /** The resource is another shard's, or nobody knows whose. */
+  /** The resource belongs to another shard, or only its server knows where it belongs. */
   foreign(): void {
     this.#taken++;
     this.#foreign = true;
   }
 
-  /** The entry cannot be had: an OperationOutcome line instead, without a line end. @param resources how many it stands for */
+  /** The entry cannot be read: an OperationOutcome is written instead.
+   *  @param outcome its line, without a line end
+   *  @param resources how many resources it stands for */
   error(outcome: string, resources = 1): void {
     this.#taken++;
-    // a window is read again after a kill, and fails again
+    // a window is read once more after a kill, and fails once more
     if (this.#detour && this.#errorLines.includes(outcome)) return;
     this.#errors += resources;
     if (this.#errorLines.length < maxErrorLines) this.#errorLines.push(outcome);
   }
 
-  /** The page is at its end; `next` is the URL of the one behind it, if any. */
+  /** The page ends. @param next URL of the page behind it, if there is one */
   async pageDone(next: string | undefined): Promise<void> {
-    // behind the last page the position stays at its end: no page at all would mean the shard's start
+    // Behind the last page the place stays at that page's end: no page at all would mean the shard's start.
     if (next !== undefined && !this.#detour) [this.#page, this.#taken] = [next, 0];
-    const { waiting } = this.#buffer;
+    const { waiting } = this.#output;
     if (waiting === 0) {
-      await this.#staging;
-      this.#at = this.#snapshot();
+      await this.#output.arrived();
+      this.#durable = this.#position();
     } else if (
-      this.#options.now() - this.#stagedAt >= shardCheckpointMs &&
+      this.#options.now() - this.#output.stagedAt >= shardCheckpointMs &&
       waiting >= this.#options.maxFileBytes / maxEarlyBlocks
     )
-      await this.#stage();
+      await this.#output.stage();
     if (next !== undefined) await this.#checkpointIfDue();
   }
 
-  /** The shard is read from its start once more; what is known is passed over by `show`. */
+  /** The shard is read from its start once more; `show` passes over what is known. */
   rewind(): void {
     this.#page = undefined;
     this.#taken = this.#search = 0;
   }
 
-  /** From now on parts of the shard are read in another order than its pages: a successor begins at the shard's start, knowing what was shown. */
+  /** From now on parts of the shard are read in another order than its pages. A successor reads the shard from its start, and knows what was
+   *  shown. */
   leaveThePages(): void {
     this.rewind();
     this.#detour = true;
   }
 
-  /** Commits what is open and writes the shard's result, once. @param doubts ShardResult.doubts */
+  /** Commits the open file and writes the shard's result; the last call but `close`. @param doubts ShardResult.doubts */
   async finish(doubts: string[] = []): Promise<ShardResult> {
     const { uid, shard } = this.#options;
-    await this.#closeFile();
-    this.#buffer.close();
-    this.#at = this.#snapshot();
+    await this.#output.closeFile();
+    this.#output.close();
+    this.#durable = this.#position();
     await this.#storePrints();
+    const { done, closed } = this.#output;
     const result: ShardResult = {
       v: 1,
       uid,
       shard: shard.id,
       type: shard.type,
-      files: this.#done,
+      files: done,
       errorFiles: await this.#writeErrors(),
-      resources: this.#closed.lines,
+      resources: closed.lines,
       errors: this.#errors,
       seen: this.seen,
       ...(this.#foreign && { foreign: true }),
@@ -236,206 +253,68 @@ export class ShardWriter {
     return result;
   }
 
-  /** Throws away what was written and begins at the shard's start, e.g. when the source does not know the next link any more. */
+  /** Removes what was written, and begins at the shard's start, e.g. when the source does not know a next link any more. */
   async restart(): Promise<void> {
-    await this.#staging.catch(() => {});
-    this.#staging = Promise.resolve();
+    await this.#output.abandon();
     const files = await this.#claim.strays(new Set());
-    this.#done = [];
-    this.#closed = { lines: 0, bytes: 0 };
-    this.#file = undefined;
     this.#nonce = this.#options.nonce();
-    this.#page = undefined;
+    this.rewind();
     this.#detour = false;
     this.#prints.clear();
     this.#foreign = false;
-    this.#taken = this.#search = this.#errors = this.#ahead = 0;
+    this.#errors = this.#ahead = 0;
     this.#errorLines = [];
-    this.#buffer.close();
-    this.#at = this.#snapshot();
-    await this.#write();
+    this.#durable = this.#position();
+    await this.#writeCheckpoint();
     await this.#claim.remove(files);
   }
 
-  /** Gives back the memory it holds. Needed once, whatever happened; what was not finished is for a successor. */
+  /** Gives back the memory that the writer holds. It must be called once, whatever happened; a successor continues what was not finished. */
   close(): void {
-    this.#buffer.close();
+    this.#output.close();
     this.#prints.close();
   }
 
-  /** Takes what fits; @returns behind the last */
-  #fill(lines: Lines, from: number, to: number): number {
-    const file = (this.#file ??= this.#newFile());
-    const { part } = file;
-    const at = this.#buffer.add(
-      lines,
-      from,
-      to,
-      this.#options.maxFileBytes - part.contentBytes,
-      part.contentBytes === 0,
-    );
-    this.#count(at - from, this.#buffer.added);
-    return at;
-  }
-
-  #count(lines: number, bytes: number): void {
-    const { part } = this.#file!;
-    part.lines += lines;
-    part.contentBytes += bytes;
-    this.#taken += lines;
-    this.#ahead -= lines;
-  }
-
-  get #isDue(): boolean {
-    return this.#buffer.full || this.#options.gzip;
-  }
-
-  async #drain(lines: Lines, at: number, to: number): Promise<void> {
-    for (let pending = at < to; ; pending = at < to) {
-      const stop = pending ? this.#buffer.stop : undefined;
-      if (stop === "limit") await this.#closeFile();
-      else if (stop === "large") await this.#large(lines, at++);
-      else if (stop === "slab") {
-        // that of the block before comes back
-        await this.#staging;
-        await this.#options.slabs.free();
-      } else {
-        this.#buffer.compress(stop !== undefined);
-        if (stop === "block" || this.#buffer.full) {
-          await this.#stage();
-          await this.#checkpointIfDue();
-        }
-      }
-      if (at === to) return;
-      at = this.#fill(lines, at, to);
-      if (at === to && !this.#isDue) return;
-    }
-  }
-
-  /** A line of more than a slab goes into storage by itself. */
-  async #large(lines: Lines, index: number): Promise<void> {
-    const room = lines.room(index, index + 1);
-    const { part } = this.#file!;
-    if (part.contentBytes > 0 && part.contentBytes + room > this.#options.maxFileBytes) {
-      await this.#closeFile();
-      this.#file = this.#newFile();
-    }
-    const { block, length } = this.#buffer.large(lines, index);
-    this.#count(1, length);
-    await this.#send(block.stored, block.release);
-  }
-
-  #newFile(): OutputFile {
-    const { store, shard, gzip } = this.#options;
-    return new OutputFile(store, gzip, dataPath(shard.id, this.#done.length + 1, gzip));
-  }
-
-  async #stage(): Promise<void> {
-    const block = this.#file && this.#buffer.take();
-    if (block) await this.#send(block.stored, block.release);
-  }
-
-  /** Sends a block; the block before it must have arrived, so the next page is read while this one travels.
-   *  @param last nothing comes behind it: no successor may go on there */
-  async #send(stored: readonly Uint8Array[], release: () => void, last = false): Promise<void> {
-    const file = this.#file!;
-    this.#stagedAt = this.#options.now();
-    const at = this.#snapshot();
-    try {
-      await this.#staging;
-    } catch (error) {
-      release();
-      throw error;
-    }
-    const { part } = file;
-    this.#staging = file
-      .stage(this.#nonce, this.#done.length + 1, stored)
-      .then(() => {
-        if (!last) this.#at = { ...at, open: { ...at.open!, bytes: part.bytes, blocks: part.blocks.slice() } };
-      })
-      .finally(release);
-    // reported at the next await; without this it would count as unhandled until then
-    this.#staging.catch(() => {});
-    // the trailer of gzip may be one more
-    if (!last && file.blocks >= (this.#options.maxBlocks ?? 50_000) - file.trailer.length) await this.#closeFile();
-  }
-
-  async #closeFile(): Promise<void> {
-    const file = this.#file;
-    const block = file && this.#buffer.take();
-    if (file && (block || file.part.lines > 0)) {
-      const end = [...(block?.stored ?? []), ...file.trailer];
-      if (end.length > 0) await this.#send(end, block?.release ?? (() => {}), true);
-    }
-    await this.#staging;
-    this.#file = undefined;
-    if (!file || file.part.lines === 0) return;
-    const part = file.close();
-    this.#done.push(part);
-    this.#closed.lines += part.lines;
-    this.#closed.bytes += part.bytes;
-    this.#at = this.#snapshot();
-    await this.#write();
-    await file.commit(part);
-  }
-
-  async #writeErrors(): Promise<FilePart[]> {
-    if (this.#errorLines.length === 0) return [];
-    const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
-    const name = errorPath(this.#options.shard.id);
-    await this.#claim.put(name, bytes, contentType);
-    return [
-      {
-        name,
-        lines: this.#errorLines.length,
-        bytes: bytes.length,
-        sha256: sha256Of(bytes),
-      },
-    ];
-  }
-
-  #snapshot(): Position {
-    const part = this.#file?.part;
+  #position(): Position {
     return {
       page: this.#page,
       taken: this.#taken,
       search: this.#search,
-      ids: this.#prints.count - this.#ahead,
+      prints: this.#prints.count - this.#ahead,
       errors: this.#errors,
       errorLines: this.#errorLines.length,
-      open: part && { ...part, blocks: part.blocks.slice() },
+      open: this.#output.open,
     };
   }
 
   async #checkpointIfDue(): Promise<void> {
     if (this.#options.now() - this.#checkpointedAt < shardCheckpointMs) return;
-    await this.#staging;
-    await this.#write();
+    await this.#output.arrived();
+    await this.#writeCheckpoint();
   }
 
-  async #write(): Promise<void> {
+  async #writeCheckpoint(): Promise<void> {
     // before the checkpoint that names them
     await this.#storePrints();
-    const open = this.#file?.part ?? this.#done.find(({ blocks }) => blocks);
-    await this.#claim.write(this.#render(), open?.name);
+    await this.#claim.write(this.#render(), this.#output.uncommittedName);
     this.#checkpointedAt = this.#options.now();
     this.#checkpointAt = new Date().toISOString();
   }
 
   #storePrints(): Promise<void> {
-    return this.#prints.store(this.#at.ids, this.#nonce, (...object) => this.#claim.put(...object));
+    return this.#prints.store(this.#durable.prints, this.#nonce, (...object) => this.#claim.put(...object));
   }
 
   #render(): Buffer {
     const { uid, shard } = this.#options;
-    const { page, taken, search, errors, errorLines, open } = this.#at;
+    const { page, taken, search, errors, errorLines, open } = this.#durable;
     const checkpoint: Checkpoint = {
       v: 1,
       uid,
       shard: shard.id,
       writer: this.#nonce,
       ...(page !== undefined && { next: page, taken, ...(search > 0 && { search }) }),
-      done: this.#done,
+      done: this.#output.done,
       ...(open && open.blocks!.length > 0 && { open }),
       fingerprints: [...this.#prints.segments],
       errors,
@@ -445,38 +324,25 @@ export class ShardWriter {
     return Buffer.from(JSON.stringify(checkpoint));
   }
 
-  async #restore({
-    next,
-    taken = 0,
-    search = 0,
-    done,
-    open,
-    fingerprints,
-    errors,
-    foreign,
-    errorLines = [],
-  }: Checkpoint): Promise<void> {
+  async #restore(checkpoint: Checkpoint): Promise<void> {
+    const { next, taken = 0, search = 0, done, open, fingerprints, errors, foreign, errorLines = [] } = checkpoint;
     await this.#prints.restore(fingerprints);
-    this.#done = done;
-    for (const { lines, bytes } of done) {
-      this.#closed.lines += lines;
-      this.#closed.bytes += bytes;
-    }
+    this.#output.restore(done);
     this.#page = next;
     this.#taken = taken;
     this.#search = search;
     this.#foreign = foreign ?? false;
     this.#errors = errors;
     this.#errorLines = [...errorLines];
-    this.#at = { page: next, taken, search, ids: this.#prints.count, errors, errorLines: errorLines.length, open };
+    // #position() would not name the open file, which is continued only when this writer has claimed the shard
+    this.#durable = { ...this.#position(), open };
   }
 
-  /** After a takeover: makes sure that what the checkpoint names is there, else begins again. */
-  async #resume({ done, open }: Checkpoint): Promise<void> {
-    const { store, gzip } = this.#options;
-    for (const part of done) if (part.blocks && !(await commitClosed(store, gzip, part))) return this.restart();
-    if (!open) return;
-    this.#file = new OutputFile(store, gzip, open.name, open);
-    if (!(await this.#file.holds())) await this.restart();
+  async #writeErrors(): Promise<FilePart[]> {
+    if (this.#errorLines.length === 0) return [];
+    const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
+    const name = errorPath(this.#options.shard.id);
+    await this.#claim.put(name, bytes, contentType);
+    return [{ name, lines: this.#errorLines.length, bytes: bytes.length, sha256: sha256Of(bytes) }];
   }
 }

@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { gunzipSync, inflateRawSync } from "node:zlib";
 import { array, assert as check, property, uint8Array } from "fast-check";
-import { addToCRC, gzipHeader, gzipTrailer, segment } from "../../src/sink/gzip.ts";
+import { addToCRC, deflateSegment, gzipHeader, gzipTrailer } from "../../src/sink/gzip.ts";
 
 /** as a writer makes it */
 function pack(segments: readonly Uint8Array[]): Buffer {
   const crc = segments.reduce(addToCRC, 0);
   const bytes = segments.reduce((sum, { length }) => sum + length, 0);
-  return Buffer.concat([gzipHeader, ...segments.map(segment), gzipTrailer(crc, bytes)]);
+  return Buffer.concat([gzipHeader, ...segments.map(deflateSegment), gzipTrailer(crc, bytes)]);
 }
 
 suite("gzip of segments", () => {
