@@ -13,20 +13,21 @@ import { httpClient } from "./azure-http.ts";
 
 export type AzureBlob = Extract<Task["target"], { azureBlob: unknown }>["azureBlob"];
 
-// the SDK retries by itself: not wrapped again (reference: operators B.6)
+// The SDK repeats failed requests by itself, so nothing here repeats them once more.
 const pipeline: StoragePipelineOptions = {
   httpClient,
   retryOptions: { maxTries: 5, retryDelayInMs: 500, maxRetryDelayInMs: 8000, tryTimeoutInMs: 120_000 },
 };
 
-/** The container of a target, signed in with what the Secret holds. */
+/** The container of a target, signed in with the credential that the Secret holds. */
 export interface Account {
-  /** changes with renew(), so take it anew for each call */
+  /** `renew` replaces it, so take it anew for each call. */
   readonly container: ContainerClient;
   readonly service: BlobServiceClient;
-  /** what the container was signed in with; only to be handed back to renew() */
+  /** The credential that the container is signed in with; it is only to be handed back to `renew`. */
   readonly signedBy: string | undefined;
-  /** Storage refused what was signed by this. @returns whether the Secret, read again, holds something else */
+  /** Reads the Secret once more, after storage refused a credential. @param signedBy that credential @returns whether
+   *  the Secret holds another one */
   renew(signedBy: string | undefined): Promise<boolean>;
 }
 
@@ -35,7 +36,7 @@ export interface Account {
 export async function openAccount(target: AzureBlob, secrets: string): Promise<Account> {
   if (target.auth === "workloadIdentity") {
     const service = byIdentity(target);
-    // the SDK renews its tokens itself
+    // the SDK renews these tokens by itself
     return {
       service,
       container: service.getContainerClient(target.container),
@@ -62,7 +63,7 @@ export async function openAccount(target: AzureBlob, secrets: string): Promise<A
       return current.signedBy;
     },
     async renew(signedBy) {
-      // another call may have done it in the meantime
+      // a concurrent call may have read the Secret already
       if (current.signedBy === signedBy) current = await read();
       return current.signedBy !== signedBy;
     },
@@ -105,7 +106,7 @@ function byIdentity({ accountURL }: AzureBlob): BlobServiceClient {
     accountURL,
     {
       async getToken(scopes, options = {}) {
-        // MSAL takes long to load, and most targets do not need it
+        // MSAL, which signs in, takes long to load, and most targets do not need it
         const { identityToken } = await import("../identity.ts");
         const { value, lifeMs } = await identityToken("target", scopes, options);
         return { token: value, expiresOnTimestamp: Date.now() + lifeMs };

@@ -37,8 +37,8 @@ async function commitBlocks(
     });
     return "committed";
   } catch (error) {
-    // 409 and 412: something is committed there. 400 is InvalidBlockList: a commit of this very list, whose answer was lost, has
-    // used the blocks up, or the blocks are gone.
+    // 409 and 412: something is committed there. 400 is InvalidBlockList: a commit of this very list, whose answer was
+    // lost, has used the blocks up, or the blocks are gone.
     if (!isStatus(error, 400, 409, 412)) throw error;
     const committed = (await listBlocks(folder, path, "committed")).map(({ name, size }) => `${name} ${size}`);
     if (committed.length > 0)

@@ -20,7 +20,8 @@ export class AzureFolder {
     return this.account.container.getBlockBlobClient(this.prefix + path);
   }
 
-  /** Makes a call to storage. A call that storage refuses is made once more where the Secret holds a new credential by now.
+  /** Makes a call to storage. A call that storage refuses is made once more where the Secret holds a new credential by
+   *  now.
    *  @throws FailureError, as `Store` says */
   async call<T>(request: () => Promise<T>): Promise<T> {
     const { signedBy } = this.account;

@@ -1,16 +1,18 @@
 import { type HttpHeaders, type IHttpClient, RestError } from "@azure/storage-blob";
 import { EnvHttpProxyAgent, request } from "undici";
 
-// HTTP/2 would put all blocks on one connection. Azurite closes idle connections after 5 s.
+// No HTTP/2, which would send all blocks over one connection. Connections are dropped after 4 s, since Azurite closes
+// idle ones after 5 s.
 const agent = new EnvHttpProxyAgent({ allowH2: false, keepAliveTimeout: 4000 });
 
 const pieceBytes = 1 << 18;
 
-/** What gateways before the storage answer where it would say 503, which is what the SDK tries again for. */
+/** Gateways in front of the storage answer with these where the storage would answer 503. The SDK repeats a request
+ *  after 503 only. */
 const retriedStatuses = new Set([408, 429]);
 
-/** What the SDK sends its requests with: undici takes a block from where it lies at twice the rate of node:http, which the SDK uses by itself
- *  (2.2 GB/s against 0.9). Retries, signatures and the rest stay the SDK's. */
+/** Sends the SDK's requests by undici, which takes a block from where it lies and sends 2.2 GB/s; node:http, the SDK's
+ *  default, sends 0.9 GB/s. Retries, signatures and everything else stay with the SDK. */
 export const httpClient: IHttpClient = {
   async sendRequest(sent) {
     const headers = sent.headers.toJson({ preserveCase: true });
@@ -23,7 +25,7 @@ export const httpClient: IHttpClient = {
         ...(sent.abortSignal && { signal: sent.abortSignal as AbortSignal }),
         ...(sent.timeout > 0 && { headersTimeout: sent.timeout, bodyTimeout: sent.timeout }),
       });
-      // undici calls it an error when a reader leaves early; the SDK, which then has no listener any more, does not
+      // When a reader leaves early, undici emits an error, for which the SDK has no listener any more.
       answer.body.on("error", () => {});
       const streams =
         sent.streamResponseStatusCodes?.has(answer.statusCode) ||
@@ -37,7 +39,8 @@ export const httpClient: IHttpClient = {
     } catch (error) {
       if (sent.abortSignal?.aborted) throw error;
       const { code } = error as NodeJS.ErrnoException;
-      // the SDK tries again for this code and for those of the system, not for undici's own
+      // The SDK repeats a request after REQUEST_SEND_ERROR and after errors of the system, but not after undici's own
+      // codes.
       throw new RestError((error as Error).message, {
         code: code && !code.startsWith("UND_") ? code : RestError.REQUEST_SEND_ERROR,
       });
@@ -45,11 +48,12 @@ export const httpClient: IHttpClient = {
   },
 };
 
-/** What is written to a TLS socket node encrypts at once and keeps until it is sent, a block for each chain. In pieces it keeps one of them: 221 MiB of a
- *  worker's RSS instead of 270, at the same rate. Without TLS a block is sent from where it lies. */
+/** The body in the form that undici sends it. Over TLS, Node encrypts all that is written at once, and keeps it until
+ *  it is sent: a whole block for each chain. So a large body goes out in pieces, of which Node keeps one: a worker's
+ *  RSS is 221 MiB instead of 270, at the same rate. Without TLS a block is sent from where it lies. */
 function bodyOf({ url, body }: { url: string; body?: unknown }): Buffer | string | null {
   const isLarge = body instanceof Uint8Array && body.length > pieceBytes && url.startsWith("https:");
-  // undici takes iterables, its types do not
+  // undici accepts iterables, although its types do not say so
   return (isLarge ? pieces(body) : body) as Buffer | string | null;
 }
 
@@ -57,7 +61,7 @@ async function* pieces(body: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < body.length; at += pieceBytes) yield body.subarray(at, at + pieceBytes);
 }
 
-/** Of the SDK's interface its adapter uses only this. */
+/** The headers of an answer. The SDK's adapter uses no other method of its interface than this one. */
 const headersOf = (headers: Record<string, string | string[] | undefined>) =>
   ({
     toJson: () =>

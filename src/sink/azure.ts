@@ -61,8 +61,9 @@ interface ConditionalWrite {
   onlyIf: { ifNoneMatch: "*" } | { ifMatch: string };
 }
 
-/** Writes a blob under a condition. When storage refuses, the condition may have failed because of this very write: its first answer was
- *  lost, and the SDK sent it again. The bytes that are stored tell. Where the condition holds after all, the write is repeated.
+/** Writes a blob under a condition. When storage refuses, the condition may have failed because of this very write: its
+ *  first answer was lost, and the SDK sent it again. The bytes that are stored tell. Where the condition holds after
+ *  all, the write is repeated.
  *  @returns the new tag; undefined when the condition does not hold */
 async function writeBlob(
   at: AzureFolder,
@@ -100,8 +101,9 @@ async function removeBlobWithTag(at: AzureFolder, path: string, etag: string): P
   }
 }
 
-/** Removes uncommitted blocks: commits an empty list, and deletes the empty blob. A delete alone is not enough. Azure answers it with 404
- *  where there are only uncommitted blocks, which could still be committed; the emulator deletes the blob but keeps its blocks. */
+/** Removes uncommitted blocks: commits an empty list, and deletes the empty blob. A delete alone is not enough. Azure
+ *  answers it with 404 where there are only uncommitted blocks, which could still be committed; the emulator deletes
+ *  the blob but keeps its blocks. */
 async function discardBlocks(at: AzureFolder, path: string): Promise<void> {
   try {
     const { etag } = await at.blob(path).commitBlockList([], { conditions: { ifNoneMatch: "*" } });
@@ -150,8 +152,8 @@ async function streamBlob(
   range: { start: number; count?: number } | undefined,
 ): Promise<StoredStream | undefined> {
   try {
-    // The SDK continues after a broken connection where it broke, and only with the same version of the blob. Storage ends the connection
-    // of a slow reader, perhaps every 2 minutes, so many such retries are allowed.
+    // The SDK continues after a broken connection where it broke, and only with the same version of the blob. Storage
+    // ends the connection of a slow reader, perhaps every 2 minutes, so many such retries are allowed.
     const answer = await at.blob(path).download(range?.start ?? 0, range?.count, { maxRetryRequests: 1000 });
     const size = /\/(\d+)$/.exec(answer.contentRange ?? "")?.[1];
     return {

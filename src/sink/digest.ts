@@ -4,10 +4,14 @@ import type { FilePart } from "../contracts.ts";
 import { transient } from "../failure.ts";
 import type { Store } from "./store.ts";
 
-/** SHA-256 of a committed file's stored bytes, and for gzip of its content. */
+/** Reads a committed file back. @returns the SHA-256 of its stored bytes, and for gzip that of its content */
 export async function digestsOf(store: Store, part: FilePart): Promise<{ sha256: string; contentSha256?: string }> {
   const found = await store.stream(part.name);
-  if (!found) throw transient("TargetUnreachable", `${part.name} is not in the container any more`);
+  if (!found)
+    throw transient(
+      "TargetUnreachable",
+      `${part.name} is not in the ExportTarget any more; something else has removed it`,
+    );
   const hash = createHash("sha256");
   if (part.contentBytes === undefined) {
     for await (const chunk of found.body) hash.update(chunk as Buffer);

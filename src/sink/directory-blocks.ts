@@ -6,8 +6,9 @@ import { absent, refusedLink, syncFolder, writeAll } from "./directory-files.ts"
 import type { DirectoryFolder } from "./directory-folder.ts";
 import type { BlockWriter, StagedBlock } from "./store.ts";
 
-/** Writes one file block by block. Each writer appends to a part file of its own, so a writer that was thought dead cannot disturb its
- *  successor. A commit links the part file to the file's name, which makes it visible at once and whole. */
+/** Writes one file block by block. Each writer appends to a part file of its own, so a writer that was thought dead
+ *  cannot disturb its successor. A commit links the part file to the file's name, which makes it visible at once and
+ *  whole. */
 export function directoryBlocks(folder: DirectoryFolder, path: string): BlockWriter {
   const blocks = new PartFiles(folder, path);
   return {
@@ -121,8 +122,8 @@ async function concatenate(sources: [file: string, bytes: number][], target: str
   }
 }
 
-/** Whether a committed file is what the part would have become: then it was this commit that made it, and its answer was lost. When the part
- *  is gone, it was, too: only a commit removes parts. */
+/** Whether a committed file is what the part would have become: then it was this commit that made it, and its answer
+ *  was lost. When the part is gone, it was, too: only a commit removes parts. */
 async function isSameContent(file: string, part: string, total: number): Promise<boolean> {
   if ((await stat(file)).size !== total) return false;
   if ((await stat(part).catch(absent(undefined))) === undefined) return true;

@@ -1,4 +1,5 @@
-/** What a directory store does with files: each step is durable before it is answered, and nothing is ever overwritten. */
+/** What a directory store does with files: each step is durable before it is answered, and nothing is ever
+ *  overwritten. */
 import { randomBytes } from "node:crypto";
 import { type FileHandle, link, mkdir, open, rm, rmdir } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
@@ -24,7 +25,8 @@ export async function linkNew(file: string, bytes: Uint8Array): Promise<boolean>
   }
 }
 
-/** Opens a new file, with its folder. A concurrent `pruneEmpty` may remove the folder as often as it finds it empty, hence the tries. */
+/** Opens a new file, with its folder. A concurrent `pruneEmpty` may remove the folder as often as it finds it empty,
+ *  hence the tries. */
 async function openNew(file: string): Promise<FileHandle> {
   for (let tries = 1; ; tries++) {
     await mkdir(dirname(file), { recursive: true });
@@ -59,8 +61,8 @@ export async function pruneEmpty(folder: string, base: string): Promise<void> {
     try {
       await rmdir(at);
     } catch (error) {
-      // The folder is not empty. Only rmdir says so: to list _work for each of 10,000 shards would take minutes, and a file could come
-      // between the listing and the removal.
+      // The folder is not empty. Only rmdir says so: to list _work for each of 10,000 shards would take minutes, and a
+      // file could come between the listing and the removal.
       if (keptFolder.includes(systemCodeOf(error) ?? "")) return;
       throw error;
     }
@@ -79,7 +81,8 @@ export function absent<T>(value: T): (error: unknown) => T {
   };
 }
 
-/** For the `catch` of a `link`: EEXIST says that the name is taken; ENOENT that the source is gone, because this very link was made before. */
+/** For the `catch` of a `link`: EEXIST says that the name is taken; ENOENT that the source is gone, because this very
+ *  link was made before. */
 export function refusedLink(error: unknown): false {
   if (systemCodeOf(error) === "EEXIST" || systemCodeOf(error) === "ENOENT") return false;
   throw error;

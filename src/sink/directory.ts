@@ -9,9 +9,9 @@ import { absent, fileFailure, linkNew, pruneEmpty } from "./directory-files.ts";
 import { DirectoryFolder } from "./directory-folder.ts";
 import type { ListedObject, Store, StoredObject, StoredStream } from "./store.ts";
 
-/** A directory, on a volume that many pods may mount, with the same guarantees as blobs. `link` refuses to overwrite, so it stands for
- *  `If-None-Match`. An object that is replaced gets a new generation, the file `name~2`; to link the next generation stands for `If-Match`.
- *  The number of the generation is the object's tag.
+/** A directory, on a volume that many pods may mount, with the same guarantees as blobs. `link` refuses to overwrite,
+ *  so it stands for `If-None-Match`. An object that is replaced gets a new generation, the file `name~2`; to link the
+ *  next generation stands for `If-Match`. The number of the generation is the object's tag.
  *  @param root the export's folder */
 export function directoryStore(root: string): Store {
   const at = new DirectoryFolder(root);
@@ -82,7 +82,8 @@ async function createFirst(at: DirectoryFolder, path: string, bytes: Uint8Array)
   return (await newest(at, path)).generation === 1 ? "1" : undefined;
 }
 
-/** Links the generation behind `known`, and removes that one. @returns undefined when `known` is not the newest any more */
+/** Links the generation behind `known`, and removes that one. @returns undefined when `known` is not the newest any
+ *  more */
 async function linkNext(
   at: DirectoryFolder,
   path: string,
@@ -93,7 +94,8 @@ async function linkNext(
   if ((await newest(at, path)).generation !== known) return undefined;
   const file = generationFile(at.file(path), next);
   if (!(await linkNew(file, bytes))) return undefined;
-  // A writer that stood still since it looked can link a number that others have passed, or one of an object that was removed.
+  // A writer that stood still since it looked can link a number that others have passed, or one of an object that was
+  // removed.
   const now = await generations(at, path);
   if (Math.max(...now) !== next || !now.has(known)) {
     await unlink(file).catch(absent(undefined));
@@ -116,7 +118,8 @@ async function removeObjectWithTag(at: DirectoryFolder, path: string, etag: stri
   if (info && (etag === String(generation) || etag === fileTag(info))) await removeGenerations(at, path);
 }
 
-/** Removes the generations of an object, the oldest first: an old one that a killed writer left must not show when a newer one is gone.
+/** Removes the generations of an object, the oldest first: an old one that a killed writer left must not show when a
+ *  newer one is gone.
  *  @returns whether there were any */
 async function removeGenerations(at: DirectoryFolder, path: string): Promise<boolean> {
   const found = [...(await generations(at, path))].sort((a, b) => a - b);

@@ -15,12 +15,13 @@ export class OutputFile {
   readonly #store: Store;
   readonly #gzip: boolean;
   readonly #writer: BlockWriter;
-  /** undefined: the file was begun by an earlier writer and is read back after its commit */
+  /** undefined when an earlier writer has begun the file: its digests are then made by reading it back after its
+   *  commit */
   readonly #hash: Hash | undefined;
   readonly #contentHash: Hash | undefined;
   #staged: number;
 
-  /** @param begun what an earlier writer has staged of it */
+  /** @param begun the file as an earlier writer's checkpoint names it */
   constructor(store: Store, gzip: boolean, name: string, begun?: FilePart) {
     this.#store = store;
     this.#gzip = gzip;
@@ -38,69 +39,71 @@ export class OutputFile {
     this.#contentHash = begun || !gzip ? undefined : createHash("sha256");
   }
 
-  /** blocks that were sent, or are being sent */
+  /** how many blocks were sent, the one that travels included */
   get blocks(): number {
     return this.#staged;
   }
 
-  /** What goes into the next block, before gzip; in pieces, the last of them before the block is staged. */
+  /** Takes the content of the next block, before gzip, for the digests. It may come in pieces, all of them before the
+   *  block is staged. */
   content(bytes: Uint8Array): void {
     if (this.#gzip) this.part.crc = addToCRC(this.part.crc!, bytes);
     (this.#gzip ? this.#contentHash : this.#hash)?.update(bytes);
   }
 
-  /** Sends the next block. @param nonce 8 hex digits of the writer */
+  /** Sends the next block. @param nonce 8 hex digits of the writer @param sequence the file's number in its shard, from
+   *  1 */
   async stage(nonce: string, sequence: number, stored: readonly Uint8Array[]): Promise<void> {
     const id = `${nonce}-${String(sequence).padStart(5, "0")}-${String(this.#staged++).padStart(5, "0")}`;
     const all = this.#gzip && this.#staged === 1 ? [gzipHeader, ...stored] : stored;
     const bytes = all.length === 1 ? all[0]! : Buffer.concat(all);
-    // without gzip `content` has seen it
+    // without gzip the stored bytes are the content, which has been hashed already
     if (this.#gzip) this.#hash?.update(bytes);
     await this.#writer.stage(id, bytes);
     this.part.blocks.push([id, bytes.length]);
     this.part.bytes += bytes.length;
   }
 
-  /** What must stand at the end of the file, behind all of its content. */
+  /** What must follow all of the content at the end of the file. */
   get trailer(): Uint8Array[] {
     return this.#gzip ? [gzipTrailer(this.part.crc!, this.part.contentBytes)] : [];
   }
 
-  /** As it will be in the result; its blocks are not committed yet. */
+  /** The file as the result will name it. Its blocks are not committed yet. */
   close(): FilePart {
     const { contentBytes, crc: _, ...rest } = this.part;
     return this.#gzip ? { ...rest, contentBytes } : rest;
   }
 
-  /** Commits `part`, which `close` gave and a checkpoint names, and fills in its digests. */
+  /** Commits the file, and fills in its digests. @param part from `close`; a checkpoint must name it by now */
   async commit(part: FilePart): Promise<void> {
-    await commit(part, this.#writer);
+    await commitPart(part, this.#writer);
     if (!this.#hash) return void Object.assign(part, await digestsOf(this.#store, part));
     part.sha256 = this.#hash.digest("hex");
     if (this.#contentHash) part.contentSha256 = this.#contentHash.digest("hex");
   }
 
-  /** whether all that an earlier writer has staged is still there */
+  /** Whether all that an earlier writer has staged still exists. */
   holds(): Promise<boolean> {
     return this.#writer.holds(this.part.blocks);
   }
 }
 
-/** Commits a closed file of an earlier writer, if that one did not, and reads it back.
+/** Commits a closed file of an earlier writer, if that writer did not, and reads it back for its digests.
  *  @returns false when its blocks are gone */
 export async function commitClosed(store: Store, gzip: boolean, part: FilePart): Promise<boolean> {
   const writer = blockWriter(store, gzip, part.name);
   if (!(await isCommitted(store, part)) && !(await writer.holds(part.blocks!))) return false;
-  await commit(part, writer);
+  await commitPart(part, writer);
   Object.assign(part, await digestsOf(store, part));
   return true;
 }
 
-async function commit(part: FilePart, writer: BlockWriter): Promise<void> {
+async function commitPart(part: FilePart, writer: BlockWriter): Promise<void> {
   if ((await writer.commit(part.blocks!)) === "other")
     throw transient(
       "TargetUnreachable",
-      `${part.name} was committed by another writer with other content; the shard is looked at again`,
+      `${part.name} was committed by another writer with other content; the shard is checked once more`,
     );
   delete part.blocks;
 }
@@ -111,6 +114,7 @@ async function isCommitted(store: Store, part: FilePart): Promise<boolean> {
   return found?.size === part.bytes;
 }
 
-// the name says gzip; a Content-Encoding would make clients unpack it and break the SHA-256 of the stored bytes
+// No Content-Encoding, as the file's name and type say gzip already: with it, clients would unpack the file, and its
+// SHA-256, which is that of the stored bytes, would not match.
 const blockWriter = (store: Store, gzip: boolean, name: string) =>
   store.blocks(name, gzip ? "application/gzip" : contentType);

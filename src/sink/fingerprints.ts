@@ -6,22 +6,23 @@ import type { Store } from "./store.ts";
 export const fingerprintBytes = 16;
 const wordsPer = fingerprintBytes / 4;
 const leastExpected = 1024;
-/** a shard is of about 100,000 (DESIGN section 7) */
+/** A shard has about 100,000 resources. */
 const mostExpected = 131_072;
 
-/** Stands for a resource's id in the working files, which are no place for ids: 16 bytes of a keyed hash (SipHash-2-4-128), here as a latin1 string.
- *  128 bits: no two of 10^12 ids are likely to meet.
+/** Makes fingerprints. A fingerprint stands for a resource's id in the working files, which must not hold ids: 16 bytes
+ *  of a keyed hash (SipHash-2-4-128), here as a latin1 string. With 128 bits, no two of 10^12 ids are likely to have
+ *  the same one.
  *  @param key Plan.key */
 export function fingerprinter(key: string): (id: string) => string {
   const print = printer(key);
   return (id) => print(id).toString("latin1");
 }
 
-/** A fingerprint as the four words that `ShownResources` works with. */
+/** A fingerprint as the four 32-bit words that `ShownResources` works with. */
 export const wordsOf = (print: string): Uint32Array =>
   new Uint32Array(new Uint8Array(Buffer.from(print, "latin1")).buffer);
 
-/** Calls for each fingerprint of a shard's segments, one segment in memory at a time. */
+/** Calls `visit` for each fingerprint of a shard's segments, with one segment in memory at a time. */
 export async function eachFingerprint(
   store: Store,
   segments: readonly string[],
@@ -37,30 +38,34 @@ export async function eachFingerprint(
 type Words = Uint32Array<ArrayBuffer>;
 interface Spare {
   words: Words;
-  /** free throughout */
+  /** all zero: every place is free */
   index: Words;
 }
-/** Of shards that are done, for those that come: 4 MB each, which the garbage collector would leave lying about (10 MiB of a worker's RSS). */
+/** Arrays of shards that are done, for the next shards. They have 4 MB each, and the garbage collector would free them
+ *  late: that costs a worker 10 MiB of RSS. */
 const spare: Spare[] = [];
 const mostSpare = 16;
 
-/** What a shard has shown so far, in that order: 16 bytes each and as many of index, with room to grow, in typed arrays (a Set of strings takes about 100). Goes into
- *  segments, each of which is in storage before a checkpoint names it. */
+/** The fingerprints of the resources that a shard has shown so far, in the order they were shown. Each takes 16 bytes
+ *  and another 16 of index, in typed arrays with room to grow; in a Set of strings it would take about 100. They are
+ *  stored in segments, each of them before a checkpoint names it. */
 export class ShownResources {
   readonly #store: Store;
   readonly #shard: string;
-  /** in their order */
+  /** the fingerprints in their order, four words each */
   #words: Words;
   #count = 0;
-  /** open addressing, two words each: a part of the fingerprint, and 1 + its place in the order; 0 = free. The part spares a look into the order, which is
-   *  rarely in the caches */
+  /** A hash table with open addressing. Each place has two words: the second word of a fingerprint, and 1 + its number
+   *  in the order; 0 means that the place is free. The first of them nearly always tells two fingerprints apart without
+   *  a look into #words, which is rarely in the caches. */
   #index: Words;
   #segments: string[] = [];
+  /** how many fingerprints the segments hold */
   #stored = 0;
-  /** of no use but that what is read for it is not left out */
+  /** Keeps the JIT from dropping #touch's reads as dead code. */
   touched = 0;
 
-  /** @param expected there is room for so many at once, up to a usual shard's; for more it grows */
+  /** @param expected how many there will be; there is room for this many from the start, at most for a usual shard's */
   constructor(store: Store, shard: string, expected = 0) {
     this.#store = store;
     this.#shard = shard;
@@ -72,7 +77,7 @@ export class ShownResources {
     } else [{ words: this.#words, index: this.#index }] = spare.splice(kept, 1) as [Spare];
   }
 
-  /** Leaves its arrays to another; nothing was shown then. */
+  /** Leaves the arrays to the next shard. This object is then empty, as if nothing had been shown. */
   close(): void {
     this.clear();
     const [words, index] = [this.#words, this.#index];
@@ -94,8 +99,8 @@ export class ShownResources {
   has(print: string): boolean {
     return this.#index[this.#find(wordsOf(print), 0) + 1] !== 0;
   }
-  /** @param at of the fingerprint's first word
-   *  @returns false when it was there */
+  /** Adds a fingerprint. @param at index of its first word in `words`
+   *  @returns false when it is known already */
   add(words: Uint32Array, at: number): boolean {
     const place = this.#find(words, at);
     if (this.#index[place + 1] !== 0) return false;
@@ -112,7 +117,7 @@ export class ShownResources {
     return true;
   }
 
-  /** Adds the `count` fingerprints that lie one after the other from `at` on, up to the first that was there.
+  /** Adds the `count` fingerprints that lie one after the other from `at` on, up to the first that is known already.
    *  @returns how many were added */
   addRun(words: Uint32Array, at: number, count: number): number {
     this.#touch(words, at, count);
@@ -121,18 +126,21 @@ export class ShownResources {
     return added;
   }
 
-  /** Stores the first `count`. @param nonce of the writer: one that was killed before its checkpoint may have left a segment
+  /** Stores the first `count` fingerprints, as far as they are not in segments yet.
+   *  @param nonce of the writer, so that the name is new: a writer that was killed before its checkpoint may have left
+   *  a segment
    *  @param put writes an object */
   async store(count: number, nonce: string, put: Claim["put"]): Promise<void> {
     if (count <= this.#stored) return;
     const name = fingerprintPath(this.#shard, this.#stored, nonce);
-    // a copy: the words may move while they are sent
+    // a copy, since #grow may move the words while they are sent
     const fresh = this.#words.slice(this.#stored * wordsPer, count * wordsPer);
     await put(name, Buffer.from(fresh.buffer), "application/octet-stream");
     this.#segments.push(name);
     this.#stored = count;
   }
 
+  /** Reads the segments that a checkpoint names, and continues behind them. */
   async restore(segments: readonly string[]): Promise<void> {
     this.clear();
     for (const segment of segments) {
@@ -150,13 +158,13 @@ export class ShownResources {
     this.#segments = [];
   }
 
-  /** the place in the index where it is, or would go */
+  /** The place in the index where the fingerprint at `at` is, or the free place where it belongs. */
   #find(words: Uint32Array, at: number): number {
     const index = this.#index;
     const known = this.#words;
     const mask = index.length - 2;
     const part = words[at + 1]!;
-    // a hash already: any of its words will do
+    // a fingerprint is a hash already: its first word says where to begin
     for (let place = (words[at]! << 1) & mask; ; place = (place + 2) & mask) {
       const found = index[place + 1]!;
       if (found === 0) return place;
@@ -167,7 +175,8 @@ export class ShownResources {
     }
   }
 
-  /** The places lie anywhere in an index that is larger than most caches. Asked for together they come together, not one after the other. */
+  /** Reads the places of all `count` fingerprints in advance. They lie anywhere in an index that is larger than most
+   *  caches; read in one loop, they are fetched from memory at the same time instead of one after the other. */
   #touch(words: Uint32Array, at: number, count: number): void {
     const index = this.#index;
     const mask = index.length - 2;

@@ -1,29 +1,30 @@
-/** Paths of an export's objects below its folder (DESIGN section 6, contract). Pure. */
+/** Paths of an export's objects below its folder. They are a contract: others than this program read them. Pure. */
 
 export const planPath = "_work/plan.json";
-/** what a planner has found out so far; gone when plan.json stands */
+/** What a planner has found out so far. It is removed when plan.json is written. */
 export const planningPath = "_work/planning.json";
 export const cohortPath = "_work/cohort";
 export const manifestPath = "manifest.json";
 export const sumsPath = "SHA256SUMS";
 export const workPrefix = "_work/";
 
-/** `shard` is the shard's id, `{Type}-{0001}`. */
+/** @param shard the shard's id, `{Type}-{0001}`; in all functions here */
 export const checkpointPath = (shard: string) => `_work/${shard}/checkpoint.json`;
-/** `from`: how many fingerprints the segments before it hold */
+/** A segment of a shard's fingerprints. @param from how many fingerprints the segments before it hold @param nonce of
+ *  the writer */
 export const fingerprintPath = (shard: string, from: number, nonce: string) => `_work/${shard}/fp-${from}-${nonce}`;
 export const resultPath = (shard: string) => `_work/${shard}/result.json`;
 
-/** `Patient-0001-1.ndjson[.gz]`; `sequence` counts from 1 */
+/** `Patient-0001-1.ndjson[.gz]`. @param sequence counts the shard's files from 1 */
 export const dataPath = (shard: string, sequence: number, gzip: boolean) =>
   `${shard}-${sequence}.ndjson${gzip ? ".gz" : ""}`;
-/** what the names of a shard's files begin with */
+/** The names of all files of a shard begin with this. */
 export const dataPrefix = (shard: string) => `${shard}-`;
-/** The shard's number is enough only together with its type: two types have a shard 0001. */
+/** The name holds the shard's type, too, as the shards of every type are numbered from 0001. */
 export const errorPath = (shard: string) => `errors/OperationOutcome-${shard}-1.ndjson`;
 
 export const deletedPrefix = "deleted/";
-/** Transaction Bundles that name what was deleted. */
+/** The file with the transaction Bundles that name deleted resources. */
 export const deletedPath = (type: string, gzip: boolean) => `${deletedPrefix}${dataPath(shardId(type, 1), 1, gzip)}`;
 
 export const shardId = (type: string, number: number) => `${type}-${String(number).padStart(4, "0")}`;

@@ -21,8 +21,8 @@ export const oneLine = (line: Uint8Array): Lines => ({
 
 /** Content of this size is compressed by itself, so that a successor can continue behind it (gzip.ts). */
 const segmentBytes = 1 << 20;
-/** Digests are computed over a page or so at a time, while the lines are still in the processor's cache. To compute them over a whole block at
- *  once would keep the source waiting. */
+/** Digests are computed over a page or so at a time, while the lines are still in the processor's cache. To compute
+ *  them over a whole block at once would keep the source waiting. */
 const digestBytes = 1 << 16;
 
 /** What goes into storage at a time. */
@@ -42,8 +42,8 @@ export interface LineBufferOptions {
   maxFileBytes: number;
 }
 
-/** Gathers lines in a slab until they are a block. With gzip the slab's content is compressed whenever it is a segment, and a block is several
- *  segments. */
+/** Gathers lines in a slab until they are a block. With gzip the slab's content is compressed whenever it is a segment,
+ *  and a block is several segments. */
 export class LineBuffer {
   readonly #slabs: Slabs;
   readonly #blockBytes: number;
@@ -59,8 +59,8 @@ export class LineBuffer {
   #segmentBytes = 0;
   /** bytes that the last `takeLines` took */
   added = 0;
-  /** Why it took no more. `block`: the slab is full. `segment`: it is full and may be compressed. `limit`: the file is full. `large`: the line
-   *  is larger than any slab. `slab`: no slab is free. */
+  /** Why it took no more. `block`: the slab is full. `segment`: it is full and may be compressed. `limit`: the file is
+   *  full. `large`: the line is larger than any slab. `slab`: no slab is free. */
   stoppedBy: "block" | "segment" | "limit" | "large" | "slab" | undefined;
 
   /** @param onContent is given all content in order, before gzip and before it is part of a block, for the digests */

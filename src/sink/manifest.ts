@@ -2,11 +2,13 @@ import type { FilePart } from "../contracts.ts";
 
 export interface ManifestItem {
   type: string;
-  /** below the export's folder */
+  /** path below the export's folder */
   path: string;
-  /** bare blob or file URL */
+  /** bare blob URL or file URL */
   url: string;
+  /** lines */
   count: number;
+  /** stored bytes */
   fileSize: number;
   /** of the stored bytes */
   sha256: string;
@@ -14,12 +16,13 @@ export interface ManifestItem {
   contentSha256?: string;
 }
 
-/** whether every resource as of transactionTime is in the output once */
+/** Extension: whether every resource as of transactionTime is in the output once. */
 export const exactKey = "fhirexport.dev/exact";
-/** resources that could not be had; the error files hold the first hundred of a shard */
+/** Extension: how many resources could not be read. The error files hold an OperationOutcome for the first hundred of
+ *  each shard. */
 export const errorsKey = "fhirexport.dev/errors";
 
-/** The Bulk Data manifest as it stands in storage (DESIGN section 6, contract). */
+/** The Bulk Data manifest as it is stored, as `manifest.json`. It is a contract: others than this program read it. */
 export interface Manifest {
   transactionTime: string;
   request: string;
@@ -31,7 +34,7 @@ export interface Manifest {
   extension: { [exactKey]: boolean; [errorsKey]: number };
 }
 
-/** @param url gives a path's bare URL */
+/** The manifest's item for a committed file. @param url gives the bare URL of a path */
 export function manifestItem(type: string, file: FilePart, url: (path: string) => string): ManifestItem {
   const { name, lines, bytes, sha256, contentSha256 } = file;
   return {
@@ -45,10 +48,10 @@ export function manifestItem(type: string, file: FilePart, url: (path: string) =
   };
 }
 
-/** Pretty, as people read it; with a last line end. */
+/** Indented, since people read it, and with a line end at the end. */
 export const renderManifest = (manifest: Manifest): Buffer => Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`);
 
-/** `SHA256SUMS` as `sha256sum -c` reads it. */
+/** `SHA256SUMS`, in the form that `sha256sum --check` reads. */
 export function renderSums(manifest: Manifest): Buffer {
   return Buffer.from(
     [...manifest.output, ...manifest.deleted, ...manifest.error]

@@ -2,8 +2,8 @@ import { join } from "node:path";
 import type { Task } from "../contracts.ts";
 import type { Store } from "./store.ts";
 
-/** The store of an export. The Azure SDK is loaded only where it is used.
- *  @param secrets folder that holds `target/…` credentials (contracts.ts) */
+/** Opens the store of an export. The Azure SDK is loaded only where it is used.
+ *  @param secrets folder that holds `target/`, with the files of the ExportTarget's credentials */
 export async function openStore(target: Task["target"], secrets: string): Promise<Store> {
   if ("volume" in target)
     return (await import("./directory.ts")).directoryStore(join(target.volume.path, target.folder));

@@ -30,9 +30,10 @@ export interface CheckpointKeeper {
   checkpointIfDue(): Promise<void>;
 }
 
-/** The files of one shard. Lines gather in a slab until they are a block. A block is staged while the next page is read, one at a time; what it
- *  holds is durable when it has arrived. A file that has reached its size is closed: its last block is staged, a checkpoint names its blocks, and
- *  only then is it committed. So a writer that is killed at any moment leaves nothing that its successor does not know of. */
+/** The files of one shard. Lines gather in a slab until they are a block. A block is staged while the next page is
+ *  read, one at a time; what it holds is durable when it has arrived. A file that has reached its size is closed: its
+ *  last block is staged, a checkpoint names its blocks, and only then is it committed. So a writer that is killed at
+ *  any moment leaves nothing that its successor does not know of. */
 export class ShardOutput {
   readonly #options: ShardOutputOptions;
   readonly #keeper: CheckpointKeeper;
@@ -118,7 +119,8 @@ export class ShardOutput {
     for (const part of done) this.#add(part);
   }
 
-  /** Makes sure that what an earlier writer's checkpoint names is there: commits its closed files, and continues the open one.
+  /** Makes sure that what an earlier writer's checkpoint names is there: commits its closed files, and continues the
+   *  open one.
    *  @returns false when blocks are gone, so that the shard must begin again */
   async resume(open: FilePart | undefined): Promise<boolean> {
     const { store, gzip } = this.#options;
@@ -169,7 +171,8 @@ export class ShardOutput {
     return this.#buffer.full || this.#options.gzip;
   }
 
-  /** Makes room for the lines `at` to `to` - 1 until all are taken: compresses, sends blocks and closes files as they fill up. */
+  /** Makes room for the lines `at` to `to` - 1 until all are taken: compresses, sends blocks and closes files as they
+   *  fill up. */
   async #drain(lines: Lines, at: number, to: number): Promise<void> {
     for (let pending = at < to; ; pending = at < to) {
       const stoppedBy = pending ? this.#buffer.stoppedBy : undefined;

@@ -9,17 +9,21 @@ import {
 import type { AzureBlob } from "./azure-account.ts";
 import { contentType } from "./layout.ts";
 
-/** clocks differ: a URL is good from a little before now */
+/** Clocks differ: a URL is valid from 5 minutes ago on. */
 const skewMs = 300_000;
-/** a user delegation key is asked for anew after so long; it lives longer than any URL that is signed with it */
+/** A user delegation key is used for an hour. It must live longer than the last URL that is signed with it, which lives
+ *  at most an hour: hence an hour and 100 s more. */
 const keyMs = 3_600_000;
 const keyLeftMs = 3_700_000;
 
 const keys = new Map<string, Promise<{ key: UserDelegationKey; until: number }>>();
 
-/** A URL that reads this one blob for a while: signed with a user delegation key where the target signs in by workload identity, with the account's key where
- *  it has one. A target that has a SAS itself can sign nothing: undefined. The signature must get into no log.
- *  @param seconds at most 3,600 */
+/** A URL with which anyone can read this one blob for a while. It is signed with a user delegation key where the target
+ *  signs in by workload identity, and with the account's key where the target has a connection string. Its signature
+ *  must not get into any log.
+ *  @param service taken anew at each use, as its credentials may be rotated
+ *  @param seconds at most 3,600
+ *  @returns undefined where the target has a SAS, with which nothing can be signed */
 export async function signedURL(
   target: AzureBlob,
   service: () => BlobServiceClient,
@@ -32,7 +36,7 @@ export async function signedURL(
     permissions: BlobSASPermissions.parse("r"),
     startsOn: new Date(now - skewMs),
     expiresOn: new Date(now + seconds * 1000),
-    // an emulator on this machine has no TLS
+    // the emulator of tests and demo has no TLS
     protocol: blob.url.startsWith("https:") ? SASProtocol.Https : SASProtocol.HttpsAndHttp,
     contentType,
     ...(blob.name.endsWith(".gz") && { contentEncoding: "gzip" }),

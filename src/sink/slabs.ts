@@ -1,24 +1,28 @@
 import { slack } from "../scan/table.ts";
 
-/** A place for one block of lines. */
+/** A place in memory for one block of lines: `size` bytes at offset `at`. */
 export interface Slab {
   at: number;
   size: number;
 }
 
-/** The blocks' part of the memory that pages are read into, so that lines are copied once: from the page into the block that is sent. */
+/** The slabs of one worker. They lie in the memory that pages are read into, so each line is copied once: from its page
+ *  into the block that is sent. */
 export class Slabs {
   readonly memory: Buffer;
   readonly #free: Slab[] = [];
   readonly #waiting: (() => void)[] = [];
 
-  /** @param at of the first, `size` bytes each and `slack` behind it (see PageTable.emit) */
+  /** @param at offset of the first slab; each has `size` bytes, and `slack` bytes behind it, which PageTable.emit may
+   *  overwrite */
   constructor(memory: Buffer, at: number, size: number, count: number) {
     this.memory = memory;
-    // the last one given back is taken first: only as many are ever touched as are in use at a time
+    // The slab that was given back last is taken first. So only as many slabs are ever touched, and take memory, as are
+    // in use at a time.
     for (let i = count - 1; i >= 0; i--) this.#free.push({ at: at + i * slabSpace(size), size });
   }
 
+  /** A slab; undefined when none is free. */
   take(): Slab | undefined {
     return this.#free.pop();
   }
@@ -26,11 +30,11 @@ export class Slabs {
     this.#free.push(slab);
     this.#waiting.shift()?.();
   }
-  /** resolves when there may be one */
+  /** Resolves when a slab may be free; another caller may take it first. */
   async free(): Promise<void> {
     if (this.#free.length === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 }
 
-/** Bytes that a slab takes. */
+/** The bytes that a slab of `size` takes in memory. */
 export const slabSpace = (size: number): number => Math.ceil((size + slack) / 8) * 8;

@@ -1,8 +1,8 @@
 import type { Readable } from "node:stream";
 
-/** A destination: named objects below the export's folder. Paths are relative, with `/`; nothing outside the folder can be reached.
- *  Implemented by azure.ts (block blobs) and directory.ts (files of a volume). Every call may fail with a FailureError: TargetUnauthorized
- *  and InvalidContainer are terminal, TargetUnreachable is waiting. */
+/** A destination: named objects below the export's folder. Paths are relative, with `/`; nothing outside the folder can
+ *  be reached. Implemented by azure.ts (block blobs) and directory.ts (files of a volume). Every call may fail with a
+ *  FailureError: TargetUnauthorized and InvalidContainer are terminal, TargetUnreachable is waiting. */
 export interface Store {
   /** Makes the container or the directory where that is allowed. */
   prepare(): Promise<void>;
@@ -10,15 +10,17 @@ export interface Store {
   read(path: string): Promise<StoredObject | undefined>;
   /** Writes a new object (`If-None-Match: *`). @returns its tag; undefined when there is one of that name already */
   create(path: string, bytes: Uint8Array, contentType?: string): Promise<string | undefined>;
-  /** Writes over an object (`If-Match`). @returns the new tag; undefined when the object was changed or removed since */
+  /** Writes over an object (`If-Match`). @returns the new tag; undefined when the object was changed or removed
+   *  since */
   replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined>;
   /** Removes an object; no error when there is none. Without `etag` its uncommitted blocks go, too.
-   *  @param etag removes only the object that has this tag: a tag of `create`, `replace` or `read` for a small object, of `list` or `stream`
-   *  for a file */
+   *  @param etag removes only the object that has this tag: a tag of `create`, `replace` or `read` for a small object,
+   *  of `list` or `stream` for a file */
   remove(path: string, etag?: string): Promise<void>;
   /** Removes the blocks that any writer has staged for a file, unless the file is committed. */
   discard(path: string): Promise<void>;
-  /** Every object below `prefix`; "" is all. @param options with `uncommitted`, also files of which only blocks are staged, with size 0 */
+  /** Every object below `prefix`; "" is all. @param options with `uncommitted`, also files of which only blocks are
+   *  staged, with size 0 */
   list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<ListedObject>;
   /** Committed content from byte `start` on, at most `count` bytes; undefined when there is no such object. */
   stream(path: string, range?: { start: number; count?: number }): Promise<StoredStream | undefined>;
@@ -26,7 +28,8 @@ export interface Store {
   blocks(path: string, contentType: string): BlockWriter;
   /** Bare blob URL or file URL, without any credential, for the manifest. */
   url(path: string): string;
-  /** A URL with which anyone can read this one object for a while; undefined where the credentials of the target cannot make one. */
+  /** A URL with which anyone can read this one object for a while; undefined where the credentials of the target cannot
+   *  make one. */
   signedURL?(path: string, seconds: number): Promise<string | undefined>;
   close(): Promise<void>;
 }
@@ -54,7 +57,8 @@ export type StagedBlock = readonly [id: string, bytes: number];
 export interface BlockWriter {
   /** Resolves when the block is durable. Ids of one file have equal length and are `{nonce of the writer}-{…}`. */
   stage(id: string, bytes: Uint8Array): Promise<void>;
-  /** Whether all these blocks are staged and not committed. Azure drops uncommitted blocks a week after the last one was staged. */
+  /** Whether all these blocks are staged and not committed. Azure drops uncommitted blocks a week after the last one
+   *  was staged. */
   holds(blocks: readonly StagedBlock[]): Promise<boolean>;
   /** Makes the blocks the content of the file (`If-None-Match: *`).
    *  @returns "committed", also when the same list was committed before; "other" when another list is committed */

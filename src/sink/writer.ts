@@ -1,27 +1,28 @@
 /** Writes the files of one shard, so that its writer may be killed at any moment and another one continues.
  *
- * 1. Open. The writer creates the shard's checkpoint; then the shard is new, and it begins at its first page. Or it finds the checkpoint of an
- *    earlier writer, and takes the shard over (see below).
- * 2. Claim. The checkpoint can be replaced only by the writer that wrote it last. A writer whose checkpoint was replaced has lost the shard: it
- *    deletes what it made since its last checkpoint, and stops (claim.ts).
- * 3. Write lines. For each entry of a page, in order, the caller says what it is: `show` and then `lines` or `pass` for a resource; else `skip`,
- *    `foreign` or `error`. Lines gather until they are a block, which is staged while the next page is read (output.ts).
- * 4. Checkpoint. At most every 2 s the writer stores the new fingerprints, and then a checkpoint that names them, the closed files, the blocks of
- *    the open file, and the place in the source up to which all of that is durable.
- * 5. Commit. A file that has reached its size is closed. A checkpoint names its blocks first; then they are committed, which makes the file
- *    visible.
- * 6. Finish. The last file is closed, the errors become a file, and the shard's result is written. The writer then reads its checkpoint once
- *    more, to be sure that the shard was still its own.
+ *  1. Open. The writer creates the shard's checkpoint; then the shard is new, and it begins at its first page. Or it
+ *     finds the checkpoint of an earlier writer, and takes the shard over (see below).
+ *  2. Claim. The checkpoint can be replaced only by the writer that wrote it last. A writer whose checkpoint was
+ *     replaced has lost the shard: it deletes what it made since its last checkpoint, and stops (claim.ts).
+ *  3. Write lines. For each entry of a page, in order, the caller says what it is: `show` and then `lines` or `pass`
+ *     for a resource; else `skip`, `foreign` or `error`. Lines gather until they are a block, which is staged while the
+ *     next page is read (output.ts).
+ *  4. Checkpoint. At most every 2 s the writer stores the new fingerprints, and then a checkpoint that names them, the
+ *     closed files, the blocks of the open file, and the place in the source up to which all of that is durable.
+ *  5. Commit. A file that has reached its size is closed. A checkpoint names its blocks first; then they are committed,
+ *     which makes the file visible.
+ *  6. Finish. The last file is closed, the errors become a file, and the shard's result is written. The writer then
+ *     reads its checkpoint once more, to be sure that the shard was still its own.
  *
- * The successor of a writer that was killed
- * 1. restores what the checkpoint says, and lists the files that the checkpoint does not name: a writer that was killed while it began the shard
- *    again has left them;
- * 2. replaces the checkpoint, so that an earlier writer that still runs loses the shard at its next write;
- * 3. removes the files that it has listed;
- * 4. commits closed files whose commit did not happen, and continues the open file behind its last block. Where blocks are gone, because Azure
- *    drops them after a week, it removes all files and begins the shard again;
- * 5. reads on at the page and the entry that the checkpoint names. What the earlier writer wrote behind that place is written once more, into
- *    other blocks. */
+ *  The successor of a writer that was killed
+ *  1. restores what the checkpoint says, and lists the files that the checkpoint does not name: a writer that was
+ *     killed while it began the shard again has left them;
+ *  2. replaces the checkpoint, so that an earlier writer that still runs loses the shard at its next write;
+ *  3. removes the files that it has listed;
+ *  4. commits closed files whose commit did not happen, and continues the open file behind its last block. Where blocks
+ *     are gone, because Azure drops them after a week, it removes all files and begins the shard again;
+ *  5. reads on at the page and the entry that the checkpoint names. What the earlier writer wrote behind that place is
+ *     written once more, into other blocks. */
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
 import { sha256Of } from "../digest.ts";
 import type { Position } from "./checkpoint.ts";
@@ -41,7 +42,8 @@ export interface ShardWriterOptions extends ShardOutputOptions {
 
 /** A kill repeats at most this much work, plus one page. */
 const shardCheckpointMs = 2000;
-/** Blocks that are staged before they are full stay below 40,000, so that 10,000 of the 50,000 that Azure takes remain for full ones. */
+/** Blocks that are staged before they are full stay below 40,000, so that 10,000 of the 50,000 that Azure takes remain
+ *  for full ones. */
 export const maxEarlyBlocks = 40_000;
 const maxErrorLines = 100;
 
@@ -52,7 +54,8 @@ export class ShardWriter {
   readonly #prints: ShownResources;
   readonly #output: ShardOutput;
   #nonce: string;
-  /** where the writer is: the page and how many of its entries are dealt with, and which of the shard's searches the page is of */
+  /** where the writer is: the page and how many of its entries are dealt with, and which of the shard's searches the
+   *  page is of */
   #page: string | undefined;
   #taken = 0;
   #search = 0;
@@ -109,7 +112,8 @@ export class ShardWriter {
     return writer;
   }
 
-  /** Where to continue: the URL of the page that is being read, how many of its entries are dealt with, and which search of the shard it is of. */
+  /** Where to continue: the URL of the page that is being read, how many of its entries are dealt with, and which
+   *  search of the shard it is of. */
   get position(): { page: string | undefined; taken: number; search: number } {
     return { page: this.#page, taken: this.#taken, search: this.#search };
   }
@@ -142,7 +146,8 @@ export class ShardWriter {
     if (!this.#detour) this.#search = index;
   }
 
-  /** A page begins. When it is the page that the position names, the first `position.taken` of its entries are dealt with already. */
+  /** A page begins. When it is the page that the position names, the first `position.taken` of its entries are dealt
+   *  with already. */
   begin(page: string): void {
     if (page !== this.#page) this.#taken = 0;
     if (!this.#detour) this.#page = page;
@@ -219,14 +224,15 @@ export class ShardWriter {
     this.#taken = this.#search = 0;
   }
 
-  /** From now on parts of the shard are read in another order than its pages. A successor reads the shard from its start, and knows what was
-   *  shown. */
+  /** From now on parts of the shard are read in another order than its pages. A successor reads the shard from its
+   *  start, and knows what was shown. */
   leaveThePages(): void {
     this.rewind();
     this.#detour = true;
   }
 
-  /** Commits the open file and writes the shard's result; the last call but `close`. @param doubts ShardResult.doubts */
+  /** Commits the open file and writes the shard's result; the last call but `close`. @param doubts
+   *  ShardResult.doubts */
   async finish(doubts: string[] = []): Promise<ShardResult> {
     const { uid, shard } = this.#options;
     await this.#output.closeFile();
@@ -253,7 +259,8 @@ export class ShardWriter {
     return result;
   }
 
-  /** Removes what was written, and begins at the shard's start, e.g. when the source does not know a next link any more. */
+  /** Removes what was written, and begins at the shard's start, e.g. when the source does not know a next link any
+   *  more. */
   async restart(): Promise<void> {
     await this.#output.abandon();
     const files = await this.#claim.strays(new Set());
@@ -269,7 +276,8 @@ export class ShardWriter {
     await this.#claim.remove(files);
   }
 
-  /** Gives back the memory that the writer holds. It must be called once, whatever happened; a successor continues what was not finished. */
+  /** Gives back the memory that the writer holds. It must be called once, whatever happened; a successor continues what
+   *  was not finished. */
   close(): void {
     this.#output.close();
     this.#prints.close();
