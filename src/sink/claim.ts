@@ -31,7 +31,7 @@ interface Tagged {
   etag: string;
 }
 
-export class Claim {
+export class ShardClaim {
   readonly #store: Store;
   readonly #uid: string;
   readonly #shard: string;

@@ -1,5 +1,5 @@
 import { printer } from "../scan/print.ts";
-import type { Claim } from "./claim.ts";
+import type { ShardClaim } from "./claim.ts";
 import { fingerprintPath } from "./layout.ts";
 import type { Store } from "./store.ts";
 
@@ -130,7 +130,7 @@ export class ShownResources {
    *  @param nonce of the writer, so that the name is new: a writer that was killed before its checkpoint may have left
    *  a segment
    *  @param put writes an object */
-  async store(count: number, nonce: string, put: Claim["put"]): Promise<void> {
+  async store(count: number, nonce: string, put: ShardClaim["put"]): Promise<void> {
     if (count <= this.#stored) return;
     const name = fingerprintPath(this.#shard, this.#stored, nonce);
     // a copy, since #grow may move the words while they are sent

@@ -26,7 +26,7 @@
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
 import { sha256Of } from "../digest.ts";
 import type { Position } from "./checkpoint.ts";
-import { Claim } from "./claim.ts";
+import { ShardClaim } from "./claim.ts";
 import { ShownResources } from "./fingerprints.ts";
 import { contentType, errorPath, resultPath } from "./layout.ts";
 import type { Lines } from "./lines.ts";
@@ -50,7 +50,7 @@ const maxErrorLines = 100;
 /** Turns the resources of one shard into committed files. What `lines` returns must be awaited before the next call. */
 export class ShardWriter {
   readonly #options: ShardWriterOptions;
-  readonly #claim: Claim;
+  readonly #claim: ShardClaim;
   readonly #prints: ShownResources;
   readonly #output: ShardOutput;
   #nonce: string;
@@ -74,7 +74,7 @@ export class ShardWriter {
 
   private constructor(options: ShardWriterOptions) {
     this.#options = options;
-    this.#claim = new Claim(options.store, options.uid, options.shard.id);
+    this.#claim = new ShardClaim(options.store, options.uid, options.shard.id);
     this.#prints = new ShownResources(options.store, options.shard.id, options.shard.expected);
     this.#nonce = options.nonce();
     this.#checkpointedAt = options.now();
