@@ -1,29 +1,30 @@
 import { keyWords } from "./print.ts";
 
-/** What the resources of the following scans should be, and what of them will be asked for. */
+/** What the resources of the next pages should be, and what will be asked about them. */
 export interface Expected {
   type: string;
-  /** what they are older than: RFC 3339 with milliseconds and Z, 24 characters */
+  /** They are older than this: RFC 3339 with milliseconds and Z, 24 characters. */
   till: string;
-  /** what they are not older than, likewise */
+  /** They are not older than this; the same format. */
   from?: string;
-  /** of `prints`: 32 hex digits */
+  /** key of their fingerprints: 32 hex digits */
   key: string;
-  /** names of members that resources have at their own level, for `member`; at most 16, each once */
+  /** Names of members at the top level of a resource, whose values `member` and `reference` will be asked for; at most
+   *  16, each once. */
   members: readonly string[];
-  /** of the source: references below it are as good as relative ones */
+  /** The source's base URL: a reference below it counts like a relative one. */
   base?: string;
 }
 
-/** nothing is older */
+/** No resource is older. */
 export const beginning = "0000-01-01T00:00:00.000Z";
-/** no row is plainly a match */
+/** With this, no row is plainly a match. */
 export const nothingExpected: Expected = { type: "Resource", till: beginning, key: "0".repeat(32), members: [] };
 
 export const plainInstant = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 export const plainId = /^[A-Za-z0-9.-]{1,64}$/;
 
-/** @throws RangeError naming what is not as `Expected` says */
+/** @throws RangeError that names the member which is not as `Expected` says */
 export function checkExpected({ type, till, from = beginning, key, members, base = "" }: Expected): void {
   if (!/^[A-Za-z]{1,64}$/.test(type)) throw new RangeError("Expected.type is no type of resource");
   if (!plainInstant.test(till)) throw new RangeError("Expected.till is no RFC 3339 instant with milliseconds and Z");
@@ -38,12 +39,13 @@ export function checkExpected({ type, till, from = beginning, key, members, base
   if (!/^[\x21-\x7e]*$/.test(base)) throw new RangeError("Expected.base is no URL");
 }
 
-/** Bytes of `writeExpected`. */
+/** How many bytes `writeExpected` writes. */
 export const expectedBytes = 1656;
-/** longer ones are read by who asks for the reference */
+/** The scanner does not know a longer base URL: references below it are then parsed by the caller
+ *  (PageTable.reference). */
 const longestBase = 200;
 
-/** Writes it as the SIMD scanner reads it: see assembly/rows.ts. */
+/** Writes what is expected in the form that the SIMD scanner reads; assembly/rows.ts describes it. */
 export function writeExpected({ type, till, from = beginning, key, members, base = "" }: Expected, to: Buffer): void {
   to.fill(0, 0, expectedBytes);
   to.writeUInt32LE(type.length, 0);
@@ -52,7 +54,8 @@ export function writeExpected({ type, till, from = beginning, key, members, base
   to.write(till, 24, "latin1");
   to.write(from, 1632, "latin1");
   to.write(type, 48, "latin1");
-  // a lane per letter from 0x60 on, of those that names begin with which are looked for
+  // a set of letters: one byte per letter, 0x60 first; it holds the first letters of all names that the scanner looks
+  // for
   for (const name of ["id", "meta", "resourceType", ...members]) to[112 + name.charCodeAt(0) - 0x60] = 0xff;
   for (const [index, name] of members.entries()) {
     const at = 144 + index * 80;

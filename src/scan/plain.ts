@@ -2,8 +2,8 @@ import { isUtf8 } from "node:buffer";
 import { type Entry, type Page, ScanError } from "./page.ts";
 import { backslash, isSpace, quote, Walker } from "./walker.ts";
 
-/** Reads a FHIR search page without building objects: the whole JSON grammar is checked, and of the values only those that
- *  `Page` names are decoded. A member that stands twice counts as its last one, as with JSON.parse.
+/** Reads a FHIR search page without building objects. The whole JSON grammar is checked, but only the values that
+ *  `Page` names are decoded. Where a member stands twice the last one counts, as with JSON.parse.
  *  @throws ScanError */
 export function scanPage(bytes: Uint8Array): Page {
   if (!isUtf8(bytes)) throw new ScanError("syntax", "the page is not UTF-8");
@@ -31,8 +31,8 @@ export function scanPage(bytes: Uint8Array): Page {
   return page;
 }
 
-/** Copies one resource to `out` at `at`, without the white space outside strings, and returns the end of what it wrote
- *  (at most `entry.end - entry.start` bytes). */
+/** Copies one resource to `out` at `at`, without the white space outside strings.
+ *  @returns the offset behind it; it takes at most `entry.end - entry.start` bytes */
 export function copyResource(
   bytes: Uint8Array,
   entry: Pick<Entry, "start" | "end" | "compact">,
@@ -58,7 +58,9 @@ export function copyResource(
   return at;
 }
 
-/** The value of the member `name` of the resource at `start`, which was read before: offsets, `to` is behind it. The last one, if it stands more than once. */
+/** Where the value of a resource's member lies. The last one, if the member stands more than once.
+ *  @param start offset of the resource, which must have been read as JSON before
+ *  @returns offsets of the value's first byte and behind its last */
 export function memberSpan(bytes: Uint8Array, start: number, name: string): { from: number; to: number } | undefined {
   const walker = new Walker(bytes);
   walker.at = start;
@@ -71,7 +73,7 @@ export function memberSpan(bytes: Uint8Array, start: number, name: string): { fr
   return span;
 }
 
-/** The value of a Bundle's `link`. */
+/** Reads the value of a Bundle's `link`. */
 export function readLinks(walker: Walker, page: Pick<Page, "next" | "self">): void {
   page.next = page.self = undefined;
   walker.elements(() => {

@@ -1,9 +1,10 @@
-/** of one fingerprint */
+/** Bytes of one fingerprint. */
 export const printBytes = 16;
 
-/** SipHash-2-4 with 128 bits of output (Aumasson and Bernstein; the reference code's `outlen` 16) over the UTF-8 of an id: equal to what `PageTable.prints`
- *  writes. The Buffer that is answered is the caller's.
- *  @param key 32 hex digits, the key's 16 bytes */
+/** Makes fingerprints of ids: SipHash-2-4 with 128 bits of output (Aumasson and Bernstein; `outlen` 16 of their
+ *  reference code) over the id's UTF-8. `PageTable.prints` writes the same bytes. Each call returns a new Buffer.
+ *  @param key the key's 16 bytes as 32 hex digits
+ *  @throws RangeError when the key is not that */
 export function printer(key: string): (id: string) => Buffer {
   const words = keyWords(key);
   return (id) => {
@@ -20,20 +21,22 @@ export function printer(key: string): (id: string) => Buffer {
   };
 }
 
-/** ids have at most 64 characters; others go through a Buffer of their own */
+/** The bytes of the id that is hashed. An id has at most 64 characters of ASCII; one that is not like that goes through
+ *  a Buffer of its own. */
 const scratch = new Uint8Array(64);
 
-/** The key as four 32-bit words, little endian. @throws RangeError */
+/** The key as four 32-bit words, little endian. @throws RangeError when it is not 32 hex digits */
 export function keyWords(key: string): Int32Array {
   if (!/^[0-9a-f]{32}$/i.test(key)) throw new RangeError("the key of fingerprints is not 32 hex digits");
   const bytes = Buffer.from(key, "hex");
   return Int32Array.from([0, 4, 8, 12], (at) => bytes.readInt32LE(at));
 }
 
-/** The state is four 64-bit words, each held as its low and high half: with BigInt it takes some thirty times longer. */
+/** SipHash of `length` bytes, written to `out`. The state is four 64-bit words v0 to v3, each held as its low half (l0
+ *  to l3) and its high half (h0 to h3): with BigInt it would take some thirty times as long. */
 function sip(key: Int32Array, bytes: Uint8Array, length: number, out: Buffer): Buffer {
   const [k0, k1, k2, k3] = [key[0]!, key[1]!, key[2]!, key[3]!];
-  // "somepseudorandomlygeneratedbytes", and 0xee for the long output
+  // the constants spell "somepseudorandomlygeneratedbytes"; 0xee marks the output of 128 bits
   let l0 = k0 ^ 0x70736575;
   let h0 = k1 ^ 0x736f6d65;
   let l1 = k2 ^ 0x6e646f6d ^ 0xee;
@@ -42,7 +45,8 @@ function sip(key: Int32Array, bytes: Uint8Array, length: number, out: Buffer): B
   let h2 = k1 ^ 0x6c796765;
   let l3 = k2 ^ 0x79746573;
   let h3 = k3 ^ 0x74656462;
-  // two rounds for each 8 bytes, the last with the length; then four for each half of the output
+  // Two rounds for each 8 bytes, of which the last 8 hold the length in their highest byte; then four rounds for each
+  // half of the output.
   const last = length >> 3;
   for (let block = 0; block <= last + 4; block++) {
     let low = 0;
@@ -52,10 +56,8 @@ function sip(key: Int32Array, bytes: Uint8Array, length: number, out: Buffer): B
       low = word(bytes, at);
       high = word(bytes, at + 4);
     } else if (block === last) {
-      for (let i = at; i < length; i++)
-        if (i - at < 4) low |= bytes[i]! << ((i - at) << 3);
-        else high |= bytes[i]! << ((i - at - 4) << 3);
-      high |= length << 24;
+      low = lastWord(bytes, at, length);
+      high = lastWord(bytes, at + 4, length) | (length << 24);
     } else if (block === last + 1) l2 ^= 0xee;
     else if (block === last + 3) {
       put(out, 0, l0 ^ l1 ^ l2 ^ l3);
@@ -108,11 +110,20 @@ function sip(key: Int32Array, bytes: Uint8Array, length: number, out: Buffer): B
   return out;
 }
 
-/** of a sum of 32 bits: it is less than what was added to */
-const carry = (sum: number, to: number) => (sum >>> 0 < to >>> 0 ? 1 : 0);
+/** The carry of a 32-bit addition: the sum is less than a summand when it has overflowed. */
+const carry = (sum: number, summand: number) => (sum >>> 0 < summand >>> 0 ? 1 : 0);
+/** The 32-bit word at `at`, little endian. */
 const word = (bytes: Uint8Array, at: number) =>
   bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
 
+/** The word at `at`, of which only the bytes before `end` exist; the others are 0. */
+function lastWord(bytes: Uint8Array, at: number, end: number): number {
+  let value = 0;
+  for (let i = at; i < end && i < at + 4; i++) value |= bytes[i]! << ((i - at) << 3);
+  return value;
+}
+
+/** Writes a 32-bit word, little endian. */
 function put(out: Buffer, at: number, value: number): void {
   out[at] = value;
   out[at + 1] = value >> 8;

@@ -6,46 +6,52 @@ import { printBytes, printer } from "./print.ts";
 import { checkPlace, checkRows, type PageTable, PlainTable, reservedBytes, type Span } from "./table.ts";
 import { ascii } from "./text.ts";
 
-// The table that the module fills, see assembly/scan.ts.
-/** what the page says, 32-bit words at the head's beginning */
+// The module fills a table in the memory; assembly/scan.ts describes it. The class here reads it.
+
+/** 32-bit words at the start of the table's head: count, links and total of the page */
 const foundWords = 8;
 const tableHeadBytes = foundWords * 4 + expectedBytes;
 const entryBytes = 64;
+/** This bit of a text's end says that the text is not plain ASCII, or has escapes. */
 const coded = 0x8000_0000;
 const modes = [undefined, "match", "include", "outcome"];
 
-/** Reads pages that lie in one memory, of which the first `reservedBytes` are its own. */
+/** Reads pages that lie in one memory, whose first `reservedBytes` are the scanner's own. */
 export interface Scanner {
   kind: "simd" | "plain";
-  /** A table for pages of up to `pageBytes`. It takes `tableBytes(pageBytes)` at `offset`, a multiple of 8. */
+  /** Makes a table for pages of up to `pageBytes`. It takes `tableBytes(pageBytes)` of the memory at `offset`, which is
+   *  a multiple of 8. */
   table(offset: number, pageBytes: number): PageTable;
 }
 
-// per 64 bytes of the page 8 bytes say where white space is
+// for each 64 bytes of the page, 64 bits say where white space is
 const maskBytes = (pageBytes: number) => Math.ceil(pageBytes / 64) * 8;
-// no real resource is so small that its entry takes less than this; a page of such ones is read by the twin
+// The table has a row for each 256 bytes of the largest page. No real entry is smaller; a page of smaller ones is given
+// up to the twin.
 const leastEntryBytes = 256;
 const rowsFor = (pageBytes: number) => Math.ceil(pageBytes / leastEntryBytes) + 1;
 
-// of the members that are looked for; no type has more than four for its compartment
+// Spans of the members that are looked for: 32 bytes for each row. No type has more than four members for its
+// compartment; where more than two are looked for, `expect` allows fewer rows.
 const spanBytes = 12;
 const spansFor = (pageBytes: number) => Math.ceil((rowsFor(pageBytes) * 32) / spanBytes);
 
-/** Bytes that a table takes, about half of the page. */
+/** The bytes that a table takes, about half of the page. */
 export const tableBytes = (pageBytes: number): number =>
   maskBytes(pageBytes) +
   tableHeadBytes +
   rowsFor(pageBytes) * entryBytes +
   Math.ceil((spansFor(pageBytes) * spanBytes) / 8) * 8;
 
-// (func (result v128) i32.const 0 i8x16.splat), the least that needs SIMD
+// a module with the function `(func (result v128) i32.const 0 i8x16.splat)`, the smallest one that needs SIMD
 const simdProbe = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11];
 
 /** Whether this machine has the instructions that the scanner uses. */
 export const hasSimd = (): boolean => WebAssembly.validate(new Uint8Array(simdProbe));
 
-/** The fastest scanner that this machine runs. The memory must not grow any more: what is read and written lies in it.
- *  @param simd for tests */
+/** The fastest scanner that this machine can run. The memory must not grow any more, since growth would detach the
+ *  views that the scanner has of it.
+ *  @param simd false takes the plain twin, for tests */
 export function pickScanner(memory: WebAssembly.Memory, simd: boolean = hasSimd()): Scanner {
   if (!simd) return { kind: "plain", table: () => new PlainTable(memory) };
   const module = instantiate(memory);
@@ -73,7 +79,7 @@ class SimdTable implements PageTable {
   readonly #at: number;
   readonly #pageBytes: number;
   readonly #maskBytes: number;
-  /** of #words */
+  /** where the spans of members begin, in #words */
   readonly #spansWord: number;
   readonly #twin: PlainTable;
   #handedOver = false;
@@ -81,7 +87,7 @@ class SimdTable implements PageTable {
   #bytes: Buffer = Buffer.alloc(0);
   #print = printer(nothingExpected.key);
   #members = 0;
-  /** place for so many */
+  /** how many rows a page may have; fewer when many members are looked for */
   #rows = 0;
 
   constructor(memory: WebAssembly.Memory, module: Module, offset: number, pageBytes: number) {
@@ -110,7 +116,7 @@ class SimdTable implements PageTable {
     this.#page = offset;
     this.#bytes = this.#memory.subarray(offset, offset + length);
     this.#handedOver = false;
-    // isUtf8 reads 26-60 GB/s: it costs next to nothing
+    // isUtf8 reads 26 to 60 GB/s, so it costs next to nothing
     if (
       isUtf8(this.#bytes) &&
       this.#module.scan(
@@ -255,13 +261,13 @@ class SimdTable implements PageTable {
     return (tableHeadBytes + row * entryBytes) >> 2;
   }
 
-  /** The text of the span whose start is at `word`. */
+  /** The text whose span begins at `word`; undefined where there is none. */
   #text(word: number): string | undefined {
     const from = this.#words[word]!;
     const to = this.#words[word + 1]!;
     if (from === 0) return undefined;
     if (to < coded) return ascii(this.#memory, this.#page + from, this.#page + to);
-    // with its quotes, since it may hold escapes
+    // It is not plain ASCII, or has escapes: JSON.parse decodes it, with the quotes around it.
     return JSON.parse(this.#memory.toString("utf8", this.#page + from - 1, this.#page + to - coded + 1)) as string;
   }
 }

@@ -11,72 +11,85 @@ export interface Span {
   to: number;
 }
 
-/** What a page holds, row by row, read from the page's bytes when it is asked for. One table per chain: a scan overwrites the one before. The page must
- *  stay where it is until its rows are done with. Offsets count from the page's first byte. */
+/** What a page holds: a row for each entry with a resource. A row holds offsets, counted from the page's first byte;
+ *  its texts are read from the page when they are asked for, so the page must stay where it is until its rows are done
+ *  with. A table is used again: each scan overwrites the one before. */
 export interface PageTable {
-  /** Reads the page of `length` bytes at `offset` of the memory; `slack` bytes before and behind it must lie in the memory too, behind `reservedBytes`.
-   *  @throws ScanError */
+  /** Reads the page of `length` bytes at `offset` in the memory. The memory must go on for `slack` bytes on both sides
+   *  of the page, and the page must lie behind the `reservedBytes`.
+   *  @throws ScanError when the page is no search page
+   *  @throws RangeError when its place is wrong */
   scan(offset: number, length: number): void;
-  /** the last page was one for the twin, which is some ten times slower */
+  /** The SIMD scanner has given the last page up to its plain twin, which takes some ten times as long. */
   readonly handedOver: boolean;
+  /** rows */
   readonly count: number;
+  /** links and total of the Bundle, as in `Page` */
   readonly next: string | undefined;
   readonly self: string | undefined;
   readonly total: number | undefined;
+  /** offset of the resource's `{`, and behind its `}` */
   start(row: number): number;
   end(row: number): number;
-  /** the resource's bytes are its line: no white space outside strings */
+  /** The resource has no white space outside strings: its bytes are its line. */
   isCompact(row: number): boolean;
   type(row: number): string;
   id(row: number): string;
   lastUpdated(row: number): string | undefined;
   versionId(row: number): string | undefined;
   mode(row: number): string | undefined;
-  /** The resource's bytes where they lie. */
+  /** The resource's bytes, where they lie. */
   resource(row: number): Buffer;
-  /** Copies the rows `from` to `to` - 1 as lines to `out` in the memory, and returns the offset behind the last one. The lines take at most `room`
-   *  bytes; what stands in the `slack` bytes behind them is lost. */
+  /** Copies the rows `from` to `to` - 1 as lines to `out` in the memory, and returns the offset behind the last one.
+   *  The lines take at most `room` bytes; the `slack` bytes behind them may be overwritten, too. */
   emit(from: number, to: number, out: number): number;
-  /** The most that `emit` can write. */
+  /** The most bytes of lines that `emit` can write. */
   room(from: number, to: number): number;
-  /** What the following scans are for. @throws RangeError when it is not as `Expected` says */
+  /** Says what the next scans are for. @throws RangeError when it is not as `Expected` says */
   expect(expected: Expected): void;
-  /** The first row from `from` to `to` - 1 that is not plainly a match, else `to`. Plainly: search mode absent or `match`; the expected type; an id of 1 to
-   *  64 of [A-Za-z0-9.-]; a lastUpdated of the form `dddd-dd-ddTdd:dd:dd.dddZ` before `till`, not before `from`. What is spelled with escapes may be said not to be plain. */
+  /** The first of the rows `from` to `to` - 1 that is not plainly a match; `to` when all are. A row is plainly a match
+   *  when its search mode is absent or `match`, it has the expected type, its id is 1 to 64 of [A-Za-z0-9.-], and its
+   *  lastUpdated has the form `dddd-dd-ddTdd:dd:dd.dddZ` and lies before `till` and not before `from`. A row whose
+   *  texts are spelled with escapes may count as not plain. */
   plainRows(from: number, to: number): number;
-  /** Writes a fingerprint of 16 bytes per row to `out` in the memory: of the id in UTF-8, as print.ts makes it. */
+  /** Writes the fingerprints of the rows `from` to `to` - 1 to `out` in the memory, one after the other: 16 bytes each,
+   *  as print.ts makes them of the id. */
   prints(from: number, to: number, out: number): void;
-  /** The value of the resource's own member `Expected.members[index]`, the last one if it stands more than once. */
+  /** Where the value of the resource's member `Expected.members[index]` lies; the last one, if the member stands more
+   *  than once. */
   member(row: number, index: number): Span | undefined;
-  /** What that value says of patients: `none` refers to one; or where the id lies when it is like `{"reference":"Patient/x","display":"…"}`, or a list of one
-   *  such (also below `Expected.base`); of all others (and in the twin) `parse`. */
+  /** Which patient that value refers to. A Span is the patient's id, where the value is like
+   *  `{"reference":"Patient/x","display":"…"}`, or a list of one such object; the reference may also be a URL below
+   *  `Expected.base`. "none": it refers to no patient. "parse": only parsing the value can tell; the plain twin says
+   *  this of every value. */
   reference(row: number, index: number): Span | "none" | "parse";
-  /** The page's bytes where they lie. */
+  /** The page's bytes, where they lie. */
   readonly bytes: Buffer;
   /** The page as objects. */
   page(): Page;
 }
 
-/** Bytes around a page, and behind lines, that are touched although they hold nothing: the scanner works by 64 bytes. */
+/** The scanner works on 64 bytes at a time, so it reads up to this many bytes beyond a page, and writes up to this many
+ *  behind lines. */
 export const slack = 64;
 
-/** What the scanner itself needs of the memory, at its start. */
+/** Bytes at the start of the memory that the scanner needs for itself. */
 export const reservedBytes = 131_072;
 
-/** Whether a resource is JSON, to be asked of every Nth one: the SIMD scanner does not look at the order of tokens inside a resource, nor at the
- *  spelling of numbers and literals there.
- *  @param bytes the resource as it lies (`resource`), not its line: without white space `1 2` is a number
- *  @throws ScanError */
+/** Checks that a resource is JSON. It is to be called for every Nth resource, because the SIMD scanner does not check
+ *  the order of tokens inside a resource, nor the spelling of numbers and literals there.
+ *  @param bytes the resource as it lies on the page, not its line: without white space, `1 2` would be the number 12
+ *  @throws ScanError when it is not JSON */
 export function checkLine(bytes: Uint8Array): void {
   try {
     JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString());
   } catch {
-    // its own message would show content
+    // the message of JSON.parse would show content
     throw new ScanError("syntax", "a resource of the page is not JSON");
   }
 }
 
-/** The table of the plain twin. */
+/** The table of the plain twin, which reads a page by plain.ts. */
 export class PlainTable implements PageTable {
   readonly handedOver = false;
   readonly #memory: Buffer;
@@ -191,7 +204,8 @@ export class PlainTable implements PageTable {
   }
 }
 
-/** A wrong place is a mistake of the caller and would be read or written without a fault. */
+/** Checks a place in the memory, since the scanner would read or write a wrong one without an error.
+ *  @throws RangeError: it is a mistake of the caller */
 export function checkPlace(memory: Buffer, offset: number, length: number): void {
   if (offset < reservedBytes + slack || offset + length + slack > memory.length)
     throw new RangeError(
@@ -199,6 +213,7 @@ export function checkPlace(memory: Buffer, offset: number, length: number): void
     );
 }
 
+/** @throws RangeError when the table does not have the rows: it is a mistake of the caller */
 export function checkRows({ count }: PageTable, from: number, to: number): void {
   if (from < 0 || to > count) throw new RangeError(`rows ${from} to ${to} of ${count}`);
 }

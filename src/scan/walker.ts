@@ -1,7 +1,13 @@
+/** Walks over JSON byte by byte, and checks its whole grammar. This is the plain way to read a page: it stands in for
+ *  the SIMD scanner where that cannot run or gives a page up, so it is always the one that says what is wrong with a
+ *  page. It makes no objects: what its caller does not ask for is passed over.
+ *
+ *  `#string` is its hot loop, since most bytes of a page are inside strings. So its escapes are checked apart, and it
+ *  works on local variables. */
 import { ScanError } from "./page.ts";
 import { decodeUTF8 } from "./text.ts";
 
-// Deeper JSON than this is no FHIR resource; the bound keeps a hostile page from exhausting the stack.
+/** JSON that is nested deeper is no FHIR resource. The bound keeps a hostile page from exhausting the stack. */
 const maxDepth = 256;
 
 export const quote = 0x22;
@@ -9,13 +15,15 @@ export const backslash = 0x5c;
 export const isSpace = (byte: number) => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 const isDigit = (byte: number) => byte >= 0x30 && byte <= 0x39;
 
-/** What a callback answers when no more is to be read. */
+/** A callback returns this when nothing more is to be read. */
 export const stopReading = Symbol("stopReading");
 
-/** A cursor over JSON bytes; each method reads one thing, checks its grammar and leaves the cursor behind it. */
+/** A cursor over JSON bytes. Each method reads one value or token at the cursor, checks its grammar and leaves the
+ *  cursor behind it. Every method may throw a ScanError: `truncated` where the bytes end too early, `syntax` where they
+ *  are not JSON. */
 export class Walker {
   at = 0;
-  /** white space bytes met outside strings so far */
+  /** how many bytes of white space outside strings were passed over so far */
   spaces = 0;
   readonly #bytes: Uint8Array;
 
@@ -23,19 +31,22 @@ export class Walker {
     this.#bytes = bytes;
   }
 
+  /** The byte at the cursor. */
   peek(): number {
     const byte = this.#bytes[this.at];
     if (byte === undefined) throw new ScanError("truncated", "the page ends too early");
     return byte;
   }
 
+  /** Passes over white space. */
   space(): void {
     const from = this.at;
     while (this.at < this.#bytes.length && isSpace(this.#bytes[this.at]!)) this.at++;
     this.spaces += this.at - from;
   }
 
-  /** An object; `onMember` must read the member's value, or answer `stopReading`: the cursor stays where it is then. */
+  /** Reads an object. `onMember` must read the member's value, or return `stopReading`: then the cursor stays where it
+   *  is. */
   members(onMember: (key: string) => unknown): void {
     this.#expect(0x7b);
     this.space();
@@ -56,7 +67,9 @@ export class Walker {
     }
   }
 
-  /** An object as `members`; any other value is passed over and answers false. */
+  /** Reads an object as `members` does; passes over any other value.
+   *  @returns whether it was an object
+   *  @param depth how deep the value lies */
   objectOr(depth: number, onMember: (key: string) => void): boolean {
     if (this.peek() !== 0x7b) {
       this.value(depth);
@@ -66,7 +79,7 @@ export class Walker {
     return true;
   }
 
-  /** An array; `onElement` must read one value. Any other value is passed over. */
+  /** Reads an array; `onElement` must read one value. Passes over any other value. */
   elements(onElement: () => void): void {
     if (this.peek() !== 0x5b) {
       this.value(2);
@@ -86,7 +99,7 @@ export class Walker {
     }
   }
 
-  /** A string, decoded; any other value is passed over and answers undefined. */
+  /** Reads a string. @returns its text; undefined for any other value, which is passed over */
   text(): string | undefined {
     if (this.peek() !== quote) {
       this.value(5);
@@ -99,6 +112,7 @@ export class Walker {
       : decodeUTF8(this.#bytes, from + 1, this.at - 1);
   }
 
+  /** Reads a whole number. @returns undefined for any other value, which is passed over */
   integer(): number | undefined {
     const from = this.at;
     this.value(2);
@@ -106,7 +120,7 @@ export class Walker {
     return Number.isSafeInteger(value) ? value : undefined;
   }
 
-  /** Any value, passed over. */
+  /** Passes over any value. @param depth how deep it lies */
   value(depth: number): void {
     const byte = this.peek();
     if (byte === quote) this.#string();
@@ -120,7 +134,7 @@ export class Walker {
     else this.#number();
   }
 
-  /** As `members`, without decoding the keys: most of a page is passed over by this. */
+  /** Passes over an object without decoding its keys: most of a page is read by this. */
   #skipObject(depth: number): void {
     if (depth > maxDepth) throw new ScanError("syntax", `the page is nested deeper than ${maxDepth}`);
     this.at++;
@@ -149,7 +163,7 @@ export class Walker {
       : decodeUTF8(this.#bytes, from + 1, this.at - 1);
   }
 
-  /** true: it holds escapes */
+  /** Passes over a string. @returns whether it has escapes */
   #string(): boolean {
     const bytes = this.#bytes;
     let escaped = false;
@@ -161,21 +175,28 @@ export class Walker {
       if (byte < 0x20) throw new ScanError("syntax", "a string holds a raw control character");
       if (byte === backslash) {
         escaped = true;
-        const kind = bytes[++at];
-        if (kind === undefined) throw new ScanError("truncated", "the page ends inside a string");
-        if (kind === 0x75) {
-          for (let i = 1; i <= 4; i++) {
-            const hex = bytes[at + i];
-            if (hex === undefined) throw new ScanError("truncated", "the page ends inside a string");
-            if (!isDigit(hex) && !((hex | 0x20) >= 0x61 && (hex | 0x20) <= 0x66)) this.#fail();
-          }
-          at += 4;
-        } else if (!`"\\/bfnrt`.includes(String.fromCharCode(kind))) this.#fail();
-      }
-      at++;
+        at = this.#escape(at);
+      } else at++;
     }
     this.at = at + 1;
     return escaped;
+  }
+
+  /** Checks the escape whose backslash is at `at`. @returns the offset behind it */
+  #escape(at: number): number {
+    const bytes = this.#bytes;
+    const kind = bytes[at + 1];
+    if (kind === undefined) throw new ScanError("truncated", "the page ends inside a string");
+    if (kind !== 0x75) {
+      if (!`"\\/bfnrt`.includes(String.fromCharCode(kind))) this.#fail();
+      return at + 2;
+    }
+    for (let i = at + 2; i < at + 6; i++) {
+      const hex = bytes[i];
+      if (hex === undefined) throw new ScanError("truncated", "the page ends inside a string");
+      if (!isDigit(hex) && !((hex | 0x20) >= 0x61 && (hex | 0x20) <= 0x66)) this.#fail();
+    }
+    return at + 6;
   }
 
   #number(): void {
@@ -208,6 +229,7 @@ export class Walker {
     for (let i = 0; i < word.length; i++, this.at++) if (this.peek() !== word.charCodeAt(i)) this.#fail();
   }
 
+  /** Passes over `close` or a comma. @returns whether it was `close` */
   #closes(close: number): boolean {
     const byte = this.peek();
     this.at++;

@@ -1,4 +1,5 @@
-/** Node has it; among TypeScript's libraries only `dom` and `webworker` declare it, which would bring all of a browser's globals along. */
+/** Node has WebAssembly, but among TypeScript's libraries only `dom` and `webworker` declare it, and they would bring
+ *  all of a browser's globals along. */
 declare namespace WebAssembly {
   class Memory {
     constructor(limits: { initial: number; maximum: number });

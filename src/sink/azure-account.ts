@@ -26,8 +26,9 @@ export interface Account {
   readonly service: BlobServiceClient;
   /** The credential that the container is signed in with; it is only to be handed back to `renew`. */
   readonly signedBy: string | undefined;
-  /** Reads the Secret once more, after storage refused a credential. @param signedBy that credential @returns whether
-   *  the Secret holds another one */
+  /** Reads the Secret once more, after storage refused a credential.
+   *  @param signedBy that credential
+   *  @returns whether the Secret holds another one */
   renew(signedBy: string | undefined): Promise<boolean>;
 }
 

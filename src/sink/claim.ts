@@ -68,7 +68,8 @@ export class ShardClaim {
     return readCheckpoint(found.bytes, this.#identity);
   }
 
-  /** Replaces the checkpoint. @param open name of the file that has uncommitted blocks, if any
+  /** Replaces the checkpoint.
+   *  @param open name of the file that has uncommitted blocks, if any
    *  @throws when the claim is lost, after this writer's objects are deleted */
   async write(checkpoint: Buffer, open: string | undefined): Promise<void> {
     const etag = await this.#store.replace(this.#path, checkpoint, this.#etag);

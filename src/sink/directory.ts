@@ -82,8 +82,8 @@ async function createFirst(at: DirectoryFolder, path: string, bytes: Uint8Array)
   return (await newest(at, path)).generation === 1 ? "1" : undefined;
 }
 
-/** Links the generation behind `known`, and removes that one. @returns undefined when `known` is not the newest any
- *  more */
+/** Links the generation behind `known`, and removes that one.
+ *  @returns undefined when `known` is not the newest any more */
 async function linkNext(
   at: DirectoryFolder,
   path: string,

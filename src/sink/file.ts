@@ -51,8 +51,9 @@ export class OutputFile {
     (this.#gzip ? this.#contentHash : this.#hash)?.update(bytes);
   }
 
-  /** Sends the next block. @param nonce 8 hex digits of the writer @param sequence the file's number in its shard, from
-   *  1 */
+  /** Sends the next block.
+   *  @param nonce 8 hex digits of the writer
+   *  @param sequence the file's number in its shard, from 1 */
   async stage(nonce: string, sequence: number, stored: readonly Uint8Array[]): Promise<void> {
     const id = `${nonce}-${String(sequence).padStart(5, "0")}-${String(this.#staged++).padStart(5, "0")}`;
     const all = this.#gzip && this.#staged === 1 ? [gzipHeader, ...stored] : stored;

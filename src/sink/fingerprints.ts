@@ -99,7 +99,8 @@ export class ShownResources {
   has(print: string): boolean {
     return this.#index[this.#find(wordsOf(print), 0) + 1] !== 0;
   }
-  /** Adds a fingerprint. @param at index of its first word in `words`
+  /** Adds a fingerprint.
+   *  @param at index of its first word in `words`
    *  @returns false when it is known already */
   add(words: Uint32Array, at: number): boolean {
     const place = this.#find(words, at);

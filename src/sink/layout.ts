@@ -10,8 +10,9 @@ export const workPrefix = "_work/";
 
 /** @param shard the shard's id, `{Type}-{0001}`; in all functions here */
 export const checkpointPath = (shard: string) => `_work/${shard}/checkpoint.json`;
-/** A segment of a shard's fingerprints. @param from how many fingerprints the segments before it hold @param nonce of
- *  the writer */
+/** A segment of a shard's fingerprints.
+ *  @param from how many fingerprints the segments before it hold
+ *  @param nonce of the writer */
 export const fingerprintPath = (shard: string, from: number, nonce: string) => `_work/${shard}/fp-${from}-${nonce}`;
 export const resultPath = (shard: string) => `_work/${shard}/result.json`;
 

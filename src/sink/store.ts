@@ -10,8 +10,8 @@ export interface Store {
   read(path: string): Promise<StoredObject | undefined>;
   /** Writes a new object (`If-None-Match: *`). @returns its tag; undefined when there is one of that name already */
   create(path: string, bytes: Uint8Array, contentType?: string): Promise<string | undefined>;
-  /** Writes over an object (`If-Match`). @returns the new tag; undefined when the object was changed or removed
-   *  since */
+  /** Writes over an object (`If-Match`).
+   *  @returns the new tag; undefined when the object was changed or removed since */
   replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined>;
   /** Removes an object; no error when there is none. Without `etag` its uncommitted blocks go, too.
    *  @param etag removes only the object that has this tag: a tag of `create`, `replace` or `read` for a small object,
@@ -19,8 +19,8 @@ export interface Store {
   remove(path: string, etag?: string): Promise<void>;
   /** Removes the blocks that any writer has staged for a file, unless the file is committed. */
   discard(path: string): Promise<void>;
-  /** Every object below `prefix`; "" is all. @param options with `uncommitted`, also files of which only blocks are
-   *  staged, with size 0 */
+  /** Every object below `prefix`; "" is all.
+   *  @param options with `uncommitted`, also files of which only blocks are staged, with size 0 */
   list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<ListedObject>;
   /** Committed content from byte `start` on, at most `count` bytes; undefined when there is no such object. */
   stream(path: string, range?: { start: number; count?: number }): Promise<StoredStream | undefined>;

@@ -153,7 +153,8 @@ export class ShardWriter {
     if (!this.#detour) this.#page = page;
   }
 
-  /** The source shows a resource of the shard. @param at index of the first of its fingerprint's four words
+  /** The source shows a resource of the shard.
+   *  @param at index of the first of its fingerprint's four words
    *  @returns false when it was shown before; then `skip` it */
   show(words: Uint32Array, at: number): boolean {
     if (!this.#prints.add(words, at)) return false;
@@ -231,8 +232,8 @@ export class ShardWriter {
     this.#detour = true;
   }
 
-  /** Commits the open file and writes the shard's result; the last call but `close`. @param doubts
-   *  ShardResult.doubts */
+  /** Commits the open file and writes the shard's result; the last call but `close`.
+   *  @param doubts ShardResult.doubts */
   async finish(doubts: string[] = []): Promise<ShardResult> {
     const { uid, shard } = this.#options;
     await this.#output.closeFile();
