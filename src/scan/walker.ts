@@ -68,8 +68,8 @@ export class Walker {
   }
 
   /** Reads an object as `members` does; passes over any other value.
-   *  @returns whether it was an object
-   *  @param depth how deep the value lies */
+   *  @param depth how deep the value lies
+   *  @returns whether it was an object */
   objectOr(depth: number, onMember: (key: string) => void): boolean {
     if (this.peek() !== 0x7b) {
       this.value(depth);

@@ -1,9 +1,21 @@
-// 64 bytes at a time as bit masks: bit n stands for byte n of the block.
+// Bit masks of a block, that is of 64 bytes of the page: bit n says something of byte n.
+//
+// A SIMD register (v128) holds 16 bytes, its lanes, and one instruction works on all of them. To compare a register
+// with a value makes each lane all ones where it is equal, and zero elsewhere; `bitmask` makes a number of that, with a
+// bit per lane. Four registers make a mask of 64 bits. Questions of a whole block then are a few operations on 64-bit
+// numbers, without a branch per byte:
+//
+//   bytes     {"a":"[\"]"}     (the first byte is bit 0, drawn at the left)
+//   quotes    .1.1.1..1.1.
+//   escaped   ........1...     the byte behind a backslash
+//   quotes    .1.1.1....1.     without the escaped one
+//   inside    .11..11111..     prefixXor: the opening quote and the text, not the closing quote
+//   brackets  1..........1     without those inside strings
 
 export const quote: u8 = 0x22;
 export const backslash: u8 = 0x5c;
 
-/** One bit per byte whose lane is all ones. */
+/** The mask of a block from four registers of 16 lanes: a bit for each lane that is all ones. */
 // @ts-ignore: decorator
 @inline export function mask(a: v128, b: v128, c: v128, d: v128): u64 {
   const low = (i8x16.bitmask(a) | (i8x16.bitmask(b) << 16)) as u32;
@@ -11,14 +23,15 @@ export const backslash: u8 = 0x5c;
   return (low as u64) | ((high as u64) << 32);
 }
 
-/** Where `byte` stands in the block. */
+/** Which bytes of the block are `byte`. */
 // @ts-ignore: decorator
 @inline export function equal(v0: v128, v1: v128, v2: v128, v3: v128, byte: u8): u64 {
   const wanted = i8x16.splat(byte as i8);
   return mask(i8x16.eq(v0, wanted), i8x16.eq(v1, wanted), i8x16.eq(v2, wanted), i8x16.eq(v3, wanted));
 }
 
-/** Bit n is the exclusive or of bits 0 to n: from quotes it makes the insides of strings, the opening quote included, the closing one not. */
+/** Bit n of the result is the exclusive or of the bits 0 to n: it changes at each bit that is set. So it makes of the
+ *  quotes of a block the insides of its strings: from the opening quote to before the closing one. */
 // @ts-ignore: decorator
 @inline export function prefixXor(bits: u64): u64 {
   bits ^= bits << 1;
@@ -30,11 +43,16 @@ export const backslash: u8 = 0x5c;
   return bits;
 }
 
-/** 1: the first byte of the next block is escaped. Set by `escapedOf`. */
+/** 1 when the first byte of the next block is escaped, because this block ends with an escaping backslash. A second
+ *  result of `escapedOf`. */
 export let carry: u64 = 0;
 
-/** Which bytes are escaped, from where backslashes stand and whether the first byte is (`carried`). A backslash escapes unless it is escaped itself:
- *  of a run, every second one. The subtraction lets each run find its own parity (the method is simdjson's). */
+/** Which bytes of the block are escaped. A backslash escapes the byte behind it unless it is escaped itself, so in a
+ *  run of backslashes every second one escapes. Runs may begin at an even or at an odd place. The subtraction borrows
+ *  through each run up to its end, so that each run gets the pattern of its own parity, all runs at once. This is the
+ *  method of simdjson (json_escape_scanner).
+ *  @param backslashes where backslashes are
+ *  @param carried 1 when the first byte is escaped: `carry` of the block before */
 export function escapedOf(backslashes: u64, carried: u64): u64 {
   const odd: u64 = 0xaaaaaaaaaaaaaaaa;
   const escapes = backslashes & ~carried;
@@ -43,7 +61,7 @@ export function escapedOf(backslashes: u64, carried: u64): u64 {
   return codes ^ (backslashes | carried);
 }
 
-/** Whether JSON has the escape whose backslash is at `at`. */
+/** Whether the escape whose backslash is at the address `at` is one that JSON has. */
 export function isEscape(at: usize): bool {
   const kind = load<u8>(at, 1);
   if (kind == 0x75) {

@@ -1,6 +1,14 @@
-// Compaction: a block is squeezed 8 bytes at a time, by a shuffle looked up for each byte of its mask.
+// Copies resources as lines, without the white space outside strings.
+//
+// 1. A resource without such white space is copied as it is.
+// 2. Otherwise index.ts has noted, for each block of 64 bytes, which bytes are white space outside strings. A block
+//    that has none inside the resource is copied whole.
+// 3. In all other blocks 8 bytes at a time are squeezed: their 8 bits of the mask say which bytes stay. A shuffle, an
+//    instruction that picks lanes by a list of their numbers, moves those to the front; the list comes from a table
+//    with one for each of the 256 masks. 8 bytes are stored, but the address moves on only by as many as stay, so the
+//    next store overwrites the rest. No branch depends on the bytes.
 
-/** 256 shuffles of 8 bytes: the places of the set bits, in order. Written once, by `fill`. */
+/** The table: for each mask of 8 bits the numbers of its set bits in order, in 8 bytes. `fill` writes it once. */
 const shuffles: usize = 1024;
 
 export function fill(): void {
@@ -10,8 +18,9 @@ export function fill(): void {
   }
 }
 
-/** Copies rows from `row` to before `last` to `out`, each as a line without the white space outside strings, and answers the address behind the last
- *  one. May overwrite up to 64 bytes behind it. */
+/** Copies the rows from the address `row` to before `last` as lines to `out`, and returns the address behind the last
+ *  line. It may overwrite up to 64 bytes behind that.
+ *  @param spaces the page's masks of white space */
 export function copyRows(page: usize, spaces: usize, row: usize, last: usize, out: usize): usize {
   for (; row < last; row += 64) {
     const start = load<u32>(row) as usize;
@@ -25,7 +34,9 @@ export function copyRows(page: usize, spaces: usize, row: usize, last: usize, ou
   return out;
 }
 
+/** Copies the resource at the offsets `start` to `end` of the page, block by block of the page. */
 function squeeze(page: usize, spaces: usize, start: usize, end: usize, out: usize): usize {
+  // of the first block, only the bytes from the resource on
   let head: u64 = 0xffffffffffffffff << (start & 63);
   for (let block = start & ~63; block < end; block += 64) {
     let keep = ~load<u64>(spaces + (block >> 3)) & head;
@@ -52,6 +63,7 @@ function squeeze(page: usize, spaces: usize, start: usize, end: usize, out: usiz
   return out;
 }
 
+/** Squeezes 8 bytes. @param keep its lowest 8 bits say which of them stay */
 // @ts-ignore: decorator
 @inline function eight(at: usize, keep: u64, out: usize): usize {
   const bits = (keep & 0xff) as usize;

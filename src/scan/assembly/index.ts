@@ -1,29 +1,53 @@
 import { backslash, carry, equal, escapedOf, isEscape, mask, prefixXor, quote } from "./blocks";
 import { level } from "./resource";
 
-// Where brackets stand outside strings, made segment by segment ahead of the walker, so that it need not read what lies between them.
+// Looks at every byte of the page once, and finds the ends of resources.
+//
+// 1. The page is indexed a segment of 8 KiB at a time, ahead of the walk, while a segment fits into the fastest cache.
+//    For each block of 64 bytes `indexBlocks` makes bit masks (blocks.ts): which bytes are inside strings, and which
+//    bytes outside strings are brackets or white space. The addresses of brackets become a list; the masks of white
+//    space are kept for the whole page, for `emit`. What must not be inside a string, or outside, is noted in `wrong`.
+// 2. `jump` goes over one resource. It takes one bracket after the other from the list, keeps the open ones in a stack
+//    of bits, and ends at the bracket that closes the resource. It reads none of the bytes between brackets.
+// 3. The pieces between brackets that lie directly in the resource, and not inside one of its members' values, are its
+//    own level: there its names are. `jump` collects their addresses, and hands them to `level` (resource.ts), which
+//    looks for the names that matter, once per segment, while the segment is in the cache.
+//
+// This file and resource.ts import each other. Together they are the scanner's hot loop: `resource` calls `jump`, and
+// `jump` calls `level`. AssemblyScript has no closures, and to give `jump` a reference to `level` would make that an
+// indirect call, which the compiler cannot see through. So the circle stays.
 
+/** place for a copy of the page's last block */
 const tail: usize = 512;
 const segmentBytes: usize = 8192;
-/** 32-bit addresses. In the worst case each byte of a segment is a bracket; up to 4 more are stored in vain. */
+/** The list of brackets: 32-bit addresses. In the worst case each byte of a segment is a bracket, and up to 4 more
+ *  entries behind the last one are written in vain. */
 const list: usize = 4096;
-/** likewise: where the level of the resource itself begins and ends, by turns */
+/** The pieces of the resource's own level: by turns the address where a piece begins, and where it ends. It has as much
+ *  room as the list of brackets. */
 const levels: usize = 40_960;
 
-/** first byte that was not looked at */
+/** the first byte that is not indexed yet */
 let next: usize = 0;
+/** behind the page's last byte */
 let end: usize = 0;
-/** per block of the page, where white space stands outside strings: for `emit` */
+/** where the mask of white space of the next block goes */
 let spaces: usize = 0;
+/** the next bracket of the list, and behind its last */
 let cursor: usize = 0;
 let listEnd: usize = 0;
+/** all ones when the next block begins inside a string, else zero */
 let inString: u64 = 0;
+/** 1 when the first byte of the next block is escaped */
 let escapeCarry: u64 = 0;
+/** not zero when some byte is where JSON does not allow it */
 let wrong: u64 = 0;
-/** masks that were not empty, or-ed */
+/** not zero when there was white space outside strings: all masks, or-ed */
 let spaced: u64 = 0;
+/** there were no control characters but line feeds */
 let onlyLineFeeds: bool = true;
 
+/** Begins a page, from `from` to before `to`. @param spaceMasks where its masks of white space go */
 export function beginIndex(from: usize, to: usize, spaceMasks: usize): void {
   next = from;
   end = to;
@@ -33,16 +57,16 @@ export function beginIndex(from: usize, to: usize, spaceMasks: usize): void {
   onlyLineFeeds = true;
 }
 
-/** Looks at all that is left. Whether no string held raw control characters or escapes that JSON does not have, and outside strings there were no
- *  control characters but white space, and no backslash. */
+/** Indexes the rest of the page. Returns whether each byte of the page is where JSON allows it: no raw control
+ *  character and no unknown escape inside a string; no backslash, and no control character but white space, outside. */
 export function endIndex(): bool {
   while (next < end) segment();
   return wrong == 0;
 }
 
-/** Whether no white space stands outside strings from `from` to `to`, which was looked at. */
+/** Whether there is no white space outside strings at the offsets `from` to `to` of the page, which are indexed. */
 export function isCompact(masks: usize, from: u32, to: u32): bool {
-  // of most pages this is all
+  // most pages are compact as a whole, and this is the only question
   if (spaced == 0) return true;
   let head: u64 = 0xffffffffffffffff << (from & 63);
   for (let block = from & ~63; block < to; block += 64) {
@@ -54,10 +78,12 @@ export function isCompact(masks: usize, from: u32, to: u32): bool {
   return true;
 }
 
-/** Goes over the resource whose `{` is at `at` and answers the address behind its `}`; 0: brackets do not match, or are nested deeper than 60. Its own
- *  level (what lies not inside a deeper bracket) is given to `level` piece by piece. */
+/** Goes over the resource whose `{` is at `at`, and gives the pieces of its own level to `level`.
+ *  Returns the address behind its `}`; 0 when brackets do not match, when they are nested deeper than 62, when the page
+ *  ends too early, or when `level` gives the page up. */
 export function jump(at: usize): usize {
-  // `stack` holds the open brackets as bits, `{` = 1, below a leading 1: directly inside the resource it is 3
+  // The open brackets as bits, the innermost lowest, 1 for `{` and 0 for `[`, below a leading 1. Before the resource it
+  // is 1, directly inside the resource it is binary 11.
   let stack: u64 = 1;
   let bad: u64 = 0;
   let to = levels;
@@ -70,19 +96,22 @@ export function jump(at: usize): usize {
     }
     let last: usize = 0;
     let i = cursor;
-    // those of the entry around it, which the walk has seen
+    // brackets of the entry in front of the resource, which the walk has read
     if (stack == 1) while (i < listEnd && load<u32>(i) < (at as u32)) i += 4;
     for (; i < listEnd; i += 4) {
       last = load<u32>(i) as usize;
       const byte = load<u8>(last) as u64;
       const kind = (byte >> 5) & 1;
-      // { and [ have bit 1 set and bit 2 clear, } and ] the other way round
+      // In the codes of { and [ bit 1 is set and bit 2 is not; of } and ] it is the other way round. Where both bits
+      // are equal, the byte is no bracket (see `brackets` below). Bit 5 is set in { and }, and not in [ and ].
       const opens = (byte & 2) != 0;
       const before = stack;
       bad |= ~((byte >> 1) ^ (byte >> 2)) & 1;
       bad |= select(before >> 62, (before ^ kind) & 1, opens);
       stack = select((before << 1) | kind, before >> 1, opens);
-      // the level ends where it opens a bracket or is closed, and begins behind the bracket that brings back to it
+      // A piece of the own level ends at a bracket that opens a value or closes the resource (before it, the stack was
+      // 3), and begins behind a bracket after which the stack is 3. Every bracket is stored, but `to` moves only for
+      // these: so there is no branch.
       const begins = stack == 3;
       store<u32>(to, (last as u32) + (begins as u32));
       to += (((before == 3) as usize) | (begins as usize)) << 2;
@@ -96,7 +125,8 @@ export function jump(at: usize): usize {
   }
 }
 
-/** Hands over the pieces that are whole; a last one that has only begun is kept. */
+/** Gives `level` the pieces whose end is known. Returns where the next address goes; 0 when `level` gives the page up.
+ *  A last piece that has only begun is kept. */
 function flush(to: usize): usize {
   const whole = (to - levels) & ~7;
   if (whole != 0 && !level(levels, levels + whole)) return 0;
@@ -105,34 +135,42 @@ function flush(to: usize): usize {
   return levels + 4;
 }
 
-/** The page's last bytes with zeros (0x30) behind them, which are nothing special, in a place of their own. */
+/** Copies the page's last bytes, which are less than a block, to a place of their own, with digits behind them: those
+ *  mean nothing here. What lies behind the page in memory might be anything. */
 function copyTail(at: usize): usize {
   memory.fill(tail, 0x30, 64);
   memory.copy(tail, at, end - at);
   return tail;
 }
 
-/** Lists the brackets of the next segment and notes its white space. */
+/** Indexes the next segment: lists its brackets, and notes its white space. */
 function segment(): void {
-  // Where there is white space there are line feeds, in most blocks: then these are handled without a branch, for 1 ns a block instead of 4, and nothing
-  // but them is foreseen.
+  // A page with white space is indented, and has line feeds in most blocks. To look for line feeds in every block,
+  // without a branch, takes 1 ns a block; to branch where a block has any control character takes 4, as it is often
+  // predicted wrongly. The fast way knows no other control character; a segment with one is indexed once more, in the
+  // other way.
   if (spaced != 0 && onlyLineFeeds) {
-    if (look(true)) return;
+    if (indexBlocks(true)) return;
     onlyLineFeeds = false;
   }
-  look(false);
+  indexBlocks(false);
 }
 
-/** @param lineFeeds no other control character is foreseen; false: there was one, and nothing is done */
+/** Indexes the blocks of a segment. Returns false, and has then changed nothing but scratch memory, when `lineFeeds`
+ *  and there is another control character.
+ *  @param lineFeeds handle line feeds in every block, and expect no other control character */
 // @ts-ignore: decorator
-@inline function look(lineFeeds: bool): bool {
+@inline function indexBlocks(lineFeeds: bool): bool {
   const q = i8x16.splat(quote as i8);
   const b = i8x16.splat(backslash as i8);
+  // the bits in which the codes of the four brackets differ: 5b, 5d, 7b, 7d
   const differing = i8x16.splat(0x26);
   const any = i8x16.splat(0x7f);
+  // a control character (below 0x20) has none of these bits
   const high = i8x16.splat(0xe0 as u8 as i8);
   const zero = i8x16.splat(0);
   const feed = i8x16.splat(0x0a);
+  // for each lane the least byte of all blocks that is no line feed
   let least = i8x16.splat(-1);
   const till = min(next + segmentBytes, end);
   let to = list;
@@ -148,6 +186,7 @@ function segment(): void {
     const v1 = v128.load(block, 16);
     const v2 = v128.load(block, 32);
     const v3 = v128.load(block, 48);
+    // quotes, without the escaped ones; few blocks have a backslash
     let quotes = mask(i8x16.eq(v0, q), i8x16.eq(v1, q), i8x16.eq(v2, q), i8x16.eq(v3, q));
     const b0 = i8x16.eq(v0, b);
     const b1 = i8x16.eq(v1, b);
@@ -164,12 +203,13 @@ function segment(): void {
         escaped &= escaped - 1;
       }
     }
+    // inside strings; the highest bit, spread over all, is where the next block begins
     const inside = prefixXor(quotes) ^ open;
     open = ((inside as i64) >> 63) as u64;
     flaws |= backslashes & ~inside;
 
-    // One mask for all four brackets: with the bits set in which they differ they are 0x7f. Of other bytes so are only Y, y, _ and DEL, and outside
-    // strings none of these is JSON.
+    // One comparison for all four brackets: with the bits set in which they differ, each is 0x7f. The only other bytes
+    // of which that is true are Y, y, _ and DEL, and outside strings none of these is JSON: `jump` notices them.
     let brackets =
       mask(
         i8x16.eq(v128.or(v0, differing), any),
@@ -177,7 +217,8 @@ function segment(): void {
         i8x16.eq(v128.or(v2, differing), any),
         i8x16.eq(v128.or(v3, differing), any),
       ) & ~inside;
-    // Four are stored whether there are so many or not: a branch per bracket would be mispredicted about once per block, for 5 ns of its 15
+    // Four addresses are stored in any case, even if there are fewer brackets. A branch per bracket would be predicted
+    // wrongly about once per block, which costs 5 ns where a block takes 15.
     const found = popcnt(brackets) as usize;
     store<u32>(to, (at as u32) + (ctz(brackets) as u32));
     brackets &= brackets - 1;
@@ -199,7 +240,7 @@ function segment(): void {
       const f1 = i8x16.eq(v1, feed);
       const f2 = i8x16.eq(v2, feed);
       const f3 = i8x16.eq(v3, feed);
-      // line feeds become 0xff
+      // `or` makes line feeds 0xff, so that they do not count here
       least = i8x16.min_u(least, i8x16.min_u(i8x16.min_u(v128.or(v0, f0), v128.or(v1, f1)), i8x16.min_u(v128.or(v2, f2), v128.or(v3, f3))));
       const feeds = mask(f0, f1, f2, f3);
       flaws |= feeds & inside;

@@ -2,43 +2,65 @@ import { backslash, quote } from "./blocks";
 import { isCompact, jump } from "./index";
 import { referenceIn } from "./reference";
 import { baseURL, letters, spanBytes, wantedBytes, wantedCount, wantedNames } from "./rows";
-import { alike, beforeId, beforeMeta, beforeType, beforeUpdated, beforeVersion, keep, same } from "./same";
-import { closing, escaped, foreign, member, name, nameLength, behind as over, put, scalar, space, value } from "./walk";
+import { equalBytes, beforeId, beforeMeta, beforeType, beforeUpdated, beforeVersion, keep, same } from "./same";
+import { closing, escaped, notASCII, member, name, nameLength, behind as over, put, scalar, space, value } from "./walk";
 
-// What a resource says of itself. Of its own level, and of `meta`, only the names that matter are looked for, 16 bytes at a time: a walk from member to
-// member must find where one string ends before it can look at the next, which takes 14 ns a member.
+// Finds what matters in a resource: its type, id, lastUpdated and versionId, and where the values of wanted members
+// lie.
+//
+// 1. `resource` lets `jump` (index.ts) find the resource's end. `jump` gives the pieces of the resource's own level to
+//    `level`: the text between the brackets of its members' values.
+// 2. In a piece, a name that matters begins with a quote and one of a few letters. `pieces` looks for these two bytes,
+//    and for backslashes, in 32 places at a time. A walk from member to member would have to find the end of each
+//    string before it could look at the next one, which takes 14 ns a member.
+// 3. A place that is found may be a name, or text that looks like one inside a string. It is a name if the whole name
+//    and its closing quote are there and a colon follows: inside a string a quote would have a backslash before it.
+// 4. Where a piece has a backslash that argument does not hold, and names may be spelled with escapes. So the piece is
+//    walked member by member (`walkLevel`).
+// 5. The first piece is compared with that of the resource before (same.ts): nearly all resources of a server begin
+//    with resourceType, id and meta in one order, so this is often all that is needed.
+// 6. `meta` is one value of the own level. When the resource's end is known, lastUpdated and versionId are looked for
+//    in it in the same three ways: by comparing, by searching, by walking.
+//
+// index.ts says why it and this file import each other.
 
 let page: usize = 0;
-/** the table's row, see scan.ts */
+/** the resource's row in the table, see scan.ts */
 let row: usize = 0;
 let start: usize = 0;
-/** the value of `meta` if it is an object, and the address behind it */
+/** address of the value of `meta`, if it is an object, and the address behind it; 0: not known yet */
 let meta: usize = 0;
 let metaEnd: usize = 0;
 
-/** names that are looked for besides, see rows.ts */
+/** the names of the wanted members, see rows.ts */
 let wanted: usize = 0;
+/** the source's base URL, see rows.ts */
 let base: usize = 0;
-let many: u32 = 0;
-/** with which letters they and id, meta and resourceType begin: lane n is all ones for the letter 0x60 + n, and 0x70 + n */
+/** how wantedMembers members are wanted */
+let wantedMembers: u32 = 0;
+/** The first letters of all names that are looked for: lane n is all ones for the letter 0x60 + n, or 0x70 + n. */
 let lowLetters: v128 = i64x2.splat(0);
 let highLetters: v128 = i64x2.splat(0);
-/** where the spans of their values go; of this resource */
+/** where the spans of this resource's wanted members go */
 let spans: usize = 0;
-/** the span of such a value whose end is not yet known */
+/** the span of a wanted member whose value has brackets, so that its end is not known yet */
 let pending: usize = 0;
-/** one was found in this resource */
+/** a wanted member was found in this resource */
 let took: bool = false;
 
+/** Begins a page. @param expected what its resources should be, see rows.ts */
 export function beginResources(expected: usize): void {
-  many = load<u32>(expected, wantedCount);
+  wantedMembers = load<u32>(expected, wantedCount);
   wanted = expected + wantedNames;
   base = expected + baseURL;
   lowLetters = v128.load(expected, letters);
   highLetters = v128.load(expected, letters + 16);
 }
 
-/** Fills the row of the resource at `at`, and `many` spans, and answers the address behind it; 0: the page is the twin's. */
+/** Reads the resource whose `{` is at `at`: fills its row at `to`, and the spans of the wanted members at `spansTo`.
+ *  Returns the address behind it; 0 gives the page up.
+ *  @param offset address of the page
+ *  @param masks its masks of white space */
 export function resource(at: usize, offset: usize, masks: usize, to: usize, spansTo: usize): usize {
   page = offset;
   row = to;
@@ -46,7 +68,7 @@ export function resource(at: usize, offset: usize, masks: usize, to: usize, span
   spans = spansTo;
   meta = metaEnd = pending = 0;
   took = false;
-  for (let i: u32 = 0; i < many; i++) {
+  for (let i: u32 = 0; i < wantedMembers; i++) {
     const span = spans + (i as usize) * spanBytes;
     store<u64>(span, 0);
     store<u32>(span, 0, 8);
@@ -64,13 +86,14 @@ export function resource(at: usize, offset: usize, masks: usize, to: usize, span
   return behind;
 }
 
-/** Pieces of the resource's own level, as pairs of addresses from `pairs` to `last`: from behind the resource's `{` or a member's closing bracket to
- *  before the next bracket. */
+/** Looks at pieces of the resource's own level. Each is a pair of addresses in the list from `pairs` to `last`: from
+ *  behind the resource's `{`, or behind the closing bracket of a value, to the next bracket. Returns false to give the
+ *  page up. */
 export function level(pairs: usize, last: usize): bool {
-  return many == 0 ? pieces(pairs, last, false) : pieces(pairs, last, true);
+  return wantedMembers == 0 ? pieces(pairs, last, false) : pieces(pairs, last, true);
 }
 
-/** @param more `wanted` names, too */
+/** Compiled twice, with `more` as a constant. @param more look for wanted members, too */
 // @ts-ignore: decorator
 @inline function pieces(pairs: usize, last: usize, more: bool): bool {
   const q = i8x16.splat(quote as i8);
@@ -93,13 +116,15 @@ export function level(pairs: usize, last: usize): bool {
     }
     const head = from == start + 1;
     if (head && sameHead(to)) continue;
-    // most pieces are shorter than 32 bytes, and name nothing that matters: both branches are foreseen
+    // Most pieces are shorter than 32 bytes and hold no name that matters, so both branches are mostly predicted
+    // rightly.
     for (let at = from; at < to; at += 32) {
       const v0 = v128.load(at);
       const v1 = v128.load(at, 16);
       const n0 = v128.load(at, 1);
       const n1 = v128.load(at, 17);
-      // a shuffle answers 0 for all but 0 to 15
+      // n0 and n1 are the bytes behind those of v0 and v1. With `more`, a shuffle looks their letters up: it gives the
+      // lane of that number, and 0 for numbers above 15, that is for all bytes that are not among the 16 letters.
       const l0 = more
         ? v128.or(i8x16.swizzle(lows, v128.xor(n0, low)), i8x16.swizzle(highs, v128.xor(n0, high)))
         : v128.or(v128.or(i8x16.eq(n0, i), i8x16.eq(n0, m)), i8x16.eq(n0, r));
@@ -117,30 +142,32 @@ export function level(pairs: usize, last: usize): bool {
         if (behind > at) break;
       }
     }
-    // what `sameHead` passes over must not hold a wanted name
+    // kept only without wanted members, because `sameHead` would pass over these
     if (head && !(more && took)) keepHead(to);
   }
   return true;
 }
 
-/** Whether the resource's first piece, which ends before the bracket at `to`, is like the one before: type, id, and then `meta`. They are taken. */
+/** Whether the resource's first piece, which ends at the bracket `to`, has the same bytes as that of the resource
+ *  before, apart from the type and the id, and ends with `"meta":`. Then these three are taken from it. */
 function sameHead(to: usize): bool {
   const typeFrom = same(beforeType, start);
   if (typeFrom == 0) return false;
   const typeTo = closing(typeFrom);
-  const typeCoded = escaped || foreign;
+  const typeCoded = escaped || notASCII;
   const idFrom = typeTo == 0 ? (0 as usize) : same(beforeId, typeTo);
   if (idFrom == 0) return false;
   const idTo = closing(idFrom);
   if (idTo == 0 || same(beforeMeta, idTo) != to + 1) return false;
   put(page, row + 24, typeFrom, typeTo, typeCoded);
-  put(page, row + 32, idFrom, idTo, escaped || foreign);
+  put(page, row + 32, idFrom, idTo, escaped || notASCII);
   meta = to;
   metaEnd = 0;
   return true;
 }
 
-/** Keeps what `sameHead` compares. In another order there is nothing between: then nothing is kept. */
+/** Keeps the bytes between the values of the first piece, for `sameHead`. Where the members come in another order,
+ *  `keep` gets an end before its start, and keeps nothing. */
 function keepHead(to: usize): void {
   const type = load<u32>(row, 24) as usize;
   const typeTo = (load<u32>(row, 28) & 0x7fffffff) as usize;
@@ -152,40 +179,41 @@ function keepHead(to: usize): void {
   keep(beforeMeta, page + idTo, to + 1);
 }
 
-/** Takes what stands at `hits` of `at`. Answers `at`; or `to`, when the whole piece was walked over; or 0. */
+/** Takes the names at `hits`, a bit for each byte from `at` on. Returns `at`; or `to` when the whole piece was walked
+ *  over; or 0 to give the page up. */
 function names(at: usize, hits: u64, from: usize, to: usize): usize {
   for (; hits != 0; hits &= hits - 1) {
     const hit = at + (ctz(hits) as usize);
-    // names may be spelled with escapes then, and quotes stand inside strings
+    // with backslashes, names may be spelled with escapes, and quotes may be inside strings
     if (load<u8>(hit) == backslash) return walkLevel(from, to) ? to : 0;
     const length = known(hit);
     if (length == 0) continue;
     const colon = space(hit + length);
-    // else it is a string
+    // without a colon behind it, it is a string
     if (load<u8>(colon) == 0x3a && colon < to && !take(length, space(colon + 1), to)) return 0;
   }
   return at;
 }
 
-/** The same with the wanted names. */
+/** As `names`, with the wanted members. */
 function moreNames(at: usize, hits: u64, from: usize, to: usize): usize {
   for (; hits != 0; hits &= hits - 1) {
     const hit = at + (ctz(hits) as usize);
     if (load<u8>(hit) == backslash) return walkLevel(from, to) ? to : 0;
     const length = known(hit);
     const index = wantedAt(hit);
-    if (length == 0 && index == many) continue;
-    const colon = space(hit + (index == many ? length : (load<u32>(wanted + (index as usize) * wantedBytes) as usize)));
-    // else it is a string
+    if (length == 0 && index == wantedMembers) continue;
+    const colon = space(hit + (index == wantedMembers ? length : (load<u32>(wanted + (index as usize) * wantedBytes) as usize)));
+    // without a colon behind it, it is a string
     if (load<u8>(colon) != 0x3a) continue;
     const place = space(colon + 1);
     if (length != 0 && !take(length, place, to)) return 0;
-    if (index != many && !takeSpan(index, place, to)) return 0;
+    if (index != wantedMembers && !takeSpan(index, place, to)) return 0;
   }
   return at;
 }
 
-/** Length of the name that begins with the quote at `at`, with its quotes, if it is id, meta or resourceType; else 0. */
+/** The length, with both quotes, of the name whose quote is at `at`, if it is id, meta or resourceType; else 0. */
 // @ts-ignore: decorator
 @inline function known(at: usize): usize {
   if (load<u32>(at) == 0x22646922) return 4;
@@ -194,26 +222,26 @@ function moreNames(at: usize, hits: u64, from: usize, to: usize): usize {
   return 0;
 }
 
-/** Which of the wanted names begins with the quote at `at`; else `many`. */
+/** The index of the wanted member whose name has its quote at `at`; `wantedMembers` if it is none of them. */
 function wantedAt(at: usize): u32 {
   const word = load<u64>(at);
   let name = wanted;
   let index: u32 = 0;
-  for (; index < many; index++, name += wantedBytes) {
+  for (; index < wantedMembers; index++, name += wantedBytes) {
     const length = load<u32>(name) as usize;
-    if ((word & load<u64>(name, 8)) == load<u64>(name, 16) && (length <= 8 || alike(name + 24, at + 8, length - 8))) break;
+    if ((word & load<u64>(name, 8)) == load<u64>(name, 16) && (length <= 8 || equalBytes(name + 24, at + 8, length - 8))) break;
   }
   return index;
 }
 
-/** Notes where the value at `at` lies. */
+/** Notes where the value of the wanted member `index` lies: it begins at `at`. */
 function takeSpan(index: u32, at: usize, to: usize): bool {
   took = true;
   const span = spans + (index as usize) * spanBytes;
   store<u32>(span, (at - page) as u32);
   const byte = load<u8>(at);
   if (byte == 0x7b || byte == 0x5b) {
-    // it ends where the next piece begins
+    // its end is where the next piece of the own level begins
     pending = span;
     return true;
   }
@@ -222,7 +250,7 @@ function takeSpan(index: u32, at: usize, to: usize): bool {
   return behind != 0;
 }
 
-/** The same, member by member. */
+/** Takes the names of the piece from `from` to `to` by walking from member to member, which always works. */
 function walkLevel(from: usize, to: usize): bool {
   let at = from;
   let first = from == start + 1;
@@ -230,9 +258,9 @@ function walkLevel(from: usize, to: usize): bool {
     first = false;
     const length = known(name - 1);
     if (length != 0 && !take(length, at, to)) return false;
-    if (many != 0) {
+    if (wantedMembers != 0) {
       const index = wantedAt(name - 1);
-      if (index != many && !takeSpan(index, at, to)) return false;
+      if (index != wantedMembers && !takeSpan(index, at, to)) return false;
     }
     if (at >= to) return at == to;
     at = load<u8>(at) == quote ? value(at, 1) : scalar(at);
@@ -241,7 +269,8 @@ function walkLevel(from: usize, to: usize): bool {
   return over == to + 1;
 }
 
-/** The value at `at` of the member whose name has `length` bytes with its quotes: id, meta or resourceType. A later one of the same name replaces it. */
+/** Takes the value at `at` of id, meta or resourceType, told apart by `length`, that of the name with its quotes. Where
+ *  a member stands twice, the later one replaces the earlier one. */
 function take(length: usize, at: usize, to: usize): bool {
   if (length == 6) {
     meta = at == to && load<u8>(at) == 0x7b ? at : 0;
@@ -251,7 +280,7 @@ function take(length: usize, at: usize, to: usize): bool {
   return putText(row + (length == 4 ? 32 : 24), at);
 }
 
-/** Writes the span of the text at `at`, or of none if the value is no string. */
+/** Writes the span of the string at `at` to `to`; an empty span if the value is no string. */
 function putText(to: usize, at: usize): bool {
   let from: usize = 0;
   let last: usize = 0;
@@ -260,21 +289,22 @@ function putText(to: usize, at: usize): bool {
     last = closing(from);
     if (last == 0) return false;
   }
-  put(page, to, from, last, escaped || foreign);
+  put(page, to, from, last, escaped || notASCII);
   return true;
 }
 
-/** Whether `meta` begins like the one before, versionId and lastUpdated, and does not go back to these. They are taken. */
+/** Whether `meta` begins with the same bytes as that of the resource before, apart from the values of versionId and
+ *  lastUpdated, and has neither of these names a second time. Then the two are taken. */
 function sameMeta(): bool {
   const versionFrom = same(beforeVersion, meta);
   if (versionFrom == 0) return false;
   const versionTo = closing(versionFrom);
-  const versionCoded = escaped || foreign;
+  const versionCoded = escaped || notASCII;
   const updatedFrom = versionTo == 0 ? (0 as usize) : same(beforeUpdated, versionTo);
   if (updatedFrom == 0) return false;
   const updatedTo = closing(updatedFrom);
   if (updatedTo == 0) return false;
-  const updatedCoded = escaped || foreign;
+  const updatedCoded = escaped || notASCII;
   const q = i8x16.splat(quote as i8);
   const b = i8x16.splat(backslash as i8);
   const l = i8x16.splat(0x6c);
@@ -293,7 +323,8 @@ function sameMeta(): bool {
   return true;
 }
 
-/** lastUpdated and versionId of `meta`, if nothing stands in the way: a name like theirs behind a bracket, which may be deeper, or a backslash. */
+/** Searches `meta` for lastUpdated and versionId. Returns false, so that `meta` must be walked, where it has a
+ *  backslash, or such a name behind an inner bracket, where it may be a name of a deeper object. */
 function searchMeta(): bool {
   const q = i8x16.splat(quote as i8);
   const b = i8x16.splat(backslash as i8);
@@ -327,7 +358,7 @@ function searchMeta(): bool {
   return true;
 }
 
-/** Keeps what `sameMeta` compares, likewise. */
+/** Keeps the bytes around the two values, for `sameMeta`. */
 function keepMeta(): void {
   const updated = load<u32>(row, 40) as usize;
   const version = load<u32>(row, 48) as usize;
@@ -336,7 +367,7 @@ function keepMeta(): void {
   keep(beforeUpdated, page + versionTo, page + updated);
 }
 
-/** The same, member by member. */
+/** Takes lastUpdated and versionId by walking from member to member. */
 function walkMeta(): bool {
   v128.store(row, i64x2.splat(0), 40);
   let at = meta + 1;

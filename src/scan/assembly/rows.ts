@@ -1,13 +1,27 @@
-import { alike } from "./same";
+import { equalBytes } from "./same";
 
-// What the host would ask of row after row, once per page: a call from JavaScript to a row's text takes longer than all of this.
+// Answers what the host would ask of row after row, for many rows in one call: whether they are as expected, and their
+// fingerprints. For one row, all of this takes less time than a single call from JavaScript that makes a text.
 
-// What resources should be; the host writes it (../expected.ts) behind the table's head. 32-bit words but for the texts.
-//   type's length, members' count, key (16 bytes), till (24), type (64), letters (2 x 16: see resource.ts), members (16 x 80: length with quotes, 0, mask of its
-//   first 8 bytes (8), the name in quotes (64)), length of the source's base URL, the URL (200), 4 unused, from (24)
+// What resources should be. The host writes it (../expected.ts), behind the head of the table. Lengths and counts are
+// 32-bit words.
+//
+//   at    bytes
+//   0     4        length of the type
+//   4     4        how many members are wanted
+//   8     16       key of the fingerprints
+//   24    24       `till`
+//   48    64       the type
+//   112   2 x 16   first letters of names, see resource.ts
+//   144   16 x 80  the wanted members, each: length of the name with its quotes (4), 0 (4), a mask of all ones for as
+//                  many of the first 8 bytes as the name has (8), the name in quotes (64)
+//   1424  4        length of the source's base URL; 0 when there is none, or a longer one than 200 bytes
+//   1428  200      the URL
+//   1628  4        unused
+//   1632  24       `from`
 export const expectedBytes: usize = 1656;
 export const wantedCount: usize = 4;
-/** of a wanted member: from, to, what `referenceIn` says of it */
+/** Bytes of a span of a wanted member: where its value begins, where it ends, and what `referenceIn` says of it. */
 export const spanBytes: usize = 12;
 const key: usize = 8;
 const till: usize = 24;
@@ -18,15 +32,16 @@ export const wantedNames: usize = 144;
 export const wantedBytes: usize = 80;
 export const baseURL: usize = 1424;
 
-/** The first row from `row` to before `last` that is not plainly what is expected, or `last`; see PageTable.plainRows. */
-export function firstOdd(page: usize, expected: usize, row: usize, last: usize): usize {
+/** The first of the rows from `row` to before `last` that is not plainly what is expected; `last` when all are. See
+ *  PageTable.plainRows. */
+export function firstUnexpected(page: usize, expected: usize, row: usize, last: usize): usize {
   const typeLength = load<u32>(expected) as usize;
   for (; row < last; row += 64) {
-    // absent or match
+    // the search mode is absent or match
     if (load<u32>(row, 12) > 1) break;
-    // an end with its highest bit set makes a length that is none
+    // Where a text is coded the highest bit of its end is set, so its length comes out wrong, and the row is not plain.
     const typeFrom = load<u32>(row, 24) as usize;
-    if (((load<u32>(row, 28) as usize) - typeFrom) != typeLength || !alike(expected + type, page + typeFrom, typeLength)) break;
+    if (((load<u32>(row, 28) as usize) - typeFrom) != typeLength || !equalBytes(expected + type, page + typeFrom, typeLength)) break;
     const id = load<u32>(row, 32) as usize;
     if (!isPlainId(page + id, (load<u32>(row, 36) as usize) - id)) break;
     const updated = load<u32>(row, 40) as usize;
@@ -36,21 +51,21 @@ export function firstOdd(page: usize, expected: usize, row: usize, last: usize):
   return row;
 }
 
-/** Whether the id is of 1 to 64 of [A-Za-z0-9.-]. */
+/** Whether the id has 1 to 64 characters of [A-Za-z0-9.-]. */
 // @ts-ignore: decorator
 @inline function isPlainId(at: usize, length: usize): bool {
   if (length - 1 > 63) return false;
   for (let i: usize = 0; i < length; i += 16) {
-    let others = noIdBytes(at + i);
+    let others = nonIdBytes(at + i);
     if (length - i < 16) others &= (1 << ((length - i) as i32)) - 1;
     if (others != 0) return false;
   }
   return true;
 }
 
-/** Which of 16 bytes are not [A-Za-z0-9.-]. */
+/** Which of the 16 bytes at `at` are not one of [A-Za-z0-9.-], as a mask of 16 bits. */
 // @ts-ignore: decorator
-@inline export function noIdBytes(at: usize): i32 {
+@inline export function nonIdBytes(at: usize): i32 {
   const v = v128.load(at);
   const letter = i8x16.le_u(i8x16.sub(v128.or(v, i8x16.splat(0x20)), i8x16.splat(0x61)), i8x16.splat(25));
   const digit = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x30)), i8x16.splat(9));
@@ -58,12 +73,14 @@ export function firstOdd(page: usize, expected: usize, row: usize, last: usize):
   return ~i8x16.bitmask(v128.or(v128.or(letter, digit), mark)) & 0xffff;
 }
 
-/** Whether the 24 bytes have the form dddd-dd-ddTdd:dd:dd.dddZ and are less than those of `bound`. */
+/** Whether the 24 bytes at `at` are an instant of the form dddd-dd-ddTdd:dd:dd.dddZ that is before `bound`. Instants of
+ *  this form are in the order of their bytes. */
 // @ts-ignore: decorator
 @inline function isBefore(at: usize, bound: usize): bool {
   const head = v128.load(at);
   const rest = v128.load(at, 8);
-  // 0 to 9 above '0' where digits are, 0 above the others
+  // the bytes less what is least at their place: '0' for digits, the mark itself for marks; so a digit may be up to 9,
+  // a mark 0
   const aboveHead = i8x16.sub(head, i8x16(48, 48, 48, 48, 45, 48, 48, 45, 48, 48, 84, 48, 48, 58, 48, 48));
   const aboveRest = i8x16.sub(rest, i8x16(48, 48, 84, 48, 48, 58, 48, 48, 58, 48, 48, 46, 48, 48, 48, 90));
   const mostHead = i8x16(9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9);
@@ -76,7 +93,9 @@ export function firstOdd(page: usize, expected: usize, row: usize, last: usize):
   return load<u8>(at + first) < load<u8>(bound + first);
 }
 
-/** Writes 16 bytes per row, SipHash-2-4-128 of its id (../print.ts), and answers the row whose id is coded, which the host must decode; else `last`. */
+/** Writes the fingerprints of the rows from `row` to before `last`, 16 bytes each: SipHash-2-4-128 of their ids
+ *  (../print.ts). Stops at a row whose id is coded, which the host must decode. Returns that row; `last` when there is
+ *  none. */
 export function printRows(page: usize, expected: usize, row: usize, last: usize, out: usize): usize {
   const k0 = load<u64>(expected, key);
   const k1 = load<u64>(expected, key + 8);
@@ -91,7 +110,8 @@ export function printRows(page: usize, expected: usize, row: usize, last: usize,
     let v1 = k1 ^ 0x646f72616e646f6d ^ 0xee;
     let v2 = k0 ^ 0x6c7967656e657261;
     let v3 = k1 ^ 0x7465646279746573;
-    // two rounds for each 8 bytes, then for the last ones with the length; then four, and four
+    // Two rounds for each 8 bytes, and for the last ones together with the length; then four rounds for each half of
+    // the fingerprint.
     for (let final = 0; final < 5; ) {
       let word: u64 = 0;
       if (left > 0) {

@@ -1,48 +1,87 @@
-// Finds the entry resources of a FHIR search page in its bytes, without building objects, and copies them as lines. The page lies in the memory that
-// the host gives; so does the table of what was found. 64 bytes before and behind the page must be readable; what they hold does not matter.
-// The memory's first 128 KiB are the module's own (addresses of what lies there: emit.ts, index.ts, same.ts, `lastMode` here).
+// Finds the resources of a FHIR search page in the page's bytes, without building objects, and copies them as lines.
 //
-// index.ts    the page by 64-byte blocks: brackets outside strings, white space, what must not be in strings; bracket kinds matched inside a resource
-// walk.ts     outside resources: the whole grammar
-// resource.ts a resource's own names that matter, and those of its meta
-// reference.ts what a member's value says of patients
-// rows.ts     what is asked of all rows: whether they are as expected, their fingerprints
-// same.ts     what one entry has in common with the next is compared, not read
-// emit.ts     lines
+// A usual JSON parser looks at one byte after the other, and branches on each. SIMD instructions do one thing to 16
+// bytes at a time, without a branch (blocks.ts explains how). This scanner uses them to find the few bytes that matter,
+// the quotes, brackets and backslashes, and jumps from one to the next. How a page is read:
 //
-// Whatever is wrong or unusual makes `scan` answer false: then the twin (../plain.ts) reads the page and says what it is.
+// 1. `scan` walks over the Bundle itself, member by member, and checks the whole grammar of JSON there (walk.ts). That
+//    is little, as most bytes of a page are inside resources.
+// 2. At each entry it first compares. Where the bytes between two values are those of the entry before, they were
+//    checked there (same.ts). Otherwise it walks.
+// 3. At an entry's resource, `jump` finds its end. For that the page is indexed, 8 KiB ahead of the walk: the brackets
+//    outside strings become a list, and white space outside strings becomes bit masks. `jump` takes brackets from the
+//    list until the resource's own is closed, and reads nothing between them (index.ts).
+// 4. What lies directly in the resource, outside the brackets of its members' values, is searched for the names that
+//    matter: resourceType, id, meta, and members that the host wants (resource.ts). Of a wanted member it is said
+//    whether it refers to a patient (reference.ts).
+// 5. Offsets of all that was found become a row of the table, which is described below. No text is copied or decoded.
+// 6. At the page's end the rest is indexed, so that every byte was looked at once: strings hold no raw control
+//    characters and no unknown escapes, and outside them there is nothing that JSON does not have.
+// 7. The host asks for many rows at once whether they are as expected, and for their fingerprints (rows.ts), and has
+//    them copied as lines, without the white space that the masks name (emit.ts).
+//
+// The scanner has only one answer to what is wrong or unusual: `scan` returns false, and gives the page up. Then its
+// twin (../plain.ts) reads the page, and says what is wrong with it. So nothing here needs to be complete, only right.
+// Not checked are, inside resources, the order of tokens and the spelling of numbers and literals; the host has some
+// resources parsed.
+//
+// The host gives the memory. The page lies in it, and the table. 64 bytes before and behind the page must be readable;
+// what they hold does not matter. The first 128 KiB of the memory are the module's own:
+//
+//   512      the last bytes of the page (index.ts)
+//   768      `lastMode` (below)
+//   1024     the table of shuffles (emit.ts)
+//   4096     the list of brackets (index.ts)
+//   40,960   the pieces of a resource's own level (index.ts)
+//   73,856   the texts that are compared (same.ts)
+//
+// In all these files, a function that reads a value takes its address, and returns the address behind it; 0 gives the
+// page up. Texts are compared as numbers: 0x6b6e696c are the bytes "link", the first one lowest; a comment says which
+// text it is.
+//
 // Build: node src/scan/assembly/build.ts
 import { copyRows, fill } from "./emit";
 import { beginIndex, endIndex } from "./index";
 import { beginResources, resource } from "./resource";
-import { expectedBytes, firstOdd, printRows, spanBytes, wantedCount } from "./rows";
+import { expectedBytes, firstUnexpected, printRows, spanBytes, wantedCount } from "./rows";
 import { afterResource, afterUrl, beforeUrl, beginSame, keep, same } from "./same";
-import { beginWalk, behind, closing, element, escaped, foreign, isResourceType, member, name, nameLength, put, space, text, textEnd, textStart, value } from "./walk";
+import { beginWalk, behind, closing, element, escaped, isResourceType, member, name, nameLength, notASCII, put, space } from "./walk";
+import { text, textEnd, textStart, value } from "./walk";
 
-// The table, in 32-bit words; the host (../simd.ts) reads it. Offsets count from the page's first byte; 0, 0 = absent; the highest bit of an end: the
-// text is not plain ASCII, or has escapes.
-// Before its rows: where white space stands outside strings, a 64-bit mask per 64 bytes of the page.
-//   head   count, next from, to, self from, to, total from, to
-//   entry  start, end, compact, mode (0 none, 1 match, 2 include, 3 outcome, 4 other: its text), mode from, to, type from, to, id from, to,
-//          lastUpdated from, to, versionId from, to
-// The head is followed by what is expected (rows.ts), the entries by the spans of the wanted members: per entry and member
-// from, to, what it says of patients (reference.ts).
+// The table, which the host reads (../simd.ts). A text is its span: two offsets, where it begins and where it ends,
+// counted from the page's first byte; 0 and 0 when there is none. The highest bit of the end is set when the text is
+// coded, that is not plain ASCII, or with escapes. All numbers are words of 32 bits. Its parts lie one behind the
+// other:
+//
+//   masks   for each 64 bytes of the page, 64 bits: which bytes are white space outside strings
+//   head    word 0 how many rows; 1, 2 the next link; 3, 4 the self link; 5, 6 total; 7 unused
+//           behind it, what is expected (rows.ts)
+//   rows    16 words each:
+//           0, 1 the resource; 2 whether it is compact
+//           3 search mode: 0 none, 1 match, 2 include, 3 outcome, 4 another one; 4, 5 its text
+//           6, 7 type; 8, 9 id; 10, 11 lastUpdated; 12, 13 versionId; 14, 15 unused
+//   spans   for each row and each wanted member 3 words: its value, and which patient it refers to (reference.ts)
 const headBytes: usize = 32 + expectedBytes;
 const entryBytes: usize = 64;
 
 let page: usize = 0;
 let masks: usize = 0;
 let table: usize = 0;
+/** rows so far, and the most that there is room for */
 let count: i32 = 0;
 let capacity: i32 = 0;
-/** of the spans; and of those of one row */
+/** address of the spans, and how many bytes of them a row has */
 let spans: usize = 0;
 let rowSpanBytes: usize = 0;
+/** its resourceType is Bundle */
 let bundle: bool = false;
 
 fill();
 
-/** Fills the table at `tableOffset`, which has `maskBytes` of masks, place for so many rows, and their spans at `spansOffset`. False: the page is the twin's. */
+/** Reads the page at `offset`, and fills the table at `tableOffset`. False gives the page up.
+ *  @param maskBytes bytes of the table's masks
+ *  @param rows how many rows it has room for
+ *  @param spansOffset address of its spans */
 export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes: usize, rows: i32, spansOffset: usize): bool {
   const end = offset + length;
   page = offset;
@@ -65,7 +104,7 @@ export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes
   return at != 0 && at <= end && bundle && space(at) == end && endIndex();
 }
 
-/** Copies rows `from` to `to` - 1 as lines. */
+/** Copies the rows `from` to `to` - 1 as lines to `out`, and returns the address behind them. */
 export function emit(offset: usize, tableOffset: usize, maskBytes: usize, from: i32, to: i32, out: usize): usize {
   const rows = tableOffset + maskBytes + headBytes;
   return copyRows(offset, tableOffset, rows + (from as usize) * entryBytes, rows + (to as usize) * entryBytes, out);
@@ -75,11 +114,11 @@ export function emit(offset: usize, tableOffset: usize, maskBytes: usize, from: 
 export function plainRows(offset: usize, tableOffset: usize, maskBytes: usize, from: i32, to: i32): i32 {
   const at = tableOffset + maskBytes;
   const rows = at + headBytes;
-  const row = firstOdd(offset, at + 32, rows + (from as usize) * entryBytes, rows + (to as usize) * entryBytes);
+  const row = firstUnexpected(offset, at + 32, rows + (from as usize) * entryBytes, rows + (to as usize) * entryBytes);
   return ((row - rows) / entryBytes) as i32;
 }
 
-/** See PageTable.prints; answers the row that the host must do itself, or `to`. */
+/** See PageTable.prints. Returns the row whose fingerprint the host must make itself; `to` when there is none. */
 export function prints(offset: usize, tableOffset: usize, maskBytes: usize, from: i32, to: i32, out: usize): i32 {
   const at = tableOffset + maskBytes;
   const rows = at + headBytes;
@@ -87,8 +126,7 @@ export function prints(offset: usize, tableOffset: usize, maskBytes: usize, from
   return ((row - rows) / entryBytes) as i32;
 }
 
-// Each of these takes the address of a value and answers the one behind it; 0: the page is the twin's.
-
+/** The Bundle. */
 function root(at: usize): usize {
   if (load<u8>(at) != 0x7b) return 0;
   at++;
@@ -97,7 +135,7 @@ function root(at: usize): usize {
     if (at == 0) return behind;
     const word = load<u64>(name);
     if (nameLength == 5 && (word & 0xffffffffff) == 0x7972746e65) {
-      // entry; of rows that are replaced the grammar inside would not be seen by anyone
+      // entry. A second one would replace the rows of the first one, whose resources nobody would parse then: given up.
       if (count > 0) return 0;
       at = entries(at);
     } else if (nameLength == 4 && (word as u32) == 0x6b6e696c) {
@@ -154,7 +192,7 @@ function link(at: usize): usize {
       at = text(at);
       from = textStart;
       to = textEnd;
-      coded = escaped || foreign;
+      coded = escaped || notASCII;
     } else at = value(at, 1);
   }
   return 0;
@@ -172,13 +210,14 @@ function entries(at: usize): usize {
   return 0;
 }
 
-/** One entry becomes a row, if it has a resource. */
+/** One entry. It becomes a row, if it has a resource. */
 function entry(at: usize): usize {
   if (load<u8>(at) != 0x7b) return value(at, 1);
   if (count == capacity) return 0;
   const row = table + headBytes + (count as usize) * entryBytes;
   const start = at;
-  // {"fullUrl":"…","resource":{…},"search":{"mode":"match"}} and no other value than the first
+  // First by comparing: {"fullUrl":"…","resource":{…},"search":{"mode":"match"}}, where only the URL and the resource
+  // may differ from the entry that was kept.
   let urlFrom = same(beforeUrl, at);
   let urlTo: usize = 0;
   let behindResource: usize = 0;
@@ -187,6 +226,7 @@ function entry(at: usize): usize {
     if (behindResource == 0) return 0;
     at = same(afterResource, behindResource);
     if (at != 0) {
+      // the search mode is that of the kept entry; its text lies as far behind the resource's end as there
       store<u64>(row, load<u64>(lastMode), 12);
       store<u32>(row, load<u32>(lastMode, 8), 20);
       const shift = ((behindResource - page) as u32) - load<u32>(lastMode, 12);
@@ -196,7 +236,7 @@ function entry(at: usize): usize {
       return at;
     }
   }
-  // search mode
+  // Then by walking, from behind the resource if the entry began like the kept one. There is no search mode yet.
   store<u64>(row, 0, 12);
   let found = behindResource != 0;
   at = found ? behindResource : start + 1;
@@ -214,7 +254,7 @@ function entry(at: usize): usize {
     members++;
     const word = load<u64>(name);
     if (nameLength == 8 && word == 0x656372756f736572) {
-      // resource; likewise
+      // resource; a second one is given up for the same reason as a second `entry`
       if (found) return 0;
       found = load<u8>(at) == 0x7b;
       at = found ? resource(at, page, masks, row, spans + (count as usize) * rowSpanBytes) : value(at, 1);
@@ -231,14 +271,17 @@ function entry(at: usize): usize {
   return 0;
 }
 
-/** the entry that is kept: what its row says of the mode, and where its resource ended */
+/** Of the entry whose texts are kept: its search mode and the span of that (three words of its row), and its resource's
+ *  end. */
 const lastMode: usize = 768;
 
+/** Keeps the texts of an entry up to its resource. */
 function keepStart(start: usize, urlFrom: usize, urlTo: usize, row: usize): void {
   keep(beforeUrl, start, urlFrom);
   keep(afterUrl, urlTo, page + (load<u32>(row) as usize) + 1);
 }
 
+/** Keeps the text behind its resource, and its search mode. */
 function keepEnd(row: usize): void {
   keep(afterResource, page + (load<u32>(row, 4) as usize), behind);
   store<u64>(lastMode, load<u64>(row, 12));
@@ -257,7 +300,7 @@ function search(at: usize, row: usize): usize {
       // mode
       at = text(at);
       store<u32>(row, modeOf(textStart, textEnd - textStart), 12);
-      put(page, row + 16, textStart, textEnd, escaped || foreign);
+      put(page, row + 16, textStart, textEnd, escaped || notASCII);
     } else at = value(at, 1);
   }
   return 0;

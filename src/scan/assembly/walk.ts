@@ -1,26 +1,30 @@
 import { backslash, quote } from "./blocks";
 
-// The grammar of JSON over the page, outside resources. What index.ts checks of the whole page (strings end and hold nothing they must not) is not
-// checked again. Each function takes the address where it begins to read and answers the one behind what it read; 0: the page is the twin's.
-// A walk may read up to 64 bytes beyond the page; `scan` does not believe what was found there.
+// Walks over JSON outside resources, and checks its whole grammar there. What index.ts checks of the whole page is not
+// checked again: that strings end, and hold nothing that they must not. Each function takes the address where it begins
+// to read, and returns the address behind what it read; 0 gives the page up. A walk may read up to 64 bytes beyond the
+// page; `scan` gives a page up whose Bundle seems to end there.
 
-/** deeper values than this outside resources are the twin's */
+/** A page with deeper values than this outside resources is given up. */
 const maxDepth = 60;
 
 let end: usize = 0;
-/** the text read last; `textStart` 0: it was no string */
+/** The string that was read last, from behind its quote to before the other; `textStart` 0: it was no string. */
 export let textStart: usize = 0;
 export let textEnd: usize = 0;
-/** the name of the member read last */
+/** the name of the member that was read last */
 export let name: usize = 0;
 export let nameLength: usize = 0;
-/** when `member` or `element` answer 0: the address behind the closed object or array, or 0 */
+/** Set when `member` or `element` return 0: the address behind the object or array, if it has ended; 0 gives the page
+ *  up. */
 export let behind: usize = 0;
 
 export function beginWalk(to: usize): void {
   end = to;
 }
 
+/** The address of the first byte from `at` on that is no white space. Bytes below 0x20 that are none are found by
+ *  index.ts. */
 // @ts-ignore: decorator
 @inline export function space(at: usize): usize {
   return load<u8>(at) > 0x20 ? at : skipSpace(at);
@@ -35,14 +39,16 @@ function skipSpace(at: usize): usize {
   return end;
 }
 
+/** The object or array ends at the bracket at `at`. */
 // @ts-ignore: decorator
 @inline function leave(at: usize): usize {
   behind = at + 1;
   return 0;
 }
 
-/** Address of the next member's value, its name in `name` and `nameLength`; or 0, see `behind`. A name with escapes is the twin's.
- *  `first`: `at` is behind the `{`, else behind a value. */
+/** Reads up to the next member's value, and returns its address; its name is in `name` and `nameLength`. Returns 0 when
+ *  there is none, see `behind`. A name with escapes gives the page up.
+ *  @param first whether `at` is behind the `{`, else it is behind a value */
 export function member(at: usize, first: bool): usize {
   behind = 0;
   at = space(at);
@@ -60,7 +66,7 @@ export function member(at: usize, first: bool): usize {
   let length: usize = 0;
   if (quotes != 0) {
     length = ctz(quotes) as usize;
-    // bits below the lowest quote
+    // a backslash below the lowest quote
     if ((backslashes & (quotes - 1) & ~quotes) != 0) return 0;
   } else {
     const last = closing(at);
@@ -72,7 +78,7 @@ export function member(at: usize, first: bool): usize {
   return load<u8>(at) == 0x3a ? space(at + 1) : 0;
 }
 
-/** Address of the next element; or 0, see `behind`. `first` as with `member`. */
+/** The address of the next element; 0 when there is none, see `behind`. @param first as in `member` */
 export function element(at: usize, first: bool): usize {
   behind = 0;
   at = space(at);
@@ -82,12 +88,12 @@ export function element(at: usize, first: bool): usize {
   return load<u8>(at) == 0x2c ? space(at + 1) : 0;
 }
 
-/** the string that `closing` passed over has escapes */
+/** the string that `closing` read last has escapes */
 export let escaped: bool = false;
-/** ... is not ASCII */
-export let foreign: bool = false;
+/** the string that `closing` read last is not all ASCII */
+export let notASCII: bool = false;
 
-/** Address of the quote that ends the string whose first character is at `at`. */
+/** The address of the quote that ends the string whose first character is at `at`. Sets `escaped` and `notASCII`. */
 export function closing(at: usize): usize {
   const quotes = i8x16.splat(quote as i8);
   const backslashes = i8x16.splat(backslash as i8);
@@ -105,7 +111,7 @@ export function closing(at: usize): usize {
     beyondASCII |= high & (stops - 1) & ~stops;
     at += ctz(stops) as usize;
     if (load<u8>(at) == quote) {
-      foreign = beyondASCII != 0;
+      notASCII = beyondASCII != 0;
       escaped = escapes;
       return at;
     }
@@ -115,7 +121,7 @@ export function closing(at: usize): usize {
   return 0;
 }
 
-/** A string, to `textStart` and `textEnd`; or any other value, passed over. */
+/** Reads a string, to `textStart` and `textEnd`; passes over any other value. */
 export function text(at: usize): usize {
   textStart = textEnd = 0;
   if (load<u8>(at) != quote) return value(at, 1);
@@ -126,20 +132,22 @@ export function text(at: usize): usize {
   return last + 1;
 }
 
-/** Writes a span of the page to the table; `coded`: it is not plain ASCII without escapes. `from` 0: there is none. */
+/** Writes the span of a text to the table, at `to`.
+ *  @param from 0: there is no text
+ *  @param coded the text is not plain ASCII, or has escapes */
 // @ts-ignore: decorator
 @inline export function put(page: usize, to: usize, from: usize, last: usize, coded: bool): void {
   store<u32>(to, from == 0 ? 0 : ((from - page) as u32));
   store<u32>(to, from == 0 ? 0 : ((last - page) as u32) | ((coded as u32) << 31), 4);
 }
 
-/** Whether the member read last is `resourceType`. */
+/** Whether the member that was read last is `resourceType`. */
 // @ts-ignore: decorator
 @inline export function isResourceType(): bool {
   return nameLength == 12 && load<u64>(name) == 0x656372756f736572 && load<u32>(name, 8) == 0x65707954;
 }
 
-/** Any value, passed over. */
+/** Passes over any value. */
 export function value(at: usize, depth: i32): usize {
   const byte = load<u8>(at);
   if (byte == quote) {
@@ -157,6 +165,7 @@ export function value(at: usize, depth: i32): usize {
   return 0;
 }
 
+/** Passes over a number, true, false or null. */
 export function scalar(at: usize): usize {
   const word = load<u32>(at);
   if (word == 0x65757274 || word == 0x6c6c756e) return at + 4; // true, null
