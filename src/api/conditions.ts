@@ -20,7 +20,8 @@ export interface ConditionValue {
   message: string;
 }
 
-/** The conditions with this one set. Its lastTransitionTime moves only when its status does. */
+/** The conditions with one of them set. Its lastTransitionTime changes only when its status does.
+ *  @param generation the generation of the object that the condition is about */
 export function setCondition(
   conditions: readonly Condition[] | undefined,
   value: ConditionValue,
@@ -40,7 +41,8 @@ export function setCondition(
   return conditions!.map((condition) => (condition.type === value.type ? made : condition));
 }
 
-/** The conditions without these: what is abnormal-true (Reconciling, Stalled, Suspended) is absent when all is well, as kstatus wants it. */
+/** The conditions without those of these types. Conditions that are True when something is wrong or unfinished
+ *  (Reconciling, Stalled, Suspended) are absent otherwise, as kstatus demands. */
 export const dropConditions = (conditions: readonly Condition[] | undefined, ...types: ConditionType[]): Condition[] =>
   (conditions ?? []).filter(({ type }) => !(types as string[]).includes(type));
 
@@ -50,5 +52,6 @@ export const findCondition = (conditions: readonly Condition[] | undefined, type
 export const isTrue = (conditions: readonly Condition[] | undefined, type: ConditionType) =>
   findCondition(conditions, type)?.status === "True";
 
-/** Kubernetes keeps these instants in whole seconds; more digits would make every comparison with what was stored fail. */
+/** An instant in RFC 3339 with whole seconds. Kubernetes stores no more, so with more digits no comparison with what is
+ *  stored would succeed. */
 export const toSeconds = (instant: Date) => instant.toISOString().replace(/\.\d+Z$/, "Z");

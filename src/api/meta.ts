@@ -1,4 +1,4 @@
-/** The parts of Kubernetes' own types that the API uses. */
+/** The members of Kubernetes' own type that the project uses. */
 export interface ObjectMeta {
   name: string;
   namespace?: string;

@@ -6,7 +6,8 @@ import type { ObjectMeta } from "./meta.ts";
 export const group = "fhirexport.dev";
 export const apiVersion = "fhirexport.dev/v1alpha1";
 
-/** Labels of every Job, pod and Secret of an export. The uid is what counts; the name is for people (a label holds 63 characters, so does a name). */
+/** Labels of every Job, pod and Secret of an export. Code finds them by the uid; the name is for people. It fits, since
+ *  a label and the name of an export both have at most 63 characters. */
 export const labels = {
   uid: `${group}/export-uid`,
   name: `${group}/export`,
@@ -16,15 +17,17 @@ export const labels = {
 } as const;
 
 export const annotations = {
-  /** `Complete`, `Cancelled` or `Failed/{attempt}`: how it ended, written before the status and kept by backups */
+  /** `Complete`, `Cancelled` or `Failed/{attempt}`: how it ended. It is written before the status, and backups keep
+   *  it. */
   outcome: `${group}/outcome`,
-  /** of the HTTP service: the client wants the export's state in X-Export-Status (Prefer: separate-export-status) */
+  /** set by the HTTP service: the client wants the export's state in X-Export-Status (Prefer:
+   *  separate-export-status) */
   separateStatus: `${group}/separate-export-status`,
-  /** of the HTTP service: digest of a kick-off that had an Idempotency-Key */
+  /** set by the HTTP service: the digest of a kick-off request that had an Idempotency-Key */
   request: `${group}/request-digest`,
 } as const;
 
-/** Holds a FhirExport with `deletionPolicy: Delete` until its files are deleted. */
+/** The finalizer that holds a FhirExport with `deletionPolicy: Delete` until its files are deleted. */
 export const finalizer = `${group}/output`;
 
 /** The first eight hex digits of a uid. */
@@ -32,11 +35,12 @@ export const shortUID = (uid: string) => uid.replaceAll("-", "").slice(0, 8).toL
 
 const stem = (metadata: ObjectMeta) => `${metadata.name.slice(0, 30)}-${shortUID(metadata.uid ?? "")}`;
 
-/** Name of the Job (or process) that runs a command of one attempt; the name is the lock against a second one. */
+/** The name of the Job (or process) that runs a command of one attempt. Since it is always the same, no second one can
+ *  be made. */
 export const runName = (metadata: ObjectMeta, command: Command, attempt: number) =>
   `${stem(metadata)}-${command}-${attempt}`;
 
-/** Name of the Secret that holds the Task of one attempt. */
+/** The name of the Secret that holds the Task of one attempt. */
 export const taskName = (metadata: ObjectMeta, attempt: number) => `${stem(metadata)}-task-${attempt}`;
 
 export const runLabels = (metadata: ObjectMeta, command: Command, attempt: number): Record<string, string> => ({
@@ -47,7 +51,8 @@ export const runLabels = (metadata: ObjectMeta, command: Command, attempt: numbe
   [labels.managedBy]: "fhir-export",
 });
 
-/** Azure's rule for a container that one may create: 3 to 63 lower-case letters, digits and single hyphens, a letter or digit at both ends. */
+/** Azure's rule for the name of a container that can be created: 3 to 63 lower-case letters, digits and single hyphens,
+ *  with a letter or digit at both ends. */
 export const isContainerName = (name: string) =>
   name.length >= 3 && name.length <= 63 && /^[a-z0-9](-?[a-z0-9])*$/.test(name);
 
@@ -62,17 +67,20 @@ export function matchesContainer(name: string, patterns: readonly string[]): boo
   });
 }
 
-/** The containers that an export may name: what the target says, else its own and `export-*`. */
+/** Patterns of the containers that an export may name: the target's `allowedContainers`, else its own container and
+ *  `export-*`. */
 export function allowedContainers(target: ExportTarget["spec"]): readonly string[] {
   const own = target.azureBlob?.container;
   return target.azureBlob?.allowedContainers ?? target.volume?.allowedContainers ?? [...(own ? [own] : []), "export-*"];
 }
 
-/** yyyyMMddTHHmmss, by UTC */
+/** An instant as yyyyMMddTHHmmss, in UTC. */
 const stamp = (instant: string) => new Date(instant).toISOString().replaceAll(/[-:]|\.\d+Z$/g, "");
 
-/** Where an export writes (docs/internals/storage-protocol.md#layout). On a volume there is no `container`: a container that the export names is the
- *  first folder. */
+/** Where an export writes: a folder named by its creation time, its name and its uid, so that two exports never share
+ *  one. Without any named container it has a new container of its own. On a volume there is no container, and a named
+ *  one is the first part of the folder. The names are a contract, see docs/internals/storage-protocol.md#layout.
+ *  @param named spec.container of the export */
 export function outputOf(
   metadata: ObjectMeta,
   named: string | undefined,
@@ -88,5 +96,6 @@ export function outputOf(
   return { container, folder: prefix ? `${prefix}/${own}` : own };
 }
 
+/** `namespace/name`, by which caches and queues know an object. */
 export const objectKey = (metadata: Pick<FhirExport["metadata"], "name" | "namespace">) =>
   `${metadata.namespace ?? ""}/${metadata.name}`;

@@ -1,5 +1,5 @@
-// What the parameters of an export may be: one set of rules for the HTTP request (src/shim) and the object (src/operator).
-// The texts go to people and into status and logs: none quotes a value.
+// The rules for the parameters of an export, used for the HTTP request (src/shim) and for the object (src/operator).
+// Their texts are read by people and go into status and logs, so none of them quotes a value.
 import type { ExportTarget } from "./exporttarget.gen.ts";
 import { allowedContainers, isContainerName, matchesContainer } from "./names.ts";
 
@@ -9,17 +9,17 @@ export type OutputFormat = (typeof outputFormats)[number];
 export const isOutputFormat = (value: string): value is OutputFormat =>
   (outputFormats as readonly string[]).includes(value);
 
-/** The form of a FHIR type name; whether the source knows the type is seen when it is asked. */
+/** Whether the value has the form of a FHIR type name. Whether the source knows the type is seen when it is asked. */
 export const isTypeName = (value: string) => value.length <= 64 && /^[A-Z][A-Za-z]+$/.test(value);
 
-/** A FHIR logical id. */
+/** Whether the value is a FHIR logical id. */
 export const isID = (value: string) => /^[A-Za-z0-9.-]{1,64}$/.test(value);
 
-/** `element` or `Type.element`, top level only. */
+/** Whether the value is `element` or `Type.element`, where the element is one of the resource's own level. */
 export const isElementName = (value: string) =>
   value.length <= 128 && /^([A-Z][A-Za-z]+[.])?[a-z][A-Za-z]*$/.test(value);
 
-/** The values of a comma list, trimmed, without empty and repeated ones. */
+/** The values of a list that is separated by commas, trimmed, without empty and repeated ones. */
 export const splitList = (value: string): string[] => [
   ...new Set(
     value
@@ -31,19 +31,21 @@ export const splitList = (value: string): string[] => [
 
 const instantPattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
 
-/** A FHIR instant as RFC 3339 with milliseconds and Z; undefined when it is none. A `+` that became a space in a query is repaired. */
+/** A FHIR instant as RFC 3339 with milliseconds and Z; undefined where the value is no instant. A `+` that became a
+ *  space in a query is repaired. */
 export function parseInstant(value: string): string | undefined {
   const text = value.replace(/ (?=\d\d:\d\d$)/, "+");
   if (!instantPattern.test(text)) return undefined;
   const time = Date.parse(text);
-  // Date.parse takes 30 February for 2 March
+  // Date.parse reads 30 February as 2 March.
   const day = Number(text.slice(8, 10));
   const lastDay = new Date(Date.UTC(Number(text.slice(0, 4)), Number(text.slice(5, 7)), 0)).getUTCDate();
   return Number.isNaN(time) || day > lastDay ? undefined : new Date(time).toISOString();
 }
 
-/** The single filters of one `_typeFilter` value. Commas also stand inside searches, so only one before `Type?` separates; `\,` never does.
- *  Clients that encode twice are met often enough to undo it, once. */
+/** The single filters of one `_typeFilter` value. Searches contain commas, too, so only a comma before `Type?`
+ *  separates two filters, and `\,` never does. A second percent-encoding is undone, since several clients encode
+ *  twice. */
 export function splitTypeFilters(value: string): string[] {
   return value
     .split(/(?<!\\),(?=[A-Z][A-Za-z]+\?)/)
@@ -59,7 +61,7 @@ export function splitTypeFilters(value: string): string[] {
     });
 }
 
-/** Parameters that shape a result instead of choosing resources; they would break paging or exactness. */
+/** Parameters that shape a result instead of choosing resources. In a filter they would break paging or exactness. */
 const resultParameters = new Set([
   "_sort",
   "_count",
@@ -78,7 +80,8 @@ const resultParameters = new Set([
   "_getpages",
 ]);
 
-/** Why a filter cannot be used, or undefined. */
+/** Why a filter cannot be used; undefined: it can.
+ *  @param types the types of the export; absent = all */
 export function checkTypeFilter(filter: string, types?: readonly string[]): string | undefined {
   const mark = filter.indexOf("?");
   const type = filter.slice(0, Math.max(mark, 0));
@@ -96,7 +99,7 @@ export function checkTypeFilter(filter: string, types?: readonly string[]): stri
   return undefined;
 }
 
-/** Why an export cannot write to the container it names, or undefined. */
+/** Why an export cannot write to the container that it names; undefined: it can. */
 export function checkContainer(name: string, target: ExportTarget["spec"]): string | undefined {
   if (!isContainerName(name))
     return "the container's name must be 3 to 63 lower-case letters, digits and single hyphens, and begin and end with a letter or digit";

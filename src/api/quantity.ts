@@ -10,7 +10,8 @@ const factors: Record<string, number> = {
   Ti: 2 ** 40,
 };
 
-/** Bytes of a Kubernetes quantity that is a whole positive number with an optional suffix; undefined when it is something else. */
+/** The number of bytes that a Kubernetes quantity means, if it is a whole positive number with an optional suffix such
+ *  as Mi; undefined for every other text. */
 export function parseBytes(quantity: string): number | undefined {
   const [, digits, suffix] = /^([1-9][0-9]{0,14})(Ki|Mi|Gi|Ti|k|M|G|T)?$/.exec(quantity) ?? [];
   return digits === undefined ? undefined : Number(digits) * factors[suffix ?? ""]!;

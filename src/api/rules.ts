@@ -1,5 +1,5 @@
-// The rules of crds/*.yaml that stand there in CEL, for places without an API server (standalone). test/api holds both to one table of objects
-// and to the same messages.
+// The same rules as those in CEL in crds/*.yaml, for places without an API server (standalone). test/api holds both to
+// one table of objects and to the same messages.
 
 import { isTrue } from "./conditions.ts";
 import type { ExportTarget } from "./exporttarget.gen.ts";
@@ -8,9 +8,10 @@ import type { FhirSource } from "./fhirsource.gen.ts";
 import { parseBytes } from "./quantity.ts";
 
 export interface Rule<Kind> {
-  /** where the object breaks it */
+  /** the field at which the object breaks the rule */
   path: string;
   message: string;
+  /** @param old the object that is replaced; undefined where it is created */
   holds(self: Kind, old: Kind | undefined): boolean;
 }
 
@@ -40,6 +41,7 @@ const tokenURLPattern = /^https?:\/\/[^/?#@ ]+(\/[^# ]*)?$/;
 const containerPattern = /^[a-z0-9](-?[a-z0-9])*$/;
 const allowedContainerPattern = /^[a-z0-9*-]+$/;
 
+/** A condition that is True stays True; Failed only until the next attempt. */
 const sticky =
   (type: "Complete" | "Cancelled" | "Failed") =>
   (self: FhirExport, old: FhirExport | undefined): boolean =>
@@ -205,13 +207,15 @@ export const targetRules: Rule<ExportTarget>[] = [
   },
 ];
 
+/** Whether a quantity, if there is one, is a number of bytes from `least` to `most`. */
 function within(quantity: string | undefined, least: number, most: number): boolean {
   if (quantity === undefined) return true;
   const bytes = parseBytes(quantity);
   return bytes !== undefined && bytes >= least && bytes <= most;
 }
 
-/** Deep equality of JSON values, whatever the order of members. */
+/** Whether two JSON values are equal, whatever the order of their members is. A member that is undefined counts as
+ *  absent. */
 export function same(a: unknown, b: unknown): boolean {
   if (a === b) return true;
   if (
