@@ -68,7 +68,7 @@ export async function applyCRD(client: KubeClient, crd: CRD, signal: AbortSignal
   const { name } = crd.metadata;
   const path = pathOf(resources.crds, { name });
   const stored = await patiently(signal, () => readCRD(client, path, signal));
-  const [ours, theirs] = [versionOf(crd), versionOf(stored)];
+  const [ours, theirs] = [crdVersionOf(crd), crdVersionOf(stored)];
   if (isNewer(theirs, ours))
     return log.warn(
       { crd: name, ours, theirs },
@@ -83,7 +83,7 @@ export async function applyCRD(client: KubeClient, crd: CRD, signal: AbortSignal
   log.info({ crd: name, version: ours, before: theirs }, "applied the CustomResourceDefinition");
 }
 
-const versionOf = (crd: CRD | undefined) => crd?.metadata.annotations?.[versionAnnotation];
+const crdVersionOf = (crd: CRD | undefined) => crd?.metadata.annotations?.[versionAnnotation];
 
 /** Whether version `one` is newer than `other`, as semantic versions without their build. A version that is absent or
  *  malformed is the oldest. */

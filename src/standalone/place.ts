@@ -45,8 +45,8 @@ export interface Place {
 const program = new URL(import.meta.url.endsWith(".ts") ? "../main.ts" : "main.mjs", import.meta.url);
 const worker = [process.execPath, ...nodeFlags, fileURLToPath(program), "worker"];
 
-/** One machine as a place for exports: the controller over objects in SQLite and child processes, without HTTP. It is
- *  to Kubernetes as docs/internals/controller.md says ("Two places, one controller"). Nothing runs before start().
+/** One machine as a place for exports: the controller over objects in SQLite and child processes, without HTTP.
+ *  docs/internals/controller.md compares it with Kubernetes ("Two places, one controller"). Nothing runs before start().
  *  @throws terminal when another process has the data folder open */
 export async function openPlace({ data, volumeRoot, settings, runs: runsOptions, log }: PlaceOptions): Promise<Place> {
   const database = openDatabase(data);

@@ -33,6 +33,8 @@ const hasLinter = spawnSync("kube-linter", ["version"]).status === 0;
 if (!hasLinter) console.log("!! SKIPPED: kube-linter over the chart, as it is not installed");
 const noLinter = { skip: !hasLinter && "kube-linter is not installed" };
 
+const dryRun = ["kubectl", "apply", "--server-side", "--dry-run=server", "--validate=strict"];
+
 describe("the chart", needsNode, () => {
   let node: TestNode;
   let folder: string;
@@ -123,22 +125,10 @@ describe("the chart", needsNode, () => {
       // The values name namespaces, which must exist.
       for (const one of known) if (one.metadata.namespace) one.metadata.namespace = namespace;
       const unique = [...new Map(known.map((one) => [`${one.kind}/${one.metadata.name}`, one])).values()];
-      const dry = await node.run(
-        [
-          "kubectl",
-          "apply",
-          "--server-side",
-          "--dry-run=server",
-          "--validate=strict",
-          "--namespace",
-          namespace,
-          "--filename",
-          "-",
-        ],
-        {
-          input: JSON.stringify({ apiVersion: "v1", kind: "List", items: unique }),
-        },
-      );
+      const list = { apiVersion: "v1", kind: "List", items: unique };
+      const dry = await node.run([...dryRun, "--namespace", namespace, "--filename", "-"], {
+        input: JSON.stringify(list),
+      });
       assert.equal(dry.code, 0, dry.stderr);
       // Pod Security refuses only pods. For Deployments and Jobs the API server warns.
       assert.doesNotMatch(dry.stderr, /would violate PodSecurity/);
@@ -248,17 +238,8 @@ describe("the chart", needsNode, () => {
 
   for (const name of readdirSync(join(root, "examples")))
     test(`examples/${name} is accepted`, async () => {
-      const { stderr, code } = await node.run([
-        "kubectl",
-        "apply",
-        "--server-side",
-        "--dry-run=server",
-        "--validate=strict",
-        "--namespace",
-        namespace,
-        "--filename",
-        join(root, "examples", name),
-      ]);
+      const file = join(root, "examples", name);
+      const { stderr, code } = await node.run([...dryRun, "--namespace", namespace, "--filename", file]);
       assert.equal(code, 0, stderr);
     });
 
