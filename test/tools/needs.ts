@@ -58,9 +58,5 @@ export function needsOf(file: string): Set<Need> {
 /** Neither sleeps nor processes nor a control plane: `npm run test:quick`. */
 export const isQuick = (file: string): boolean => [...needsOf(file)].every((need) => need === "walk");
 
-/** Files that need more take longer, and of those with the same needs the longer text. Good enough to begin with those that would end last. */
-export function weightOf(file: string): number {
-  const needs = needsOf(file);
-  const order: Need[] = ["wait", "process", "plane", "walk"];
-  return order.findLastIndex((need) => needs.has(need)) + Math.min(0.99, readFileSync(file).length / 100_000);
-}
+/** Files that need more take longer, and of those with as many needs the longer text: good enough to begin with those that would end last. */
+export const weightOf = (file: string): number => needsOf(file).size + readFileSync(file).length / 1_000_000;

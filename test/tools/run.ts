@@ -30,9 +30,12 @@ const files = (
   .sort((a, b) => (tier ? 0 : weightOf(b) - weightOf(a)) || (a < b ? -1 : 1));
 
 const { env } = process;
+const minutes = (count: number) => count * 60_000;
 env.WALK_SEED ??= String(Math.floor(Math.random() * 1_000_000));
-if (has("walks")) env.FHIR_EXPORT_WALKS = "whole";
-if (has("quick")) env.FHIR_EXPORT_TEST_QUICK = "1";
+if (has("walks")) {
+  env.FHIR_EXPORT_WALKS = "whole";
+  env.FHIR_EXPORT_TEST_LIMIT_MS ??= String(minutes(120));
+}
 if (tier) env.FHIR_EXPORT_TEST_TIER = "T0";
 // Only those that import it use the shared control plane, or node, whose start takes seconds (setup.ts).
 const needs = new Set(files.flatMap((file) => [...needsOf(file)]));
@@ -43,7 +46,6 @@ if (needs.has("node")) env.FHIR_EXPORT_TEST_NODE = "1";
 env.NODE_COMPILE_CACHE ??= join(process.cwd(), ".cache", "compile");
 mkdirSync(env.NODE_COMPILE_CACHE, { recursive: true });
 
-const minutes = (count: number) => count * 60_000;
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => stop.abort());
 
@@ -55,7 +57,7 @@ try {
     // Most files wait for a part of their time, so two cores have room for three of them.
     concurrency: tier ? 1 : has("quick") ? 2 : 3,
     timeout: minutes(has("walks") ? 60 : 5),
-    execArgv: ["--import=./test/tools/watchdog.ts"],
+    execArgv: ["--import=./test/tools/watchdog.ts", ...(has("quick") ? ["--import=./test/tools/quick.ts"] : [])],
     signal: stop.signal,
   });
   events.on("test:fail", () => (failed = true));

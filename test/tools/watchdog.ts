@@ -6,7 +6,7 @@ import { isMainThread } from "node:worker_threads";
 /** the longest file, of e2e, takes 433 s, and the longest of the others 290 s */
 const limitMs = Number(process.env.FHIR_EXPORT_TEST_LIMIT_MS ?? 1_200_000);
 /** for what node does after a process has nothing left to do */
-const graceMs = Number(process.env.FHIR_EXPORT_TEST_GRACE_MS ?? 10_000);
+const graceMs = 10_000;
 const file = process.argv[1] ?? "";
 
 // loaded into each test process (run.ts), which can tell best what keeps it
