@@ -9,7 +9,7 @@ import { chartFolder, makeReadme, makeSchema, topLevelCRDs } from "../tools/char
 const read = (path: string) => readFileSync(join(chartFolder, path), "utf8");
 
 suite("the chart follows from what it is made of (npm run generate)", () => {
-  test("crds/ is the top level's", () => {
+  test("its crds/ equals the crds/ of the repository", () => {
     const crds = topLevelCRDs();
     assert.equal(crds.length, 3);
     assert.deepEqual(
@@ -20,7 +20,7 @@ suite("the chart follows from what it is made of (npm run generate)", () => {
   });
   test("values.schema.json", () => assert.equal(read("values.schema.json"), makeSchema()));
   test("README.md, with a comment for each value", () => assert.equal(read("README.md"), makeReadme()));
-  test("its versions are the program's", () => {
+  test("its versions are those of the program", () => {
     const { version, appVersion } = parse(read("Chart.yaml"));
     assert.deepEqual([version, appVersion], [pkg.version, pkg.version]);
   });

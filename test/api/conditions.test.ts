@@ -16,7 +16,7 @@ test("lastTransitionTime stays while only reason and message change, and moves w
   assert.equal(third[0]!.lastTransitionTime, "2026-01-02T00:00:00Z");
 });
 
-test("others keep their place, and nothing is changed in place", () => {
+test("other conditions keep their place, and the list that is given is not changed", () => {
   const before = setCondition(
     setCondition(undefined, ready, 1, early),
     { ...ready, type: "Accepted", status: "True" },

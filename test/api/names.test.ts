@@ -52,7 +52,7 @@ const outputs: [string, string | undefined, Parameters<typeof outputOf>[2], Retu
 for (const [name, named, target, want] of outputs)
   test(`output: ${name}`, () => assert.deepEqual(outputOf(metadata, named, target), want));
 
-test("the own container's name is legal", () =>
+test("the name of an export's own container is legal", () =>
   assert.ok(isContainerName(outputOf(metadata, undefined, { azureBlob: azure }).container ?? "")));
 
 test("run and task names: 30 of the name, 8 of the uid, within a label also with a pod's suffix", () => {

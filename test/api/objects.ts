@@ -134,7 +134,7 @@ const creates: Case[] = [
   it("an unknown onCancel", { onCancel: "Maybe" }, /onCancel/),
 ];
 
-/** Values of every field of spec: [one, another]. Exported so that the test can see that none is missing. */
+/** Two values for each field of spec. Exported, so that a test can check that no field is missing. */
 export const values: {
   [Field in keyof Required<FhirExportSpec>]: [NonNullable<FhirExportSpec[Field]>, NonNullable<FhirExportSpec[Field]>];
 } = {
@@ -177,7 +177,7 @@ const mutable = [
   "deletionPolicy",
   "onCancel",
 ];
-/** fields with a default equal to the second value: to add that value changes nothing */
+/** Fields whose default equals the second value, so that adding this value changes nothing. */
 const defaulted: Record<string, unknown> = {
   level: "System",
   outputFormat: "application/fhir+ndjson",
@@ -274,7 +274,7 @@ export interface StatusCase {
   status: FhirExportStatus | undefined;
   refused?: RegExp;
 }
-/** Updates of a FhirExport's status. */
+/** Updates of the status of a FhirExport. */
 export const statusCases = [
   {
     case: "Complete stays",

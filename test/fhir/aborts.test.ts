@@ -3,7 +3,7 @@ import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { listening, onAbort } from "../../src/fhir/aborts.ts";
 
-test("All who listen are called once, whoever has left is not, and the signal has one listener", () => {
+test("every listener is called once, one that was removed is not called, and the signal itself has one listener", () => {
   const abort = new AbortController();
   const called: string[] = [];
   const call = (name: string, then = () => {}) =>
@@ -24,7 +24,7 @@ test("All who listen are called once, whoever has left is not, and the signal ha
   assert.equal(listening(abort.signal), 0);
 });
 
-test("Signals are not mixed up, and one can be listened to again and again", () => {
+test("each signal calls its own listeners, and can get new ones again and again", () => {
   const [one, other] = [new AbortController(), new AbortController()];
   let calls = 0;
   for (let i = 0; i < 3; i++) onAbort(one.signal, () => calls++)();

@@ -6,7 +6,7 @@ import { propertyRuns } from "../tools/sample.ts";
 
 const parts = ({ href, origin, host, pathname, search }: Address) => ({ href, origin, host, pathname, search });
 
-/** What it answers, or throws, where each link is parsed. */
+/** The result for a link, or its error, as if every link were parsed. */
 function parsed(link: string, base: URL): Record<string, string> | "elsewhere" | "invalid" {
   let url: URL;
   try {
@@ -53,7 +53,7 @@ const pieces = [
   ],
 ];
 
-test("A link is what a URL is, whether it is parsed or not", () => {
+test("a link gives the same address whether it is parsed or not", () => {
   const link = fc
     .array(fc.oneof(fc.constantFrom(...pieces), fc.string({ maxLength: 3 })), { maxLength: 8 })
     .map((list) => list.join(""));

@@ -3,14 +3,15 @@ import type { AddressInfo, Socket } from "node:net";
 import { decodeJwt, SignJWT } from "jose";
 import type { Certificate } from "./certificates.ts";
 
-/** Microsoft Entra's token endpoint as far as workload identity uses it: a federated token of the ServiceAccount for an access token. */
+/** The part of Microsoft Entra's token endpoint that workload identity uses: it exchanges a federated token of the
+ *  ServiceAccount for an access token. */
 export interface EntraServer {
-  /** AZURE_AUTHORITY_HOST */
+  /** value for AZURE_AUTHORITY_HOST */
   readonly url: string;
   readonly asked: readonly { path: string; form: URLSearchParams; status: number }[];
-  /** tokens given */
+  /** the tokens that it has issued */
   readonly issued: readonly string[];
-  /** answers this instead of a token */
+  /** it gives this answer instead of a token */
   refuse: { status: number; body: unknown; headers?: Record<string, string> } | undefined;
   expiresIn: number;
   close(): Promise<void>;
@@ -27,7 +28,7 @@ export const serviceAccountToken = (subject: string) =>
     .setExpirationTime("1h")
     .sign(secret);
 
-/** @param subject the ServiceAccount that is federated, `system:serviceaccount:NAMESPACE:NAME` */
+/** @param subject the ServiceAccount that the tenant trusts, as `system:serviceaccount:NAMESPACE:NAME` */
 export async function startEntra(
   tls: Certificate,
   tenant: string,

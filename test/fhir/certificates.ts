@@ -11,7 +11,8 @@ export interface Authority extends Certificate {
   issue(name: string): Certificate;
 }
 
-/** A certificate authority for tests; Node can check certificates but not make them. */
+/** A certificate authority for tests. It builds the DER itself, since Node can verify certificates but not make
+ *  them. */
 export function makeAuthority(name = "test authority"): Authority {
   const own = generateKeyPairSync("ec", { namedCurve: "P-256" });
   const cert = certificate({ name, key: own.publicKey }, { name, key: own.privateKey }, true);
@@ -79,9 +80,9 @@ const sequence = (...parts: Buffer[]) => der(0x30, Buffer.concat(parts));
 const integer = (bytes: Buffer) => der(0x02, bytes);
 const oid = (...bytes: number[]) => der(0x06, Buffer.from(bytes));
 const bits = (bytes: Buffer) => der(0x03, Buffer.concat([Buffer.of(0), bytes]));
-/** UTCTime */
+/** a time as UTCTime */
 const time = (ms: number) =>
   der(0x17, Buffer.from(`${new Date(ms).toISOString().replace(/[-:T]/g, "").slice(2, 14)}Z`));
-/** a Name of one CN */
+/** a Name that consists of one CN */
 const named = (text: string) => sequence(der(0x31, sequence(oid(0x55, 0x04, 0x03), der(0x0c, Buffer.from(text)))));
 const extension = (id: number[], value: Buffer) => sequence(oid(...id), der(0x04, value));

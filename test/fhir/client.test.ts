@@ -24,7 +24,7 @@ const task = (): Task["source"] => ({
   share: { requests: 2 },
 });
 
-/** the answer to one search, and the requests it took */
+/** The answer to one search, and the requests that it took. */
 async function search(link: string) {
   const client = new SourceClient(task(), tmpdir(), new AbortController().signal);
   const from = source.requests.length;
@@ -42,7 +42,7 @@ async function search(link: string) {
 }
 
 describe("long searches", () => {
-  // two that are there, and many that are not
+  // Two of these ids exist, and many do not.
   const link = (count: number) =>
     `Patient?_id=${[...source.dump("Patient").keys()]
       .slice(0, 2)
@@ -55,13 +55,13 @@ describe("long searches", () => {
     assert.deepEqual(methods, ["GET /fhir/Patient", "GET /fhir/Patient"]);
   });
 
-  test("a long one is posted: the same resources", async () => {
+  test("a long one is posted, and gives the same resources", async () => {
     const { ids: posted, methods } = await search(link(300));
     assert.deepEqual(methods, ["POST /fhir/Patient/_search", "POST /fhir/Patient/_search"]);
     assert.equal(posted.length, 2);
   });
 
-  test("where searches cannot be posted it is a GET all the same, and POST is not tried again", async () => {
+  test("where the source takes no POST it is sent by GET after all, and POST is not tried again", async () => {
     source.set({ noPost: true });
     const { ids, methods } = await search(link(300));
     source.set({ noPost: false });
@@ -70,7 +70,7 @@ describe("long searches", () => {
   });
 });
 
-describe("what a refused request is called", () => {
+describe("how the message about a refused request names its URL", () => {
   const cases: [path: string, shown: string][] = [
     ["Patient/SECRET-1", "Patient/{id}"],
     ["Patient/SECRET-1/_history?_since=x", "Patient/{id}/_history"],

@@ -20,7 +20,7 @@ const expected = (type: string, withBase: boolean): Expected => ({
 const bundle = (resources: string[]) =>
   `{"resourceType":"Bundle","entry":[${resources.map((resource) => `{"resource":${resource}}`).join()}]}`;
 
-/** Demands of each row what `patientsOf` says of the parsed resource. */
+/** Demands for each row what `patientsOf` gives for the parsed resource. */
 function check(twin: Twin, type: string, page: string, withBase: boolean): void {
   twin.read(Buffer.from(page), expected(type, withBase));
   const compartment = new Compartment(type, base);
@@ -37,7 +37,7 @@ function check(twin: Twin, type: string, page: string, withBase: boolean): void 
 
 describe("one element", () => {
   const id64 = "x".repeat(64);
-  // of Observation's `subject`, as it stands in the page
+  // Values of Observation's `subject`, as the page has them.
   const values: [name: string, value: string, how: "none" | "span" | "parse"][] = [
     ["a patient", '{"reference":"Patient/a-1.B"}', "span"],
     ["with a display", '{"reference":"Patient/a","display":"Zo\u00eb M\u00fcller"}', "span"],
@@ -105,12 +105,12 @@ describe("one element", () => {
           twin.read(Buffer.from(page), expected("Observation", true));
           const found = twin.table.reference(0, 0);
           const is = typeof found === "string" ? found : "span";
-          // the plain twin parses whatever is there
+          // The plain twin parses every value.
           assert.equal(twin === simd ? is : "parse", twin === simd ? how : is);
         }
       });
 
-  test("the last of two elements counts, and those of other levels do not", () => {
+  test("the last of two elements of one name counts, and elements of other levels do not", () => {
     for (const twin of twins)
       for (const text of [
         '{"subject":{"reference":"Patient/no"},"subject":{"reference":"Patient/yes"}}',
@@ -127,7 +127,7 @@ describe("one element", () => {
       }
   });
 
-  test("a base URL that is longer than the scanner takes", () => {
+  test("a base URL that is longer than the scanner allows", () => {
     for (const length of [200, 201, 500]) {
       const long = new URL(`https://x/${"y".repeat(length - 11)}/`);
       const page = bundle([`{"resourceType":"Observation","id":"o","subject":{"reference":"${long.href}Patient/a"}}`]);
@@ -139,7 +139,7 @@ describe("one element", () => {
     }
   });
 
-  test("what is not JSON is an error without content", () => {
+  test("a value that is not JSON is an error that shows no content", () => {
     for (const text of [
       '{"reference":"Patient/a" "x":1,"reference":1}',
       '{"display":"Patient",}',
@@ -154,7 +154,7 @@ describe("one element", () => {
   });
 });
 
-test("property: a set of patients holds in bytes what it holds as strings", () => {
+test("property: a set of patients gives the same answer for bytes as for strings", () => {
   const id = fc.stringMatching(/^[A-Za-z0-9.-]{1,64}$/);
   fc.assert(
     fc.property(fc.array(id, { maxLength: 40 }), fc.array(id), fc.nat(20), (ids, others, at) => {
@@ -169,18 +169,18 @@ test("property: a set of patients holds in bytes what it holds as strings", () =
   );
 });
 
-test("a type's members are the beginnings of its paths", () => {
+test("the members of a type are the first names of its paths", () => {
   assert.equal(compartmentTypes.size, 67);
   assert.deepEqual(membersOf("Observation"), ["subject", "performer"]);
   assert.deepEqual(membersOf("MedicationAdministration"), ["subject", "performer"]);
   assert.deepEqual(membersOf("Patient"), ["link"]);
   assert.deepEqual(membersOf("AuditEvent"), ["agent", "entity"]);
   assert.deepEqual(membersOf("Organization"), []);
-  // SIMD tables have place for these
+  // A SIMD table has room for at most this many members.
   for (const type of compartmentTypes) assert(membersOf(type).length <= 4);
 });
 
-/** A resource of the type with references at its paths, and the same and others where they do not count. */
+/** A resource of the type with references at the paths that count, and with references elsewhere that do not count. */
 class Maker {
   readonly #r: Random;
   constructor(r: Random) {
@@ -200,7 +200,7 @@ class Maker {
       const [first, ...below] = path.split(".") as [string, ...string[]];
       add(0.8, first, () => this.value(below));
     }
-    // the same names twice, and names of other types' elements
+    // Names that occur twice, and names of elements of other types.
     add(0.2, elements[0]!.split(".")[0]!, () => this.value([]));
     add(0.3, r.pick(["subject", "patient", "focus", "performer", "basedOn"]), () => this.value([]));
     add(0.2, "contained", () => `[${this.object(elements[0]!.split("."))}]`);
@@ -247,7 +247,7 @@ class Maker {
   }
 }
 
-test("property: resources of all types, as patientsOf finds them when parsed", () => {
+test("property: for resources of all types the same patients are found as in the parsed resource", () => {
   let own = 0;
   let all = 0;
   fc.assert(

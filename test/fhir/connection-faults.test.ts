@@ -12,7 +12,7 @@ import { clientOf, codeOf, inParts, serveWire, whole } from "./wire.ts";
 
 const signal = new AbortController().signal;
 
-describe("no answer, or half of one", () => {
+describe("an answer that does not arrive, or only in part", () => {
   const begun = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
   const cases: [name: string, answer: (socket: Socket) => unknown, code: string][] = [
     ["nobody speaks", (socket) => socket.end(), "CONNECTION_CLOSED"],
@@ -60,7 +60,7 @@ describe("no answer, or half of one", () => {
       assert.equal(server.asked.length, 1);
     });
 
-  test("a body that takes longer than the time for a part of it is whole", async () => {
+  test("a body may take longer in all than is allowed for one part of it", async () => {
     await using server = await serveWire(async (socket) => {
       socket.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
       for (let i = 0; i < 10; i++) {
@@ -71,7 +71,7 @@ describe("no answer, or half of one", () => {
     assert.equal(await clientOf(server, { head: 10_000, body: 800 }).get(), "0123456789");
   });
 
-  test("no one listens", async () => {
+  test("no server listens at the address", async () => {
     const server = await serveWire(() => {});
     const { get } = clientOf(server);
     await server[Symbol.asyncDispose]();
@@ -170,7 +170,7 @@ describe("a request that is aborted", () => {
     assert.equal(server.asked.length, 1);
   });
 
-  test("by its own receiver, which then gets no more", async () => {
+  test("by its own receiver, which then gets nothing more", async () => {
     const abort = new AbortController();
     await using server = await serveWire((socket) =>
       socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n"),
@@ -187,7 +187,7 @@ describe("a request that is aborted", () => {
     assert.equal(writes, 1);
   });
 
-  test("leaves no listener with a signal that lives on, and neither does one that ends well or badly", async () => {
+  test("leaves no listener at a signal that lives on, and neither does a request that succeeds or fails", async () => {
     const { signal } = new AbortController();
     await using server = await serveWire(
       (socket, { number }) => void (number % 3 === 2 ? socket.end("x") : socket.write(whole("ok"))),
@@ -205,7 +205,7 @@ describe("a request that is aborted", () => {
   });
 });
 
-test("close ends what is under way, what waits, and what comes later", async () => {
+test("close ends requests that are under way, that wait, and that come later", async () => {
   await using server = await serveWire((socket, { number }) => void (number === 0 && socket.write(whole("ok"))));
   const { connections, get } = clientOf(server, { max: 1 });
   await get();

@@ -19,7 +19,7 @@ after(() => {
   for (const folder of folders) rmSync(folder, { recursive: true });
 });
 
-/** a folder with files of a source, and what changes them */
+/** A folder with the files of a source, and a function that changes them. */
 function secrets(files: Record<string, string>): { folder: string; write: (files: Record<string, string>) => void } {
   const folder = mkdtempSync(join(tmpdir(), "fhir-export-"));
   folders.push(folder);
@@ -36,7 +36,7 @@ const ok = (socket: Socket) => void socket.write(whole("ok"));
 const socketOf = (server: Wire, index: number) => server.sockets[index] as TLSSocket;
 
 describe("over TLS", () => {
-  test("with a private authority, by address: HTTP/1.1, and no name is asked for", async () => {
+  test("with a private authority, by IP address: HTTP/1.1, and no server name is sent", async () => {
     await using server = await serveWire(ok, { tls });
     const { get } = clientOf(server, {}, secrets(ca).folder);
     assert.deepEqual([await get(), await get(), server.connections], ["ok", "ok", 1]);
@@ -61,7 +61,7 @@ describe("over TLS", () => {
     assert.equal(server.connections, 1);
   });
 
-  test("by name, which is asked for", async () => {
+  test("by name: the server name is sent", async () => {
     await using server = await serveWire(ok, { tls, name: "localhost" });
     assert.equal(await clientOf(server, {}, secrets(ca).folder).get(), "ok");
     assert.equal(socketOf(server, 0).servername, "localhost");
@@ -75,7 +75,7 @@ describe("over TLS", () => {
       "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
     );
     assert.equal(await codeOf(clientOf(server).get()), "UNABLE_TO_VERIFY_LEAF_SIGNATURE");
-    // all of 127/8 is this machine
+    // Every address of 127.0.0.0/8 is this machine.
     await using elsewhere = await serveWire(ok, { tls, host: "127.0.0.2" });
     assert.equal(await codeOf(clientOf(elsewhere, {}, secrets(ca).folder).get()), "ERR_TLS_CERT_ALTNAME_INVALID");
     assert.deepEqual([server.received, elsewhere.received], [0, 0]);
@@ -91,7 +91,7 @@ describe("over TLS", () => {
     assert.match(await codeOf(clientOf(server, {}, secrets(ca).folder).get()), /CERTIFICATE_REQUIRED|ECONNRESET/);
   });
 
-  test("a session is gone on with, until the files are others", async () => {
+  test("a TLS session is resumed until the files change", async () => {
     const seen: [subject: string, isReused: boolean][] = [];
     const note = (socket: Socket) => {
       const secure = socket as TLSSocket;
@@ -131,7 +131,7 @@ describe("over TLS", () => {
     assert.equal(await codeOf(get()), "UNABLE_TO_VERIFY_LEAF_SIGNATURE");
   });
 
-  test("files that are broken fail the request, and not the one after them", async () => {
+  test("files that are not valid fail the request, and not the next one with valid files", async () => {
     let answer = () => {};
     await using server = await serveWire((socket) => void (answer = () => socket.end(whole("ok"))), { tls });
     const { folder, write } = secrets(ca);
@@ -151,13 +151,13 @@ describe("over TLS", () => {
     assert.equal(await last, "ok");
   });
 
-  test("a body larger than a record", async () => {
+  test("a body larger than a TLS record", async () => {
     const body = "x".repeat(1_000_000);
     await using server = await serveWire((socket) => void socket.write(whole(body)), { tls });
     assert.equal(await clientOf(server, {}, secrets(ca).folder).get(), body);
   });
 
-  test("a server that shakes no hands, in time", async () => {
+  test("a server that does not complete the TLS handshake fails the request in time", async () => {
     const sockets: Socket[] = [];
     const server = createServer((socket) => void sockets.push(socket.on("error", () => {}).resume()));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -179,7 +179,7 @@ describe("addresses", () => {
   });
 
   for (const scheme of ["http", "https"])
-    test(`of a name that has two, of which one works (${scheme})`, async (context) => {
+    test(`of a name with two addresses, of which one works (${scheme})`, async (context) => {
       await using server = await serveWire(ok, { name: "localhost", ...(scheme === "https" && { tls }) });
       const lookup = (_: string, __: unknown, found: (error: null, all: dns.LookupAddress[]) => void) =>
         found(null, [

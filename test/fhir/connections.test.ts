@@ -10,7 +10,7 @@ import { until } from "../tools/until.ts";
 import { clientOf, codeOf, collector, inParts, PlacedBody, serveWire, whole } from "./wire.ts";
 
 describe("an answer", () => {
-  test("in parts: head and body as they are, with the time and the first byte", async () => {
+  test("in parts: the head and the body are complete, with the time and the first byte", async () => {
     await using server = await serveWire((socket) =>
       inParts(socket, "HT", "TP/1.1 203 x\r\nA", ": b\r", "\n\r\n", "hello"[0]!, "ello").then(() => socket.end()),
     );
@@ -67,14 +67,14 @@ describe("an answer", () => {
         const { first } = await ask(into);
         assert(into.bytes.equals(bytes));
         assert.equal(first, bytes[0]);
-        // the last 64 KiB are read like anything else
+        // The last 64 KiB are read into the buffer of the connection, and copied.
         assert(into.came.placed >= bytes.length - 2 * 65_536, JSON.stringify(into.came));
       }
       parts.push([whole("and on")]);
       assert.deepEqual([await get(), server.connections], ["and on", 1]);
     });
 
-  test("that has no place comes by write: what is short, small chunks, and what does not fit any more", async () => {
+  test("comes by write where it has no place: a short body, small chunks, and what no longer fits", async () => {
     const bytes = randomBytes(200_000);
     const chunked = (size: number) =>
       Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => {
@@ -98,7 +98,7 @@ describe("an answer", () => {
     assert.deepEqual([came, server.connections], [[false, true, false], 1]);
   });
 
-  test("that is not wanted any more is put nowhere", async () => {
+  test("is put nowhere after its request was aborted", async () => {
     const bytes = Buffer.alloc(1_000_000, "x");
     let go = () => {};
     await using server = await serveWire((socket) => {
@@ -144,14 +144,14 @@ describe("an answer", () => {
 });
 
 describe("a connection", () => {
-  test("is used again, by one request at a time", async () => {
+  test("is used again, for one request at a time", async () => {
     await using server = await serveWire((socket) => setImmediate(() => socket.write(whole("ok"))));
     const { get } = clientOf(server);
     for (let i = 0; i < 5; i++) assert.equal(await get(), "ok");
     assert.equal(server.connections, 1);
   });
 
-  test("is one of as many as are allowed; what waits is served in order, over those that are free", async () => {
+  test("is opened only while there are fewer than allowed; requests that wait are served in order over those that become free", async () => {
     const order: string[] = [];
     await using server = await serveWire((socket) => setTimeout(() => socket.write(whole("ok")), 5));
     const { connections } = clientOf(server, { max: 2 });
@@ -170,13 +170,13 @@ describe("a connection", () => {
     assert.deepEqual(order.toSorted(), [..."012345678"]);
   });
 
-  test("ends after a while without a request, and is not used when it should have", async () => {
+  test("ends after some time without a request, and is not used again where its timer is late", async () => {
     await using server = await serveWire((socket) => socket.write(whole("ok")));
     const { get } = clientOf(server, { idle: 20 });
     await get();
     await until("the connection's end", async () => server.open === 0);
     await get();
-    // the timer cannot come
+    // While this runs, no timer can fire.
     for (const until = performance.now() + 50; performance.now() < until; );
     await get();
     assert.equal(server.connections, 3);
@@ -217,7 +217,7 @@ describe("a connection", () => {
     assert.deepEqual([await get(), server.connections], ["ok", 2]);
   });
 
-  test("is not used again when the answer came before the request was sent whole", async () => {
+  test("is not used again when the answer came before the whole request was sent", async () => {
     const form = `_id=${"1".repeat(30_000_000)}`;
     const server = createServer((socket) => {
       socket.on("error", () => {});
@@ -248,7 +248,7 @@ describe("a connection", () => {
 });
 
 describe("a kept connection that the server has closed", () => {
-  test("while idle: the next request gets another", async () => {
+  test("while it was idle: the next request gets a new one", async () => {
     await using server = await serveWire((socket) => socket.write(whole("ok")));
     const { get } = clientOf(server);
     await get();
@@ -262,7 +262,7 @@ describe("a kept connection that the server has closed", () => {
     ["resets", (socket: Socket) => void resetSocket(socket)],
   ] as const)
     for (const form of [undefined, "_id=1"])
-      test(`it ${name} as a ${form ? "POST" : "GET"} comes, which is sent again, before what waits`, async () => {
+      test(`it ${name} as a ${form ? "POST" : "GET"} arrives: the request is sent again, before those that wait`, async () => {
         await using server = await serveWire((socket, { connection, number }) =>
           connection === 0 && number === 1 ? end(socket) : void socket.write(whole(`${connection}`)),
         );
@@ -275,7 +275,7 @@ describe("a kept connection that the server has closed", () => {
         );
       });
 
-  test("it does so again for a new one: that is an error, of which no more is sent", async () => {
+  test("and closes the new one, too: that is an error, and the request is not sent a third time", async () => {
     await using server = await serveWire((socket, { connection, number }) =>
       connection === 0 && number === 0 ? void socket.write(whole("ok")) : void socket.end(),
     );
@@ -297,7 +297,7 @@ describe("a kept connection that the server has closed", () => {
     assert.equal(server.asked.length, 2);
   });
 
-  test("it says nothing: that is an error in time, of which no more is sent", async () => {
+  test("without a word: that is an error in time, and the request is not sent again", async () => {
     await using server = await serveWire((socket, { number }) => void (number === 0 && socket.write(whole("ok"))));
     const { get } = clientOf(server, { head: 100 });
     await get();
@@ -305,7 +305,7 @@ describe("a kept connection that the server has closed", () => {
     assert.equal(server.asked.length, 2);
   });
 
-  test("all that are kept: each request has one that works", async () => {
+  test("with all others that are kept: each request gets one that works", async () => {
     await using server = await serveWire(
       (socket, { number }) => void (number === 0 ? socket.write(whole("ok")) : socket.end()),
     );

@@ -35,7 +35,7 @@ describe("what is wanted", () => {
       const found = wantedElements(type, elements);
       assert.deepEqual(found && [...found].sort(), wanted?.sort());
     });
-  test("the source is asked for that and for what compartments are found by", () => {
+  test("the source is asked for the wanted elements and for those by which compartments are found", () => {
     assert.equal(
       elementsToAsk("Observation", new Set(["id", "meta", "status", "code"]), ["subject", "code"]),
       "status,code,subject",
@@ -119,7 +119,7 @@ describe("cutting", () => {
   ] as [string, string, string[], string][])
     test(name, () => assert.equal(cut(text, ...wanted), line));
 
-  test("property: as if it was parsed, cut and tagged, in both spellings", () => {
+  test("property: the result equals that of parsing, cutting and tagging, in both spellings", () => {
     const name = fc.constantFrom(
       "resourceType",
       "id",
@@ -161,7 +161,7 @@ describe("cutting", () => {
             ...(isObject ? meta : {}),
             tag: tags.some((it) => it?.code === "SUBSETTED") ? tags : [...tags, tagged],
           };
-          // -0 is 0 for JSON
+          // JSON.stringify writes -0 as 0.
           assert.deepEqual(JSON.parse(line), JSON.parse(JSON.stringify(expected)));
           assert.equal(line, JSON.stringify(JSON.parse(line)));
         },
@@ -169,8 +169,8 @@ describe("cutting", () => {
       { numRuns: 500 },
     );
   });
-  test("property: what is kept stands there byte for byte, in its order and spelling, and nothing else", () => {
-    // as no parser that writes again would leave them
+  test("property: exactly the wanted members are kept, byte for byte and in their order", () => {
+    // A parser that writes its result again would change these.
     const raw = fc.constantFrom(
       ...[
         "1.50",
@@ -190,7 +190,7 @@ describe("cutting", () => {
         '{"\\u0069d":"not the id","resourceType":"x","":0.10}',
       ],
     );
-    // spelling of a name, what it means, whether it is kept when `code` and `value` are asked for
+    // How a name is spelt, what it means, and whether it is kept when `code` and `value` are asked for.
     const member = fc.constantFrom(
       ...(["code", "_code", "value", "valueQuantity", "_valueString", "codeX"] as const).map(
         (name) => [name, true] as const,
@@ -246,12 +246,12 @@ describe("cutting", () => {
 
 describe("data of the specification", () => {
   const read = async (url: URL) => (await import(url.href, { with: { type: "json" } })).default as unknown;
-  test("the compartment table is what its definitions give", async () => {
+  test("the compartment table equals what the definitions give", async () => {
     const table = await read(tables.compartment);
     assert.equal(JSON.stringify(table), JSON.stringify(compartmentTable(readExcerpt())));
     assert.equal(Object.keys(table as object).length, 67);
   });
-  test("so are the mandatory elements", async () => {
+  test("the mandatory elements equal what the definitions give", async () => {
     assert.deepEqual(await read(tables.elements), readExcerpt().elements);
     assert.deepEqual(await read(tables.choices), readExcerpt().choices);
   });

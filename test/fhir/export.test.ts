@@ -28,7 +28,7 @@ const clients: TokenServerOptions["clients"] = [
   { id: "c", secret: "s", keys: [keys.RS384.publicKey, keys.ES384.publicKey], scopes: ["system/*.rs"] },
 ];
 
-/** An export from the guarded source; answers what came of it. */
+/** Runs an export from the source that demands tokens. @returns what became of it */
 async function run(
   server: { baseURL: string },
   auth: Auth,
@@ -43,7 +43,7 @@ async function run(
   return { task, where, write };
 }
 
-/** every resource once, and nothing else */
+/** Demands that the output has every resource once, and nothing else. */
 async function assertWhole({ where, task }: Awaited<ReturnType<typeof run>>): Promise<void> {
   const { code, report } = await task.all();
   assert.equal(code, 0, report.error?.message);
@@ -100,7 +100,7 @@ describe("a whole export", () => {
     test(name, () =>
       guarded(options, async (server) => {
         await assertWhole(await run(server, auth(server), files));
-        // plan, packages and seal are processes of their own in a cluster: a token each
+        // In a cluster plan, packages and seal are processes of their own, and each needs a token.
         assert(server.issued.length > 0);
         assert(server.served.filter(({ status }) => status === 401).length === 0);
         if (options.tls) assert(server.served.every(({ client }) => client === "worker"));
@@ -120,7 +120,7 @@ describe("a whole export", () => {
       }
     });
 
-  test("tokens that live shorter than the export", () =>
+  test("tokens that expire before the export ends", () =>
     guarded({ expiresIn: 1 }, async (server) => {
       source.set({ pageDelay: 100 });
       const [name, auth, files] = kinds[1]!;
@@ -129,9 +129,9 @@ describe("a whole export", () => {
       } finally {
         source.set({ pageDelay: 0 });
       }
-      // three commands at least; more, as they outlive their tokens
+      // Three commands need three tokens, and more where they live longer than their tokens.
       assert(server.issued.length > 6, `${name}: ${server.issued.length}`);
-      // each is renewed before it expires, unless this machine is asleep for the fifth of its life that is left then
+      // Each token is renewed when a fifth of its life is left. This fails only if the machine sleeps for that fifth.
       assert(server.served.filter(({ status }) => status === 401).length < server.issued.length / 2);
     }));
 
@@ -154,7 +154,7 @@ describe("a whole export", () => {
       const rotate = async (token: string) => {
         const old = [...valid];
         valid.add(token);
-        // as Kubernetes does: the old content or the new
+        // As Kubernetes replaces it: a reader sees either the old content or the new.
         await it.write("token.new", token);
         await rename(join(it.where.secrets, "source", "token.new"), join(it.where.secrets, "source", "token"));
         for (const one of old) valid.delete(one);
@@ -169,7 +169,7 @@ describe("a whole export", () => {
     assert(pages > 20 && valid.size === 1);
   });
 
-  test("a token endpoint that goes out of service in the middle: waiting, and it goes on later", () =>
+  test("a token endpoint that fails in the middle: the error is waiting, and the export continues later", () =>
     guarded({ expiresIn: 1 }, async (server) => {
       const it = await run(server, kinds[0]![1](server), kinds[0]![2]);
       assert.equal((await it.task.run("plan")).code, 0);
@@ -183,7 +183,7 @@ describe("a whole export", () => {
       await assertWhole(it);
     }));
 
-  test("a client that is taken off in the middle: terminal, with what to mend", () =>
+  test("a client that is removed in the middle: the error is terminal and says what to mend", () =>
     guarded({}, async (server) => {
       const it = await run(server, kinds[0]![1](server), kinds[0]![2]);
       assert.equal((await it.task.run("plan")).code, 0);

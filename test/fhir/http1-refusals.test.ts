@@ -134,7 +134,7 @@ describe("by chance", () => {
     return at.slice(1).map((end, i) => whole.subarray(at[i], end));
   };
 
-  test("answers that are cut anywhere are what they are in one piece", () =>
+  test("an answer that is cut anywhere gives the same as in one piece", () =>
     fc.assert(
       fc.property(rendered, fc.array(fc.nat(), { maxLength: 20 }), ({ content, text, framing }, cuts) => {
         const ends = framing === "end";
@@ -160,7 +160,7 @@ describe("by chance", () => {
       { numRuns: 1000 },
     ));
 
-  test("garbage is no answer, and takes no time", () =>
+  test("garbage is an error, found quickly", () =>
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 2000 }), (garbage) => {
         const { code, done } = parseAnswer([Buffer.from(garbage)], true);

@@ -121,7 +121,7 @@ describe("answers, however they are cut", () => {
     for (const chunk of chunks) assert.equal(chunk.buffer, own.buffer);
   });
 
-  test("that no byte has come is known", () => {
+  test("the parser knows whether a byte has arrived", () => {
     const parser = new AnswerParser({ head: () => {}, body: () => {} });
     assert.equal(parser.begun, false);
     parser.write(bytes("H"));
@@ -132,7 +132,7 @@ describe("answers, however they are cut", () => {
 describe("headers", () => {
   const headersOf = (fields: string) => parseHoweverCut(ok(`${fields}Content-Length: 0\r\n`)).headers;
 
-  test("names in lower case, values without what is around them", () => {
+  test("names become lower case, and values lose the blanks around them", () => {
     const value = 'application/fhir+json; charset="utf-8"';
     assert.deepEqual(
       headersOf(`Content-TYPE: \t ${value} \t\r\nX-Empty:\r\nX-None: \t \r\nX-Colon:a:b\r\nX-Latin: \xa0\xe9\xa0\r\n`),
@@ -147,12 +147,12 @@ describe("headers", () => {
     );
   });
 
-  test("several of one name are an array, of three, too", () => {
+  test("several headers of one name become an array", () => {
     const headers = headersOf("Set-Cookie: a\r\nLink: <1>\r\nset-cookie: b\r\nSET-COOKIE: c\r\nlink: <2>\r\n");
     assert.deepEqual(headers, { "set-cookie": ["a", "b", "c"], link: ["<1>", "<2>"], "content-length": "0" });
   });
 
-  test("names that an object has by itself", () => {
+  test("names such as __proto__ that objects have by themselves", () => {
     const headers = headersOf("constructor: a\r\n__proto__: b\r\nhasOwnProperty: c\r\n")!;
     assert.deepEqual(Object.entries(headers).slice(0, 2), [
       ["constructor", "a"],
@@ -161,7 +161,7 @@ describe("headers", () => {
     assert.equal(({} as Record<string, unknown>).b, undefined);
   });
 
-  test("64 KiB of them, and no more; interim answers count", () => {
+  test("64 KiB of headers are accepted and no more, those of interim answers included", () => {
     const filled = (length: number) => `X: ${"x".repeat(length - 5)}\r\n`;
     const rest = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".length;
     const parts = (text: string) =>
@@ -212,7 +212,7 @@ describe("requests", () => {
     );
   });
 
-  // the last two would be CR and LF as Latin-1
+  // In Latin-1 the last two would become CR and LF.
   for (const value of ["a\r\nb: c", "a\nb", "a\rb", "a\0b", "a\x7f", "a\u010db", "a\u010ab"])
     test(`no header ${JSON.stringify(value)}`, () =>
       assert.throws(
@@ -220,7 +220,7 @@ describe("requests", () => {
         (error: Error) => error instanceof TransportError && error.code === "HTTP_REQUEST",
       ));
 
-  test("no name that is none, no path with a line end", () => {
+  test("a header name that is not valid, or a path with a line end, is refused", () => {
     for (const name of ["", "a b", "a:", "a\r\nb"])
       assert.throws(() => renderRequest({ ...get, headers: { [name]: "x" } }), { code: "HTTP_REQUEST" });
     const url = { pathname: "/a\r\nb: c", search: "", host: "example.org" } as URL;

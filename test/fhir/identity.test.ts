@@ -30,7 +30,7 @@ let azurite: Azurite;
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "fhir-export-"));
   const authority = makeAuthority();
-  // as NODE_EXTRA_CA_CERTS does for a whole process
+  // NODE_EXTRA_CA_CERTS does the same for a whole process.
   setDefaultCACertificates([...getCACertificates("default"), authority.cert]);
   const tls = authority.issue("server");
   for (const name of ["cert", "key"] as const) await writeFile(join(folder, name), tls[name]);
@@ -47,7 +47,7 @@ after(async () => {
 });
 
 const names = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"] as const;
-/** what the webhook puts into a pod */
+/** The environment variables that the webhook gives a pod. */
 const setEnvironment = (change: Partial<Record<(typeof names)[number], string | undefined>> = {}) => {
   const values = {
     AZURE_TENANT_ID: tenant,
@@ -88,8 +88,8 @@ const store = (accountURL = azurite.accountURL) =>
   );
 
 describe("downloads by a signed URL", () => {
-  // the emulator gives out no user delegation keys
-  test("a user delegation key signs it, asked for once: this blob, to read, by https", async () => {
+  // The emulator issues no user delegation keys.
+  test("a user delegation key, which is asked for once, signs a URL that reads this blob by https", async () => {
     const asked: { url: string; authorization: string | undefined; body: string }[] = [];
     const [cert, key] = await Promise.all(["cert", "key"].map((name) => readFile(join(folder, name))));
     const account = createServer({ cert: cert!, key: key! }, async (request, response) => {
@@ -132,10 +132,10 @@ describe("workload identity of the source", () => {
     assert.match(asked?.form.get("scope") ?? "", /^https:\/\/fhir\.example\/\.default/);
   });
 
-  test("revoked early: a new one", async () => {
+  test("a token that is revoked early is replaced", async () => {
     const { get } = await client();
     await get();
-    // the source takes the newest one only
+    // The source accepts only the newest token.
     await (await client()).get();
     const mark = tokenRequests().length;
     assert.equal(await get(), 200);
@@ -198,7 +198,7 @@ const table: [
     /does not answer \(ECONNREFUSED\).*AZURE_AUTHORITY_HOST/,
   ],
 ];
-describe("workload identity: what is wrong is named, for source and target", () => {
+describe("workload identity: messages name what is wrong, for source and target", () => {
   for (const [name, { env, refuse, token, scope: asked }, kind, message] of table)
     test(name, async () => {
       setEnvironment({ ...(token && { AZURE_FEDERATED_TOKEN_FILE: join(folder, token) }), ...env });
@@ -229,7 +229,7 @@ describe("workload identity of the target", () => {
     await opened.remove("a.json");
   });
 
-  test("Entra is out of service: waiting", async () => {
+  test("while Entra does not answer the error is waiting", async () => {
     entra.refuse = { status: 400, body: "{}" };
     const refused = await failureOf(store().then((made) => made.read("a.json")));
     assert.deepEqual([refused.class, refused.reason], ["terminal", "TargetUnauthorized"]);
@@ -238,7 +238,7 @@ describe("workload identity of the target", () => {
     assert.deepEqual([away.class, away.reason], ["waiting", "TargetUnreachable"]);
   });
 
-  test("an account URL in the clear gets no token", async () => {
+  test("no token is sent to an account URL without https", async () => {
     const failure = await failureOf(store("http://account.example"));
     assert.deepEqual([failure.class, failure.reason], ["terminal", "TargetUnauthorized"]);
     assert.match(failure.message, /accountURL.*https/);
@@ -246,7 +246,7 @@ describe("workload identity of the target", () => {
 });
 
 test("an export by workload identity at both ends", async () => {
-  // the source takes any token of Entra here: two parts ask for their own
+  // Here the source accepts every token of Entra, since source and target ask for their own.
   const both = await startTokenServer({ source: source.baseURL, accepts: (token) => entra.issued.includes(token) });
   try {
     const target = {

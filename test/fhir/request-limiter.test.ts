@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { RequestLimiter, type RequestOutcome } from "../../src/fhir/request-limiter.ts";
 
-/** a clock that goes on when it is told to */
+/** A clock that moves only when a test says so. */
 function clock() {
   let now = 0;
   let calls: { at: number; call: () => void }[] = [];
@@ -31,7 +31,8 @@ function clock() {
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const never = new AbortController().signal;
 
-/** `count` requests, each of which takes what `answer` says; their times of start */
+/** Makes `count` requests, of which each takes as long as `answer` says.
+ *  @returns the times at which they start, and how many were under way at most */
 function load(
   limiter: RequestLimiter,
   time: ReturnType<typeof clock>,
@@ -56,7 +57,7 @@ function load(
 }
 
 describe("the limiter of requests", () => {
-  test("no more requests at a time than the share", async () => {
+  test("there are never more requests at a time than the share", async () => {
     const time = clock();
     const { starts, most, all } = load(new RequestLimiter({ requests: 3, ...time }), time, 10, () => ({
       status: 200,
@@ -68,7 +69,7 @@ describe("the limiter of requests", () => {
     assert.deepEqual(starts, [0, 0, 0, 100, 100, 100, 200, 200, 200, 300]);
   });
 
-  test("no more requests a second than the share, without bursts", async () => {
+  test("there are never more requests a second than the share, and no bursts", async () => {
     const time = clock();
     const limiter = new RequestLimiter({ requests: 8, perSecond: 4, ...time });
     const { starts, all } = load(limiter, time, 6, () => ({ status: 200, ms: 10 }));
@@ -78,7 +79,7 @@ describe("the limiter of requests", () => {
     assert.equal(limiter.throttledMs, 250 + 500 + 750 + 1000 + 1250);
   });
 
-  test("a Retry-After holds all of them", async () => {
+  test("a Retry-After holds all requests", async () => {
     const time = clock();
     const { starts, all } = load(new RequestLimiter({ requests: 2, ...time }), time, 5, (index) =>
       index === 1 ? { status: 429, ms: 50, retryAfterMs: 2000 } : { status: 200, ms: 100 },
@@ -92,7 +93,7 @@ describe("the limiter of requests", () => {
     );
   });
 
-  test("429 and 503 halve what is asked at a time, once for those under way; good answers bring it back, one per round", async () => {
+  test("429 and 503 halve the limit, once for all requests under way; good answers raise it by one per round", async () => {
     const time = clock();
     const limiter = new RequestLimiter({ requests: 16, ...time });
     await runAll(limiter, time, { count: 16 }, { status: 503, ms: 10 });
@@ -107,10 +108,10 @@ describe("the limiter of requests", () => {
     assert.equal(limiter.limit, 1, "never none");
   });
 
-  test("a source that becomes slow under load is asked less; one that is slow for good is asked in full again", async () => {
+  test("a source that becomes slow under load gets fewer requests; one that stays slow gets all again", async () => {
     const time = clock();
     const limiter = new RequestLimiter({ requests: 16, ...time });
-    // 20 ms alone, and 50 ms more for each request beyond four
+    // An answer takes 20 ms, and 50 ms more for each request beyond four.
     const answer = (active: number) => ({ status: 200, ms: 20 + 50 * Math.max(0, active - 4) });
     let active = 0;
     let stop = false;
@@ -142,7 +143,7 @@ describe("the limiter of requests", () => {
     assert.equal(other.limit, 16);
   });
 
-  test("a source that is slow with some of its answers only is asked in full", async () => {
+  test("a source of which only some answers are slow gets all requests", async () => {
     const time = clock();
     const limiter = new RequestLimiter({ requests: 4, ...time });
     await runAll(limiter, time, { count: 20, width: 1 }, { status: 200, ms: 20 });
@@ -156,7 +157,7 @@ describe("the limiter of requests", () => {
     assert.equal(Math.min(...limits), 4);
   });
 
-  test("who stops waiting does not hold the others up", async () => {
+  test("a request that stops waiting does not delay the others", async () => {
     const time = clock();
     const limiter = new RequestLimiter({ requests: 1, ...time });
     const first = await limiter.turn(never);
@@ -170,7 +171,7 @@ describe("the limiter of requests", () => {
     await assert.rejects(limiter.turn(stop.signal), /enough/);
   });
 
-  test("an answer that never came frees its place and says nothing", async () => {
+  test("a request without an answer frees its place and does not change the limit", async () => {
     const time = clock();
     const limiter = new RequestLimiter({ requests: 4, ...time });
     await runAll(limiter, time, { count: 40 }, { status: 0, ms: 5 });

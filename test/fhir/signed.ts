@@ -9,7 +9,7 @@ import { SourceClient } from "../../src/fhir/client.ts";
 
 type Auth = Task["source"]["auth"];
 
-/** A client of a source with the files of its Secret, as a worker pod has them. Registers the hook that removes them. */
+/** Makes clients of a source that has the files of its Secret, as a worker pod has them. A hook removes the files. */
 export function signedClients() {
   const closing: (() => Promise<unknown>)[] = [];
   after(async () => {
@@ -44,13 +44,13 @@ export function signedClients() {
     return {
       client,
       write,
-      /** one page of patients; answers the status */
+      /** Reads one page of patients. @returns its status */
       get: () => client.get("Patient?_count=1", ({ status }) => status),
     };
   };
 }
 
-/** The error of a call, which must be one of ours. */
+/** The error of a call, which must be a FailureError. */
 export async function failureOf(call: Promise<unknown>): Promise<FailureError> {
   const error = await call.then(
     (value) => new Error(`it answered ${JSON.stringify(value)}`),
@@ -60,7 +60,7 @@ export async function failureOf(call: Promise<unknown>): Promise<FailureError> {
   throw error;
 }
 
-/** A key pair for SMART as JWKs with kid and alg. */
+/** A key pair for SMART, as JWKs with kid and alg. */
 export async function makeKeys(
   alg: "RS384" | "ES384",
   kid: string = alg,

@@ -18,7 +18,7 @@ const start = async (options: TokenServerOptions) => {
   servers.push(server);
   return server;
 };
-/** https, and https that demands a client certificate */
+/** A server with https, and one that also demands a client certificate. */
 let plain: TokenServer;
 let mutual: TokenServer;
 before(async () => {
@@ -32,7 +32,7 @@ const none = { kind: "none" } as const;
 const pair = ({ cert, key }: { cert: string; key: string }) => ({ "tls.crt": cert, "tls.key": key });
 
 describe("private certificate authority", () => {
-  test("is trusted, also for links of pages", async () => {
+  test("is trusted, for the links of pages, too", async () => {
     const { client } = await open(plain.baseURL, none, { "ca.crt": authority.cert });
     const next = await client.get("Patient?_count=1", ({ body }) => {
       const { link } = JSON.parse(body.toString()) as { link: { relation: string; url: string }[] };
@@ -42,7 +42,7 @@ describe("private certificate authority", () => {
     assert.equal(await client.get(next, ({ status }) => status), 200);
   });
 
-  test("several in one file", async () => {
+  test("several certificates in one file are trusted", async () => {
     const { get } = await open(plain.baseURL, none, { "ca.crt": `${another.cert}\n${authority.cert}` });
     assert.equal(await get(), 200);
   });
@@ -57,13 +57,13 @@ describe("private certificate authority", () => {
       assert.match(failure.message, new RegExp(`${code}.*certificate.*spec\\.tls\\.caRef`));
     });
 
-  test("a file that holds none", async () => {
+  test("a file without a certificate", async () => {
     const failure = await failureOf((await open(plain.baseURL, none, { "ca.crt": "SECRET" })).get());
     assert.deepEqual([failure.class, failure.reason], ["terminal", "SourceUnauthorized"]);
     assert.match(failure.message, /"ca\.crt" of spec\.tls\.caRef/);
   });
 
-  test("rotated while a client lives: new connections trust the new one only", async () => {
+  test("when it is rotated while a client lives, new connections trust only the new one", async () => {
     const server = await start({});
     const { get, write } = await open(server.baseURL, none, { "ca.crt": authority.cert }, { retrySeconds: 0 });
     await get();
@@ -101,7 +101,7 @@ describe("the token endpoint", () => {
     }
   });
 
-  test("that no one vouches for gets no secret", async () => {
+  test("gets no secret where no trusted authority has signed its certificate", async () => {
     const server = await start({ clients });
     const { get } = await open(server.baseURL, oauth2(server), { "client-secret": "s" }, { retrySeconds: 0 });
     const failure = await failureOf(get());
@@ -114,13 +114,13 @@ describe("the token endpoint", () => {
 describe("client certificate", () => {
   const files = { "ca.crt": authority.cert };
 
-  test("is shown", async () => {
+  test("is sent", async () => {
     const { get } = await open(mutual.baseURL, none, { ...files, ...pair(authority.issue("worker-1")) });
     assert.equal(await get(), 200);
     assert.equal(mutual.served.at(-1)?.client, "worker-1");
   });
 
-  test("rotated while a client lives: shown by new connections", async () => {
+  test("when it is rotated while a client lives, new connections send the new one", async () => {
     const { get, write } = await open(mutual.baseURL, none, { ...files, ...pair(authority.issue("old")) });
     await get();
     for (const [name, text] of Object.entries(pair(authority.issue("new")))) await write(name, text);

@@ -7,28 +7,28 @@ import { BrokenAnswer, Collector, type Receiver } from "../../src/fhir/http.ts";
 import { socketOpener } from "../../src/fhir/tls.ts";
 
 export interface Asked {
-  /** how many connections there were before its own, and requests over that one */
+  /** how many connections there were before its own, and how many requests over its own */
   connection: number;
   number: number;
-  /** head and body, in Latin-1 */
+  /** the head and the body, in Latin-1 */
   text: string;
 }
 
-/** A server over sockets that answers byte by byte what a test wants. */
+/** A server over sockets that sends exactly the bytes that a test wants. */
 export interface Wire extends AsyncDisposable {
   readonly url: URL;
   readonly asked: readonly Asked[];
-  /** connections so far, those that are open, and the most that were at a time */
+  /** how many connections there were, how many are open, and how many were open at a time at most */
   readonly connections: number;
   readonly open: number;
   readonly most: number;
   readonly sockets: readonly (Socket | TLSSocket)[];
-  /** bytes that have come */
+  /** how many bytes have arrived */
   readonly received: number;
   setTLS(tls: TlsOptions): void;
 }
 
-/** @param answer is called for each request that has come whole */
+/** @param answer is called for each request that has arrived whole */
 export async function serveWire(
   answer: (socket: Socket, asked: Asked) => unknown,
   { tls, host = "127.0.0.1", name = host }: { tls?: TlsOptions; host?: string; name?: string } = {},
@@ -86,16 +86,16 @@ export async function serveWire(
 
 const signal = new AbortController().signal;
 
-/** An answer of 200. */
+/** An answer with status 200. */
 export const whole = (body: string) => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
 export const collector = () => new Collector(1 << 30, () => new Error("too long"));
 
-/** Has a body put into its memory, in places of at most `most` bytes, while there is room for all that is named. */
+/** A receiver that names places in its own memory for the body, each of at most `most` bytes, while it has room. */
 export class PlacedBody implements Receiver {
   readonly memory: Buffer;
   readonly #most: number;
   length = 0;
-  /** how much came in which way */
+  /** how many bytes arrived in which of the two ways */
   readonly came = { placed: 0, written: 0 };
   #place = 0;
 
@@ -126,7 +126,7 @@ export class PlacedBody implements Receiver {
   }
 }
 
-/** A client of a server; `folder` has the files of its TLS. */
+/** A client of a server. `folder` has the TLS files. */
 export function clientOf(
   { url }: Pick<Wire, "url">,
   options: Partial<ConnectionsOptions> = {},
@@ -147,7 +147,7 @@ export function clientOf(
   return { connections, ask, get };
 }
 
-/** The code of what a call throws, "broken CODE" when the answer had begun. */
+/** The code of the error that a call throws; "broken CODE" where the answer had begun. */
 export async function codeOf(call: Promise<unknown>): Promise<string> {
   const error = await call.then(
     (value) => assert.fail(`it answered ${JSON.stringify(value)}`),
@@ -157,7 +157,7 @@ export async function codeOf(call: Promise<unknown>): Promise<string> {
   return `${broken ? "broken " : ""}${((broken ? error.cause : error) as NodeJS.ErrnoException).code}`;
 }
 
-/** Sends parts that arrive as such. */
+/** Sends parts in such a way that each arrives by itself. */
 export const inParts = async (socket: Socket, ...parts: (string | Buffer)[]) => {
   for (const part of parts) {
     socket.write(part, "latin1");

@@ -122,7 +122,7 @@ const table: DecisionRow[] = [
 for (const row of table) test(`decide: ${row.case}`, () => checkDecision(row));
 test("these decisions change nothing that they are made from, and lead to no new ones", () => checkStable(table));
 
-test("an export that is applied together with its source is not told to be waiting; one whose source turns out to be wrong is", () => {
+test("no event says that an export waits which is applied together with its source, unless the source turns out to be wrong", () => {
   const events = (one: ExportWorld) =>
     decideAt(one).effects.flatMap((effect) => (effect.do === "event" ? [effect.note] : []));
   const fresh = world({ source: stale });

@@ -131,7 +131,7 @@ const counts: [string, FhirExport, { source: number; all: number; ahead: number 
 for (const [name, one, want] of counts)
   test(`counts ${name}`, () => assert.deepEqual(countRunning(makeExport({}), [makeExport({}), one]), want));
 
-test("admission is serial: many exports at once, never more than the source allows, in order, all of them in the end", async () => {
+test("admission is serial: of many exports at once never more run than the source allows, in order, and all of them in the end", async () => {
   const port = new FakePort();
   port.source = makeSource({ limits: { maxConcurrentExports: 3 } });
   const started: string[] = [];
@@ -140,7 +140,7 @@ test("admission is serial: many exports at once, never more than the source allo
   port.writeStatus = async (world, status) => {
     const name = world.export.metadata.name;
     if (status.run && !started.includes(name)) started.push(name);
-    // the API server takes its time, and not always the same
+    // The API server takes some time, which differs from call to call.
     await new Promise((resolve) => setTimeout(resolve, name.charCodeAt(1) % 4));
     await write(world, status);
     most.held = Math.max(most.held, [...port.objects.values()].filter(holdsSlot).length);
@@ -166,7 +166,8 @@ test("admission is serial: many exports at once, never more than the source allo
   assert.equal(complete(), names.length);
   assert.equal(most.held, 3);
   const byPriority = [...names.filter((_, index) => index % 2 === 1), ...names.filter((_, index) => index % 2 === 0)];
-  // a slot that becomes free while others are looked at is kept for who is first in line: none is overtaken by more than the slots there are
+  // A slot that becomes free while others are decided about is kept for the first in the queue, so that none is
+  // overtaken by more exports than there are slots.
   for (const [index, name] of started.entries())
     assert.ok(Math.abs(byPriority.indexOf(name) - index) < 3, `${name} was started as number ${index}`);
 });

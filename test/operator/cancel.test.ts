@@ -73,7 +73,7 @@ const table: DecisionRow[] = [
 for (const row of table) test(`decide: ${row.case}`, () => checkDecision(row));
 test("these decisions change nothing that they are made from, and lead to no new ones", () => checkStable(table));
 
-test("what was cancelled has no end to wait for", () => {
+test("a cancelled export has no estimated completion time", () => {
   const progress = { percent: 20, resources: 10, estimatedCompletionTime: "2026-03-04T05:08:01Z" };
   const { status } = decideAt(
     world({

@@ -5,7 +5,7 @@ import type { Progress, RunView } from "../../src/contracts.ts";
 import { admitted, decideAt, doneRun, later, outputOfX, runOf, world } from "./decisions.ts";
 import { report, totals, uid } from "./fake.ts";
 
-test("progress: the sum over indexes, at most 99 percent, never down, an estimate; published every progressSeconds only", () => {
+test("progress is the sum over indexes, at most 99 percent, never goes down, has an estimate, and is published every progressSeconds", () => {
   const told = (index: number, resources: number): Progress => ({
     v: 1,
     uid,

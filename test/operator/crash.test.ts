@@ -48,7 +48,7 @@ for (const { name, make, happenings, settings, end, did } of scenarios) {
   });
 }
 
-test("an undisturbed export needs few writes: five statuses, one outcome, at most four events", async () => {
+test("an export without disturbance needs five status writes, one outcome and at most four events", async () => {
   const port = new FakePort();
   port.add(makeExport());
   await drive(port);
@@ -102,7 +102,7 @@ for (const { case: what, error, want, message, times } of refusals)
         [...seen].some((text) => /exporting 3 packages; exceeded quota/.test(text)),
         [...seen].join("\n"),
       );
-      // the second time at once, woken by its own status write
+      // The second time it runs at once, woken by its own status write.
       assert.equal(seconds, 60);
     }
   });

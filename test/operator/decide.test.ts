@@ -94,7 +94,7 @@ const wakes: [string, ExportWorld, number | undefined][] = [
   ],
 ];
 for (const [name, given, want] of wakes)
-  test(`looks again: ${name}`, () => assert.equal(decideAt(given).requeueAfter, want));
+  test(`the time of the next decision: ${name}`, () => assert.equal(decideAt(given).requeueAfter, want));
 
 test("a namespace that is being deleted releases the export, and says what was kept", () => {
   const given = world({

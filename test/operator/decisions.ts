@@ -145,8 +145,8 @@ export function checkDecision(row: DecisionRow): void {
   );
 }
 
-/** Demands that the decisions change nothing that they are made from, and that a decision that was written down leads to no
- *  new one: else the operator would be woken by its own status for ever. */
+/** Demands that the decisions change nothing that they are made from, and that a decision that was written down leads
+ *  to no new one: else the operator would be woken by its own status for ever. */
 export function checkStable(table: readonly DecisionRow[]): void {
   for (const { case: name, world: given, now } of table) {
     const copy = structuredClone(given);

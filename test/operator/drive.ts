@@ -4,7 +4,7 @@ import { createReconcile } from "../../src/operator/reconcile.ts";
 import { defaultSettings, type Settings } from "../../src/operator/settings.ts";
 import { type FakePort, Killed, start } from "./fake.ts";
 
-/** Something that happens to the place once, as soon as it can: true when it was done. */
+/** Something that happens to the place once, as soon as it is possible. @returns whether it has happened */
 export type Happening = (port: FakePort) => boolean;
 
 export interface Driven {
@@ -21,8 +21,8 @@ interface Round {
   next: number;
 }
 
-/** Runs the operator over a place until nothing changes any more. Workers work when the operator has nothing to do; the clock moves when both
- *  have nothing to do. An operator that is killed is started again. */
+/** Runs the operator over a place until nothing changes any more. The workers work while the operator has nothing to
+ *  do, and the clock moves while both have nothing to do. An operator that is killed is started again. */
 export async function drive(
   port: FakePort,
   happenings: Happening[] = [],
@@ -67,7 +67,8 @@ export async function drive(
   );
 }
 
-/** What must be the same however often the operator died: objects without times, runs, what was made and deleted how often, events by reason. */
+/** What must be the same however often the operator was killed: the objects without their times, the runs, how often
+ *  each thing was made and deleted, and the events by their reason. */
 export function endState(port: FakePort): unknown {
   const instant = /^\d{4}-\d\d-\d\dT/;
   const normal = (value: unknown): unknown => {

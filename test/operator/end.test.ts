@@ -72,7 +72,7 @@ const table: DecisionRow[] = [
 for (const row of table) test(`decide: ${row.case}`, () => checkDecision(row));
 test("these decisions change nothing that they are made from, and lead to no new ones", () => checkStable(table));
 
-test("ended: Jobs get their time to live only once the outcome is in the status, once", () => {
+test("ended: Jobs get their time to live, once, and only when the outcome is in the status", () => {
   const runs = { plan: doneRun("plan"), export: doneRun("export"), seal: doneRun("seal") };
   const first = decideAt(world({ status: admitted(), runs }));
   assert.ok(!first.effects.some(({ do: what }) => what === "setRun"));
@@ -86,7 +86,7 @@ test("ended: Jobs get their time to live only once the outcome is in the status,
   assert.deepEqual(effectsOf(ended({ ttlSeconds: 86400 })), []);
 });
 
-test("ended: an edit afterwards is observed, so that nobody waits for it in vain", () => {
+test("ended: the conditions observe a later edit, so that nobody waits for it in vain", () => {
   const { status } = decideAt(world({ status: admitted(), runs: { seal: doneRun("seal") } }));
   const edited = world({ status, metadata: { generation: 5, annotations: { "fhirexport.dev/outcome": "Complete" } } });
   const next = decideAt(edited).status;
@@ -109,7 +109,7 @@ test("ended: ttlSecondsAfterFinished", () => {
   assert.equal(removed.status.expirationTime, undefined, "taken back");
 });
 
-test("ended: files that are given out over HTTP stay for an hour more, for downloads that run", () => {
+test("ended: files that are served over HTTP stay for an hour more, so that downloads can end", () => {
   const ends = (spec: Partial<FhirExportSpec>, seconds: number) => {
     const all = { ttlSecondsAfterFinished: 100, ...spec };
     const { status } = decideAt(world({ spec: all, status: admitted(), runs: { seal: doneRun("seal") } }), later(0));

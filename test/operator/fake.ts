@@ -1,4 +1,5 @@
-// A place in memory: objects, and runs that do what a script says. It counts what is made and deleted, and can be killed after any effect.
+// A place in memory: objects, and runs that do what a script says. It counts what is made and deleted, and can be
+// killed after any effect.
 import type { ExportTarget } from "../../src/api/exporttarget.gen.ts";
 import type { FhirExport, FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
 import type { FhirSource } from "../../src/api/fhirsource.gen.ts";
@@ -73,7 +74,7 @@ export interface Run extends RunView {
 }
 export class Killed extends Error {}
 
-/** What a run that is started anew comes to; the n-th run of its name, from 1. Default: it completes. */
+/** How a run that is started ends. `nth` counts the runs of its name from 1. By default it completes. */
 export type Script = (spec: RunSpec, nth: number) => Partial<RunView> | undefined;
 
 export class FakePort implements Port {
@@ -86,9 +87,9 @@ export class FakePort implements Port {
   readonly counts = new Map<string, number>();
   readonly effects: string[] = [];
   readonly events = new Set<string>();
-  /** effects and writes until the operator is killed */
+  /** the operator is killed after this many effects and writes */
   lives = Number.POSITIVE_INFINITY;
-  /** and until it is killed again */
+  /** it is killed again after each of these numbers */
   more: number[] = [];
   script: Script = () => undefined;
   /** why a run cannot be made */
@@ -169,7 +170,7 @@ export class FakePort implements Port {
     this.touch(object);
   }
 
-  /** The workers' side: every run that is active ends as the script says. True when something happened. */
+  /** Plays the workers: every run that is active ends as the script says. @returns whether one has ended */
   work(): boolean {
     const active = [...this.runs.values()].filter((run) => run.state === "active" && run.live > 0);
     for (const run of active) {

@@ -1,5 +1,6 @@
-// A node without a kubelet: pods that are bound to it get the status that a script says. What the real scheduler and Job controller make of
-// that, and the operator of them, is what the tests are about; the process kubelet (test/tools) runs the real worker instead.
+// A node without a kubelet: pods that are bound to it get the status that a script says. The tests show how the real
+// scheduler, the real Job controller and the operator react to that. (The process kubelet in test/tools runs the real
+// worker.)
 import { setTimeout as sleep } from "node:timers/promises";
 import { labels } from "../../src/api/names.ts";
 import type { Command, Report } from "../../src/contracts.ts";
@@ -13,10 +14,10 @@ export interface Start {
   command: Command;
   attempt: number;
   index: number;
-  /** the n-th pod of this export, command, attempt and index, from 1 */
+  /** which pod of this export, command, attempt and index it is, from 1 */
   nth: number;
 }
-/** What becomes of a pod. Default: it is done with the report of results (fake.ts). */
+/** What becomes of a pod. By default it completes with the report that `results` in fake.ts has for its command. */
 export interface Fate {
   exit?: number;
   report?: Partial<Report>;
@@ -24,11 +25,11 @@ export interface Fate {
   mute?: boolean;
   /** it runs until it is deleted */
   hang?: boolean;
-  /** it runs until then */
+  /** it runs until this is resolved */
   until?: Promise<void>;
   /** it never starts, for this reason */
   stuck?: { reason: string; message: string };
-  /** how long it takes to go once it is deleted */
+  /** how long it takes to stop after it was deleted */
   graceMs?: number;
 }
 
@@ -46,7 +47,7 @@ export class ScriptedNode {
   readonly #counts = new Map<string, number>();
   #running: Promise<void> | undefined;
 
-  /** @param namespace of makeNamespace, whose pods go to its own node only */
+  /** @param namespace a namespace of makeNamespace, whose pods are scheduled only to its own node */
   constructor(client: KubeClient, namespace: string) {
     this.#client = client;
     this.#namespace = namespace;
@@ -85,7 +86,7 @@ export class ScriptedNode {
         ],
       },
     });
-    // instead of the taint not-ready that admission added
+    // This replaces the taint not-ready that admission has added.
     await this.#client.patch(`${path}/${this.name}`, { spec: { taints: null } });
     this.#running = this.#pods.run(this.#stop.signal);
     await this.#pods.whenSynced();

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { planeUsers } from "../tools/namespace.ts";
 
 export interface OperatorOptions {
-  /** default: that of the user with the operator's rights */
+  /** by default the kubeconfig of a user with the operator's rights */
   kubeconfig?: string;
   env?: Record<string, string>;
 }
@@ -31,7 +31,7 @@ export class OperatorProcess {
     this.#child = child;
   }
 
-  /** SIGKILL, and gone */
+  /** Kills the process with SIGKILL, and waits until it is gone. */
   async kill(): Promise<void> {
     await this.#end("SIGKILL");
   }
@@ -39,21 +39,21 @@ export class OperatorProcess {
   get pid(): number {
     return this.#child!.pid!;
   }
-  /** Stops the process as it stands, and lets it go on. */
+  /** Stops the process (SIGSTOP), or lets it continue (SIGCONT). */
   freeze(): void {
     this.#child!.kill("SIGSTOP");
   }
   thaw(): void {
     this.#child!.kill("SIGCONT");
   }
-  /** Its exit code, when it ends by itself. */
+  /** Waits until the process ends by itself. @returns its exit code */
   async ended(): Promise<number | null> {
     const child = this.#child!;
     if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
     return child.exitCode;
   }
 
-  /** SIGTERM; the exit code */
+  /** Ends the process with SIGTERM. @returns its exit code */
   async stop(): Promise<number | null> {
     return this.#end("SIGTERM");
   }
@@ -68,7 +68,7 @@ export class OperatorProcess {
     return code;
   }
 
-  /** the log's lines */
+  /** the lines of its log */
   get lines(): Record<string, unknown>[] {
     return this.output
       .split("\n")

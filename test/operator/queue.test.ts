@@ -4,7 +4,7 @@ import { type Requeue, retryDelayMs, WorkQueue } from "../../src/operator/queue.
 
 beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
-  // the queue reads the monotonic clock, which mock timers leave alone
+  // The queue reads the monotonic clock, which mock timers do not change.
   mock.method(performance, "now", () => Date.now());
 });
 afterEach(() => {
@@ -12,7 +12,7 @@ afterEach(() => {
   mock.restoreAll();
 });
 
-/** lets promises that can go on go on */
+/** Lets every promise continue that can. */
 const settle = async () => {
   for (let turns = 0; turns < 20; turns++) await Promise.resolve();
 };
@@ -21,7 +21,7 @@ const tick = async (ms: number) => {
   await settle();
 };
 
-/** A work whose every call waits until the test ends it. */
+/** A work of which each call waits until the test ends it. */
 function held() {
   const open: { key: string; end: (again?: Requeue) => void; fail: (error: Error) => void }[] = [];
   const work = (key: string) =>
@@ -62,7 +62,7 @@ test("a key that is added while it runs runs once more afterwards, never beside 
   assert.equal(open.length, 2);
 });
 
-test("no more keys at once than workers, the others in the order in which they came", async () => {
+test("there are never more keys at work than workers, and the others follow in the order in which they came", async () => {
   const { work, open, keys } = held();
   const queue = new WorkQueue(work, { workers: 2 });
   queue.start();

@@ -121,7 +121,7 @@ const table: DecisionRow[] = [
 for (const row of table) test(`decide: ${row.case}`, () => checkDecision(row));
 test("these decisions change nothing that they are made from, and lead to no new ones", () => checkStable(table));
 
-test("a Job that can never be made fails the export; one that cannot be made now is shown and tried again", () => {
+test("a Job that can never be made fails the export; one that cannot be made now is shown, and tried again", () => {
   const given = world({ status: admitted() });
   const never = decide(given, later(1), defaultSettings, {
     class: "terminal",

@@ -11,7 +11,7 @@ export interface Scenario {
   settings?: Partial<Settings>;
   /** Ready.reason and the true conditions at the end; absent = the object is gone */
   end: string[] | undefined;
-  /** something that was to be done, from FakePort.counts */
+  /** what must have been done, from FakePort.counts */
   did?: string;
 }
 
@@ -356,7 +356,7 @@ function remove(port: FakePort): boolean {
 function queued(command: Command): Happening {
   return (port) => [...port.runs.values()].some((run) => run.spec.command === command && run.state === "suspended");
 }
-/** Kueue finds room */
+/** Kueue has room for the run. */
 function unsuspend(port: FakePort): void {
   for (const run of port.runs.values()) if (run.state === "suspended") Object.assign(run, { state: "active", live: 1 });
 }

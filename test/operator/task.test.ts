@@ -26,7 +26,7 @@ function taskOf({ settings, ...given }: Given = {}) {
   return makeTask(resolved, makeRun(resolved, { attempt: 1, startTime: "2026-03-04T05:06:07Z" }, all), all);
 }
 
-test("the Task of the least export, whole", () =>
+test("the whole Task of the smallest export", () =>
   assert.deepEqual(taskOf(), {
     v: 1,
     uid,

@@ -25,7 +25,7 @@ beforeEach(() => {
   server.expiresIn = 300;
 });
 
-/** what became of the token requests and the requests for data since this was made */
+/** The statuses of the token requests, and of the requests for data, from now on. */
 function watch() {
   const [asked, served] = [server.asked.length, server.served.length];
   return {
@@ -62,7 +62,7 @@ describe("oauth2", () => {
     assert.match(authorization!, /^Basic /);
   });
 
-  test("all chains wait for one request, also when the token expires under them", async () => {
+  test("all chains wait for one token request, when the token expires while they run, too", async () => {
     server.expiresIn = 3;
     const { get } = await oauth2();
     const seen = watch();
@@ -74,7 +74,7 @@ describe("oauth2", () => {
     assert.deepEqual(new Set(seen.data()), new Set([200]), "it was renewed before it expired");
   });
 
-  test("revoked early: all chains together get one new token, and each page is asked for again", async () => {
+  test("revoked early: all chains together get one new token, and each page is requested again", async () => {
     const { get } = await oauth2();
     await get();
     const seen = watch();
@@ -111,7 +111,7 @@ describe("oauth2", () => {
     await get().finally(() => (server.clients[0]!.secret = secret));
   });
 
-  test("a token endpoint that is out of service for a moment", async () => {
+  test("a token endpoint that fails for a moment", async () => {
     server.script(
       { status: 503, body: "<html>", headers: { "content-type": "text/html" } },
       { drop: true },
@@ -132,7 +132,7 @@ describe("oauth2", () => {
     assert(performance.now() - started > 950);
   });
 
-  test("a token endpoint that is out of service while a token is still good: nobody notices", async () => {
+  test("a token endpoint that fails while a token is still valid has no effect", async () => {
     const { get } = await oauth2();
     await get();
     server.script({ status: 503, times: "always" });
@@ -145,7 +145,7 @@ describe("oauth2", () => {
     ["not at all", { token_type: "bearer" }, 300_000],
     ["as nonsense", { expires_in: "soon" }, 300_000],
   ] as const)
-    test(`the life of a token is told ${name}`, async () => {
+    test(`the answer gives the life of the token ${name}`, async () => {
       server.script({ body: JSON.stringify({ access_token: "x", ...answer }) });
       const auth = { kind: "oauth2" } as const;
       const client = new TokenClient(
@@ -310,7 +310,7 @@ const cases: Case[] = [
   },
 ];
 
-describe("oauth2: what is wrong is named, and nothing secret is", () => {
+describe("oauth2: messages name what is wrong, and nothing secret", () => {
   for (const { name, auth, files, baseURL, answer, reason, message, ...want } of cases)
     test(name, async () => {
       if (answer) server.script({ ...answer });
@@ -339,7 +339,7 @@ test("a token is kept until 60 s before its end, or a fifth of its life where th
     const holder = new TokenHolder(
       async () => {
         fetched++;
-        // as long as a slow answer may take: its life began before
+        // The answer may be slow, and the life of its token began before it.
         now += 1000;
         return { value: `t${fetched}`, lifeMs: life * 1000 };
       },

@@ -49,7 +49,7 @@ for (const kind of ["bearer", "basic"] as const)
     assert.deepEqual(from(mark), [401, 200]);
   });
 
-test("a file that is being written is looked at again", async () => {
+test("a file that is empty while it is written is read again", async () => {
   const { get, write } = await open(source.baseURL, { kind: "bearer" }, { token: "" });
   source.setAuth(bearer("late"));
   const written = new Promise((resolve) => setTimeout(resolve, 20)).then(() => write("token", "late"));
@@ -57,7 +57,7 @@ test("a file that is being written is looked at again", async () => {
   await written;
 });
 
-test("a refusal of what is in the Secret is not tried again", async () => {
+test("credentials that were refused and are still in the Secret are not sent again", async () => {
   const { get } = await open(source.baseURL, { kind: "bearer" }, { token: "wrong" });
   source.setAuth(bearer("right"));
   const mark = statuses().length;

@@ -57,7 +57,7 @@ describe("SMART Backend Services", () => {
       assert(jti);
     });
 
-  test("endpoint by field: no discovery; each token request has its own jti; the key may be rotated", async () => {
+  test("with tokenURL there is no discovery; each token request has its own jti; the key may be rotated", async () => {
     const { get, write } = await smart(keys.RS384.privateKey, { tokenURL: server.tokenURL });
     const mark = server.asked.length;
     await get();
@@ -80,7 +80,7 @@ describe("SMART Backend Services", () => {
     );
   });
 
-  test("the endpoint is looked up once", async () => {
+  test("the endpoint is discovered once", async () => {
     const { get } = await smart(keys.RS384.privateKey);
     const mark = server.asked.length;
     for (let i = 0; i < 3; i++) {
@@ -90,7 +90,7 @@ describe("SMART Backend Services", () => {
     assert.equal(server.asked.slice(mark).filter(({ at }) => at === "discovery").length, 1);
   });
 
-  test("a discovery that is out of service for a moment", async () => {
+  test("a discovery that fails for a moment", async () => {
     server.script({ at: "discovery", status: 502, headers: { "content-type": "text/html" }, body: "<html>" });
     const { client } = await smart(keys.RS384.privateKey);
     assert.equal(await client.get("Patient?_count=1", ({ status }) => status, { retrySeconds: 10 }), 200);
@@ -115,7 +115,7 @@ const wrongKeys: [name: string, key: unknown, message: RegExp][] = [
   ["a key that the server does not know", other.privateKey, /refuses \(invalid_client\).*private-key\.jwk.*same kid/],
   ["a key under the kid of another", { ...other.privateKey, kid: "ES384" }, /refuses \(invalid_client\).*same kid/],
 ];
-describe("SMART: what is wrong with the key is named, and the key is not shown", () => {
+describe("SMART: messages say what is wrong with the key, and do not show it", () => {
   for (const [name, key, message] of wrongKeys)
     test(name, async () => {
       const failure = await failureOf((await smart(key)).get());
@@ -127,7 +127,7 @@ describe("SMART: what is wrong with the key is named, and the key is not shown",
     const unknown = await failureOf((await smart(keys.RS384.privateKey, { clientID: "client-2" })).get());
     assert.match(unknown.message, /invalid_client.*spec\.auth\.smart.*clientID/);
     const scope = await failureOf((await smart(keys.RS384.privateKey, { scope: "system/*.cruds" })).get());
-    // the assertion is for the endpoint as it was named
+    // The audience of the assertion is the endpoint exactly as it was named.
     const tokenURL = server.tokenURL.replace("127.0.0.1", "localhost");
     const audience = await failureOf((await smart(keys.RS384.privateKey, { tokenURL })).get());
     assert.deepEqual([audience.class, audience.reason], ["terminal", "SourceUnauthorized"]);
