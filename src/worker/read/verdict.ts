@@ -53,7 +53,7 @@ export function rowSelector(run: ExportRun, shard: Shard, till: string = exportE
     }),
     any(table, row) {
       const fault = faultOf(table, row, type);
-      if (fault !== undefined) return fault === "skip" ? fault : wrong(fault);
+      if (fault !== undefined) return fault === "skip" ? fault : wrong(fault.what);
       const lastUpdated = table.lastUpdated(row);
       // Nobody can say that a resource without lastUpdated is newer or older: it is exported.
       if (lastUpdated !== undefined) {
@@ -69,15 +69,15 @@ export function rowSelector(run: ExportRun, shard: Shard, till: string = exportE
   };
 }
 
-/** Why an entry is not a resource of the type: it is no data ("skip"), or what is wrong with it; undefined: it is
- *  one. */
-function faultOf(table: PageTable, row: number, type: string): "skip" | `${string} ${string}` | undefined {
+/** Why a row is not a resource of the type: it is no data ("skip"), or it is something wrong. undefined: it is one. */
+function faultOf(table: PageTable, row: number, type: string): "skip" | { what: string } | undefined {
   const mode = table.mode(row);
   if (mode === "outcome" || mode === "include") return "skip";
   const found = table.type(row);
-  if (found === type) return table.id(row) === "" ? "a resource without an id" : undefined;
+  if (found === type) return table.id(row) === "" ? { what: "a resource without an id" } : undefined;
   if (found === "OperationOutcome") return "skip";
-  return /^[A-Z][A-Za-z]{1,63}$/.test(found) ? `a resource of type ${found}` : "something that is no resource";
+  const isType = /^[A-Z][A-Za-z]{1,63}$/.test(found);
+  return { what: isType ? `a resource of type ${found}` : "something that is no resource" };
 }
 
 /** The same for a shard that is read a second time: its wrong rows were told by the first reading. */

@@ -93,6 +93,7 @@ export class TailWatch {
   }
 }
 
+/** D in milliseconds. */
 const endOfTransaction = ({ plan }: ExportRun): number => Date.parse(plan.transactionTime) + 1;
 
 const hasHistory = ({ work, plan }: ExportRun): boolean => work.task.source.history && plan.source.typeHistory;
