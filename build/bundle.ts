@@ -1,5 +1,6 @@
-/** `node build/bundle.ts [FOLDER]`: all of src as plain JavaScript, as the image holds it: FOLDER/lib/bundle (main.mjs, its chunks, the scanner) and FOLDER/crds.
- *  Subcommands are chunks of their own, loaded when they run: a worker never loads the Kubernetes client, and the operator no storage SDK. */
+/** `node build/bundle.ts [FOLDER]`: all of src as plain JavaScript, as the image holds it: FOLDER/lib/bundle
+ *  (main.mjs, its chunks, the scanner) and FOLDER/crds. Subcommands are chunks of their own, loaded when they run: a
+ *  worker never loads the Kubernetes client, and the operator no storage SDK. */
 import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build, type Metafile } from "esbuild";

@@ -82,7 +82,8 @@ for (const name of ["SIGTERM", "SIGINT"] as const)
     if (shutdown.signal.aborted) process.exit(exitCode.stopped);
     shutdown.abort(new Error(name));
   });
-// A standalone starts its workers as child processes. When it dies, its workers must end too, because a restarted standalone waits until they are gone.
+// A standalone starts its workers as child processes. When it dies, its workers must end too, because a restarted
+// standalone waits until they are gone.
 if (process.send && process.argv[2] === "worker") process.on("disconnect", () => process.exit(exitCode.stopped));
 try {
   process.exitCode = await main(process.argv.slice(2), shutdown.signal);

@@ -56,7 +56,8 @@ const shimFlags = {
   kubeconfig: stringFlag,
 } as const;
 
-/** After a SIGTERM the pod is not ready any more. Services need this time to hear of it and to send no new connections; only then does the port close. */
+/** After a SIGTERM the pod is not ready any more. Services need this time to hear of it and to send no new
+ *  connections; only then does the port close. */
 const endpointsDelayMs = 5000;
 
 /** The `shim` subcommand: runs until the signal aborts, then lets running downloads end.

@@ -22,7 +22,8 @@ import { metadataRoutes } from "./routes/metadata.ts";
 import { statusRoutes } from "./routes/status.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 
-/** Bytes of headers that are read. Node's own limit of 16 KiB would cut off long URLs, which get an OperationOutcome that says to use POST. */
+/** Bytes of headers that are read. Node's own limit of 16 KiB would cut off long URLs, which get an OperationOutcome
+ *  that says to use POST. */
 const maxHeaderSize = 65_536;
 
 /** The routes that are relative to the FHIR base. */
@@ -53,7 +54,8 @@ function makeApp(deps: ShimDeps): FastifyInstance {
     logger: false,
     exposeHeadRoutes: false,
     requestTimeout: 60_000,
-    // Ends a connection on which no byte moves in either direction, such as that of a client that stopped reading its download.
+    // Ends a connection on which no byte moves in either direction, such as that of a client that stopped reading its
+    // download.
     connectionTimeout: 300_000,
     bodyLimit: 1 << 20,
     // a cast for the types only: a TLS server has the same events and methods as a plain one
@@ -66,7 +68,8 @@ function makeApp(deps: ShimDeps): FastifyInstance {
     frameworkErrors: (_error, _request, reply) => void sendAnswer(reply as never, malformedPath),
   });
 
-  // FHIR clients send a Content-Type with GET and DELETE too, mostly without a body. Fastify would refuse an empty body of JSON, so bodies are kept as bytes.
+  // FHIR clients send a Content-Type with GET and DELETE too, mostly without a body. Fastify would refuse an empty body
+  // of JSON, so bodies are kept as bytes.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
@@ -115,8 +118,9 @@ function answerError(
   const failure = toFailure(error);
   const { url } = request.routeOptions;
   deps.log.error({ route: url, method: request.method, ...failure, stack: stackFrames(error) }, "request failed");
-  // A kick-off fails for good when the API server refuses the object, and the client can mend that. Elsewhere a terminal failure is one of storage, which
-  // only an administrator can mend: for the client the service is unavailable.
+  // A kick-off fails for good when the API server refuses the object, and the client can mend that. Elsewhere a
+  // terminal failure is one of storage, which only an administrator can mend: for the client the service is
+  // unavailable.
   if (failure.class === "terminal" && url?.endsWith("/$export"))
     return sendAnswer(reply, errorAnswer(400, { code: "invalid", text: failure.message }));
   return sendAnswer(

@@ -7,7 +7,8 @@ export type KickOffBody =
   | { kind: "refused"; status: 400 | 415; issue: Issue };
 
 /** Reads the body's parameters as texts, in their order.
- *  @param known parameters of which the type of the value is checked. Others are read in any type, because the caller refuses or drops them by name */
+ *  @param known parameters of which the type of the value is checked. Others are read in any type, because the
+ *    caller refuses or drops them by name */
 export function readBody(
   contentType: string | undefined,
   body: Buffer | undefined,

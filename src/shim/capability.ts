@@ -16,8 +16,10 @@ export interface PublicService {
 
 const operationOfType: Record<string, string> = { Group: "group-export", Patient: "patient-export" };
 
-/** What `/metadata` answers. It lists only what this service does itself: it neither reads nor searches resources, the FHIR server does.
- *  @param types that can be exported. Clients look for them in `rest.resource`, where the IG says that they SHOULD be */
+/** What `/metadata` answers. It lists only what this service does itself: it neither reads nor searches resources, the
+ *  FHIR server does.
+ *  @param types that can be exported. Clients look for them in `rest.resource`, where the IG says that they SHOULD
+ *    be */
 export function capabilityStatement(service: PublicService, types: Iterable<string>): unknown {
   const { base, version, since, compat, withTokens } = service;
   const names = parametersAt("Patient", compat).map(([name]) => name);
@@ -50,8 +52,8 @@ export function capabilityStatement(service: PublicService, types: Iterable<stri
   };
 }
 
-/** Names the IG's own definition, for which Inferno and other clients look. The service's definition says what is really supported, and that it is based on
- *  the IG's. */
+/** Names the IG's own definition, for which Inferno and other clients look. The service's definition says what is
+ *  really supported, and that it is based on the IG's. */
 const exportOperation = (base: string, id: string) => [
   {
     name: "export",

@@ -16,12 +16,15 @@ export interface Known {
   types?: ReadonlySet<string> | undefined;
 }
 
-/** After this time the catalog is read again, and sees an administrator's change or a new version of the FHIR server. */
+/** After this time the catalog is read again, and sees an administrator's change or a new version of the FHIR
+ *  server. */
 const catalogFreshMs = 60_000;
-/** The longest that a kick-off waits for the first reading. Then it is accepted unchecked, because the export's job checks the same. */
+/** The longest that a kick-off waits for the first reading. Then it is accepted unchecked, because the export's job
+ *  checks the same. */
 const patienceMs = 3000;
 
-/** What a kick-off is checked against. It is read at most once a minute and not for each kick-off, which costs the API server one write and no more. */
+/** What a kick-off is checked against. It is read at most once a minute and not for each kick-off, which costs the
+ *  API server one write and no more. */
 export class Catalog {
   readonly #readers: CatalogReaders;
   readonly #now: () => number;

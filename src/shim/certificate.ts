@@ -4,7 +4,8 @@ import { createSecureContext, type Server } from "node:tls";
 import { terminal } from "../failure.ts";
 import type { Logger } from "../log.ts";
 
-/** How often the files are read again. A mounted Secret is renewed by swapping a link, and no watch of a file sees that on all file systems. */
+/** How often the files are read again. A mounted Secret is renewed by swapping a link, and no watch of a file sees
+ *  that on all file systems. */
 const certificatePollMs = 10_000;
 
 /** The certificate chain and key of the service, in PEM. */
@@ -37,7 +38,8 @@ export function readCertificate(folder: string): Certificate {
   return { cert, key };
 }
 
-/** Gives new connections the renewed certificate, without restart. Files that are wrong change nothing and are logged once.
+/** Gives new connections the renewed certificate, without restart. Files that are wrong change nothing and are logged
+ *  once.
  *  @returns a function that ends this */
 export function followCertificate(
   folder: string,

@@ -3,7 +3,8 @@ import { sha256Of } from "../digest.ts";
 import { terminal, toFailure } from "../failure.ts";
 import type { Logger } from "../log.ts";
 
-/** How often the file is read again. A mounted Secret or ConfigMap is changed by swapping a link, and no watch of a file sees that on all file systems. */
+/** How often the file is read again. A mounted Secret or ConfigMap is changed by swapping a link, and no watch of a
+ *  file sees that on all file systems. */
 const configPollMs = 2000;
 
 const unreadableConfig = (error: NodeJS.ErrnoException) =>
@@ -21,7 +22,8 @@ export class ConfigFile<Value> {
   #text: string;
 
   /** Reads the file for the first time.
-   *  @throws terminal UnsupportedParameter when it cannot be read, and whatever `parse` throws: there is no older configuration to use instead */
+   *  @throws terminal UnsupportedParameter when it cannot be read, and whatever `parse` throws: there is no older
+   *    configuration to use instead */
   static async open<Value>(path: string, parse: (text: string) => Value, log: Logger): Promise<ConfigFile<Value>> {
     const text = await readFile(path, "utf8").catch((error) => Promise.reject(unreadableConfig(error)));
     return new ConfigFile(path, parse, log, text);

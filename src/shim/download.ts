@@ -78,8 +78,8 @@ interface FileForm {
   headers: Record<string, string>;
 }
 
-/** A file never changes, so its entity tag is the manifest's checksum: the same at every replica, and after the folder was copied. The unpacked form is another
- *  representation and has a tag of its own. */
+/** A file never changes, so its entity tag is the manifest's checksum: the same at every replica, and after the
+ *  folder was copied. The unpacked form is another representation and has a tag of its own. */
 function formOf({ path, sha256 }: StoredFile, headers: IncomingHttpHeaders): FileForm {
   const isPacked = path.endsWith(".gz");
   const isStored = !isPacked || takesGzip(oneLine(headers["accept-encoding"]));
@@ -134,7 +134,8 @@ const oneLine = (value: string | string[] | undefined) => (Array.isArray(value) 
 
 const unpacked = (stored: Readable): Readable => pipeline(stored, createGunzip(), () => {});
 
-/** Passes a stream on and counts its bytes. Storage that ends too early is an error: the connection then breaks, and the client sees that the file is not whole.
+/** Passes a stream on and counts its bytes. Storage that ends too early is an error: the connection then breaks, and
+ *  the client sees that the file is not whole.
  *  @param expected bytes; undefined: not known */
 function counted(source: Readable, expected: number | undefined, onEnd: DownloadOptions["onEnd"]): Readable {
   let bytes = 0;

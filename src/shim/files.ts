@@ -4,8 +4,8 @@ import { manifestPath } from "../sink/layout.ts";
 import type { Manifest } from "../sink/manifest.ts";
 import type { Store } from "../sink/store.ts";
 
-/** Reads manifests of complete exports from storage. They never change, so the ones asked for last are kept: a client that fetches a thousand files must not
- *  cause a thousand reads of the manifest. */
+/** Reads manifests of complete exports from storage. They never change, so the ones asked for last are kept: a
+ *  client that fetches a thousand files must not cause a thousand reads of the manifest. */
 export class Manifests {
   readonly #open: (object: FhirExport) => Promise<Store>;
   readonly #kept = new Map<string, Promise<Manifest>>();

@@ -22,7 +22,8 @@ export function decorateRequests(app: FastifyInstance): void {
   app.decorateRequest("fhirExport");
 }
 
-/** Lets a request pass when its token is valid, or when the service needs none, and sets `request.access`. Refusals are in the audit log. */
+/** Lets a request pass when its token is valid, or when the service needs none, and sets `request.access`. Refusals
+ *  are in the audit log. */
 export const authorise =
   (deps: ShimDeps): preHandlerAsyncHookHandler =>
   async (request, reply) => {
@@ -34,8 +35,9 @@ export const authorise =
     request.access = found?.access ?? anonymous;
   };
 
-/** Lets a request pass when it comes from the client that started the export of the URL, with a token that covers the export's types, and sets
- *  `request.fhirExport`. For other clients the export does not exist. Runs after `authorise`. */
+/** Lets a request pass when it comes from the client that started the export of the URL, with a token that covers
+ *  the export's types, and sets `request.fhirExport`. For other clients the export does not exist. Runs after
+ *  `authorise`. */
 export const loadExport =
   (deps: ShimDeps): preHandlerAsyncHookHandler =>
   async (request, reply) => {

@@ -1,4 +1,5 @@
-/** The header Idempotency-Key: a kick-off that is repeated with the same key gives the same export, whichever replica takes it. Pure. */
+/** The header Idempotency-Key: a kick-off that is repeated with the same key gives the same export, whichever
+ *  replica takes it. Pure. */
 import { createHash } from "node:crypto";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { annotations } from "../api/names.ts";
@@ -7,7 +8,8 @@ import type { SpecParts } from "./parameters.ts";
 
 export type IdempotencyKey = { kind: "absent" } | { kind: "key"; key: string } | { kind: "malformed"; issue: Issue };
 
-/** Reads the header (draft-ietf-httpapi-idempotency-key-header): a string, mostly a UUID. Some clients put it into quotes, others do not. */
+/** Reads the header (draft-ietf-httpapi-idempotency-key-header): a string, mostly a UUID. Some clients put it into
+ *  quotes, others do not. */
 export function readIdempotencyKey(header: string | string[] | undefined): IdempotencyKey {
   if (header === undefined) return { kind: "absent" };
   const key = /^"?([\x21\x23-\x7e]{1,255})"?$/.exec(String(header))?.[1];
@@ -21,8 +23,8 @@ const malformedKey: Issue = {
 
 const base32 = "abcdefghijklmnopqrstuvwxyz234567";
 
-/** The name of a new export: `export-` and 26 base32 characters, which are 130 bits that nobody guesses. With a key the name follows from client and key, so
- *  that a repeated kick-off meets the object of the first one.
+/** The name of a new export: `export-` and 26 base32 characters, which are 130 bits that nobody guesses. With a key the
+ *  name follows from client and key, so that a repeated kick-off meets the object of the first one.
  *  @param key the client's Idempotency-Key */
 export function exportName(client: string, key: string | undefined, random: (bytes: number) => Uint8Array): string {
   const bytes =

@@ -23,7 +23,8 @@ export interface KickOffCall {
  *  1. Read the request into parts of a spec.
  *  2. Narrow it to what the token, its client and the administrator allow.
  *  3. Check it against what is known of the source and the target.
- *  4. A repeated Idempotency-Key gets the answer of the first kick-off: the key decides the object's name, and the name is the lock.
+ *  4. A repeated Idempotency-Key gets the answer of the first kick-off: the key decides the object's name, and the name
+ *     is the lock.
  *  5. Refuse a client that has too many unfinished exports.
  *  6. Make the object.
  *

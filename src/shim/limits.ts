@@ -8,7 +8,8 @@ interface Bucket {
 
 /** Polls that may come at once, 10 to 30: a client that restarts asks for all exports it knows. */
 const burstOf = (perMinute: number) => Math.min(30, Math.max(10, Math.floor(perMinute / 40)));
-/** Keys that are remembered. Beyond that, the key that was idle longest is forgotten; it starts anew with a full bucket. */
+/** Keys that are remembered. Beyond that, the key that was idle longest is forgotten; it starts anew with a full
+ *  bucket. */
 const maxRememberedKeys = 10_000;
 
 /** A token bucket for each key. */

@@ -17,7 +17,8 @@ export interface NewExport {
   digest: string | undefined;
 }
 
-/** The object to store. From the request it has only what its parameters become; everything else is the administrator's choice. */
+/** The object to store. From the request it has only what its parameters become; everything else is the
+ *  administrator's choice. */
 export function toFhirExport(
   { name, spec, client, request, warnings, separateStatus, digest }: NewExport,
   { source, target }: ShimConfig,

@@ -2,7 +2,8 @@
 
 export const fhirJSON = "application/fhir+json; charset=utf-8";
 
-/** What is wrong. The text names the parameter or header to mend and what to send instead. It repeats no value of a parameter, which may name a patient. */
+/** What is wrong. The text names the parameter or header to mend and what to send instead. It repeats no value of a
+ *  parameter, which may name a patient. */
 export interface Issue {
   /** http://hl7.org/fhir/issue-type */
   code:
@@ -51,6 +52,7 @@ export const errorAnswer = (status: number, ...issues: Issue[]): HttpAnswer => (
   body: operationOutcome(...issues),
 });
 
-/** The 503 for a fault of this service or of what it depends on. It says nothing about the export, and clients repeat the request. */
+/** The 503 for a fault of this service or of what it depends on. It says nothing about the export, and clients
+ *  repeat the request. */
 export const unavailable = (text: string): HttpAnswer =>
   withHeaders(errorAnswer(503, { code: "transient", text }), { "retry-after": "10" });

@@ -1,5 +1,5 @@
-/** The parameters of a kick-off: which values each takes, which field of the FhirExport it becomes, and how it is described. This one table serves parsing, the
- *  CapabilityStatement and the OperationDefinitions. Pure. */
+/** The parameters of a kick-off: which values each takes, which field of the FhirExport it becomes, and how it is
+ *  described. This one table serves parsing, the CapabilityStatement and the OperationDefinitions. Pure. */
 
 import type { FhirExportSpec } from "../api/fhirexport.gen.ts";
 import { isContainerName } from "../api/names.ts";
@@ -217,7 +217,8 @@ export const parametersAt = (level: Level, compat: "ig" | "azure"): [string, Par
     ([, one]) => (one.levels?.includes(level) ?? true) && (one.compat ?? compat) === compat,
   );
 
-/** The id in a reference to a Patient of this service or of its FHIR server: `p-1`, `Patient/p-1` or either below one of the bases. */
+/** The id in a reference to a Patient of this service or of its FHIR server: `p-1`, `Patient/p-1` or either below
+ *  one of the bases. */
 function patientID(value: string, bases: readonly string[]): string | undefined {
   const base = bases.find((one) => value.startsWith(`${withoutTrailingSlash(one)}/`));
   const relative = base === undefined ? value : value.slice(withoutTrailingSlash(base).length + 1);

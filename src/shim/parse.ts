@@ -94,8 +94,8 @@ function checkTimes({ since, until }: SpecParts, now: Date, { compat }: ParseRul
     fault("invalid", "_since must be before _until; send an earlier _since or a later _until");
 }
 
-/** Checks the filters and removes those from the spec that are dropped. A filter of a type that is not exported has no effect (Bulk Data IG 3, processing
- *  model): a lenient client gets a warning, for a strict one it is a mistake.
+/** Checks the filters and removes those from the spec that are dropped. A filter of a type that is not exported has no
+ *  effect (Bulk Data IG 3, processing model): a lenient client gets a warning, for a strict one it is a mistake.
  *  @returns the warnings */
 function checkFilters(spec: SpecParts, lenient: boolean, fault: ReportIssue): string[] {
   const faults = new Set<string>();

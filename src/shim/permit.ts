@@ -1,4 +1,5 @@
-/** What a kick-off may export: by its token, by the settings, and by what is known of the source and the target. Pure. */
+/** What a kick-off may export: by its token, by the settings, and by what is known of the source and the target.
+ *  Pure. */
 import { checkContainer } from "../api/parameters.ts";
 import { compartmentTypes } from "../fhir/compartment.ts";
 import { type Access, anonymous, mayExport } from "./auth/scopes.ts";
@@ -9,8 +10,8 @@ import type { ShimSettings } from "./settings.ts";
 
 export type Permitted = { kind: "permitted"; spec: SpecParts } | { kind: "refused"; issue: Issue };
 
-/** Checks Group and types against the client's access and the administrator's `allow`. Where types are limited and the kick-off names none, all that are
- *  allowed are named.
+/** Checks Group and types against the client's access and the administrator's `allow`. Where types are limited and the
+ *  kick-off names none, all that are allowed are named.
  *  @param known types that the FHIR server has; undefined: it does not tell */
 export function permitTypes(
   access: Access,

@@ -55,7 +55,8 @@ const acceptedTypes = (accept: string): string[] =>
     .filter(([, ...parameters]) => !parameters.some((one) => /^q=0(\.0*)?$/.test(one)))
     .map(([type = ""]) => type);
 
-/** The preferences by their name, in lower case. Clients separate them by lines, commas and semicolons. Of a repeated one the first counts (RFC 7240). */
+/** The preferences by their name, in lower case. Clients separate them by lines, commas and semicolons. Of a
+ *  repeated one the first counts (RFC 7240). */
 function readPrefer(header: string | undefined): Map<string, string> {
   const found = new Map<string, string>();
   for (const preference of (header ?? "").toLowerCase().split(/[,;]/)) {

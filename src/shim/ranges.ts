@@ -2,10 +2,11 @@
 
 export type Range = { start: number; end: number } | "whole" | "unsatisfiable";
 
-/** The part of a file that a Range header asks for, with an inclusive `end`. Several ranges, other units and malformed headers give the whole file, which RFC
- *  9110 allows.
+/** The part of a file that a Range header asks for, with an inclusive `end`. Several ranges, other units and malformed
+ *  headers give the whole file, which RFC 9110 allows.
  *  @param size of the file, in bytes
- *  @param ifRange the header If-Range: the range counts only while it equals `etag`. The comparison is strong, so a date never does */
+ *  @param ifRange the header If-Range: the range counts only while it equals `etag`. The comparison is strong, so a
+ *    date never does */
 export function rangeOf(header: string | undefined, size: number, etag: string, ifRange: string | undefined): Range {
   if (header === undefined || (ifRange !== undefined && ifRange !== etag)) return "whole";
   const [, first, last] = /^bytes=\s*(\d*)\s*-\s*(\d*)\s*$/i.exec(header) ?? [];
@@ -37,8 +38,8 @@ const weighed = (header: string): Weighed[] =>
       return name ? [{ name, q: value >= 0 && value <= 1 ? value : 0 }] : [];
     });
 
-/** Whether a client accepts gzip and does not prefer the plain bytes. Without the header RFC 9110 allows any coding, but many clients that send none cannot
- *  unpack. */
+/** Whether a client accepts gzip and does not prefer the plain bytes. Without the header RFC 9110 allows any coding,
+ *  but many clients that send none cannot unpack. */
 export function takesGzip(acceptEncoding: string | undefined): boolean {
   if (acceptEncoding === undefined) return false;
   const all = weighed(acceptEncoding);

@@ -6,8 +6,9 @@ import type { FailureReason } from "../contracts.ts";
 import type { Manifest, ManifestItem } from "../sink/manifest.ts";
 import { errorAnswer, type HttpAnswer, type Issue } from "./outcome.ts";
 
-/** Whether the service shows an export at all. After a DELETE every request is 404 at once, although workers still have to be stopped and files to be deleted:
- *  `spec.cancel` marks that. An expired export is 404, too, although its files stay for a while, for downloads that are running. */
+/** Whether the service shows an export at all. After a DELETE every request is 404 at once, although workers still
+ *  have to be stopped and files to be deleted: `spec.cancel` marks that. An expired export is 404, too, although its
+ *  files stay for a while, for downloads that are running. */
 export function isServed(object: FhirExport | undefined, now: Date): object is FhirExport {
   if (!object?.spec.origin || object.spec.cancel || object.metadata.deletionTimestamp) return false;
   const { conditions, expirationTime } = object.status ?? {};
@@ -21,7 +22,8 @@ export function renderStatus(object: FhirExport | undefined, now: Date): HttpAns
   if (!isServed(object, now)) return unknownExport;
   const { conditions } = object.status ?? {};
   if (isTrue(conditions, "Complete")) return "complete";
-  // Stalled and not Failed: an export that failed before runs again once its `spec.retry` was raised, and Stalled is then gone
+  // Stalled and not Failed: an export that failed before runs again once its `spec.retry` was raised, and Stalled is
+  // then gone
   if (isTrue(conditions, "Stalled")) return renderFailure(object);
   return {
     status: 202,
@@ -34,9 +36,9 @@ export const unknownExport = errorAnswer(404, {
   text: "there is no export at this URL: it was never started, has been deleted or has expired; start a new one at $export",
 });
 
-/** Reasons for which the client can mend its request, with the code of their issue: they are answered by 422. All other failures are the service's or the FHIR
- *  server's: 500. An export that failed is never 404 or 429, which say something about the status URL, and its issue is never `transient`, because polling again
- *  does not bring it back. */
+/** Reasons for which the client can mend its request, with the code of their issue: they are answered by 422. All
+ *  other failures are the service's or the FHIR server's: 500. An export that failed is never 404 or 429, which say
+ *  something about the status URL, and its issue is never `transient`, because polling again does not bring it back. */
 const mendableReasons: Partial<Record<FailureReason, Issue["code"]>> = {
   UnknownGroup: "not-found",
   UnknownType: "not-supported",
@@ -56,7 +58,8 @@ function renderFailure({ status }: FhirExport): HttpAnswer {
   return code ? errorAnswer(422, { code, text }) : errorAnswer(500, { code: "processing", text });
 }
 
-/** The header X-Progress. It begins with the integer percent, which clients parse, has less than 100 characters, as the IG demands, and is plain ASCII. */
+/** The header X-Progress. It begins with the integer percent, which clients parse, has less than 100 characters, as
+ *  the IG demands, and is plain ASCII. */
 function progressText({ status }: FhirExport): string {
   const { percent = 0, resources = 0, expectedResources } = status?.progress ?? {};
   const word = (findCondition(status?.conditions, "Ready")?.reason ?? "Waiting").toLowerCase();
@@ -65,8 +68,8 @@ function progressText({ status }: FhirExport): string {
   return `${percent}% ${word}${place}${counts}`;
 }
 
-/** Seconds until the next poll: a tenth of the export's age, and no more than is estimated to be left. At most a minute, because clients take a longer time for
- *  an export that hangs. */
+/** Seconds until the next poll: a tenth of the export's age, and no more than is estimated to be left. At most a
+ *  minute, because clients take a longer time for an export that hangs. */
 function retryAfter({ metadata, status }: FhirExport, now: Date): number {
   const age = (now.getTime() - Date.parse(metadata.creationTimestamp ?? now.toISOString())) / 1000;
   const end = status?.progress?.estimatedCompletionTime;
@@ -74,8 +77,8 @@ function retryAfter({ metadata, status }: FhirExport, now: Date): number {
   return Math.max(1, Math.min(60, Math.ceil(age / 10), Math.ceil(left)));
 }
 
-/** The answer under Prefer: separate-export-status (Bulk Data IG 3): the HTTP status tells how the poll went, X-Export-Status the state of the export. A 404 is
- *  about the poll and stays as it is. */
+/** The answer under Prefer: separate-export-status (Bulk Data IG 3): the HTTP status tells how the poll went,
+ *  X-Export-Status the state of the export. A 404 is about the poll and stays as it is. */
 export function separately(answer: HttpAnswer): HttpAnswer {
   const { status, headers } = answer;
   if (status === 404) return answer;

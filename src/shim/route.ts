@@ -12,8 +12,8 @@ export interface Route {
   DELETE?: Handler;
 }
 
-/** Adds a URL and its handlers. All other methods are refused with 405: HEAD above all must not start an export, and no request may fall through to another
- *  route. */
+/** Adds a URL and its handlers. All other methods are refused with 405: HEAD above all must not start an export, and
+ *  no request may fall through to another route. */
 export function addRoute(app: FastifyInstance, url: string, { preHandler = [], ...handlers }: Route): void {
   for (const [method, handler] of Object.entries(handlers) as [HTTPMethods, Handler][])
     app.route({
@@ -45,7 +45,8 @@ export function methodRefused(method: string, allow: string): HttpAnswer {
   );
 }
 
-/** Sends an answer. A body that is an object is serialised here, because fastify's own serialisers do not know FHIR; a stream is passed on as it is. */
+/** Sends an answer. A body that is an object is serialised here, because fastify's own serialisers do not know FHIR;
+ *  a stream is passed on as it is. */
 export function sendAnswer(reply: FastifyReply, { status, headers, body }: HttpAnswer): FastifyReply {
   return reply
     .code(status)

@@ -6,7 +6,8 @@ import { ConfigFile } from "./config-file.ts";
 import type { ShimDeps } from "./deps.ts";
 import { parseSettings, type ShimSettings } from "./settings.ts";
 
-/** The part of the app's dependencies that is the same wherever it runs: the settings as they are now, and who may use the service by them. */
+/** The part of the app's dependencies that is the same wherever it runs: the settings as they are now, and who may
+ *  use the service by them. */
 export interface Service {
   deps: Pick<ShimDeps, "settings" | "authority">;
   close(): void;

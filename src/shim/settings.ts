@@ -5,15 +5,18 @@ import { terminal } from "../failure.ts";
 import { type AuthConfig, parseAuthConfig } from "./auth/config.ts";
 import { closedObject, describeSchemaError } from "./schema.ts";
 
-/** What an administrator decides about the HTTP service. The file that `--config` names holds these settings; all of them are optional there. */
+/** What an administrator decides about the HTTP service. The file that `--config` names holds these settings; all of
+ *  them are optional there. */
 export interface ShimSettings {
-  /** ig: as the Bulk Data IG says, liberal where it leaves a choice. azure: accepts and refuses what Azure API for FHIR did. */
+  /** ig: as the Bulk Data IG says, liberal where it leaves a choice. azure: accepts and refuses what Azure API for
+   *  FHIR did. */
   compat: "ig" | "azure";
   /** Whether a kick-off without the header is refused (Required), or treated as if it had it (Assumed). */
   accept: "Required" | "Assumed";
   prefer: "Required" | "Assumed";
   files: {
-    /** Stream: files pass through this service. Redirect: clients get a signed URL of the storage account, where one can be made. */
+    /** Stream: files pass through this service. Redirect: clients get a signed URL of the storage account, where one
+     *  can be made. */
     delivery: "Stream" | "Redirect";
     /** Life of a signed URL. */
     redirectSeconds: number;

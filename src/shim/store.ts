@@ -1,7 +1,7 @@
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 
-/** The FhirExports of the service's namespace. On a cluster the API server keeps them, behind a cache (src/kube/exports.ts); on one machine a database does
- *  (src/standalone/store.ts). */
+/** The FhirExports of the service's namespace. On a cluster the API server keeps them, behind a cache
+ *  (src/kube/exports.ts); on one machine a database does (src/standalone/store.ts). */
 export interface ExportStore {
   /** Makes an object, by one write.
    *  @returns undefined when the name is taken

@@ -3,8 +3,8 @@ import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { Task } from "../contracts.ts";
 import { withoutTrailingSlash } from "../url.ts";
 
-/** Where the files of an export are. Container and folder are those with which it was started, from its status. Account and credentials are the target's of
- *  today, because they may have been renewed. Pure.
+/** Where the files of an export are. Container and folder are those with which it was started, from its status. Account
+ *  and credentials are the target's of today, because they may have been renewed. Pure.
  *  @param volumeRoot folder of this machine where the target's volume is mounted */
 export function locateFiles(
   { status }: FhirExport,

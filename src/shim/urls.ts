@@ -5,7 +5,8 @@ import { withoutTrailingSlash } from "../url.ts";
  *  @param base the FHIR base as clients see it, without a slash at its end */
 export const statusURL = (base: string, name: string): string => `${base}/_operations/export/${name}`;
 
-/** The URL of a request as the client called it: with the host of the public URL, never that of a proxy, because the manifest repeats it to the client.
+/** The URL of a request as the client called it: with the host of the public URL, never that of a proxy, because the
+ *  manifest repeats it to the client.
  *  @param path of the request, with its query. A proxy may have stripped the base's own path from it.
  *  @param base the FHIR base as clients see it, without a slash at its end */
 export function calledURL(path: string, base: string): string {

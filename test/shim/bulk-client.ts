@@ -1,4 +1,5 @@
-// A Bulk Data client as the IG describes one, from kick-off to the last byte. It knows nothing of this product, takes nothing for granted and says which rule an answer breaks.
+// A Bulk Data client as the IG describes one, from kick-off to the last byte. It knows nothing of this product, takes
+// nothing for granted and says which rule an answer breaks.
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 

@@ -3,7 +3,17 @@ import { randomBytes } from "node:crypto";
 import { type AddressInfo, connect } from "node:net";
 import { Writable } from "node:stream";
 import { after, before, suite, test } from "node:test";
-import { array, asyncProperty, assert as check, constantFrom, oneof, string, tuple, uint8Array } from "fast-check";
+import {
+  array,
+  asyncProperty,
+  assert as check,
+  constantFrom,
+  oneof,
+  record,
+  string,
+  tuple,
+  uint8Array,
+} from "fast-check";
 import { pino } from "pino";
 import { propertyRuns } from "../tools/sample.ts";
 import { headers, name, type Shim, shim, statusURL } from "./memory.ts";
@@ -149,12 +159,14 @@ suite("whatever comes", () => {
     const known = new Set([200, 202, 400, 404, 405, 406, 413, 414, 415]);
     await check(
       asyncProperty(
-        methods,
-        paths,
-        queries,
-        bodies,
-        constantFrom<Record<string, string>>(headers, {}),
-        async (method, path, query, body, sent) => {
+        record({
+          method: methods,
+          path: paths,
+          query: queries,
+          body: bodies,
+          sent: constantFrom<Record<string, string>>(headers, {}),
+        }),
+        async ({ method, path, query, body, sent }) => {
           const url = encodeURI(`/${path.join("/")}?${query}`.toWellFormed());
           const answer = await made.app.inject({
             method: method as "GET",

@@ -8,7 +8,7 @@ import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { expected } from "../sources/expected.ts";
 import { until } from "../tools/until.ts";
 import { BulkClient, type KickOff, type Refused } from "./bulk-client.ts";
-import type { Backend } from "./contract.ts";
+import type { Backend } from "./contract-calls.ts";
 
 const grantForm = {
   grant_type: "client_credentials",

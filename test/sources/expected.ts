@@ -1,4 +1,5 @@
-/** Which lines an export of a sample must hold, worked out from the resources themselves: parsed JSON, one by one, no index and no code of the product. */
+/** Which lines an export of a sample must hold. It is worked out from the parsed resources one by one, without an index
+ *  and without code of the product. */
 
 export interface Wanted {
   level?: "System" | "Patient" | "Group";
@@ -19,8 +20,8 @@ export interface Wanted {
 // biome-ignore lint/suspicious/noExplicitAny: FHIR resources of all types
 export type Resource = any;
 
-/** Elements that put a resource into a Patient's compartment: R4 CompartmentDefinition/patient, for the types of the sample.
- *  Device, Practitioner, Location and others have none, also where they name a patient. */
+/** Elements that put a resource into a Patient's compartment: R4 CompartmentDefinition/patient, for the types of the
+ *  sample. Device, Practitioner, Location and others have none, also where they name a patient. */
 const compartment: Record<string, (resource: Resource) => Resource[]> = {
   Patient: (it) => list(it.link).map((link) => link.other),
   Encounter: (it) => [it.subject],
@@ -53,9 +54,10 @@ export function patientsOf(resource: Resource, base?: string): string[] {
   return resource.resourceType === "Patient" ? [resource.id, ...named] : named;
 }
 
-/** `Type/id` -> line, for an export that sees the whole source as it is now.
- *  Level Patient: everything in some Patient's compartment. Level Group: everything in a member's compartment; of Groups only the named one and those nested in it,
- *  as other Groups of a member would tell who else is in them. A filter of Patient narrows the Patient lines, not the others. */
+/** `Type/id` -> line, for an export that sees the whole source as it is now. Level Patient: everything in some
+ *  Patient's compartment. Level Group: everything in a member's compartment; of Groups only the named one and those
+ *  nested in it, as other Groups of a member would tell who else is in them. A filter of Patient narrows the Patient
+ *  lines, not the others. */
 export function expected(
   source: { baseURL?: string; dump(type?: string): Map<string, Buffer> },
   wanted: Wanted = {},
@@ -101,11 +103,7 @@ export function membersOf(
     if (groups.has(id)) return;
     groups.add(id);
     for (const member of list(group.member)) {
-      const { start, end } = member.period ?? {};
-      if (member.inactive === true) continue;
-      // a date without a time lasts until its day is over
-      if (end && (end.length > 10 ? Date.parse(end) : Date.parse(end) + 86_400_000) <= asOf) continue;
-      if (start && Date.parse(start) >= asOf) continue;
+      if (!isMember(member, asOf)) continue;
       const patient = idOf("Patient", member.entity);
       const nested = idOf("Group", member.entity);
       if (patient) patients.add(patient);
@@ -114,4 +112,11 @@ export function membersOf(
   };
   walk(groupId);
   return { patients, groups };
+}
+
+function isMember({ inactive, period }: Resource, asOf: number): boolean {
+  const { start, end } = period ?? {};
+  // a date without a time lasts until its day is over
+  const isOver = end && (end.length > 10 ? Date.parse(end) : Date.parse(end) + 86_400_000) <= asOf;
+  return inactive !== true && !isOver && !(start && Date.parse(start) >= asOf);
 }

@@ -43,7 +43,8 @@ export type Fault = {
 
 /** What the server is like, for as long as it is set. All optional; the defaults are a well-behaved server. */
 export interface Behaviour {
-  /** pages of a search: keyset cursors (default), offsets into a fresh search (rows move under writes), or a snapshot kept by the server as HAPI's */
+  /** pages of a search: keyset cursors (default), offsets into a fresh search (rows move under writes), or a
+   *  snapshot kept by the server as HAPI's */
   paging?: "cursor" | "offset" | "snapshot";
   /** `_count` when none is given, and the most that is granted */
   defaultCount?: number;
@@ -86,13 +87,15 @@ export interface Behaviour {
   noInstanceHistory?: boolean;
   /** instances show so many versions at most, the newest: as after a purge of histories */
   versionsKept?: number;
-  /** as HAPI by default: an instance's history that is asked for without `_since` or `_at` shows as many versions as it had when it was first asked for */
+  /** as HAPI by default: an instance's history that is asked for without `_since` or `_at` shows as many versions as
+   *  it had when it was first asked for */
   staleVersionCount?: boolean;
   /** Bundle.type of histories; "searchset" is what a server gives that takes `_history` for a search */
   historyType?: "history" | "searchset";
   /** histories begin with the oldest version */
   oldestFirst?: boolean;
-  /** the entry of a deletion holds what is left of the resource, and says when it was deleted, as Microsoft's server does */
+  /** the entry of a deletion holds what is left of the resource, and says when it was deleted, as Microsoft's server
+   *  does */
   deletionsHoldResources?: boolean;
   noPost?: boolean;
   /** another base URL whose references the server takes for its own */

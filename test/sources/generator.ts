@@ -4,7 +4,7 @@ import * as shape from "./shapes.ts";
 import { type Json, raw, write } from "./text.ts";
 
 export interface SampleOptions {
-  /** the same seed gives the same bytes */
+  /** The same seed gives the same bytes. */
   seed?: number;
   /** 1 gives about 7,000 resources of 15 types, 0.1 a tenth */
   scale?: number;
@@ -15,7 +15,8 @@ export interface SampleResource {
   type: string;
   id: string;
   versionId: string;
-  /** `meta.lastUpdated`, ms since 1970 (some texts have finer fractions); -Infinity: it has none, and is in no window */
+  /** `meta.lastUpdated` in ms since 1970, although some texts have finer fractions; -Infinity: it has none, and is
+   *  in no window of time. */
   lastUpdated: number;
   text: string;
 }
@@ -24,7 +25,7 @@ interface Draft {
   type: string;
   id: string;
   body: shape.Body;
-  /** drafts of one tie share a millisecond, as after a transaction Bundle */
+  /** Drafts of one tie share a millisecond, as after a transaction Bundle. */
   tie?: string;
 }
 
@@ -35,7 +36,7 @@ const lastUpdate = Date.parse("2025-06-30T23:59:59.999Z");
 export function generate({ seed = 1, scale = 1 }: SampleOptions = {}): SampleResource[] {
   const r = random(seed);
   const drafts = draft(r, scale);
-  // moments: one per tie; the gaps differ by orders of magnitude, as in life
+  // Each tie has one moment. The gaps between moments differ by orders of magnitude, as on real servers.
   const gaps = drafts.map((item, n) => (item.tie !== undefined && item.tie === drafts[n - 1]?.tie ? 0 : r.next() ** 6));
   const sum = gaps.reduce((total, gap) => total + gap, 0) || 1;
   let passed = 0;
@@ -76,17 +77,28 @@ function draft(r: Random, scale: number): Draft[] {
   ];
   const panelOfAll = scale >= 0.5 ? 400 : 90;
   for (const [n, id] of patients.entries())
-    drafts.push(...chart(r, cast, patients, n, id, n === 3 ? panelOfAll : n % 5 === 1 ? 80 : 0));
+    drafts.push(...chart(r, cast, { patients, n, id, panel: n === 3 ? panelOfAll : n % 5 === 1 ? 80 : 0 }));
   for (let n = 0; n < many(20); n++)
     drafts.push({ type: "Observation", id: `room-${n}`, body: shape.measurement(r, cast) });
   for (const group of groups(patients, cast.devices)) drafts.push({ type: "Group", ...group });
   return drafts;
 }
 
-/** What one patient's record holds; for every fourth patient it came in one transaction, and `panel` Observations did in another. */
-function chart(r: Random, cast: shape.Cast, patients: string[], n: number, id: string, panel: number): Draft[] {
+/** A patient of the sample. */
+interface ChartOwner {
+  /** All patients' ids, of which `id` is the one at `n`. */
+  patients: string[];
+  n: number;
+  id: string;
+  /** Observations that came in one transaction. */
+  panel: number;
+}
+
+/** What one patient's record holds. For every fourth patient it came in one transaction. */
+function chart(r: Random, cast: shape.Cast, { patients, n, id, panel }: ChartOwner): Draft[] {
   const tie = n % 4 === 0 ? { tie: `chart-${n}` } : {};
-  const other = patients[(n + 7) % patients.length]!;
+  const otherID = patients[(n + 7) % patients.length]!;
+  const observation = () => shape.observation(r, cast, { patientID: id, otherID, encounterID: visit() });
   const linked = n % 17 === 5 ? [{ other: shape.reference("Patient", patients[n - 1]!), type: "seealso" }] : undefined;
   const own: Draft[] = [{ type: "Patient", id, body: { ...shape.patient(r, cast, n), link: linked }, ...tie }];
   const encounters = Array.from({ length: 2 + r.int(5) }, (_, i) => `enc-${n}-${i}`);
@@ -97,7 +109,7 @@ function chart(r: Random, cast: shape.Cast, patients: string[], n: number, id: s
   };
   for (const visitID of encounters)
     own.push({ type: "Encounter", id: visitID, body: shape.encounter(r, cast, id), ...tie });
-  add("Observation", 12 + r.int(20), () => shape.observation(r, cast, id, other, visit()));
+  add("Observation", 12 + r.int(20), observation);
   add("Condition", 2 + r.int(5), () => shape.condition(r, cast, id));
   add("MedicationRequest", 2 + r.int(5), () => shape.medicationRequest(r, cast, id));
   add("DocumentReference", 2 + r.int(5), () => shape.documentReference(r, cast, id, visit()));
@@ -107,7 +119,7 @@ function chart(r: Random, cast: shape.Cast, patients: string[], n: number, id: s
     own.push({
       type: "Observation",
       id: `panel-${n}-${i}`,
-      body: shape.observation(r, cast, id, other, visit()),
+      body: observation(),
       tie: `panel-${n}`,
     });
   return own;
@@ -117,7 +129,7 @@ function patientID(r: Random, n: number): string {
   if (n % 3 === 0) return `p${n}`;
   const hex = (length: number) => Array.from({ length }, () => r.int(16).toString(16)).join("");
   if (n % 3 === 1) return `${hex(8)}-${hex(4)}-4${hex(3)}-a${hex(3)}-${hex(12)}`;
-  // as long as an id may be, with every kind of character it may have
+  // as long as an id may be, with every kind of character that it may hold
   return `Pat.${n}-`.padEnd(64, "X.y-9");
 }
 

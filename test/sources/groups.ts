@@ -1,7 +1,8 @@
 import { type Body, reference } from "./shapes.ts";
 
-/** The Groups of a sample, in the forms that membership takes. Ids are fixed, so tests may name them:
- *  `ward` (plain), `outer` (nested, twice the same patient), `inner`, `loop` (contains itself), `mixed` (inactive, past, future, a device), `empty`, `criteria` (no members, only a characteristic), `solo` (one patient). */
+/** The Groups of a sample, in the forms that membership takes. Ids are fixed, so tests may name them: `ward`
+ *  (plain), `outer` (nested, twice the same patient), `inner`, `loop` (contains itself), `mixed` (inactive, past,
+ *  future, a device), `empty`, `criteria` (no members, only a characteristic), `solo` (one patient). */
 export function groups(patients: readonly string[], devices: readonly string[]): { id: string; body: Body }[] {
   const at = (n: number) => patients[n % patients.length]!;
   const member = (id: string, more: Body = {}): Body => ({ entity: reference("Patient", id), ...more });

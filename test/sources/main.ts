@@ -1,5 +1,6 @@
-/** The sample source as a program: `node test/sources/main.ts [--port N] [--page-delay MS] [--scale N] [--seed N] [--paging cursor|offset|snapshot]
- *  [--max-count N] [--gzip] [--pretty] [--bearer TOKEN | --basic USER:PASSWORD] [--control]`. Its first line is the base URL; SIGTERM and SIGINT end it. */
+/** The sample source as a program: `node test/sources/main.ts [--port N] [--page-delay MS] [--scale N] [--seed N]
+ *  [--paging cursor|offset|snapshot] [--max-count N] [--gzip] [--pretty] [--bearer TOKEN | --basic USER:PASSWORD]
+ *  [--control]`. Its first line is the base URL; SIGTERM and SIGINT end it. */
 import { parseArgs } from "node:util";
 import type { Auth, Behaviour } from "./faults.ts";
 import { startSource } from "./server.ts";

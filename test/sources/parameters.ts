@@ -1,4 +1,5 @@
-/** Search parameters of the sample server: where in a resource their values are. A small part of R4, spelled as in R4. */
+/** Search parameters of the sample server: where in a resource their values are. A small part of R4, spelled as in
+ *  R4. */
 
 export type Kind = "token" | "date" | "reference" | "string" | "uri";
 export interface Parameter {

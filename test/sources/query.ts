@@ -187,45 +187,41 @@ export function* run(store: Store, query: Query, after?: Current): Generator<Cur
     (!query.ids || query.ids.has(it.id)) &&
     query.tests.every((test) => test(it));
   const order = orderOf(query.sort);
+  const isWanted = (it: Current) => (!after || order(it, after) > 0) && passes(it);
   if (query.ids) {
     const found = [...query.ids].map((id) => store.indexed(query.type, id)).filter((it) => it !== undefined);
-    yield* found.filter((it) => passes(it) && (!after || order(it, after) > 0)).sort(order);
+    yield* found.filter(isWanted).sort(order);
     return;
   }
   const first = query.sort[0] ?? "-_lastUpdated";
   if (first.endsWith("_id")) {
     const items = store.byID(query.type);
     const all = first === "_id" ? items : items.toReversed();
-    for (const it of all) if (passes(it) && (!after || order(it, after) > 0)) yield it;
+    for (const it of all) if (isWanted(it)) yield it;
     return;
   }
   const items = store.byTime(query.type);
   let [low, high] = windowOf(items, query);
-  if (first === "_lastUpdated") {
-    if (after) low = Math.max(low, lowerBound(items, { lastUpdated: after.lastUpdated, id: "" }));
-    yield* ordered(items, low, high, 1, order, passes, after);
-  } else {
-    if (after) high = Math.min(high, lowerBound(items, { lastUpdated: after.lastUpdated + 1, id: "" }));
-    yield* ordered(items, low, high, -1, order, passes, after);
-  }
+  const isAscending = first === "_lastUpdated";
+  if (after && isAscending) low = Math.max(low, lowerBound(items, { lastUpdated: after.lastUpdated, id: "" }));
+  if (after && !isAscending) high = Math.min(high, lowerBound(items, { lastUpdated: after.lastUpdated + 1, id: "" }));
+  for (const tie of ties(items, { low, high }, isAscending ? 1 : -1)) yield* tie.sort(order).filter(isWanted);
 }
 
-/** Walks the time index; equal times are put into the order asked for. */
-function* ordered(
+/** Walks a part of the time index, and gives resources of one time together, because the search's own order decides
+ *  among them.
+ *  @param high not included */
+function* ties(
   items: readonly Current[],
-  low: number,
-  high: number,
+  { low, high }: { low: number; high: number },
   step: 1 | -1,
-  order: (a: Current, b: Current) => number,
-  passes: (it: Current) => boolean,
-  after: Current | undefined,
-): Generator<Current> {
+): Generator<Current[]> {
   let i = step === 1 ? low : high - 1;
   while (i >= low && i < high) {
     const time = items[i]!.lastUpdated;
     const tie: Current[] = [];
     for (; i >= low && i < high && items[i]!.lastUpdated === time; i += step) tie.push(items[i]!);
-    for (const it of tie.sort(order)) if ((!after || order(it, after) > 0) && passes(it)) yield it;
+    yield tie;
   }
 }
 

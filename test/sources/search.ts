@@ -154,7 +154,8 @@ export class Searches {
     };
   }
 
-  /** Links hide the query (a readable one would tempt a client to change it), but for offset paging as HAPI's `_offset`. */
+  /** Links hide the query (a readable one would tempt a client to change it), but for offset paging as HAPI's
+   *  `_offset`. */
   #link(base: string, position: Position, query: Query): string {
     if (this.#behaviour().paging === "offset" && !position.snapshot && !position.history) {
       const readable = `${base}/${position.type}?${new URLSearchParams([...query.understood, ["_offset", String(position.offset)]])}`;

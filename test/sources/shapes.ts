@@ -14,7 +14,8 @@ export type Body = { [name: string]: Json | undefined };
 
 export const reference = (type: string, id: string): Body => ({ reference: `${type}/${id}` });
 
-/** A reference to a patient in one of the spellings that servers hold: plain, with display, of one version, with escapes in the text. */
+/** A reference to a patient in one of the spellings that servers hold: plain, with a display, to one version, or with
+ *  escapes in the JSON string. */
 export function patientReference(r: Random, id: string): Body {
   const roll = r.next();
   if (roll < 0.9) return reference("Patient", id);
@@ -63,7 +64,7 @@ export const date = (r: Random, year: number, years: number) =>
 const dateTime = (r: Random) =>
   `${date(r, 2015, 10)}T${pad(r.int(24))}:${pad(r.int(60))}:${pad(r.int(60))}${r.pick(["Z", "+01:00", "-05:00"])}`;
 
-/** Text that looks like JSON, like a Bundle and like an ending, inside a string. */
+/** A string with text that looks like JSON, like a part of a Bundle, or like its end: it must not mislead a scanner. */
 const narrative = (r: Random): Body => ({
   status: "generated",
   div: `<div xmlns="http://www.w3.org/1999/xhtml"><p>${r.pick([
@@ -110,26 +111,28 @@ const measures = [
   ["718-7", "Hemoglobin", "g/dL"],
 ] as const;
 
-export function observation(
-  r: Random,
-  cast: Cast,
-  patientID: string,
-  other: string,
-  encounterID: string | undefined,
-): Body {
+/** Whom an Observation is about. */
+export interface Observed {
+  patientID: string;
+  /** Another patient, whom some Observations name as well. */
+  otherID: string;
+  encounterID: string | undefined;
+}
+
+export function observation(r: Random, cast: Cast, { patientID, otherID, encounterID }: Observed): Body {
   const [loinc, display, unit] = r.pick(measures);
   const performers: Body[] = [reference("Practitioner", r.pick(cast.practitioners))];
-  // the patient measured this alone (two ways into one compartment), or a relative who is a patient too did (two compartments)
+  // the patient measured it (two ways into one compartment), or a relative did who is a patient, too (two compartments)
   if (r.chance(0.06)) performers.push(patientReference(r, patientID));
-  if (r.chance(0.04)) performers.push(patientReference(r, other));
+  if (r.chance(0.04)) performers.push(patientReference(r, otherID));
   return {
     text: r.chance(0.05) ? narrative(r) : undefined,
-    // not elements of the compartment, though they name a patient
+    // contained resources and extensions name a patient, but are no elements of the compartment
     contained: r.chance(0.02)
-      ? [{ resourceType: "Specimen", id: "s", subject: reference("Patient", other) }]
+      ? [{ resourceType: "Specimen", id: "s", subject: reference("Patient", otherID) }]
       : undefined,
     extension: r.chance(0.02)
-      ? [{ url: "http://example.org/mother", valueReference: reference("Patient", other) }]
+      ? [{ url: "http://example.org/mother", valueReference: reference("Patient", otherID) }]
       : undefined,
     status: r.pick(["final", "final", "final", "preliminary", "amended"]),
     category: [
@@ -141,7 +144,7 @@ export function observation(
     ],
     code: code("http://loinc.org", loinc, display),
     subject: patientReference(r, patientID),
-    focus: r.chance(0.02) ? [reference("Patient", other)] : undefined,
+    focus: r.chance(0.02) ? [reference("Patient", otherID)] : undefined,
     encounter: encounterID ? reference("Encounter", encounterID) : undefined,
     effectiveDateTime: dateTime(r),
     performer: performers,
@@ -154,7 +157,7 @@ export function observation(
   };
 }
 
-/** An Observation about a device or a place: no patient at all. */
+/** An Observation about a device or a place, which is in no patient's compartment. */
 export function measurement(r: Random, cast: Cast): Body {
   return {
     status: "final",
@@ -235,7 +238,7 @@ export function immunization(r: Random, patientID: string): Body {
 
 export function provenance(r: Random, cast: Cast, patientID: string, encounterID: string): Body {
   return {
-    // half of them name the patient (then they are in the compartment), half only what was recorded
+    // half of them name the patient, which puts them into the compartment; the others name only the Encounter
     target: r.chance(0.5)
       ? [reference("Encounter", encounterID), reference("Patient", patientID)]
       : [reference("Encounter", encounterID)],
@@ -269,7 +272,7 @@ export const location = (r: Random, cast: Cast, n: number): Body => ({
   managingOrganization: reference("Organization", r.pick(cast.organizations)),
 });
 
-/** In R4 a Device names its patient, yet is not in the patient's compartment. */
+/** In R4 a Device can name its patient, and yet is not in the patient's compartment. */
 export const device = (r: Random, patientID: string | undefined): Body => ({
   status: "active",
   deviceName: [{ name: "Pump™", type: "user-friendly-name" }],

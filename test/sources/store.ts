@@ -27,7 +27,8 @@ interface TypeIndex {
   byID?: Current[] | undefined;
 }
 
-/** All versions of all resources, with an index by time per type. Resources are bytes; only what a filter asks for is parsed. */
+/** All versions of all resources, with an index by time per type. Resources are bytes; only what a filter asks for
+ *  is parsed. */
 export class Store {
   readonly #types = new Map<string, TypeIndex>();
   readonly #versions = new Map<string, Version[]>();
@@ -97,7 +98,8 @@ export class Store {
     for (const versions of this.#versions.values()) if (versions[0]?.type === type) yield* versions;
   }
 
-  /** Creates or updates; versionId and lastUpdated come from the server, as always. The rest of the text is kept as it is. */
+  /** Creates or updates; versionId and lastUpdated come from the server, as always. The rest of the text is kept as
+   *  it is. */
   put(text: string): Current {
     const { type, id } = identity(text);
     const head = this.#head(type, id);
@@ -177,7 +179,8 @@ export class Store {
   }
 }
 
-// Tests that write look at all lines before each write: made once for a version, they take a tenth of the time of such a test, not half of it.
+// Tests that write look at all lines before each write: made once for a version, they take a tenth of the time of such
+// a test, not half of it.
 const lines = new WeakMap<Buffer, Buffer>();
 function lineOf(bytes: Buffer): Buffer {
   let line = lines.get(bytes);

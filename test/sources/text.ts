@@ -1,4 +1,5 @@
-/** JSON that goes into the text as it stands: a decimal such as 1.50, or a string with escapes that JSON.stringify would not make. */
+/** JSON that goes into the text as it stands: a decimal such as 1.50, or a string with escapes that JSON.stringify
+ *  would not make. */
 export class Raw {
   readonly text: string;
   constructor(text: string) {
@@ -31,7 +32,8 @@ export interface Member {
 
 const blank = /[ \t\r\n]/;
 
-/** The members of the object that starts at `at`, as spans of the text, so that one can be cut out or replaced and all else stays as it is. */
+/** The members of the object that starts at `at`, as spans of the text, so that one can be cut out or replaced and
+ *  all else stays as it is. */
 export function members(text: string, at = 0): Member[] {
   const found: Member[] = [];
   let i = skip(text, text.indexOf("{", at) + 1);
@@ -138,7 +140,8 @@ export function stamp(text: string, version: { versionId: string; lastUpdated: s
   return `${text.slice(0, meta.start)}{${[own, ...kept].join(",")}}${text.slice(meta.end)}`;
 }
 
-/** `text` of a resource cut to some of its top-level elements, tagged SUBSETTED in its meta; `resourceType`, `id` and `meta` always stay. */
+/** `text` of a resource cut to some of its top-level elements, tagged SUBSETTED in its meta; `resourceType`, `id`
+ *  and `meta` always stay. */
 export function subset(text: string, elements: ReadonlySet<string>): string {
   const kept = members(text).filter(
     ({ name }) => name === "resourceType" || name === "id" || name === "meta" || elements.has(name.replace(/^_/, "")),

@@ -76,8 +76,9 @@ export interface TokenServer {
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/** A small OAuth 2 and SMART Backend Services authorization server, and a guard before a FHIR server that accepts only its tokens. It checks all
- *  that the specification demands of an authorization server (SMART App Launch 2, "Backend Services"). */
+/** A small OAuth 2 and SMART Backend Services authorization server, and a guard before a FHIR server that accepts
+ *  only its tokens. It checks all that the specification demands of an authorization server (SMART App Launch 2,
+ *  "Backend Services"). */
 export async function startTokenServer(options: TokenServerOptions = {}): Promise<TokenServer> {
   const asked: TokenServer["asked"][number][] = [];
   const served: TokenServer["served"][number][] = [];

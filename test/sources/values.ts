@@ -10,7 +10,8 @@ export class BadValue extends Error {}
 
 const datePattern = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+ -]\d\d:\d\d)?)?)?)?$/;
 
-/** What a FHIR date of any precision covers; without a zone it is UTC. A blank before the offset is a `+` that a form decoder took.
+/** What a FHIR date of any precision covers; without a zone it is UTC. A blank before the offset is a `+` that a form
+ *  decoder took.
  *  @throws BadValue */
 export function span(value: string): Span {
   const match = datePattern.exec(value);

@@ -38,7 +38,8 @@ export interface AuthorityOptions {
 }
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/** Algorithms of an authorization server's tokens. Symmetric ones are not among them, because the key that the server publishes could then sign tokens. */
+/** Algorithms of an authorization server's tokens. Symmetric ones are not among them, because the key that the
+ *  server publishes could then sign tokens. */
 const issuerAlgorithms = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
 
 export function makeAuthority(config: AuthConfig, options: AuthorityOptions): Authority {
@@ -135,8 +136,8 @@ function issuedTokens(
   };
 }
 
-/** The scopes of a token, separated by blanks: `scope` (RFC 9068) or `scp` (Entra ID, Okta), a string or a list. Entra ID puts `roles` instead into the tokens of
- *  an application that acts for no user. */
+/** The scopes of a token, separated by blanks: `scope` (RFC 9068) or `scp` (Entra ID, Okta), a string or a list.
+ *  Entra ID puts `roles` instead into the tokens of an application that acts for no user. */
 const scopesOf = ({ scope, scp, roles }: JWTPayload): string =>
   [scope ?? scp ?? roles ?? []].flat().map(String).join(" ");
 

@@ -3,11 +3,12 @@ import type { JSONWebKeySet } from "jose";
 import { terminal } from "../../failure.ts";
 import { closedObject, describeSchemaError } from "../schema.ts";
 
-/** Who may use the service. With `tokens` it gives out access tokens itself, to the clients registered here (SMART Backend Services). With `issuer` it
- *  accepts the tokens of an authorization server. Exactly one of the two is set. */
+/** Who may use the service. With `tokens` it gives out access tokens itself, to the clients registered here (SMART
+ *  Backend Services). With `issuer` it accepts the tokens of an authorization server. Exactly one of the two is set. */
 export interface AuthConfig {
   tokens?: {
-    /** Files with one JSON Web Key each (kty oct of at least 32 bytes, or a private EC key), the same in all replicas. The first key signs; tokens of all are accepted. */
+    /** Files with one JSON Web Key each (kty oct of at least 32 bytes, or a private EC key), the same in all
+     *  replicas. The first key signs; tokens of all are accepted. */
     signingKeyFiles: string[];
     /** Life of an access token; the IG allows 300 at most. */
     seconds: number;
@@ -22,9 +23,11 @@ export interface AuthConfig {
     /** The claim that names the client. */
     clientClaim: string;
   };
-  /** With `tokens`: all clients that may use the service. With `issuer`: the same, but absent means every client that has a token. */
+  /** With `tokens`: all clients that may use the service. With `issuer`: the same, but absent means every client
+   *  that has a token. */
   clients?: ClientConfig[];
-  /** Whether the export of a Group needs a scope that reads Groups. The IG says it SHOULD, but many clients ask only for the scopes of the types they want. */
+  /** Whether the export of a Group needs a scope that reads Groups. The IG says it SHOULD, but many clients ask only
+   *  for the scopes of the types they want. */
   groupScope: "Required" | "Assumed";
 }
 

@@ -7,7 +7,8 @@ const maxKeyDocumentBytes = 256 * 1024;
 const defaultKeyLifeMs = 300_000;
 /** The longest that keys are kept, whatever their owner says: a withdrawn key must not be accepted for days. */
 const longestKeyLifeMs = 3_600_000;
-/** The least time between two requests for keys that an unknown kid causes: a client that sends junk must not make this service flood the owner of the keys. */
+/** The least time between two requests for keys that an unknown kid causes: a client that sends junk must not make
+ *  this service flood the owner of the keys. */
 const cooldownMs = 30_000;
 
 /** The public keys at a URL, kept no longer than its Cache-Control allows, as SMART demands. */

@@ -1,4 +1,5 @@
-/** SMART system scopes (v1 `system/Patient.read`, v2 `system/Patient.rs`), and what a client may export with them. Pure. */
+/** SMART system scopes (v1 `system/Patient.read`, v2 `system/Patient.rs`), and what a client may export with them.
+ *  Pure. */
 import type { Issue } from "../outcome.ts";
 
 /** Types whose resources may be read and searched; "*": all types. */
@@ -25,9 +26,10 @@ interface Scope {
   granted: string;
 }
 
-/** Reads `system/TYPE.read`, `system/TYPE.*`, and `system/TYPE.` with letters of cruds in this order that include r and s. An export needs both reading and
- *  searching, so other scopes are of no use.
- *  @returns "narrowed" for a scope with search parameters, because an export cannot leave out what such a scope does not cover */
+/** Reads `system/TYPE.read`, `system/TYPE.*`, and `system/TYPE.` with letters of cruds in this order that include r and
+ *  s. An export needs both reading and searching, so other scopes are of no use.
+ *  @returns "narrowed" for a scope with search parameters, because an export cannot leave out what such a scope does
+ *    not cover */
 function parseScope(text: string): Scope | "narrowed" | undefined {
   const [, type, v1, v2, search] =
     /^system\/(\*|[A-Z][A-Za-z]{0,63})\.(?:(read|write|\*)|(c?r?u?d?s?))(\?.*)?$/.exec(text) ?? [];
@@ -117,7 +119,8 @@ export function mayExport(access: Access, { level, groupId, types }: WantedExpor
 
 const forbidden = (text: string): Permission => ({ kind: "refused", issue: { code: "forbidden", text } });
 
-/** Whether a client may see an export, fetch its files and delete it: only an export of its own, and only with a token that covers the export's types.
+/** Whether a client may see an export, fetch its files and delete it: only an export of its own, and only with a token
+ *  that covers the export's types.
  *  @param owner the client that started it
  *  @param types of the export; undefined: all
  *  @returns "other" for another client's export; "scopes" when the token does not cover the types */

@@ -6,7 +6,8 @@ import { fhirJSON, type HttpAnswer } from "../outcome.ts";
 import { addRoute } from "../route.ts";
 import type { RouteContext } from "./context.ts";
 
-/** The CapabilityStatement and the OperationDefinitions. Everybody may read them, because clients look here for how to sign in. */
+/** The CapabilityStatement and the OperationDefinitions. Everybody may read them, because clients look here for how
+ *  to sign in. */
 export async function metadataRoutes(app: FastifyInstance, { deps, base, startedAt }: RouteContext): Promise<void> {
   const service = (): PublicService => ({
     base,

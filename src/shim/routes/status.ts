@@ -8,7 +8,8 @@ import { addRoute, type Handler } from "../route.ts";
 import { statusURL } from "../urls.ts";
 import type { RouteContext } from "./context.ts";
 
-/** The status URL of an export: GET tells its progress and at its end the manifest, DELETE cancels it or deletes what it wrote. */
+/** The status URL of an export: GET tells its progress and at its end the manifest, DELETE cancels it or deletes
+ *  what it wrote. */
 export async function statusRoutes(app: FastifyInstance, { deps, manifests, base }: RouteContext): Promise<void> {
   const polls = new PollLimiter();
 

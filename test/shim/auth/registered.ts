@@ -1,4 +1,5 @@
-// An authority with registered clients, their keys, a server of keys and a clock that tests move. Importing this registers hooks that make and remove them.
+// An authority with registered clients, their keys, a server of keys and a clock that tests move. Importing this
+// registers hooks that make and remove them.
 import assert from "node:assert/strict";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
