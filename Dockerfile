@@ -1,11 +1,11 @@
-# The image of operator, HTTP service and workers. Any image with Node.js 24 will do as RUNTIME_IMAGE; it needs no shell and no package manager.
+# The image of operator, HTTP service and workers. RUNTIME_IMAGE can be any image with Node.js 24; it needs no shell and no package manager.
 ARG BUILD_IMAGE=docker.io/library/node:24-bookworm-slim
 ARG RUNTIME_IMAGE=gcr.io/distroless/nodejs24-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY package.json package-lock.json ./
-# the bundler brings its program in a package of its own; nothing of the project needs install scripts
+# no install scripts: the build needs none, because the bundler's program is in a package of its own
 RUN npm ci --ignore-scripts
 COPY build build
 COPY crds crds
@@ -27,6 +27,6 @@ ENV PATH=/nodejs/bin:/usr/local/bin:/usr/bin:/bin \
     NODE_ENV=production
 WORKDIR /app
 USER 65532:65532
-# the flag: src/contracts.ts, nodeFlags
+# the flag must be that of nodeFlags in src/contracts.ts, which says why
 ENTRYPOINT ["node", "--initial-heap-size=48", "lib/bundle/main.mjs"]
 CMD ["--help"]

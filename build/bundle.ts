@@ -7,7 +7,8 @@ import { build, type Metafile } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
 
-/** @returns what went into which chunk */
+/** @param folder is made if it does not exist
+ *  @returns the path of the program, and which file went into which chunk */
 export async function bundle(folder: string): Promise<{ main: string; metafile: Metafile }> {
   const outdir = join(folder, "lib/bundle");
   const { metafile } = await build({
@@ -21,9 +22,9 @@ export async function bundle(folder: string): Promise<{ main: string; metafile: 
     outExtension: { ".js": ".mjs" },
     logLevel: "error",
     metafile: true,
-    // comments of licences stay in one file beside the chunks
+    // the texts of licences go into a file beside each chunk
     legalComments: "linked",
-    // packages that are CommonJS ask for Node's own modules
+    // packages in CommonJS call require for Node's own modules, which a module does not have
     banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
     absWorkingDir: root,
   });

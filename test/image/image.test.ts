@@ -39,7 +39,8 @@ suite("the bundle", () => {
     const found = packagesOf("src/worker/main.ts");
     assert(found.has("pino") && found.size > 3, [...found].join());
     for (const name of ["@kubernetes/client-node", "fastify", "prom-client"]) assert(!found.has(name), name);
-    // pages come by node:net; undici is for tokens and Azure storage, jose for SMART
+    // a worker reads pages by node:net; it loads undici for tokens and Azure storage, and jose for SMART, only when it
+    // needs them
     for (const entry of ["src/worker/main.ts", "src/worker/export.ts"])
       for (const name of ["undici", "jose", "@azure/storage-blob"])
         assert(!packagesOf(entry).has(name), `${entry}: ${name}`);

@@ -24,10 +24,10 @@ export interface Issue {
 }
 
 export interface KickOff {
-  /** below the base, for example `/Patient/$export` */
+  /** Path below the base, for example `/Patient/$export`. */
   path: string;
   method?: "GET" | "POST";
-  /** repeats are repeats */
+  /** Repeated names are sent repeatedly. */
   parameters?: readonly (readonly [name: string, value: string])[];
   headers?: Record<string, string>;
 }
@@ -93,7 +93,7 @@ export class BulkClient {
     return location;
   }
 
-  /** Polls as the server says (at most each half second, for tests). */
+  /** Polls as often as the server says, but at least twice a second, because tests are in a hurry. */
   async wait(statusURL: string, timeoutMs = 90_000): Promise<BulkManifest | Refused> {
     const end = Date.now() + timeoutMs;
     for (;;) {
@@ -110,7 +110,7 @@ export class BulkClient {
     }
   }
 
-  /** All lines of output files, by `Type/id`; and those of error files. */
+  /** Fetches all files: lines of output files by `Type/id`, issues of error files, and references that were deleted. */
   async download(manifest: BulkManifest): Promise<{ lines: Map<string, string>; errors: Issue[]; deleted: string[] }> {
     const lines = new Map<string, string>();
     for (const item of manifest.output)
@@ -148,7 +148,7 @@ export class BulkClient {
     const answer = await this.request(url, { headers: { accept: "application/fhir+ndjson" } }, withToken);
     if (answer.status === 307) {
       assert.equal(await answer.text(), "", "a redirect has no body");
-      // to another host: no token goes there
+      // the redirect leads to another host, which must not see the token
       return this.file(
         { url: answer.headers.get("location")!, type: "", ...(count !== undefined && { count }) },
         false,

@@ -15,7 +15,7 @@ suite("the catalog", () => {
     return { calls, source: log("source", source), target: log("target", target), types: log("types", types), ...more };
   };
 
-  test("is looked up once, and again after a minute, without anybody waiting for that", async () => {
+  test("is read once, and again after a minute, while nobody waits for that", async () => {
     let now = 0;
     const read = reading();
     const catalog = new Catalog(read, () => now);
@@ -30,7 +30,7 @@ suite("the catalog", () => {
     assert(read.calls.length > 3);
   });
 
-  test("what cannot be had now is as it was, and not checked when it never was", async () => {
+  test("a part that cannot be read now stays as it was; one that never could be read is absent", async () => {
     let now = 0;
     let down = false;
     const fails = async () => Promise.reject(new Error("away"));

@@ -31,7 +31,7 @@ suite("HTTPS of the service", () => {
       }).on("error", reject);
     });
 
-  test("serves, and gives new connections a renewed certificate; a wrong one changes nothing and is told of once", async (t) => {
+  test("serves, and gives new connections a renewed certificate; a wrong one changes nothing and is logged once", async (t) => {
     mock.timers.enable({ apis: ["setInterval"] });
     const lines: { level: number; problem?: string; msg: string }[] = [];
     const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line)) });
@@ -67,7 +67,7 @@ suite("HTTPS of the service", () => {
     );
   });
 
-  test("files that are missing or wrong at the start are named", async () => {
+  test("an error at the start names the file that is missing or wrong", async () => {
     await assert.rejects(
       async () => readCertificate(join(folder, "none")),
       /tls\.crt in the folder that --tls names cannot be read \(ENOENT\)/,

@@ -15,7 +15,7 @@ suite("the configuration file", () => {
   after(() => rm(folder, { recursive: true, force: true }));
   const log = makeLogger({}, "silent");
 
-  test("is followed, also where a mount swaps a link", async () => {
+  test("is read again when it changes, also when a mount swaps a link", async () => {
     const path = join(folder, "a.yaml");
     await writeFile(join(folder, "one"), "compat: azure");
     await writeFile(join(folder, "two"), "compat: ig");
@@ -29,7 +29,7 @@ suite("the configuration file", () => {
     config.close();
   });
 
-  test("that is bad, or gone, leaves what was, and says why until it is mended", async () => {
+  test("when wrong or missing, leaves the old settings in force and says why until it is mended", async () => {
     const path = join(folder, "b.yaml");
     await writeFile(path, "compat: azure");
     const config = await ConfigFile.open(path, parseSettings, log);
@@ -47,7 +47,7 @@ suite("the configuration file", () => {
     config.close();
   });
 
-  test("must be right at the start", async () => {
+  test("must be usable at the start", async () => {
     await assert.rejects(ConfigFile.open(join(folder, "none"), parseSettings, log), /cannot be read \(ENOENT\)/);
     await writeFile(join(folder, "c.yaml"), "x: 1");
     await assert.rejects(ConfigFile.open(join(folder, "c.yaml"), parseSettings, log), /\(x\)/);

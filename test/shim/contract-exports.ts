@@ -73,7 +73,7 @@ export function exportsContract({ backend, client, same }: Calls): void {
     }
   });
 
-  test("R53, R179: since a moment, with what was deleted", async () => {
+  test("R53, R179: changes and deletions since a moment", async () => {
     const since = new Date().toISOString();
     await sleep(20);
     const [gone, changed] = [...backend().source.dump("Encounter").keys()].slice(0, 2) as [string, string];
@@ -92,7 +92,7 @@ export function exportsContract({ backend, client, same }: Calls): void {
     assert.deepEqual(deleted, [gone]);
   });
 
-  test("R69, R197: what lenient dropped is told, once each", async () => {
+  test("R69, R197: each parameter that lenient handling dropped is one warning", async () => {
     const { errors } = await client().export({
       path: "/$export",
       parameters: [

@@ -49,7 +49,7 @@ export function requestsContract({ backend, client, accepted, refused }: Calls):
       status: 400,
       says: /POST/,
     },
-    "organizeOutputBy is not there": {
+    "organizeOutputBy is not supported": {
       kickOff: { path: "/$export", parameters: [["organizeOutputBy", "Patient"]] },
       status: 400,
       says: /organizeOutputBy/,
@@ -62,7 +62,7 @@ export function requestsContract({ backend, client, accepted, refused }: Calls):
       assert.match(textOf(answer), says);
     });
 
-  test("a Group that is not there is found by the job: 422 at the status URL", async () => {
+  test("the job finds that a Group does not exist: 422 at the status URL", async () => {
     const answer = await client().wait(await accepted({ path: "/Group/nobody/$export" }));
     assert("status" in answer);
     assert.equal(answer.status, 422);
@@ -114,7 +114,7 @@ export function requestsContract({ backend, client, accepted, refused }: Calls):
     for (const url of others) await fetch(url, { method: "DELETE" });
   });
 
-  test("Prefer: separate-export-status: 200 tells of the poll, X-Export-Status of the export", async () => {
+  test("Prefer: separate-export-status: 200 is about the poll, X-Export-Status about the export", async () => {
     const headers = { accept: "*/*", prefer: "respond-async, separate-export-status" };
     const answer = await fetch(`${backend().base}/Group/nobody/$export`, { headers });
     assert.equal(answer.status, 202);

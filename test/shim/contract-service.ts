@@ -24,7 +24,7 @@ export function serviceContract({ backend, client, accepted, refused }: Calls): 
     }
   });
 
-  test("configuration: gzip files go as they are to whom takes gzip, as lines to others; Expires is told", async () => {
+  test("settings: gzip files go out as they are to clients that accept gzip, unpacked to others; Expires is set", async () => {
     await backend().configure("exports: { ttlSecondsAfterFinished: 86400, output: { compression: Gzip } }");
     try {
       const { manifest, statusURL, lines } = await client().export({
@@ -57,7 +57,7 @@ export function serviceContract({ backend, client, accepted, refused }: Calls): 
     }
   });
 
-  test("configuration: limits of exports and of polls are 429 with Retry-After; a bad file changes nothing", async () => {
+  test("settings: limits of exports and of polls are 429 with Retry-After", async () => {
     await backend().configure("limits: { exportsPerClient: 1, pollsPerMinute: 6 }");
     try {
       backend().source.set({ pageDelay: 1000 });
@@ -79,7 +79,7 @@ export function serviceContract({ backend, client, accepted, refused }: Calls): 
     }
   });
 
-  test("R1: /metadata tells of the three operations, and their definitions are there", async () => {
+  test("R1: /metadata lists the three operations, and their definitions can be read", async () => {
     for (const base of new Set([backend().base, new URL(backend().base).origin])) {
       const answer = await fetch(`${base}/metadata`);
       assert.match(answer.headers.get("content-type")!, /^application\/fhir\+json/);

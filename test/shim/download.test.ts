@@ -16,7 +16,7 @@ import { startTCPProxy } from "../tools/tcp-proxy.ts";
 import { until } from "../tools/until.ts";
 
 const { kinds, place, azurite } = storage();
-/** larger than sockets hold, so that who does not read is waited for */
+/** Larger than the buffers of sockets, so that a client that does not read is noticed. */
 const content = Buffer.from(
   Array.from({ length: 400_000 }, (_, n) => `{"resourceType":"Basic","id":"b-${n}","x":"${"y".repeat(20)}"}\n`).join(
     "",
@@ -33,7 +33,7 @@ interface Answer {
   body: Buffer;
 }
 
-/** a service of downloads over a store */
+/** Serves downloads from a store. */
 async function serve(store: Store, options: Partial<DownloadOptions> = {}) {
   const ended: string[] = [];
   const app: FastifyInstance = Fastify();
@@ -95,14 +95,14 @@ for (const kind of kinds)
       assert.equal(headers["accept-ranges"], "bytes");
       assert.equal(headers.etag, `"${plainFile.sha256}"`);
       assert.equal(headers["repr-digest"], `sha-256=:${createHash("sha256").update(content).digest("base64")}:`);
-      // the client may have its last byte a moment before
+      // the client may have the last byte a moment before the service knows of the end
       assert.equal(
         await until("the end of the download", async () => service.ended.pop()),
         `complete ${content.length}`,
       );
     });
 
-    test("parts make the whole, a broken download goes on where it broke", async () => {
+    test("ranges together make the whole file, so a broken download can continue where it broke", async () => {
       const etag = (await service.get(plainFile.path, { range: "bytes=0-0" })).headers.etag!;
       const parts: Buffer[] = [];
       for (let start = 0; start < content.length; start += 7_000_001) {
@@ -130,7 +130,7 @@ for (const kind of kinds)
       assert.equal(await status({ accept: "application/json" }), 406);
     });
 
-    test("gzip as it is stored, for whom takes it, and parts of that", async () => {
+    test("a client that accepts gzip gets the stored bytes, and ranges of them", async () => {
       const { headers, body } = await service.get(packedFile.path, { "accept-encoding": "gzip" });
       assert.deepEqual(
         [headers["content-encoding"], headers.vary, headers["content-length"]],
@@ -142,7 +142,7 @@ for (const kind of kinds)
       assert(part.body.equals(packed.subarray(100)));
     });
 
-    test("gzip unpacked for others: another tag, no ranges", async () => {
+    test("other clients get the file unpacked, with another tag and without ranges", async () => {
       const { status, headers, body } = await service.get(packedFile.path, { range: "bytes=0-9" });
       assert.deepEqual([status, headers["content-encoding"], headers["accept-ranges"]], [200, undefined, "none"]);
       assert(body.equals(gunzipSync(packed)));
@@ -162,7 +162,7 @@ for (const kind of kinds)
       assert(Number(how.split(" ")[1]) < content.length);
     });
 
-    test("a client that does not read is not read ahead for", async () => {
+    test("for a client that does not read, storage is not read ahead", async () => {
       const socket = connect(service.port, "127.0.0.1");
       socket.write(`GET /${plainFile.path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
       await new Promise((resolve) => socket.once("readable", resolve));
@@ -174,7 +174,7 @@ for (const kind of kinds)
       assert(bytes > content.length);
     });
 
-    test("what storage has lost is a 503, not an empty file", async () => {
+    test("a file that storage has lost is a 503, not an empty file", async () => {
       await store.create("gone", Buffer.from("x"));
       await store.remove("gone");
       const answer = await download(
@@ -186,7 +186,7 @@ for (const kind of kinds)
       assert.equal(answer.status, 503);
     });
 
-    test("a stored file that is shorter than it was breaks the connection: no short file looks whole", async () => {
+    test("a stored file that has become shorter breaks the connection, so that it does not look whole", async () => {
       await store.create("short", Buffer.from("abc"));
       const service = await serve({ ...store, stream: () => store.stream("short") });
       await assert.rejects(service.get(plainFile.path));
@@ -194,8 +194,8 @@ for (const kind of kinds)
     });
   });
 
-describe("a download in a bad world", () => {
-  test("a directory whose file is removed while it is read: the reader has it all", async () => {
+describe("a download while storage fails", () => {
+  test("a file that is removed from a directory during the download still arrives whole", async () => {
     const where = await place("directory");
     const store = await where.open();
     await store.prepare();
@@ -212,7 +212,7 @@ describe("a download in a bad world", () => {
     assert(Buffer.concat(chunks).equals(content));
   });
 
-  test("a connection to storage that breaks again and again: the client sees nothing of it", async () => {
+  test("the client does not notice that connections to storage break again and again", async () => {
     const where = await place("azure");
     const direct = await where.open();
     await direct.prepare();
@@ -243,7 +243,7 @@ describe("a download in a bad world", () => {
 });
 
 describe("redirects", () => {
-  test("a signed URL gives this file, for a while, to anybody, and nothing else", async () => {
+  test("a signed URL gives anybody this one file, for a while", async () => {
     const where = await place("azure");
     const store = await where.open();
     await store.prepare();
@@ -266,7 +266,7 @@ describe("redirects", () => {
       403,
     );
     assert.equal((await fetch(url.replace(/se=[^&]+/, "se=2099-01-01T00%3A00%3A00Z"))).status, 403);
-    // who cannot unpack it gets it through the service
+    // a client that cannot unpack it gets it through the service
     assert.equal((await service.get(packedFile.path)).status, 200);
     const brief = await store.signedURL!(packedFile.path, 1);
     await new Promise((resolve) => setTimeout(resolve, 1500));

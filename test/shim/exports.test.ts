@@ -9,7 +9,7 @@ import { KubeExports } from "../../src/kube/exports.ts";
 const name = `export-${"a".repeat(26)}`;
 const spec = { sourceRef: { name: "s" }, targetRef: { name: "t" } };
 
-/** @param calls what the client's methods do; all others fail the test */
+/** @param calls what the client's methods do; a call of any other fails the test */
 function exportsOver(calls: Partial<Record<"create" | "get" | "patch", () => Promise<unknown>>>) {
   const cache = new Map<string, FhirExport>();
   return {
@@ -27,7 +27,7 @@ const object = (more: Partial<FhirExport["spec"]> = {}): FhirExport => ({
   spec: { ...spec, ...more },
 });
 
-suite("what the API server says to a kick-off", () => {
+suite("answers of the API server to a kick-off", () => {
   const cases: Record<string, { error: KubeError; kind: string; message: RegExp }> = {
     "invalid is the client's, and only fields are told": {
       error: new KubeError("POST /x", 422, {
@@ -58,7 +58,7 @@ suite("what the API server says to a kick-off", () => {
       );
     });
 
-  test("a taken name makes none", async () => {
+  test("with a name that is taken, no object is made", async () => {
     const { exports } = exportsOver({
       create: () => Promise.reject(new KubeError("POST /x", 409, { reason: "AlreadyExists" })),
     });
@@ -66,8 +66,8 @@ suite("what the API server says to a kick-off", () => {
   });
 });
 
-suite("what this replica wrote counts before the watch shows it", () => {
-  test("a new object is there without a call; afterwards the watch's copy counts", async () => {
+suite("writes of this replica count before the watch shows them", () => {
+  test("a new object is found without a call; once the watch has it, the watch's copy counts", async () => {
     const { exports, cache } = exportsOver({ create: async () => object() });
     await exports.create({ metadata: { name }, spec });
     assert.deepEqual(await exports.get(name), object());
@@ -76,7 +76,7 @@ suite("what this replica wrote counts before the watch shows it", () => {
     assert.equal((await exports.get(name))?.spec.priority, 1);
   });
 
-  test("a cancel is there although the watch's copy is old", async () => {
+  test("a cancel is seen although the watch's copy is older", async () => {
     const { exports, cache } = exportsOver({ patch: async () => object() });
     cache.set(`n/${name}`, object());
     await exports.cancel(name);
@@ -88,7 +88,7 @@ suite("what this replica wrote counts before the watch shows it", () => {
     );
   });
 
-  test("what the watch does not know yet is read once more before it is missing", async () => {
+  test("an object that the watch does not have is read from the API server before it counts as missing", async () => {
     let reads = 0;
     const { exports } = exportsOver({
       get: async () => {
@@ -100,7 +100,7 @@ suite("what this replica wrote counts before the watch shows it", () => {
     assert.equal(await exports.get(name), undefined);
   });
 
-  test("a name that is not the shim's costs no call", async () => {
+  test("a name that the service cannot have given costs no call", async () => {
     const { exports } = exportsOver({});
     assert.equal(await exports.get("nightly"), undefined);
   });

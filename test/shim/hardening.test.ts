@@ -38,7 +38,7 @@ before(async () => {
 });
 after(() => made?.app.close());
 
-/** What comes back for bytes as they are. */
+/** Sends bytes as they are, and gives what comes back. */
 function raw(bytes: string | Uint8Array): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1");
@@ -52,8 +52,8 @@ function raw(bytes: string | Uint8Array): Promise<string> {
 const isOutcome = (answer: string) =>
   assert.match(answer, /content-type: application\/fhir\+json[\s\S]*"resourceType":"OperationOutcome"/i);
 
-suite("what is no request, or too much of one", () => {
-  test("no HTTP: 400 with an OperationOutcome", async () => {
+suite("requests that are malformed or too large", () => {
+  test("bytes that are not HTTP: 400 with an OperationOutcome", async () => {
     const answer = await raw("HELLO\r\n\r\n");
     assert.match(answer, /^HTTP\/1.1 400 /);
     isOutcome(answer);
@@ -65,7 +65,7 @@ suite("what is no request, or too much of one", () => {
     isOutcome(answer);
   });
 
-  test("a URL that the object cannot hold: 414, and POST is named", async () => {
+  test("a URL that is too long for the object: 414, and the text says to use POST", async () => {
     const answer = await raw(
       `GET /$export?_type=${"A".repeat(20_000)} HTTP/1.1\r\nhost: x\r\naccept: */*\r\nprefer: respond-async\r\nconnection: close\r\n\r\n`,
     );
@@ -101,7 +101,7 @@ suite("what is no request, or too much of one", () => {
 
   test("requests that never end, and connections on which nothing moves, have their limits", async () => {
     const { server } = made.app;
-    // node looks at open requests each 30 s; the limits themselves are 60 s
+    // Node checks open requests every 30 s; the limits themselves are 60 s
     assert.deepEqual(
       [server.requestTimeout, server.headersTimeout > 0 && server.headersTimeout <= 60_000],
       [60_000, true],
@@ -110,7 +110,7 @@ suite("what is no request, or too much of one", () => {
   });
 });
 
-suite("whatever comes", () => {
+suite("random requests", () => {
   const methods = constantFrom("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS");
   const segments = oneof(
     string(),
@@ -154,7 +154,7 @@ suite("whatever comes", () => {
     ),
   );
 
-  test("every answer is one that is documented, errors are OperationOutcomes, and nothing tells of stacks or data", async () => {
+  test("every answer is a documented one, errors are OperationOutcomes, and none holds a stack or data of the request", async () => {
     const tally = new Map<number, number>();
     const known = new Set([200, 202, 400, 404, 405, 406, 413, 414, 415]);
     await check(
@@ -186,7 +186,7 @@ suite("whatever comes", () => {
     assert(tally.get(202)! >= 3 && tally.get(400)! >= 50, JSON.stringify([...tally]));
   });
 
-  test("raw bytes do not harm it", async () => {
+  test("random bytes do no harm", async () => {
     await check(
       asyncProperty(
         tuple(constantFrom("GET /$export HTTP/1.1\r\n", "", `GET ${statusURL}`), uint8Array({ maxLength: 300 })),
@@ -199,7 +199,7 @@ suite("whatever comes", () => {
     assert.equal((await made.get("/healthz")).statusCode, 200);
   });
 
-  test("the log holds neither queries nor what was asked for", () => {
+  test("the log holds no query and no value of a parameter", () => {
     assert(log.includes("audit"));
     assert.doesNotMatch(log, /SECRET|_since|_typeFilter/);
   });

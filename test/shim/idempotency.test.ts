@@ -4,14 +4,14 @@ import { exportName, kickOffDigest, readIdempotencyKey } from "../../src/shim/id
 
 suite("the name of an export", () => {
   const zeros = (bytes: number) => new Uint8Array(bytes);
-  test("is random without a key, and of the client and its key with one", () => {
+  test("is random without a key; with one it follows from client and key", () => {
     assert.equal(exportName("c", undefined, zeros), `export-${"a".repeat(26)}`);
     const made = exportName("c", "k", zeros);
     assert.match(made, /^export-[a-z2-7]{26}$/);
     assert.equal(exportName("c", "k", zeros), made);
     assert.notEqual(exportName("d", "k", zeros), made);
     assert.notEqual(exportName("c", "l", zeros), made);
-    // no two (client, key) pairs run into each other
+    // two different pairs of client and key never give the same name
     assert.notEqual(exportName('c","k', "x", zeros), exportName("c", 'k","x', zeros));
   });
   const keys: [string | undefined, string | undefined | null][] = [

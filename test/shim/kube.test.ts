@@ -166,81 +166,85 @@ suite("the shim over a real API server", () => {
     assert.equal((await fetch(`${publicURL}/_operations/export/${name}`)).status, 404);
   });
 
-  test("SIGTERM in the middle of a download: it goes on to its end, and nobody new is let in", needsPlane, async () => {
-    const { url, name } = await kickOff();
-    const object = await read(name);
-    const now = "2026-01-01T00:00:00Z";
-    const condition = (type: string) => ({
-      type,
-      status: "True",
-      reason: "Complete",
-      message: "",
-      lastTransitionTime: now,
-    });
-    await mkdir(join(root, "large"));
-    // more than sockets and streams hold between them
-    const content = Buffer.alloc(40 << 20, "{}\n");
-    const item = {
-      type: "Basic",
-      path: "Basic-0001-1.ndjson",
-      url: "file:///x",
-      count: 1,
-      fileSize: content.length,
-      sha256: "ab",
-    };
-    const manifest = {
-      transactionTime: now,
-      request: "",
-      requiresAccessToken: false,
-      output: [item],
-      deleted: [],
-      error: [],
-    };
-    await writeFile(join(root, "large", "manifest.json"), JSON.stringify(manifest));
-    await writeFile(join(root, "large", item.path), content);
-    await client().replace(at(resources.fhirExports, name, "status"), {
-      ...object,
-      status: { conditions: [condition("Ready"), condition("Complete")] as never, output: { prefix: "large" } },
-    });
-    const { baseURL, child } = replicas[1]!;
-    const file = `${url.replace(publicURL, baseURL)}/files/${item.path}`;
-    await eventually(
-      () => fetch(url.replace(publicURL, baseURL)),
-      ({ status }) => status === 200,
-    );
-    const download = await fetch(file);
-    const reader = download.body!.getReader();
-    let bytes = (await reader.read()).value!.length;
-    child.kill("SIGTERM");
-    // it closes its port after five seconds
-    await eventually(
-      () =>
-        fetch(`${baseURL}/healthz`).then(
-          () => false,
-          () => true,
-        ),
-      (closed) => closed,
-      { timeoutMs: 15_000 },
-    );
-    assert.equal(child.exitCode, null, "it waits for the download");
-    for (let part = await reader.read(); !part.done; part = await reader.read()) bytes += part.value.length;
-    assert.equal(bytes, content.length);
-    await eventually(
-      async () => child.exitCode,
-      (code) => code !== null,
-      { timeoutMs: 15_000 },
-    );
-    assert.equal(child.exitCode, 0);
-    replicas[1] = { baseURL, child: startShim(Number(new URL(baseURL).port)) };
-    await eventually(
-      () =>
-        fetch(`${baseURL}/readyz`).then(
-          ({ ok }) => ok,
-          () => false,
-        ),
-      (ready) => ready,
-    );
-  });
+  test(
+    "SIGTERM in the middle of a download: the download ends properly, and no new connection is accepted",
+    needsPlane,
+    async () => {
+      const { url, name } = await kickOff();
+      const object = await read(name);
+      const now = "2026-01-01T00:00:00Z";
+      const condition = (type: string) => ({
+        type,
+        status: "True",
+        reason: "Complete",
+        message: "",
+        lastTransitionTime: now,
+      });
+      await mkdir(join(root, "large"));
+      // more than the buffers of sockets and streams hold
+      const content = Buffer.alloc(40 << 20, "{}\n");
+      const item = {
+        type: "Basic",
+        path: "Basic-0001-1.ndjson",
+        url: "file:///x",
+        count: 1,
+        fileSize: content.length,
+        sha256: "ab",
+      };
+      const manifest = {
+        transactionTime: now,
+        request: "",
+        requiresAccessToken: false,
+        output: [item],
+        deleted: [],
+        error: [],
+      };
+      await writeFile(join(root, "large", "manifest.json"), JSON.stringify(manifest));
+      await writeFile(join(root, "large", item.path), content);
+      await client().replace(at(resources.fhirExports, name, "status"), {
+        ...object,
+        status: { conditions: [condition("Ready"), condition("Complete")] as never, output: { prefix: "large" } },
+      });
+      const { baseURL, child } = replicas[1]!;
+      const file = `${url.replace(publicURL, baseURL)}/files/${item.path}`;
+      await eventually(
+        () => fetch(url.replace(publicURL, baseURL)),
+        ({ status }) => status === 200,
+      );
+      const download = await fetch(file);
+      const reader = download.body!.getReader();
+      let bytes = (await reader.read()).value!.length;
+      child.kill("SIGTERM");
+      // the port closes after five seconds
+      await eventually(
+        () =>
+          fetch(`${baseURL}/healthz`).then(
+            () => false,
+            () => true,
+          ),
+        (closed) => closed,
+        { timeoutMs: 15_000 },
+      );
+      assert.equal(child.exitCode, null, "it waits for the download");
+      for (let part = await reader.read(); !part.done; part = await reader.read()) bytes += part.value.length;
+      assert.equal(bytes, content.length);
+      await eventually(
+        async () => child.exitCode,
+        (code) => code !== null,
+        { timeoutMs: 15_000 },
+      );
+      assert.equal(child.exitCode, 0);
+      replicas[1] = { baseURL, child: startShim(Number(new URL(baseURL).port)) };
+      await eventually(
+        () =>
+          fetch(`${baseURL}/readyz`).then(
+            ({ ok }) => ok,
+            () => false,
+          ),
+        (ready) => ready,
+      );
+    },
+  );
 
   test("SIGTERM: not ready at once, exit 0", needsPlane, async () => {
     const { baseURL, child } = replicas[1]!;

@@ -1,4 +1,4 @@
-// The shim over objects and files in memory: what HTTP does is the shim's own, whatever keeps them.
+// The HTTP service over objects and files in memory, for tests of what does not depend on where they are kept.
 import { Readable } from "node:stream";
 import type { FastifyInstance, LightMyRequestResponse } from "fastify";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
@@ -89,7 +89,7 @@ export interface Shim {
 
 export interface ShimOptions {
   config?: Partial<ShimConfig>;
-  /** YAML */
+  /** The settings, as YAML. */
   settings?: string;
   known?: Known;
   authority?: Authority;

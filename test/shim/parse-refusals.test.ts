@@ -3,7 +3,7 @@ import { suite, test } from "node:test";
 import type { KickOff, ParseRules } from "../../src/shim/parse.ts";
 import { azure, ig, parseWith, post, query } from "./kick-offs.ts";
 
-suite("a kick-off is refused, and the thing to mend is named", () => {
+suite("a kick-off is refused, and the text names what to mend", () => {
   const cases: Record<
     string,
     { request: Partial<KickOff>; rules?: ParseRules; status?: number; code: string; text: RegExp }
@@ -164,7 +164,7 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       code: "invalid",
       text: /_until and as _till; send only one/,
     },
-    "de-identification is not there": {
+    "de-identification is not supported": {
       request: { query: "_anonymizationConfig=a.json" },
       rules: azure,
       code: "not-supported",
@@ -246,7 +246,7 @@ suite("a kick-off is refused, and the thing to mend is named", () => {
       assert.match(parsed.issues[0]!.text, text);
     });
 
-  test("everything wrong is told at once, and no value is repeated", () => {
+  test("all faults are told at once, and no value is repeated", () => {
     const parsed = parseWith({ accept: undefined, query: "_since=SECRET-1&_type=SECRET-2&_foo=SECRET-3" });
     assert(parsed.kind === "refused");
     assert.equal(parsed.issues.length, 4);

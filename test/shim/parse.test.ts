@@ -177,7 +177,7 @@ suite("a kick-off becomes parts of a spec", () => {
     });
 });
 
-suite("whatever comes", () => {
+suite("random kick-offs", () => {
   const names = [
     "_type",
     "_since",
@@ -206,14 +206,14 @@ suite("whatever comes", () => {
   );
   const pairs = array(tuple(constantFrom(...names), values), { maxLength: 6 });
 
-  test("nothing throws, and what is refused quotes no value", () => {
+  test("nothing throws, and no refusal quotes a value", () => {
     check(
       property(
         pairs,
         string(),
         oneof(string(), constantFrom("respond-async, handling=lenient")),
         (all, accept, prefer) => {
-          // no name of a type, which is told
+          // the mark makes every value one that is not the name of a type, because errors do name types
           const marked = all.map(([name, value]): [string, string] => [name, `s3cret${value}`]);
           const parsed = parseWith({ level: "Patient", accept, prefer, query: query(...marked) });
           assert.doesNotMatch(JSON.stringify(parsed.kind === "refused" ? parsed.issues : parsed.warnings), /s3cret/);
@@ -237,7 +237,7 @@ suite("whatever comes", () => {
     );
   });
 
-  test("GET and POST of the same say the same", () => {
+  test("the same parameters give the same result by GET and by POST", () => {
     const some = array(tuple(constantFrom(...names.filter((name) => name !== "patient")), values), { maxLength: 6 });
     check(
       property(some, (all) => {

@@ -4,13 +4,13 @@ import { subset } from "./text.ts";
 
 export interface Page {
   type: "searchset" | "history";
-  /** search or history URL that the answer belongs to */
+  /** The URL of the search or history that this page answers. */
   base: string;
   self: string;
   next?: string | undefined;
   total?: number | undefined;
   entries: readonly Version[];
-  /** of a history: how its entries are written */
+  /** How the entries of a history are written; absent: the page is one of a search. */
   history?: { deletionsHoldResources: boolean | undefined };
   elements?: ReadonlySet<string> | undefined;
   linksLast?: boolean | undefined;
@@ -69,7 +69,7 @@ function historyEntry(
     `"response":{"status":"${status}","etag":"W/\\"${versionId}\\""${more}}}`;
   if (!bytes) {
     const request = `,"request":{"method":"DELETE","url":"${type}/${id}"},`;
-    // as HAPI: a deletion has neither a resource nor the time it happened
+    // as on HAPI, the entry of a deletion has neither a resource nor the time at which it happened
     if (!deletionsHoldResources) return [Buffer.from(fullUrl + request + response("204 No Content"))];
     const meta = `{"versionId":"${versionId}","lastUpdated":"${at}"}`;
     const left = `,"resource":{"resourceType":"${type}","id":"${id}","meta":${meta}}`;

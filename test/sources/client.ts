@@ -15,7 +15,7 @@ export interface Got {
   status: number;
   headers: Headers;
   text: string;
-  /** the body as a Bundle */
+  /** The body as a Bundle. */
   page: Page;
 }
 

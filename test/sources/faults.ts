@@ -1,117 +1,120 @@
 /** One wrong answer, or several, to requests that match. */
 export type Fault = {
-  /** how many requests it hits; default 1; "always" until cleared */
+  /** How many requests it hits. Default: 1. "always": every one, until it is cleared. */
   times?: number | "always";
-  /** how many matching requests go unhurt first */
+  /** How many matching requests it spares before the first hit. */
   skip?: number;
-  /** substring of `METHOD path?query`, query decoded; default: every request below the base */
+  /** A part of `METHOD path?query`, with the query decoded. Default: every request below the base. */
   match?: string;
 } & (
   | { kind: "status"; status: number; retryAfter?: number | string }
-  /** a web page with 200, as a login portal or a wrong base URL gives */
+  /** A web page with 200, as a login portal or a wrong base URL gives. */
   | { kind: "html" }
-  /** the body ends halfway: `clean` with a proper end of the answer, else by closing the connection */
+  /** The body ends halfway. `clean`: the answer ends properly; else the connection closes. */
   | { kind: "cut"; clean?: boolean }
-  /** the connection closes without an answer */
+  /** The connection closes without an answer. */
   | { kind: "drop" }
   | { kind: "slow"; ms: number }
-  /** JSON, but no Bundle */
+  /** JSON that is no Bundle. */
   | { kind: "notBundle" }
-  /** 200 with an OperationOutcome instead of what was asked for */
+  /** 200 with an OperationOutcome instead of the Bundle. */
   | { kind: "outcomeInstead" }
-  /** a page holds a resource of another type as a match */
+  /** A page holds a resource of another type as a match. */
   | { kind: "wrongType" }
-  /** a page holds an entry with search.mode outcome */
+  /** A page holds an entry with search.mode outcome. */
   | { kind: "outcome" }
-  /** a page holds a resource that is not JSON */
+  /** A page holds a resource that is not JSON. */
   | { kind: "garbage" }
-  /** the next link leads elsewhere */
+  /** The next link leads to another server. */
   | { kind: "foreignNext"; origin?: string }
-  /** the next link leads to the page itself */
+  /** The next link leads to the page itself. */
   | { kind: "repeatNext" }
-  /** a page lacks its last entries */
+  /** A page lacks its last entries. */
   | { kind: "shortPage"; missing?: number }
-  /** a page holds each of its entries twice */
+  /** A page holds each of its entries twice. */
   | { kind: "doubled" }
-  /** a page begins with the last entries of the page that was asked for before it */
+  /** A page begins with the last entries of the page before it. */
   | { kind: "overlap" }
-  /** the last page is announced too early */
+  /** A page that is not the last has no next link. */
   | { kind: "noNext" }
-  /** next links are no longer known (410) */
+  /** The server does not know its next links any more (410). */
   | { kind: "expired" }
 );
 
-/** What the server is like, for as long as it is set. All optional; the defaults are a well-behaved server. */
+/** What the server is like while this is set. The default of each member is what a well-behaved server does. */
 export interface Behaviour {
-  /** pages of a search: keyset cursors (default), offsets into a fresh search (rows move under writes), or a
-   *  snapshot kept by the server as HAPI's */
+  /** How a search is paged: by keyset cursors (default), by offsets into a fresh search (rows move under writes), or
+   *  by a snapshot that the server keeps, as HAPI does. */
   paging?: "cursor" | "offset" | "snapshot";
-  /** `_count` when none is given, and the most that is granted */
+  /** `_count` when a search has none. */
   defaultCount?: number;
+  /** The largest `_count` that is granted. */
   maxCount?: number;
-  /** milliseconds that each page takes */
+  /** Milliseconds that each page takes. */
   pageDelay?: number;
-  /** ... and more where its search names `_lastUpdated` */
+  /** Milliseconds that a page takes in addition when its search names `_lastUpdated`. */
   windowDelay?: number;
   gzip?: boolean;
   pretty?: boolean;
-  /** repeats next links in a Link header */
+  /** Next links are repeated in a Link header. */
   linkHeader?: boolean;
-  /** the link array of a Bundle comes after its entries */
+  /** The link array of a Bundle comes after its entries. */
   linksLast?: boolean;
-  /** unknown parameters: 400 as HAPI (default), ignored, or ignored unless the request says handling=strict */
+  /** Unknown parameters are refused with 400, as on HAPI (default), ignored, or ignored unless the request has
+   *  handling=strict. */
   unknownParameters?: "reject" | "ignore" | "ignoreUnlessStrict";
-  /** drops these parameters as if never sent: names, or "all" but `_count` */
+  /** These parameters are dropped as if they had not been sent: names, or "all" for all but `_count`. */
   ignore?: readonly string[] | "all";
-  /** ... and yet the self link repeats them */
+  /** The self link repeats parameters that are dropped. */
   ignoreButRepeat?: boolean;
-  /** `_summary=count` is ignored: a page comes */
+  /** `_summary=count` is ignored, and a page comes. */
   noCount?: boolean;
-  /** pages always say the total (default: when asked to, or when one page holds all) */
+  /** Pages always tell the total. Default: when they are asked to, or when one page holds all. */
   alwaysTotal?: boolean;
-  /** adds this to every total: counts are estimates */
+  /** Is added to every total, as where counts are estimates. */
   countError?: number;
   refuseSort?: boolean;
-  /** 400 for these parameters */
+  /** Searches with these parameters are 400. */
   refuse?: readonly string[];
-  /** searches with these parameters find nothing */
+  /** Searches with these parameters find nothing. */
   findNothing?: readonly string[];
-  /** of a parameter that comes more than once only the last is understood */
+  /** Of a repeated parameter only the last value counts. */
   lastOnly?: boolean;
-  /** the index of `_lastUpdated` is as coarse as so many ms: rounded down, or to the nearest */
+  /** The index of `_lastUpdated` holds times rounded to this many ms: down, or to the nearest. */
   precision?: { ms: number; nearest?: boolean };
-  /** each search without next link comes in another order */
+  /** Each search, as far as it is not continued by a next link, comes in another order. */
   unstableOrder?: boolean;
-  /** 400 for `_history` of types, of instances */
+  /** `_history` of a type is 400. */
   noTypeHistory?: boolean;
+  /** `_history` of an instance is 400. */
   noInstanceHistory?: boolean;
-  /** instances show so many versions at most, the newest: as after a purge of histories */
+  /** Histories of instances show only this many versions, the newest, as after a purge of histories. */
   versionsKept?: number;
-  /** as HAPI by default: an instance's history that is asked for without `_since` or `_at` shows as many versions as
-   *  it had when it was first asked for */
+  /** A history of an instance without `_since` and `_at` shows as many versions as it had when it was first requested,
+   *  as HAPI does by default. */
   staleVersionCount?: boolean;
-  /** Bundle.type of histories; "searchset" is what a server gives that takes `_history` for a search */
+  /** Bundle.type of histories; "searchset" is what a server gives that mistakes `_history` for a search. */
   historyType?: "history" | "searchset";
-  /** histories begin with the oldest version */
+  /** Histories begin with the oldest version. */
   oldestFirst?: boolean;
-  /** the entry of a deletion holds what is left of the resource, and says when it was deleted, as Microsoft's server
-   *  does */
+  /** The entry of a deletion holds the rest of the resource and the time of its deletion, as on Microsoft's server. */
   deletionsHoldResources?: boolean;
   noPost?: boolean;
-  /** another base URL whose references the server takes for its own */
+  /** Another base URL; references that begin with it count as references to this server. */
   alias?: string;
-  /** of references in a list only the last is found */
+  /** Of the references in a list, searches find only the last. */
   lastReferenceOnly?: boolean;
-  /** 401 also for /metadata */
+  /** /metadata needs a sign-in, too. */
   closedMetadata?: boolean;
-  /** searches see a write only so many ms later: an index that lags */
+  /** Searches see a write only after this many ms, as where an index lags. */
   lag?: number;
-  /** each page is announced by one without entries, as some servers do whose filters work behind the paging */
+  /** Each page is preceded by one without entries, as on servers that filter after they page. */
   emptyPages?: boolean;
-  /** every page that would hold one of these resources is a 500, or ends too early */
+  /** Every page that would hold one of these resources is a 500, or ends too early. */
   poison?: { ids: readonly string[]; as: 500 | "cut" };
-  /** longest request target, else 414 with a web page as Jetty's; longest form */
+  /** The longest request target; longer ones are 414 with a web page, as from Jetty. */
   maxURL?: number;
+  /** The longest form of a POST search, in bytes. */
   maxForm?: number;
 }
 
@@ -119,7 +122,7 @@ export interface Control {
   inject?: Fault | Fault[];
   behaviour?: Behaviour;
   auth?: Auth;
-  /** JSON texts, or resources; texts keep their decimals */
+  /** JSON texts, whose decimals stay as they are, or resources. */
   put?: (string | object)[];
   /** `Type/id` */
   delete?: string[];
@@ -147,7 +150,8 @@ export class Faults {
     this.#waiting = [];
   }
 
-  /** The faults that hit this request; counts them down. `applies` says which kinds can hurt it at all. */
+  /** The faults that hit this request. They are counted down.
+   *  @param applies which kinds can hit such a request at all */
   take(request: string, applies: (kind: Fault["kind"]) => boolean): Fault[] {
     const hit: Fault[] = [];
     for (const item of this.#waiting) {

@@ -1,12 +1,11 @@
-/** Search parameters of the sample server: where in a resource their values are. A small part of R4, spelled as in
- *  R4. */
+/** Search parameters of the sample server, and where in a resource their values are. They are a small part of R4. */
 
 export type Kind = "token" | "date" | "reference" | "string" | "uri";
 export interface Parameter {
   kind: Kind;
-  /** dotted paths from the resource; arrays are walked through */
+  /** Dotted paths from the resource; of arrays every item counts. */
   paths: string[];
-  /** a reference counts only to this type (`patient`) */
+  /** Only references to this type count, as for `patient`. */
   target?: string;
 }
 

@@ -7,7 +7,7 @@ export type SortKey = "_lastUpdated" | "-_lastUpdated" | "_id" | "-_id";
 /** A search of one type, understood. */
 export interface Query {
   type: string;
-  /** half-open window of `_lastUpdated`; several parameters are intersected */
+  /** The half-open window of `_lastUpdated`, the intersection of all such parameters. */
   from: number;
   till: number;
   ids?: Set<string>;
@@ -18,7 +18,7 @@ export interface Query {
   accurateTotal: boolean;
   elements?: Set<string>;
   pretty: boolean;
-  /** what the self link repeats */
+  /** The parameters that the self link repeats. */
   understood: [name: string, value: string][];
 }
 
@@ -26,26 +26,26 @@ export interface Query {
 export class BadQuery extends Error {}
 
 export interface QueryRules {
-  /** the server's own base URLs */
+  /** The server's own base URLs. */
   bases: string[];
   lastReferenceOnly: boolean;
   defaultCount: number;
   maxCount: number;
-  /** parameters that are dropped as if never sent: by name, or all but paging */
+  /** Parameters that are dropped as if they had not been sent: names, or all but `_count`. */
   ignore: readonly string[] | "all";
-  /** unknown parameters are dropped, not refused; `lenient`: unless `Prefer: handling=strict` */
+  /** Unknown parameters are dropped instead of refused. */
   ignoreUnknown: boolean;
-  /** dropped, yet repeated by the self link */
+  /** The self link repeats parameters that are dropped. */
   repeatIgnored: boolean;
   noCount: boolean;
   refuseSort: boolean;
-  /** 400 for these */
+  /** Parameters that are refused with 400. */
   refuse: readonly string[];
-  /** with these nothing is found */
+  /** Parameters with which nothing is found. */
   findNothing: readonly string[];
-  /** of repeated ones only the last counts */
+  /** Of a repeated parameter only the last value counts. */
   lastOnly: boolean;
-  /** the time index's */
+  /** How the index of times rounds. */
   precision: { ms: number; nearest?: boolean } | undefined;
 }
 
@@ -143,7 +143,7 @@ function understand(query: Query, name: string, value: string, rules: QueryRules
 const unrounded = (bound: number, { ms, nearest }: { ms: number; nearest?: boolean }): number =>
   Math.ceil(bound / ms) * ms - (nearest ? ms / 2 : 0);
 
-/** of a Date; what has no time at all (-Infinity) is in no window */
+/** The earliest time that a Date can hold. Resources without a time (-Infinity) are before it and so in no window. */
 const earliest = -8.64e15;
 
 function narrow(query: Query, value: string): void {
@@ -156,7 +156,7 @@ function narrow(query: Query, value: string): void {
   if (till !== undefined) query.till = Math.min(query.till, till);
 }
 
-// only what filters have asked for is kept, not the parsed resources: samples may be large
+// only the values that filters read are kept and not the parsed resources, because samples may be large
 const cache = new WeakMap<Current, Map<string, unknown[]>>();
 
 function valuesOf(resource: Current, name: string, paths: readonly string[]): unknown[] {
@@ -179,7 +179,8 @@ export function orderOf(sort: readonly SortKey[]): (a: Current, b: Current) => n
   };
 }
 
-/** Resources of a search in its order, lazily, from behind `after` on (a keyset cursor) if given. */
+/** The resources of a search in its order, found one by one.
+ *  @param after a keyset cursor: the resources that follow it */
 export function* run(store: Store, query: Query, after?: Current): Generator<Current> {
   const passes = (it: Current) =>
     it.lastUpdated >= query.from &&
@@ -236,7 +237,7 @@ export function total(store: Store, query: Query): number {
   return Math.max(0, high - low);
 }
 
-/** The part of a search by offset; without filters no more than the page is touched. */
+/** A page of a search by offset. It reads no further than the end of the page. */
 export function slice(store: Store, query: Query, offset: number, count: number): Current[] {
   const found: Current[] = [];
   let n = 0;

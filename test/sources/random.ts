@@ -1,7 +1,7 @@
 export interface Random {
-  /** in [0, 1) */
+  /** A number in [0, 1). */
   next(): number;
-  /** whole number in [0, below) */
+  /** A whole number in [0, below). */
   int(below: number): number;
   pick<T>(items: readonly T[]): T;
   chance(probability: number): boolean;

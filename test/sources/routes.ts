@@ -10,7 +10,7 @@ import { BadValue } from "./values.ts";
 /** A request below the base path, decoded. */
 export interface Asked {
   method: string;
-  /** path segments below the base */
+  /** The segments of the path below the base. */
   path: string[];
   parameters: [string, string][];
   body: string;
@@ -23,7 +23,7 @@ export interface Answer {
   body: Buffer;
   headers?: Record<string, string>;
   pretty?: boolean;
-  /** its search names `_lastUpdated` */
+  /** Whether its search names `_lastUpdated`. */
   windowed?: boolean;
   kind: "page" | "count" | "read" | "write" | "other";
 }
@@ -96,7 +96,7 @@ function next(site: Site, base: string, token: string, request: string): Answer 
 const pageKinds: Fault["kind"][] = ["wrongType", "outcome", "garbage", "shortPage", "doubled", "overlap"];
 const linkKinds: Fault["kind"][] = ["foreignNext", "repeatNext", "noNext"];
 
-/** the last entries of the page that was answered last */
+/** The last entries of the page that was answered last. */
 const before = new WeakMap<Store, Found["entries"]>();
 
 function page(site: Site, found: Found, request: string): Answer {

@@ -5,24 +5,24 @@ import { parse, type Query, run, slice, total } from "./query.ts";
 import type { Current, Store, Version } from "./store.ts";
 import { span } from "./values.ts";
 
-/** Where a next link goes on. */
+/** Where a next link continues. */
 interface Position {
   type: string;
   parameters: [string, string][];
   strict: boolean;
   offset: number;
   after?: { lastUpdated: number; id: string };
-  /** the answer as it was at the first page: HAPI keeps ids and serves what they are by now */
+  /** The answer as it was at the first page. HAPI keeps its ids and serves the versions that they have by now. */
   snapshot?: { id: string; ids: string[] };
   history?: { id: string; versions: Version[] };
 }
 
-/** What is said about a page besides its Bundle. */
+/** A page, and what the server has to know about it besides its Bundle. */
 export interface Found extends Page {
   pretty: boolean;
-  /** a page of data; else only a count */
+  /** Whether it is a page of data; else it is only a count. */
   data: boolean;
-  /** its search names `_lastUpdated` */
+  /** Whether its search names `_lastUpdated`. */
   windowed: boolean;
 }
 
@@ -49,7 +49,7 @@ export class Searches {
     return this.#page(base, { type, parameters, strict, offset });
   }
 
-  /** The page behind a next link's token; undefined when it is unknown (or no more known). */
+  /** The page that a next link's token leads to; undefined when the token is unknown, or not known any more. */
   next(base: string, token: string): Found | undefined {
     const position = this.#positions.get(token);
     return position && (position.history ? this.#historyPage(base, position) : this.#page(base, position, token));
@@ -154,8 +154,8 @@ export class Searches {
     };
   }
 
-  /** Links hide the query (a readable one would tempt a client to change it), but for offset paging as HAPI's
-   *  `_offset`. */
+  /** Links hide the query, because a readable one would tempt a client to change it. Links of offset paging show it,
+   *  as HAPI's `_offset` does. */
   #link(base: string, position: Position, query: Query): string {
     if (this.#behaviour().paging === "offset" && !position.snapshot && !position.history) {
       const readable = `${base}/${position.type}?${new URLSearchParams([...query.understood, ["_offset", String(position.offset)]])}`;
@@ -231,7 +231,7 @@ function selfLink(base: string, { type, understood }: Query): string {
   return query ? `${base}/${type}?${query}` : `${base}/${type}`;
 }
 
-/** Search cursors stay on the type, snapshots and histories go to the base, as HAPI's. */
+/** Links of cursors and offsets lead to the type; links of snapshots and histories lead to the base, as HAPI's do. */
 function tokenLink(base: string, { type, snapshot, history }: Position, token: string): string {
   return snapshot || history
     ? `${base}?_getpages=${token}&_bundletype=${history ? "history" : "searchset"}`

@@ -6,11 +6,11 @@ export interface Version {
   type: string;
   id: string;
   versionId: string;
-  /** ms since 1970 */
+  /** Milliseconds since 1970. */
   lastUpdated: number;
-  /** absent: the version is a deletion */
+  /** Absent: the version is a deletion. */
   bytes?: Buffer;
-  /** which one of the store's writes made it */
+  /** The number of the write that made it. */
   sequence: number;
 }
 export type Current = Version & { bytes: Buffer };
@@ -21,7 +21,7 @@ export const byTime = (a: Version, b: Version): number =>
 
 interface TypeIndex {
   current: Map<string, Current>;
-  /** what searches see; it differs from `current` while the index lags */
+  /** What searches see. It differs from `current` while the index lags. */
   indexed: Map<string, Current>;
   byTime: Current[];
   byID?: Current[] | undefined;
@@ -35,7 +35,7 @@ export class Store {
   readonly #now: () => number;
   readonly #waiting = new Map<NodeJS.Timeout, () => void>();
   #sequence = 0;
-  /** ms after which searches see a write */
+  /** Milliseconds after which searches see a write. */
   lag = 0;
 
   constructor(resources: Iterable<SampleResource>, now: () => number) {
@@ -72,7 +72,7 @@ export class Store {
     return this.#types.get(type)?.current.get(id);
   }
 
-  /** As a search by id sees it. */
+  /** The resource as a search by id sees it. */
   indexed(type: string, id: string): Current | undefined {
     return this.#types.get(type)?.indexed.get(id);
   }
@@ -98,8 +98,7 @@ export class Store {
     for (const versions of this.#versions.values()) if (versions[0]?.type === type) yield* versions;
   }
 
-  /** Creates or updates; versionId and lastUpdated come from the server, as always. The rest of the text is kept as
-   *  it is. */
+  /** Creates or updates a resource. The server sets versionId and lastUpdated; the rest of the text stays as it is. */
   put(text: string): Current {
     const { type, id } = identity(text);
     const head = this.#head(type, id);
@@ -112,7 +111,7 @@ export class Store {
     return version;
   }
 
-  /** @returns whether there was one to delete */
+  /** @returns whether there was such a resource */
   delete(type: string, id: string): boolean {
     if (!this.get(type, id)) return false;
     this.#replace(this.#head(type, id), undefined);

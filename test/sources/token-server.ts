@@ -12,64 +12,64 @@ export interface Client {
   secret?: string;
   /** SMART: registered public keys, with kid and alg */
   keys?: JWK[];
-  /** what it may ask for; absent: anything */
+  /** The scopes that it may ask for; absent: any. */
   scopes?: string[];
 }
 
 /** A scripted answer of the token endpoint or the discovery, instead of the real one. */
 export interface Scripted {
-  /** which; default the token endpoint */
+  /** Which of them it answers for. Default: the token endpoint. */
   at?: "token" | "discovery";
   times?: number | "always";
   status?: number;
   headers?: Record<string, string>;
   body?: string;
-  /** closes the connection without an answer */
+  /** The connection closes without an answer. */
   drop?: boolean;
 }
 
 export interface TokenServerOptions {
-  /** base URL of the FHIR server that is behind it; without it, it only gives tokens */
+  /** Base URL of the FHIR server behind it. Without one, it only gives tokens. */
   source?: string;
   clients?: Client[];
-  /** tokens of someone else that are taken, too */
+  /** Tokens of somebody else that it accepts, too. */
   accepts?: (token: string) => boolean;
-  /** seconds a token is good for; undefined members of the answer are left out */
+  /** Seconds for which a token is valid. Undefined members of the answer are left out. */
   expiresIn?: number;
-  /** ms that a token request takes */
+  /** Milliseconds that a token request takes. */
   delay?: number;
-  /** makes it an https server; `ca` asks for client certificates of that authority and demands one */
+  /** Makes it an https server. With `ca` it demands a client certificate of that authority. */
   tls?: { cert: string; key: string; ca?: string };
-  /** what the discovery names; `{}` names nothing */
+  /** The members of the discovery document; `{}` is an empty one. */
   configuration?: Record<string, unknown>;
 }
 
 export interface TokenServer {
-  /** FHIR base URL: what is behind it, for valid tokens only */
+  /** FHIR base URL of the server behind it, which answers only with valid tokens. */
   readonly baseURL: string;
   readonly tokenURL: string;
-  /** every token request and discovery: what became of it */
+  /** Every token request and discovery, and its result. */
   readonly asked: readonly {
     at: "token" | "discovery";
     status: number;
     why?: string;
     form: URLSearchParams;
     authorization?: string;
-    /** name in the client certificate */
+    /** The name in the client certificate. */
     client?: string;
   }[];
-  /** tokens given */
+  /** The tokens that were given. */
   readonly issued: readonly string[];
-  /** requests for data: status, and the name in the client certificate */
+  /** Requests for data: their status, and the name in the client certificate. */
   readonly served: readonly { status: number; client?: string }[];
   clients: Client[];
   expiresIn: number | undefined;
   script(...answers: Scripted[]): void;
   clearScript(): void;
-  /** ends the validity of all tokens given so far */
+  /** Ends the validity of all tokens given so far. */
   revoke(): void;
   endConnections(): void;
-  /** new certificates for new connections */
+  /** Gives new certificates to new connections. */
   setTLS(tls: { cert: string; key: string; ca?: string }): void;
   close(): Promise<void>;
 }
@@ -202,7 +202,7 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
     return true;
   };
 
-  /** Data, for tokens that are valid at this moment. */
+  /** Answers with data, for tokens that are valid at this moment. */
   const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? "")?.[1];
     const client = peer(request);
@@ -215,7 +215,7 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
     }
     const { authorization: _, ...headers } = request.headers as Record<string, string>;
     const body = await read(request);
-    // the host is ours, so that the links of pages lead here
+    // with the host of this server, so that the links of pages lead here
     const answer = await forward(new URL(request.url!, options.source), request.method!, headers, body);
     note(answer.status);
     const text = options.tls
@@ -273,7 +273,7 @@ const secure = ({ ca, ...pair }: { cert: string; key: string; ca?: string }) => 
   ...(ca && { ca, requestCert: true, rejectUnauthorized: true }),
 });
 
-/** the name in the client's certificate */
+/** The name in the client's certificate. */
 function peer(request: IncomingMessage): string | undefined {
   const name = (request.socket as TLSSocket).getPeerCertificate?.().subject?.CN;
   return name === undefined ? undefined : String(name);

@@ -1,6 +1,6 @@
 import type { Parameter } from "./parameters.ts";
 
-/** A half-open span of time, ms since 1970. */
+/** A half-open span of time, in ms since 1970. */
 export interface Span {
   from: number;
   till: number;
@@ -164,14 +164,14 @@ function referenceTest(
   values: string[],
   bases: readonly string[],
 ): (item: unknown) => boolean {
-  // a set, as cohorts are lists of hundreds
+  // a set, because cohorts are lists of hundreds of ids
   const wanted = new Set(values.map((value) => (value.includes("/") || !target ? value : `${target}/${value}`)));
   return (item) => {
     const { reference } = item as { reference?: unknown };
     if (typeof reference !== "string") return false;
     const base = bases.find((base) => reference.startsWith(`${base}/`));
     const local = base === undefined ? reference : reference.slice(base.length + 1);
-    // a version is part of the reference, not of what is referred to
+    // a reference to one version is a reference to the resource, too
     const match = /^([A-Za-z]+)\/([A-Za-z0-9.-]{1,64})(\/_history\/.+)?$/.exec(local);
     if (match === null || (target && match[1] !== target)) return false;
     return wanted.has(`${match[1]}/${match[2]}`) || wanted.has(match[2]!);

@@ -30,7 +30,7 @@ suite("keys at a URL", () => {
     assert.equal(served.requests, 2);
   });
 
-  test("no-store: asked for each time", async () => {
+  test("with no-store, are fetched each time", async () => {
     serve([ec], { "cache-control": "no-store" });
     const authority = openAuthority();
     await tokenOf(authority, remote(ec));
@@ -38,7 +38,7 @@ suite("keys at a URL", () => {
     assert.equal(served.requests, 2);
   });
 
-  test("a new key is found, but junk does not make us hammer its owner", async () => {
+  test("a new key is found, but junk does not make the service flood the owner of the keys", async () => {
     serve([ec], { "cache-control": "max-age=3600" });
     const authority = openAuthority();
     await tokenOf(authority, remote(ec));
@@ -50,7 +50,7 @@ suite("keys at a URL", () => {
     assert.equal(served.requests, 2);
   });
 
-  test("a withdrawn key is not taken after an hour, whatever its owner said", async () => {
+  test("a withdrawn key is refused after an hour, whatever its owner said", async () => {
     serve([ec], { "cache-control": "max-age=31536000" });
     const authority = openAuthority();
     await tokenOf(authority, remote(ec));
@@ -59,7 +59,7 @@ suite("keys at a URL", () => {
     assert.equal((await ask(authority, await assertion(remote(ec)))).status, 401);
   });
 
-  test("two keys of one kid are none", async () => {
+  test("two keys with one kid are refused", async () => {
     serve([ec, { ...other, public: { ...other.public, kid: "ec-1" } }]);
     const { status, body } = await ask(openAuthority(), await assertion(remote(ec)));
     assert.deepEqual([status, /more than one/.test(JSON.stringify(body))], [401, true]);
@@ -79,7 +79,7 @@ suite("keys at a URL", () => {
     ["an error", {}, 500],
     ["a redirect", { location: "http://127.0.0.1/" }, 302],
   ] as const)
-    test(`${name} is the owner's trouble: no 401`, async () => {
+    test(`${name} is the key owner's fault: no 401`, async () => {
       serve([ec], headers, status);
       await assert.rejects(ask(openAuthority(), await assertion(remote(ec))), /cannot be fetched/);
     });

@@ -1,6 +1,6 @@
 import type { Replay } from "../../../src/shim/auth/replay.ts";
 
-/** of one process */
+/** Remembers used assertions in one process. */
 export function memoryReplay(): Replay {
   const used = new Set<string>();
   return {

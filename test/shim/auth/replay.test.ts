@@ -12,7 +12,7 @@ import { makeNamespace, type Namespace, needsPlane, planeUsers } from "../../too
 
 const later = () => new Date(Date.now() + 300_000);
 
-suite("assertions that a standalone has taken", () => {
+suite("assertions that a standalone has accepted", () => {
   test("are known after a restart, and forgotten when they have expired", async () => {
     const folder = await mkdtemp(join(tmpdir(), "fhir-export-replay-"));
     try {
@@ -35,7 +35,7 @@ suite("assertions that a standalone has taken", () => {
   });
 });
 
-suite("assertions that a replica has taken", needsPlane, () => {
+suite("assertions that a replica has accepted", needsPlane, () => {
   let ns: Namespace;
   let clients: KubeClient[];
   before(async () => {
@@ -49,7 +49,7 @@ suite("assertions that a replica has taken", needsPlane, () => {
     await ns?.remove();
   });
 
-  test("are taken by no other, though all are asked at once", async () => {
+  test("are accepted by no other replica, although all are asked at once", async () => {
     const replicas = clients.map((client) => new KubeReplay(client, ns.name));
     const answers = await Promise.all(
       [...replicas, ...replicas].map((replay) => replay.first("research", "jti-1", later())),
@@ -68,7 +68,7 @@ suite("assertions that a replica has taken", needsPlane, () => {
     assert.equal(await replay.first("research", "jti-1", later()), false);
   });
 
-  test("where the API server does not answer, nobody is let in", async () => {
+  test("are refused while the API server does not answer", async () => {
     const { client } = ns;
     await assert.rejects(new KubeReplay(client, "no-such-namespace").first("research", "jti-9", later()));
   });

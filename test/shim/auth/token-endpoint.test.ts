@@ -87,7 +87,7 @@ suite("the token endpoint", () => {
       assert.match(error_description, says);
     });
 
-  test("an assertion is good once, also while it is asked for twice at the same time", async () => {
+  test("an assertion can be used once, also when several requests send it at the same time", async () => {
     const authority = openAuthority();
     const jwt = await assertion();
     const answers = await Promise.all([ask(authority, jwt), ask(authority, jwt), ask(authority, jwt)]);
@@ -102,7 +102,7 @@ suite("the token endpoint", () => {
     assert.equal((await ask(authority, await assertion({ claims }))).status, 200);
   });
 
-  test("where it cannot be told whether an assertion was used, nobody gets a token", async () => {
+  test("while nobody can tell whether an assertion was used, it gives no token", async () => {
     const replay = { first: async () => Promise.reject(new Error("the API server is away")) };
     const authority = makeAuthority(configOf(), { base, replay, now: () => clock.now });
     await assert.rejects(ask(authority, await assertion()));
@@ -145,7 +145,7 @@ suite("the token endpoint", () => {
       assert.deepEqual([answer.status, (answer.body as { error: string }).error], [400, error]);
     });
 
-  test("what a client has sent is in no error", async () => {
+  test("no error repeats what a client has sent", async () => {
     const authority = openAuthority();
     for (const made of [
       { claims: { iss: "SECRET", sub: "SECRET" } },

@@ -31,7 +31,7 @@ suite("files", () => {
       isOutcome(response);
     });
 
-  test("before the export is whole: 404", async () => {
+  test("before the export is complete: 404", async () => {
     const { get } = await started({ conditions: [condition("Ready", "False", "Running")] });
     assert.equal((await get(`${statusURL}/files/Patient-0001-1.ndjson`)).statusCode, 404);
   });

@@ -82,7 +82,7 @@ suite("kick-off", () => {
       assert.equal(store.objects.size, 0);
     });
 
-  test("what the API refuses is told", async () => {
+  test("a refusal of the object by the API server is told to the client", async () => {
     const { get, store } = shim();
     store.fails = terminal("UnsupportedParameter", "spec: since must be before until");
     const response = await get("/$export", headers);
@@ -91,7 +91,7 @@ suite("kick-off", () => {
   });
 
   for (const [title, error] of Object.entries({
-    "the API is away": waiting("Internal", "secret-host is away"),
+    "the API server does not answer": waiting("Internal", "secret-host is away"),
     "a bug": new TypeError("patient p-1 of undefined"),
   }))
     test(`${title}: 503 with Retry-After, and no details`, async () => {
@@ -135,7 +135,7 @@ suite("a kick-off over HTTP", () => {
       assert.equal((await shim().get(`/$export?${field}=1`, headers)).statusCode, 400, field);
   });
 
-  test("is narrowed to what may be exported at all", async () => {
+  test("is narrowed to what the settings allow", async () => {
     const { get, store } = shim({ known, settings: "allow: { types: [Patient, Basic], groups: [study-*] }" });
     assert.equal((await get("/$export?_type=Observation", headers)).statusCode, 403);
     assert.equal((await get("/Group/other/$export", headers)).statusCode, 403);
@@ -148,12 +148,12 @@ suite("a kick-off over HTTP", () => {
     );
   });
 
-  test("with assumed headers needs none", async () => {
+  test("needs no headers where the settings assume them", async () => {
     assert.equal((await shim({ settings: "accept: Assumed\nprefer: Assumed" }).get("/$export")).statusCode, 202);
     assert.equal((await shim().get("/$export")).statusCode, 400);
   });
 
-  test("with a key: once; the digest and the client tell another use of it", async () => {
+  test("with an Idempotency-Key makes one export; another kick-off with the same key is refused", async () => {
     const { get, store } = shim();
     const keyed = { ...headers, "idempotency-key": "k-1" };
     const [first, second] = [await get("/$export?_type=Patient", keyed), await get("/$export?_type=Patient", keyed)];

@@ -24,7 +24,7 @@ suite("OperationDefinitions and the CapabilityStatement", () => {
       assert.equal(definition.url, `https://example.org/fhir/OperationDefinition/${id}`);
     });
 
-  test("Azure's profile tells of Azure's parameters", async () => {
+  test("compat: azure lists Azure's parameters", async () => {
     const { get } = shim({ settings: "compat: azure" });
     const names = (await get("/OperationDefinition/export")).json().parameter.map((one: { name: string }) => one.name);
     assert(
@@ -38,7 +38,10 @@ suite("OperationDefinitions and the CapabilityStatement", () => {
     const typesOf = async (options: Parameters<typeof shim>[0]) =>
       (await shim(options).get("/metadata")).json().rest[0].resource.map(({ type }: { type: string }) => type);
     assert.deepEqual(await typesOf({ known: { types: new Set(["Patient", "Basic"]) } }), ["Basic", "Group", "Patient"]);
-    assert((await typesOf({})).includes("Observation"), "where the server tells nobody");
+    assert(
+      (await typesOf({})).includes("Observation"),
+      "the types of the compartment, where the FHIR server does not tell its own",
+    );
     assert.deepEqual(await typesOf({ settings: "allow: { types: [Condition] }" }), ["Condition", "Group", "Patient"]);
   });
 

@@ -33,7 +33,7 @@ suite("status", () => {
     assert.equal(opened.count, 1);
   });
 
-  test("complete, but storage is away: 503, and 200 when it is back", async () => {
+  test("complete, while storage does not answer: 503, and 200 afterwards", async () => {
     const { get, opened } = await started(complete);
     opened.fails = waiting("TargetUnreachable", "away");
     const response = await get(statusURL);
@@ -43,13 +43,13 @@ suite("status", () => {
     assert.equal((await get(statusURL)).statusCode, 200);
   });
 
-  test("a storage that refuses us is our trouble, not the export's", async () => {
+  test("a storage that refuses the service's credentials is a 503, not a failed export", async () => {
     const { get, opened } = await started(complete);
     opened.fails = terminal("TargetUnauthorized", "storage refuses");
     assert.equal((await get(statusURL)).statusCode, 503);
   });
 
-  test("failed for good by the client's doing: 422", async () => {
+  test("failed for a reason that the client can mend: 422", async () => {
     const { get } = await started({
       conditions: [
         condition("Failed", "True", "UnknownGroup", "no such Group"),
