@@ -18,12 +18,6 @@ const files = globSync(
   .sort();
 const known = new Set([...files, ...globSync("{src,test}/**/*.{wasm,tgz}", { cwd: root })]);
 const own = "test/docs/references.test.ts";
-/** Files that still refer to such documents. The list only shrinks. */
-const pending = new Set([
-  ...["sink/azure", "sink/azure-account", "sink/claim", "sink/fingerprints", "sink/layout"],
-  ...["sink/made", "sink/manifest", "sink/writer"],
-]);
-const isPending = (path: string) => pending.has(path.replace(/^src\/|\.ts$/g, ""));
 
 /** A file without the addresses of other sites, whose paths look like ours. */
 const read = (path: string) => readFileSync(root + path, "utf8").replace(/https?:\/\/[^\s)"'`>]+/g, "");
@@ -59,7 +53,7 @@ function isKnownName(name: string, from: string): boolean {
 suite("references that can be followed from a clone", () => {
   test("no text names a document that is not in the repository", () => {
     const wrong = files
-      .filter((path) => path !== own && !isPending(path))
+      .filter((path) => path !== own)
       .flatMap((path) =>
         read(path)
           .split("\n")
