@@ -86,7 +86,7 @@ function followPlan(facts: Facts, plan: RunView): PolicyResult {
   if (plan.going) return { kind: "step", state: "Planning", message: "planning is about to be repeated" };
   if (plan.state === "complete" && report?.packages === 0) return complete;
   if (plan.state === "complete" && report?.packages !== undefined)
-    return startExport(facts, report.packages, showPlan(status, report));
+    return startExportRun(facts, report.packages, showPlan(status, report));
   if (plan.state === "complete" || plan.state === "failed") return endOrRepeat(facts, plan, "Planning");
   // The pod of the plan also exports and seals a small export.
   if (plan.progress.some(({ totals }) => totals.resources > 0))
@@ -101,7 +101,7 @@ function followPlan(facts: Facts, plan: RunView): PolicyResult {
 function beginPlan(facts: Facts): PolicyResult {
   const { export: object, source, target, spec, run, attempt, settings, status } = facts;
   if (!run) throw new Error("an export that is not admitted cannot be planned");
-  if (run.packages !== undefined) return startExport(facts, run.packages, {});
+  if (run.packages !== undefined) return startExportRun(facts, run.packages, {});
   if (!source || !target) {
     const gone = source ? `ExportTarget ${spec.targetRef.name}` : `FhirSource ${spec.sourceRef.name}`;
     return {
@@ -137,7 +137,7 @@ function beginPlan(facts: Facts): PolicyResult {
   };
 }
 
-function startExport(facts: Facts, packages: number, shown: Partial<FhirExportStatus>): ExportStep {
+function startExportRun(facts: Facts, packages: number, shown: Partial<FhirExportStatus>): ExportStep {
   const run = { ...facts.run!, packages, sample: facts.run?.sample ?? beginSample(facts) };
   return {
     kind: "step",

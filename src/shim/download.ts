@@ -43,7 +43,7 @@ export async function download(
   }
 
   const range = form.isStored
-    ? rangeOf(oneLine(headers.range), file.fileSize, form.etag, oneLine(headers["if-range"]))
+    ? rangeOf(headerValue(headers.range), file.fileSize, form.etag, headerValue(headers["if-range"]))
     : "whole";
   if (range === "unsatisfiable") return beyondEnd(file.fileSize);
   const part =
@@ -82,7 +82,7 @@ interface FileForm {
  *  folder was copied. The unpacked form is another representation and has a tag of its own. */
 function formOf({ path, sha256 }: StoredFile, headers: IncomingHttpHeaders): FileForm {
   const isPacked = path.endsWith(".gz");
-  const isStored = !isPacked || takesGzip(oneLine(headers["accept-encoding"]));
+  const isStored = !isPacked || takesGzip(headerValue(headers["accept-encoding"]));
   const etag = `"${sha256}${isPacked ? (isStored ? "-gzip" : "-identity") : ""}"`;
   return {
     isPacked,
@@ -130,7 +130,7 @@ function rangeHeaders(
 /** The header Repr-Digest (RFC 9530). */
 const reprDigest = (sha256: string) => `sha-256=:${Buffer.from(sha256, "hex").toString("base64")}:`;
 
-const oneLine = (value: string | string[] | undefined) => (Array.isArray(value) ? value.join() : value);
+const headerValue = (value: string | string[] | undefined) => (Array.isArray(value) ? value.join() : value);
 
 const unpacked = (stored: Readable): Readable => pipeline(stored, createGunzip(), () => {});
 
