@@ -1,4 +1,6 @@
-/** What the worker's gzip output takes beside zlib itself: `node bench/gzip.ts FILE`, a file of lines. Prints MB/s of lines, medians of interleaved rounds:
+/** Measures the worker's gzip output beside zlib itself: `node bench/gzip.ts FILE`, a file of lines. Prints MB/s of
+ *  lines as JSON, a figure for each of the interleaved rounds:
+ *
  *  output   lines in, blocks out, as the worker makes them: segments, CRC, both SHA-256, a block list
  *  digests  zlib's gzipSync of level 1, a MiB at a time, and both SHA-256: the same duties
  *  zlib     gzipSync alone */
@@ -19,10 +21,10 @@ const member = 1 << 20;
 /** lines of a page */
 const pageLines = 300;
 
-/** of a round */
+/** how often a round goes over the content */
 const repeats = 100;
 
-// a MiB again and again: as a page that has just been read, it lies in the caches
+// The same MiB is used again and again: it lies in the caches, like a page that has just been read.
 const all = readFileSync(process.argv[2]!);
 const content = all.subarray(0, all.lastIndexOf(10, member - 1) + 1);
 const ends: number[] = [];
@@ -33,7 +35,7 @@ const lines: Lines = {
   emit: (from, to, memory, at) => at + content.copy(memory, at, startOf(from), startOf(to)),
 };
 
-/** Takes everything, keeps what is small, and the blocks if `kept` is there. */
+/** A store that keeps small objects, and drops blocks. @param kept takes the blocks instead */
 function sink(kept?: Uint8Array[]): Store {
   const small = new Map([[planPath, { bytes: Buffer.from("{}"), etag: "0" }]]);
   let etags = 0;
@@ -72,7 +74,7 @@ async function output(store = sink()): Promise<void> {
     nonce: () => "00000000",
     now: () => performance.now(),
   });
-  // what stands for ids is not what is measured here
+  // fingerprints are not measured here, so any different numbers do
   const words = new Uint32Array(4 * pageLines);
   for (let [page, shown] = [0, 0]; page < repeats; page++)
     for (let from = 0; from < ends.length; from += pageLines) {

@@ -1,5 +1,6 @@
-/** `npm run bench:hapi [-- --json]`: one HAPI FHIR server with 30,000 resources: our system export against its own `$export` and against one chain that follows
- *  next links. Wall time, and the server's CPU per resource. Each reads the same data; what comes out is counted. */
+/** `npm run bench:hapi [-- --json]`: our system export of a HAPI FHIR server with 30,000 resources, against the
+ *  server's own `$export`, and against one chain that follows next links. Measures wall time, and the server's CPU time
+ *  per resource. All three read the same data; the resources they give are counted. */
 import assert from "node:assert/strict";
 import { createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -21,11 +22,11 @@ const types = [...new Set(sample.map(({ type }) => type))];
 interface Run {
   resources: number;
   seconds: number;
-  /** of the server */
+  /** CPU time of the server */
   cpuSeconds: number;
 }
 
-/** user and system time of the server so far, seconds */
+/** User and system time of the server so far, in seconds. */
 function cpuOf({ pid }: Hapi): number {
   const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
@@ -47,13 +48,15 @@ async function ours(hapi: Hapi): Promise<number> {
     plan: { shardResources: 100_000, inlineResources: 200_000, parallelism: 1 },
   });
   process.env.FHIR_EXPORT_LOG_LEVEL = "silent";
-  // as the default limits of a FhirSource give it to an export of one pod; a small one runs in the plan's
+  // 16 requests at a time are what a FhirSource's default limits give an export with one pod. Such a small export runs
+  // in the pod of the plan.
   const done = await exported.run("plan");
   assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, true]);
   return done.report.totals!.resources;
 }
 
-/** One type after the other, each by following its next links, as a script would. (Without `no-cache` HAPI answers with the search of the round before.) */
+/** Reads one type after the other by following its next links, as a script would. Without `no-cache` HAPI would answer
+ *  with the search of the round before. */
 async function oneChain(hapi: Hapi): Promise<number> {
   const out = createWriteStream(join(folder, `chain-${++exports}.ndjson`));
   let resources = 0;
@@ -73,7 +76,7 @@ async function oneChain(hapi: Hapi): Promise<number> {
   return resources;
 }
 
-/** HAPI's own $export: kick-off, polls, and the download of all files. */
+/** HAPI's own $export: kick-off, polls, and download of all files. */
 async function itsOwn(hapi: Hapi): Promise<number> {
   const headers = { accept: "application/fhir+json", prefer: "respond-async" };
   const kickOff = await fetch(
@@ -94,7 +97,7 @@ async function itsOwn(hapi: Hapi): Promise<number> {
     for (const { url } of output) {
       const file = await fetch(url, { headers: { accept: "application/fhir+json" } });
       const body = Buffer.from(await file.arrayBuffer());
-      // a Binary whose data is the NDJSON, or the NDJSON itself
+      // the file is a Binary whose data is the NDJSON, or it is the NDJSON itself
       const lines =
         body[0] === 0x7b && body.includes('"resourceType":"Binary"')
           ? Buffer.from((JSON.parse(body.toString()) as { data: string }).data, "base64")
@@ -112,8 +115,9 @@ const hapi = await startHapi({ heap: "2g" });
 try {
   say(`loading ${sample.length} resources of ${types.length} types`);
   await load(hapi.baseURL, sample);
-  // the server's code is compiled as it is used. It is our export that gains by being run more often: 10.4 s in its second run, 5.2 to 6.2 s in
-  // later ones, where one chain takes 10.2 to 10.7 s from the second on. With one warm-up and three rounds the ratio to one chain was 1.49.
+  // Two warm-ups, since the server's code is compiled as it is used. Our export gains more by that: it takes 10.4 s in
+  // its second run, and 5.2 to 6.2 s in later ones; one chain takes 10.2 to 10.7 s from its second run on. With one
+  // warm-up and three rounds the ratio to one chain was 1.49.
   for (let i = 0; i < 2; i++) {
     await oneChain(hapi);
     await ours(hapi);

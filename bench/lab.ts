@@ -1,4 +1,4 @@
-/** The set-up of a benchmark: source and sink on one core, what is measured on the other. */
+/** The set-up of a benchmark: source and sink run on one core, and what is measured on the other. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -16,13 +16,13 @@ import type { Usage } from "./usage.ts";
 
 const here = import.meta.dirname;
 const cores = availableParallelism() > 1 && existsSync("/usr/bin/taskset");
-/** The two cores, if this machine can keep processes on one. */
+/** Whether this machine has two cores, and can keep a process on one of them. */
 export const pinned: boolean = cores;
 
 export interface Measured extends Usage {
   /** from the first request of a page to the last block stored */
   seconds: number;
-  /** of pages, as sent */
+  /** bytes of the pages, as they were sent */
   pageBytes: number;
   storedBytes: number;
   resources: number;
@@ -45,10 +45,10 @@ const folder = mkdtempSync(join(tmpdir(), "fhir-export-bench-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 let image: Promise<string> | undefined;
 
-/** The worker as an image holds it: plain JavaScript, beside the scanner. */
+/** Bundles the worker as an image holds it: plain JavaScript, beside the scanner. */
 const bundled = async (): Promise<string> => (await bundle(join(folder, "image"))).main;
 
-/** A source, a sink and a plan, for as many runs as wanted. */
+/** A source, a sink and a plan, for any number of runs. */
 export class Lab implements AsyncDisposable {
   readonly options: LabOptions;
   readonly #children: ChildProcess[] = [];
@@ -137,7 +137,7 @@ export class Lab implements AsyncDisposable {
     await this.#run([await this.#worker(), "worker", "plan"], this.#workerEnvironment);
     const plan = `${this.#sink}/bench/bench/export/_work/plan.json`;
     this.#plan = JSON.parse((await this.#ask(plan)).toString()) as Plan;
-    // one pod does all of it
+    // one package with all shards, so that one worker does everything
     this.#plan.packages = [this.#plan.packages.flat()];
     await this.#ask(plan, JSON.stringify(this.#plan));
   }
@@ -163,7 +163,7 @@ export class Lab implements AsyncDisposable {
     return (image ??= bundled());
   }
 
-  /** Our worker's export command. */
+  /** Measures our worker's export command. */
   async worker({ digest = true } = {}): Promise<Measured> {
     const before = digest ? [] : [`--import=${join(here, "no-digest.ts")}`];
     const measured = await this.#measure(
@@ -178,7 +178,7 @@ export class Lab implements AsyncDisposable {
     return measured;
   }
 
-  /** A peer of peers.ts. */
+  /** Measures a peer of peers.ts. */
   peer(name: "raw" | "careful" | "naive", { digest = true, exchange = false } = {}): Promise<Measured> {
     const plan = this.#plan!;
     const searches = plan.shards
@@ -200,7 +200,7 @@ export class Lab implements AsyncDisposable {
     });
   }
 
-  /** All that the last run stored. */
+  /** All that a run stores. */
   async content(run: () => Promise<unknown>): Promise<Buffer> {
     await this.#ask(`${this.#sink}/keep`);
     await run();
@@ -222,7 +222,7 @@ export class Lab implements AsyncDisposable {
     };
   }
 
-  /** On the second core, to its end. */
+  /** Runs a command on the second core, to its end. */
   async #run(command: string[], environment: Record<string, string>): Promise<Usage> {
     const usage = join(this.#folder, "usage.json");
     const [program, ...args] = onCore(1, [process.execPath, `--import=${join(here, "usage.ts")}`, ...command]);
@@ -235,7 +235,7 @@ export class Lab implements AsyncDisposable {
     return JSON.parse(readFileSync(usage, "utf8")) as Usage;
   }
 
-  /** On the first core, until the lab is closed. */
+  /** Starts a server on the first core; it ends when the lab is closed. */
   async #serve(file: string, environment: Record<string, string>): Promise<void> {
     const [program, ...args] = onCore(0, [process.execPath, join(here, file)]);
     const child = spawn(program!, args, {
@@ -269,7 +269,7 @@ export class Lab implements AsyncDisposable {
 
 const onCore = (core: number, command: string[]) => (cores ? ["taskset", "-c", String(core), ...command] : command);
 
-/** MB/s of lines of the methods of gzip.ts, by round, on the core where the others are measured. */
+/** Measures the methods of gzip.ts on the core where everything is measured. @returns MB/s of lines, by round */
 export function gzipRates(lines: Buffer): Record<"output" | "digests" | "zlib", number[]> {
   const file = join(folder, "lines");
   writeFileSync(file, lines);

@@ -1,6 +1,6 @@
-/** `npm run bench [-- --json] [--long] [--only NAME]`: how fast the worker is, as ratios to peers in the same run. The bars are in
- *  docs/internals/byte-engine.md#bars. The machine may be slow or busy: rounds are interleaved, and the medians of ratios count. `--long` also
- *  exports 10 GB, to see that memory stays flat. */
+/** `npm run bench [-- --json] [--long] [--only NAME]`: how fast the worker is, as ratios to peers in the same run. The
+ *  bars are in docs/internals/byte-engine.md#bars. The machine may be slow or busy: rounds are interleaved, and the
+ *  medians of ratios count. `--long` also exports 10 GB, to see that memory stays flat. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { parseArgs } from "node:util";
@@ -24,7 +24,7 @@ const round = (value: number, digits = 2) => Number(value.toFixed(digits));
 const results: Record<string, number> = {};
 const started = performance.now();
 
-/** resources as they are in a mix: of five one Patient, three Observations, one Encounter */
+/** The types of a mix: of five resources, one is a Patient, three are Observations, and one is an Encounter. */
 const mix = (resources: number) => ({
   Patient: resources / 5,
   Observation: (resources * 3) / 5,
@@ -32,7 +32,7 @@ const mix = (resources: number) => ({
 });
 
 const head = `${"".padEnd(22)}${["MB/s", "resources/s", "CPU s/GB", "RSS MiB"].map((name) => name.padStart(14)).join("")}`;
-function show(name: string, runs: Measured[]): void {
+function printRuns(name: string, runs: Measured[]): void {
   const of = (figure: (run: Measured) => number) => median(runs.map(figure));
   const figures = [
     of((run) => run.pageBytes / 1e6 / run.seconds).toFixed(0),
@@ -45,16 +45,26 @@ function show(name: string, runs: Measured[]): void {
 
 const rate = ({ pageBytes, seconds }: Measured) => pageBytes / seconds;
 
-/** How many times theirs our rate is: round by round where there are as many, as what slows one round slows all of its runs; else of the medians. */
+/** How many times as fast we are. Where both have as many rounds, it is the median of the ratios of each round, because
+ *  what slows one round slows all of its runs; otherwise the ratio of the medians. */
 function ratioOf(ours: Measured[], theirs: Measured[]): number {
   if (ours.length === theirs.length) return median(ours.map((run, i) => rate(run) / rate(theirs[i]!)));
   return median(ours.map(rate)) / median(theirs.map(rate));
 }
 
-function ratio(key: string, ours: Measured[], theirs: Measured[], bar: number, note = ""): void {
+/** A ratio that must not fall below its bar. */
+interface Bar {
+  /** name of the result */
+  key: string;
+  least: number;
+  /** more figures, printed behind it */
+  note?: string;
+}
+
+function printRatio({ key, least, note = "" }: Bar, ours: Measured[], theirs: Measured[]): void {
   const found = ratioOf(ours, theirs);
   results[key] = round(found);
-  say(`  ${key}: ${found.toFixed(2)} (bar ${bar})${note}`);
+  say(`  ${key}: ${found.toFixed(2)} (bar ${least})${note}`);
 }
 
 /** Runs all of `methods` in turn, `times` times. */
@@ -71,7 +81,8 @@ async function interleave<K extends string>(
   return runs;
 }
 
-/** Whatever wrote them: as values, since JSON.stringify spells numbers in its own way. */
+/** A digest of lines that is the same whoever wrote them: of their values, since JSON.stringify spells numbers in its
+ *  own way, in any order. */
 function digestOf(lines: Buffer): { resources: number; digest: string } {
   const all = lines
     .toString()
@@ -107,7 +118,7 @@ say(
 if (wants("peers")) await checkPeers({ ...base, types: mix(6000), shardResources: 1500 });
 
 if (wants("plain")) {
-  // long enough for each that its first second, in which V8 learns what is worth compiling, does not decide
+  // each run is so long that its first second, in which V8 learns what is worth compiling, does not decide
   await using lab = await Lab.open({ ...base, types: mix(2_400_000), shardResources: 100_000 });
   await using slowLab = await Lab.open({ ...base, types: mix(600_000) });
   say(`\nplain HTTP; 4 GB, of them 1 GB for those that parse\n${head}`);
@@ -132,36 +143,28 @@ if (wants("plain")) {
       1,
     )),
   };
-  show("worker", fast.worker);
-  show("  without digest", fast.workerBare);
-  show("raw copy", fast.raw);
-  show("  without digest", fast.rawBare);
-  show("  by our own receiver", fast.rawExchange);
-  show("careful JSON.parse", slow.careful);
-  show("  without digest", slow.carefulBare);
-  show("naive", slow.naive);
-  show("  without digest", slow.naiveBare);
+  printRuns("worker", fast.worker);
+  printRuns("  without digest", fast.workerBare);
+  printRuns("raw copy", fast.raw);
+  printRuns("  without digest", fast.rawBare);
+  printRuns("  by our own receiver", fast.rawExchange);
+  printRuns("careful JSON.parse", slow.careful);
+  printRuns("  without digest", slow.carefulBare);
+  printRuns("naive", slow.naive);
+  printRuns("  without digest", slow.naiveBare);
   const without = (theirs: Measured[]) => `; both without digests: ${ratioOf(fast.workerBare, theirs).toFixed(2)}`;
-  ratio(
-    "workerVsRawCopy",
-    fast.worker,
-    fast.raw,
-    0.8,
-    `${without(fast.rawBare)}; with our own receiver: ${ratioOf(fast.worker, fast.rawExchange).toFixed(2)}`,
-  );
-  ratio(
-    "workerVsCarefulParse",
+  const receiver = `; with our own receiver: ${ratioOf(fast.worker, fast.rawExchange).toFixed(2)}`;
+  const copy = (theirs: Measured[]) => `; the raw copy itself: ${ratioOf(fast.raw, theirs).toFixed(2)}`;
+  printRatio({ key: "workerVsRawCopy", least: 0.8, note: without(fast.rawBare) + receiver }, fast.worker, fast.raw);
+  printRatio(
+    { key: "workerVsCarefulParse", least: 5.5, note: without(slow.carefulBare) + copy(slow.careful) },
     fast.worker,
     slow.careful,
-    5.5,
-    `${without(slow.carefulBare)}; the raw copy itself: ${ratioOf(fast.raw, slow.careful).toFixed(2)}`,
   );
-  ratio(
-    "workerVsNaive",
+  printRatio(
+    { key: "workerVsNaive", least: 8, note: without(slow.naiveBare) + copy(slow.naive) },
     fast.worker,
     slow.naive,
-    8,
-    `${without(slow.naiveBare)}; the raw copy itself: ${ratioOf(fast.raw, slow.naive).toFixed(2)}`,
   );
   results.workerVsCarefulParseBare = round(ratioOf(fast.workerBare, slow.carefulBare));
   results.workerVsNaiveBare = round(ratioOf(fast.workerBare, slow.naiveBare));
@@ -174,9 +177,9 @@ if (wants("tls")) {
   await using lab = await Lab.open({ ...base, types: mix(600_000), tls: true });
   say(`\nTLS on both sides\n${head}`);
   const { worker, raw } = await interleave({ worker: () => lab.worker(), raw: () => lab.peer("raw") }, 3);
-  show("worker", worker);
-  show("raw copy", raw);
-  ratio("workerVsRawCopyTls", worker, raw, 0.7);
+  printRuns("worker", worker);
+  printRuns("raw copy", raw);
+  printRatio({ key: "workerVsRawCopyTls", least: 0.7 }, worker, raw);
 }
 
 if (wants("pretty")) {
@@ -187,17 +190,17 @@ if (wants("pretty")) {
     { worker: () => lab.worker(), careful: () => slowLab.peer("careful") },
     3,
   );
-  show("worker", worker);
-  show("careful JSON.parse", careful);
-  ratio("workerVsCarefulParsePretty", worker, careful, 5.5);
+  printRuns("worker", worker);
+  printRuns("careful JSON.parse", careful);
+  printRatio({ key: "workerVsCarefulParsePretty", least: 5.5 }, worker, careful);
 }
 
 if (wants("gzip")) {
   await using lab = await Lab.open({ ...base, types: mix(300_000), gzip: true });
   say(`\ngzip of level 1\n${head}`);
   const { worker, raw } = await interleave({ worker: () => lab.worker(), raw: () => lab.peer("raw") }, 3);
-  show("worker", worker);
-  show("raw copy, gzip", raw);
+  printRuns("worker", worker);
+  printRuns("raw copy, gzip", raw);
   await using plain = await Lab.open({ ...base, types: mix(6000) });
   const rates = gzipRates(await plain.content(() => plain.worker()));
   const [output, digests, zlib] = [median(rates.output), median(rates.digests), median(rates.zlib)];
@@ -205,7 +208,11 @@ if (wants("gzip")) {
   say(`zlib and digests        ${digests.toFixed(0).padStart(12)}`);
   say(`zlib alone              ${zlib.toFixed(0).padStart(12)}`);
   const ofRounds = (theirs: number[]) => median(rates.output.map((ours, i) => ours / theirs[i]!));
-  ratio("gzipVsZlib", worker, raw, 0.85, "; from pages to blocks, where zlib compresses and both digests are made");
+  printRatio(
+    { key: "gzipVsZlib", least: 0.85, note: "; from pages to blocks, where zlib compresses and both digests are made" },
+    worker,
+    raw,
+  );
   results.gzipOutputVsZlib = round(ofRounds(rates.digests));
   say(
     `  gzipOutputVsZlib: ${results.gzipOutputVsZlib}, from lines in memory to blocks, with both digests; zlib without: ${ofRounds(rates.zlib).toFixed(2)}`,
@@ -218,13 +225,14 @@ if (wants("compartment")) {
   await using patient = await Lab.open({ ...base, types, level: "Patient" });
   say(`\nlevel Patient against System, the same lines\n${head}`);
   const runs = await interleave({ system: () => system.worker(), patient: () => patient.worker() }, rounds);
-  show("System", runs.system);
-  show("Patient", runs.patient);
-  ratio("compartmentVsNone", runs.patient, runs.system, 0.85);
+  printRuns("System", runs.system);
+  printRuns("Patient", runs.patient);
+  printRatio({ key: "compartmentVsNone", least: 0.85 }, runs.patient, runs.system);
 }
 
 if (wants("chains")) {
-  // as many pages for each chain, so that both run equally long: what is compared is how much they do in it
+  // Each chain has the same number of pages, so both runs take equally long, and the ratio says how much they do in
+  // that time.
   const each = 16_000;
   const options = (chains: number) => ({
     count: 100,
@@ -239,8 +247,8 @@ if (wants("chains")) {
   await using single = await Lab.open(options(1));
   for (let i = 0; i < 3; i++) many.push(await sixteen.worker());
   const one = await single.worker();
-  show("1 chain", [one]);
-  show("16 chains", many);
+  printRuns("1 chain", [one]);
+  printRuns("16 chains", many);
   results.chains16Vs1 = round(ratioOf(many, [one]));
   say(`  chains16Vs1: ${results.chains16Vs1.toFixed(2)} (bar 14)`);
 }
@@ -249,7 +257,7 @@ if (values.long) {
   await using lab = await Lab.open({ ...base, types: mix(6_000_000), shardResources: 100_000 });
   say(`\n10 GB\n${head}`);
   const run = await lab.worker();
-  show("worker", [run]);
+  printRuns("worker", [run]);
   results.rssMiB10GB = round(run.rssMiB, 0);
 }
 

@@ -1,4 +1,5 @@
-/** Loaded before a worker (`--import`) for the column without digests: of the lines, which come in pieces of 64 KiB and more, no SHA-256 is made. */
+/** Loaded before a worker (`--import`) for the column without digests. It makes no SHA-256 of lines, which come in
+ *  pieces of 64 KiB and more; smaller pieces are hashed as ever. */
 import crypto, { type Hash } from "node:crypto";
 import { syncBuiltinESMExports } from "node:module";
 

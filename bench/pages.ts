@@ -1,13 +1,15 @@
 import { type Json, pretty, raw, write } from "../test/sources/text.ts";
 
-/** Search pages shaped like Synthea's US Core resources, the same bytes at each call: Patients of about 3.2 kB, Observations of 1.1, Encounters of 1.5. */
+/** A search page of resources like those of Synthea for US Core, the same bytes at each call. Patients have about 3.2
+ *  kB, Observations 1.1, Encounters 1.5. */
 export interface BenchPage {
   compact: Buffer;
   pretty: Buffer;
   resources: number;
 }
 
-/** The mix of reference figures: of five resources one Patient, three Observations, one Encounter. */
+/** The mix that the figures are for: of five resources, one is a Patient, three are Observations, and one is an
+ *  Encounter. */
 export const mixed = (resources: number, first = 0): BenchPage =>
   page(resources, first, (n) => [patient, observation, observation, encounter, observation][n % 5]!(n));
 export const observations = (resources: number, first = 0): BenchPage => page(resources, first, observation);

@@ -1,9 +1,11 @@
-/** What the worker is compared with: `node bench/peers.ts NAME`, with its job as JSON in BENCH_JOB. Each does the same duties: the same searches over as many
- *  chains, each resource once, lines in blocks of the same size, a SHA-256 of what is stored, with gzip another of its content (unless `digest` is false). They are written as one would
- *  write them with care for the task, and keep no checkpoints.
+/** The peers that the worker is compared with: `node bench/peers.ts NAME`, with its job as JSON in BENCH_JOB. Each has
+ *  the same duties: the same searches over the same number of chains, each resource once, lines in blocks of the same
+ *  size, and (unless `digest` is false) a SHA-256 of what is stored, with gzip another one of its content. They are
+ *  written as one would write them with care for the task, and keep no checkpoints.
  *
- *  raw      the pages as they are: undici.request, its data into a slab, PUT from there. Nothing is looked at but the next link.
- *  careful  the same, and then JSON.parse of the page, JSON.stringify of each resource, a Set of ids
+ *  raw      copies the pages as they are: undici.request, its data into a slab, PUT from there. It reads only the next
+ *           link
+ *  careful  receives and sends in the same way; JSON.parse of the page, JSON.stringify of each resource, a Set of ids
  *  naive    fetch().json(), lines gathered as strings, the SDK's stageBlock */
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
@@ -20,10 +22,11 @@ export interface Job {
   blockBytes: number;
   digest: boolean;
   gzip: boolean;
-  /** receives as the worker does, not by undici.request */
+  /** receives by the worker's own HTTP client instead of undici.request */
   exchange: boolean;
-  /** of the sink */
+  /** of the sink, for the SDK */
   connectionString: string;
+  /** URL of the sink */
   sink: string;
 }
 
@@ -40,7 +43,7 @@ const never = new AbortController().signal;
 const largestPage = 4 << 20;
 const member = 1 << 20;
 
-/** Blocks of one chain: one is filled while the one before travels. */
+/** The blocks of one chain: one is filled while the one before travels. */
 class Blocks {
   #slab = Buffer.allocUnsafeSlow(job.blockBytes + largestPage);
   #spare = Buffer.allocUnsafeSlow(job.blockBytes + largestPage);
@@ -48,7 +51,7 @@ class Blocks {
   #sent: Promise<unknown> = Promise.resolve();
   #number = 0;
   readonly #hash = createHash("sha256");
-  /** of what is compressed: the worker names both */
+  /** with gzip, of the content: the worker names both digests, too */
   readonly #contentHash = createHash("sha256");
   readonly #name: string;
 

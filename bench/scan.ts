@@ -1,3 +1,7 @@
+/** `node bench/scan.ts`: from pages to NDJSON on one core, without I/O. Every method is given the page's bytes in
+ *  memory, finds the next link, compares each resource's type, finds its id, and writes its line into one buffer. To
+ *  find an id means to have its bytes, as a span or as a string; the bars were set for that (15 compact, 10 pretty, on
+ *  the mix). Another column makes strings of all ids, as JSON.parse does. */
 import assert from "node:assert/strict";
 import { Compartment, membersOf, PatientSet, patientsOf } from "../src/fhir/compartment.ts";
 import { copyResource, scanPage } from "../src/scan/plain.ts";
@@ -5,10 +9,6 @@ import { printer } from "../src/scan/print.ts";
 import { pickScanner, tableBytes } from "../src/scan/simd.ts";
 import { type Expected, reservedBytes, slack } from "../src/scan/table.ts";
 import { type BenchPage, mixed, observations, patients } from "./pages.ts";
-
-// node bench/scan.ts: pages to NDJSON on one core, no I/O. Every method is given the page's bytes in memory, finds the next link, compares each
-// resource's type, finds its id, and writes its line into one buffer. To find an id is to have its bytes, as a span or as a string: so the bars were set
-// (15 compact, 10 pretty, on the mix). A column beside it makes strings of all ids, as JSON.parse does.
 
 const pageBytes = 4 << 20;
 const pageAt = reservedBytes + tableBytes(pageBytes) + slack;
@@ -18,12 +18,13 @@ const memory = new WebAssembly.Memory({ initial: memoryPages, maximum: memoryPag
 const bytes = Buffer.from(memory.buffer);
 const out = bytes.subarray(outAt);
 const table = pickScanner(memory).table(reservedBytes, pageBytes);
-// what a method found, so that it had to find it
+/** What the methods find: it is used, so that they cannot skip finding it. */
 const seen = { next: "" as string | undefined, ids: 0, observations: 0 };
 /** all resources of the pages are older */
 const farFuture = "2100-01-01T00:00:00.000Z";
 
-/** Counts the Observations as the worker does, which asks for the rows that are plainly of its type, a run at a time. */
+/** Counts the Observations as the worker does, which asks for the rows that are plainly of its type, a run at a
+ *  time. */
 function countObservations(): number {
   const { count } = table;
   let found = 0;
@@ -35,7 +36,7 @@ function countObservations(): number {
   return found;
 }
 
-/** Each writes the lines of the page, which lies at `pageAt`, to `out` and answers their length. */
+/** Each writes the lines of the page, which lies at `pageAt`, to `out`, and returns their length. */
 const methods: Record<string, (page: Buffer) => number> = {
   scanner: (page) => {
     table.scan(pageAt, page.length);
@@ -78,13 +79,13 @@ const methods: Record<string, (page: Buffer) => number> = {
   },
 };
 
-/** Reads pages again and again for about `ms` and answers MB of input per second. */
+/** Reads pages again and again for about `ms` milliseconds. @returns MB of pages per second */
 function rate(method: (page: Buffer) => number, pages: readonly Buffer[], ms: number): number {
   let done = 0;
   let spent = 0;
   for (let n = 0; spent < ms; n++) {
     const page = pages[n % pages.length]!;
-    // in a worker the page is received there
+    // not measured: a worker receives the page there
     bytes.set(page, pageAt);
     const place = bytes.subarray(pageAt, pageAt + page.length);
     const from = performance.now();
@@ -97,7 +98,8 @@ function rate(method: (page: Buffer) => number, pages: readonly Buffer[], ms: nu
 
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
-/** MB/s of each method, medians of interleaved rounds: what else the machine does meets all alike. */
+/** MB/s of each method, as medians of interleaved rounds, so that whatever else the machine does slows all of them
+ *  alike. */
 function measure(pages: readonly Buffer[], rounds: number, ms: number): Record<string, number> {
   const rates = Object.fromEntries(Object.keys(methods).map((name) => [name, [] as number[]]));
   for (let round = -2; round < rounds; round++)
@@ -109,7 +111,8 @@ function measure(pages: readonly Buffer[], rounds: number, ms: number): Record<s
   return Object.fromEntries(Object.entries(rates).map(([name, found]) => [name, median(found)]));
 }
 
-/** All methods must write the same resources: JSON.stringify may spell numbers and escapes in its own way, so values are compared. */
+/** Checks that all methods write the same resources. Their values are compared, since JSON.stringify may spell numbers
+ *  and escapes in its own way. */
 function checkSame(page: Buffer): void {
   bytes.set(page, pageAt);
   const place = bytes.subarray(pageAt, pageAt + page.length);
@@ -126,7 +129,7 @@ export interface ScanRatios {
   scannerVsParsePretty: number;
 }
 
-/** @param print takes the table line by line */
+/** Prints MB/s of each method. @param print takes the table line by line */
 export function benchScan(print: (line: string) => void = () => {}, rounds = 9, ms = 60): ScanRatios {
   const make = (of: (n: number) => BenchPage) => Array.from({ length: 8 }, (_, n) => of(n));
   const sets: Record<string, BenchPage[]> = {
@@ -158,8 +161,9 @@ export function benchScan(print: (line: string) => void = () => {}, rounds = 9, 
   return { scannerVsParseCompact: ratios["mix of 300, compact"]!, scannerVsParsePretty: ratios["mix of 300, pretty"]! };
 }
 
-/** What else the worker asks of a page's rows, in nanoseconds per row: medians of rounds over 8 pages. `members`: what a scan takes longer when it looks for
- *  the compartment's members; the others come on top of that.
+/** Prints what the worker's other questions about a page's rows take, in nanoseconds per row, as medians of rounds over
+ *  8 pages. The column `members` is how much longer a scan takes when it looks for the compartment's members; the other
+ *  columns come on top of that.
  *  @param print takes the table line by line */
 export function benchRows(print: (line: string) => void, rounds = 41): void {
   const base = new URL("https://fhir.example.org/r4/");

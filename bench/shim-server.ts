@@ -1,5 +1,5 @@
-/** What bench/shim.ts measures: the shim over an API server, with one more route that answers a constant. `node bench/shim-server.ts KUBECONFIG NAMESPACE PORT CONFIG` */
-
+/** The server that bench/shim.ts measures: the HTTP service over an API server, with one more route that answers a
+ *  constant. `node bench/shim-server.ts KUBECONFIG NAMESPACE PORT CONFIG` */
 import { KubeClient } from "../src/kube/client.ts";
 import { openShim } from "../src/kube/shim.ts";
 import { makeLogger } from "../src/log.ts";
@@ -17,7 +17,7 @@ const served = {
   configFile: config,
 };
 const { app } = await openShim(client, served, stop.signal, makeLogger({}, "warn"));
-// the least that a poll could be: the same status, headers and size, and nothing looked up
+// the least that a poll could be: the same status, headers and size, without looking anything up
 app.get("/constant", async (_request, reply) =>
   reply.code(202).headers({ "x-progress": "0% waiting", "retry-after": "1" }).send(),
 );

@@ -1,5 +1,6 @@
-/** `npm run bench:shim [-- --json]`: polls and kick-offs of the shim over a real API server. Polls against a constant answer of the same fastify instance,
- *  kick-offs against the same objects made at the API server itself, with as many callers at once. Rounds are interleaved, medians count. */
+/** `npm run bench:shim [-- --json]`: polls and kick-offs of the HTTP service over a real API server. Polls are compared
+ *  with a constant answer of the same fastify instance, kick-offs with making the same objects at the API server
+ *  itself, with the same number of callers at once. Rounds are interleaved, and medians count. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -61,12 +62,12 @@ try {
   await writeFile(config, "limits: { exportsPerClient: 0, pollsPerMinute: 0 }\n");
   const port = await freePort();
   const args = ["bench/shim-server.ts", plane.kubeconfig, namespace, String(port), config];
-  // on a core of its own where there are two: what calls it, and the API server, are on the other
+  // It has a core of its own where there are two; its callers and the API server share the other one.
   const pinned = availableParallelism() > 1 && existsSync("/usr/bin/taskset");
   server = pinned
     ? spawn("/usr/bin/taskset", ["-c", "1", process.execPath, ...args], { stdio: ["ignore", "pipe", "inherit"] })
     : spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  // its log comes there, too
+  // its log comes by stdout, too
   for await (const chunk of server.stdout!) if (String(chunk).includes("ready")) break;
 
   const pool = new Pool(`http://127.0.0.1:${port}`, { connections: callers });

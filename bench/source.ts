@@ -1,6 +1,7 @@
-/** A FHIR server for benchmarks: `node bench/source.ts`, with its options as JSON in BENCH_SOURCE. It keeps pages that were made once and stamps ids and
- *  times into them, so that it is not what is measured. Windows of _lastUpdated, counts, order and next links are kept; there is no history. GET /stats says
- *  when the first page was asked for; GET /reset forgets it. */
+/** A FHIR server for benchmarks: `node bench/source.ts`, with its options as JSON in BENCH_SOURCE. It makes its pages
+ *  once, and stamps ids and times into them for each answer, so that its own speed is not what is measured. It honours
+ *  windows of _lastUpdated, counts, order and next links; it has no history. GET /stats says when the first page was
+ *  asked for; GET /reset forgets that. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { pretty as prettify } from "../test/sources/text.ts";
@@ -8,11 +9,11 @@ import { mixed } from "./pages.ts";
 
 export interface SourceOptions {
   port: number;
-  /** resources by type; they are a second apart from each other */
+  /** how many resources it has, by type; one second lies between two of them */
   types: Record<string, number>;
   count: number;
   pretty?: boolean;
-  /** ms before each page */
+  /** milliseconds that it waits before each page */
   delay?: number;
   tls?: { cert: string; key: string };
 }
@@ -22,7 +23,8 @@ const start = Date.parse("2020-01-01T00:00:00.000Z");
 const origin = `http${options.tls ? "s" : ""}://127.0.0.1:${options.port}`;
 const stats = { first: 0, pages: 0, bytes: 0 };
 
-/** A page of `count` resources of a type, without what is around its entries, and where in it ids and times stand. */
+/** The entries of a page of `count` resources of a type, and the offsets of ids and times in it, and of the ends of
+ *  entries. */
 interface Template {
   bytes: Buffer;
   ids: number[];
@@ -33,9 +35,10 @@ interface Template {
 const idMark = "00000000-0000-4000-a000-000000000000";
 const timeMark = "2000-01-01T00:00:00.000Z";
 const templates = new Map(Object.keys(options.types).map((type) => [type, makeTemplate(type)]));
-/** Before a page's entries, for what is different in each: the Bundle's own members with its links. */
+/** Room before a page's entries for the Bundle's own members and its links, which differ from page to page. */
 const headRoom = 4096;
-/** Pages that are not on their way to anybody, whole ones, by type: copying half a megabyte for each answer costs as much as sending it. */
+/** Whole pages that are not being sent, by type, to be used again: to copy half a megabyte for each answer would cost
+ *  as much as to send it. */
 const idle = new Map(Object.keys(options.types).map((type) => [type, [] as Buffer[]]));
 
 function makeTemplate(type: string): Template {
@@ -53,7 +56,7 @@ function makeTemplate(type: string): Template {
     entry.fullUrl = `${origin}/fhir/${type}/${idMark}`;
     const text = JSON.stringify(entry);
     const bytes = Buffer.from((i ? "," : "") + (options.pretty ? prettify(text) : text));
-    // the full URL holds the id, too; the resource's own counts
+    // the full URL holds the id, too, but only the resource's own is stamped
     template.ids.push(length + bytes.lastIndexOf(idMark));
     template.times.push(length + bytes.indexOf(timeMark));
     parts.push(bytes);
@@ -119,7 +122,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   if (whole) response.once("finish", () => idle.get(type)!.push(buffer));
 }
 
-/** The entries of a page in a buffer of their own, with room before them. */
+/** A new buffer with the entries of a page, and with room before them. */
 function blank(entries: Buffer, length: number): Buffer {
   const buffer = Buffer.allocUnsafeSlow(headRoom + length + 2);
   entries.copy(buffer, headRoom, 0, length);
@@ -129,7 +132,8 @@ function blank(entries: Buffer, length: number): Buffer {
 
 let day = -1;
 let date = "";
-/** The id and the time of resource `number`: byte by byte, as Date.toISOString takes longer than all the rest of an answer. */
+/** Writes the id and the time of resource `number`, byte by byte: Date.toISOString would take longer than all the rest
+ *  of an answer. */
 function stamp(page: Buffer, id: number, time: number, number: number): void {
   digits(page, id + 24, 12, number);
   const at = start / 1000 + number;

@@ -1,4 +1,5 @@
-/** Loaded before a measured process (`--import`): at its end it writes what it has used to the file that BENCH_USAGE names. */
+/** Loaded before a measured process (`--import`): when the process exits, writes the CPU time and memory that it used
+ *  to the file that BENCH_USAGE names. */
 import { writeFileSync } from "node:fs";
 
 export interface Usage {

@@ -47,8 +47,7 @@ function sip(key: Int32Array, bytes: Uint8Array, length: number, out: Buffer): B
   let h3 = k3 ^ 0x74656462;
   // Two rounds for each 8 bytes, of which the last 8 hold the length in their highest byte; then four rounds for each
   // half of the output.
-  const last = length >> 3;
-  for (let block = 0; block <= last + 4; block++) {
+  for (let block = 0, last = length >> 3; block <= last + 4; block++) {
     let low = 0;
     let high = 0;
     const at = block << 3;
