@@ -20,7 +20,7 @@ export interface PageTable {
    *  @throws ScanError when the page is no search page
    *  @throws RangeError when its place is wrong */
   scan(offset: number, length: number): void;
-  /** The SIMD scanner has given the last page up to its plain twin, which takes some ten times as long. */
+  /** The SIMD scanner has handed the last page over to its plain twin, which takes some ten times as long. */
   readonly handedOver: boolean;
   /** rows */
   readonly count: number;

@@ -8,14 +8,14 @@ const link = '"link":[{"relation":"self","url":"s"},{"relation":"next","url":"ht
 const next = "http://x/n?a=b";
 const early = (text: string) => earlyNext(Buffer.from(text));
 
-describe("the next link in a page's first bytes", () => {
+describe("the next link in the first bytes of a page:", () => {
   const found: Record<string, [text: string, next: string | undefined]> = {
     "before the entries": [
       `{"resourceType":"Bundle","id":"a","meta":{"tag":[1,{}]},"total":3,${link},"entry":[{"resource":{"id`,
       next,
     ],
     "at the very end of the bytes": [`{"resourceType":"Bundle",${link}`, next],
-    "its list is cut": [`{"resourceType":"Bundle",${link.slice(0, -1)}`, undefined],
+    "the list of links is cut": [`{"resourceType":"Bundle",${link.slice(0, -1)}`, undefined],
     "no next": ['{"resourceType":"Bundle","link":[{"relation":"self","url":"s"}],"entry":[', undefined],
     "no link": ['{"resourceType":"Bundle","entry":[]}', undefined],
     "behind the entries": [`{"resourceType":"Bundle","entry":[],${link}}`, undefined],
@@ -49,17 +49,17 @@ describe("the next link in a page's first bytes", () => {
   };
   for (const [name, [text, expected]] of Object.entries(found)) test(name, () => assert.equal(early(text), expected));
 
-  test("cut anywhere, it is that one or not known", () => {
+  test("wherever a page is cut, the link is the right one or not known", () => {
     const page = `{"resourceType":"Bundle","type":"searchset","total":12,${link},"entry":[{"resource":{"link":[{"relation":"next","url":"no"}]}}]}`;
     for (const text of [page, pretty(page)])
       for (let at = 0; at <= text.length; at++) {
-        // the list must be whole
+        // the list of links must be whole
         const known = text.slice(0, at).includes("]");
         assert.equal(early(text.slice(0, at)), known ? next : undefined, `cut at ${at}`);
       }
   });
 
-  test("property: whatever stands before it, it is what JSON.parse finds", () => {
+  test("property: whatever stands before the link, it is the one that JSON.parse finds", () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.constantFrom("a", "links", "entries", "meta", "\u00e9"), fc.jsonValue({ maxDepth: 4 })), {
@@ -88,7 +88,7 @@ describe("the next link in a page's first bytes", () => {
   });
 });
 
-describe("the next link in an HTTP header", () => {
+describe("the next link in a Link header:", () => {
   for (const [name, value, expected] of [
     ["none", undefined, undefined],
     ["empty", "", undefined],
@@ -101,10 +101,10 @@ describe("the next link in an HTTP header", () => {
     ["other parameters before and behind", '<n>; title="a"; rel=next; media=x', "n"],
     ["commas and semicolons in the target", '<http://x?a=b,c;rel="self",d>; rel="next"', 'http://x?a=b,c;rel="self",d'],
     ["a decoy in a quoted parameter", '<s>; title=", <no>; rel=\\"next\\", "; rel=self, <n>; rel=next', "n"],
-    ["a decoy that only begins so", '<s>; rel="nextish", <t>; rel="x-next", <u>; xrel=next', undefined],
+    ["a decoy that only begins or ends like next", '<s>; rel="nextish", <t>; rel="x-next", <u>; xrel=next', undefined],
     ["a quoted pair", '<n>; rel="n\\ext"', "n"],
     ["the first rel counts", "<no>; rel=self; rel=next", undefined],
-    ["of an anchor", '<no>; rel=next; anchor="http://y"', undefined],
+    ["a link of another resource, by its anchor", '<no>; rel=next; anchor="http://y"', undefined],
     ["parameters without a value", "<n>; x; rel=next;", "n"],
     ["white space", '  <n>  ;  rel  =  "next"  ', "n"],
     ["empty elements", ', ,<n>; rel="next",', "n"],
@@ -112,12 +112,12 @@ describe("the next link in an HTTP header", () => {
     ["no target", "no; rel=next", undefined],
     ["a target without end", "<no; rel=next", undefined],
     ["a quote without end", '<no>; title="; rel=next', undefined],
-    ["something behind", "<no>; rel=next x", undefined],
-    ["something between", '<no> x; rel="next"', undefined],
+    ["text behind the parameters", "<no>; rel=next x", undefined],
+    ["text before the parameters", '<no> x; rel="next"', undefined],
   ] as const)
     test(name, () => assert.equal(linkHeaderNext(value as string | string[] | undefined), expected));
 
-  test("property: what is written so is read so", () => {
+  test("property: a header is read as it was written", () => {
     const token = fc.stringMatching(/^[a-z]{1,8}$/);
     const quoted = fc.string().filter((text) => !/[\r\n]/.test(text));
     const links = fc.array(
@@ -146,7 +146,7 @@ describe("the next link in an HTTP header", () => {
     );
   });
 
-  test("a long header takes no long time", () => {
+  test("a long hostile header does not take long", () => {
     for (const text of [
       `<a>${"; a".repeat(50_000)}"`,
       `<a>; a="${"\\".repeat(100_001)}`,

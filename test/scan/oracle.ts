@@ -8,7 +8,8 @@ import { compact } from "../sources/text.ts";
 
 const key = "000102030405060708090a0b0c0d0e0f";
 const till = "2020-01-01T00:00:00.000Z";
-/** What pages are read for, by turns: the names are those that property.test.ts puts into pages. */
+/** What the resources of pages are expected to be, by turns. The names are among those that property.test.ts puts into
+ *  pages. */
 export const expectations: readonly Expected[] = [
   { type: "Patient", till, key, members: [] },
   { type: "Observation", till, key, members: ["subject", "performer", "reason"] },
@@ -27,15 +28,16 @@ export const expectations: readonly Expected[] = [
   },
 ];
 
-/** One scanner, with a memory in which pages of up to 1 MiB are read. */
+/** One scanner, with a memory in which it reads pages of up to 1 MiB. */
 export interface Twin {
   kind: "simd" | "plain";
   table: PageTable;
-  /** what the page read last was read for */
+  /** what was expected of the page that was read last */
   readonly expected: Expected;
-  /** Puts the page into the memory, reads it and emits all its lines. @throws ScanError */
+  /** Puts a page into the memory, reads it, and emits all its lines. @throws ScanError */
   read(page: Uint8Array, expected?: Expected): { page: Page; lines: string[] };
-  /** the error's kind, or none; `length`: the page is cut, and behind the cut it goes on in the memory */
+  /** The kind of the error with which a page is refused, or "none".
+   *  @param length cuts the page, while in memory it goes on behind the cut */
   kindOf(page: Uint8Array | string, length?: number, expected?: Expected): string;
 }
 
@@ -54,7 +56,7 @@ const twin = (simd: boolean): Twin => {
   let around = 0;
   let expected = expectations[0]!;
   const read = (page: Uint8Array, wanted?: Expected, length = page.length) => {
-    // what lies around a page is anything, above all what would go on with it
+    // what lies around the page may be anything, so it is bytes with which the page could go on
     expected = wanted ?? expectations[(around >> 1) % expectations.length]!;
     table.expect(expected);
     const filler = Buffer.from(
@@ -126,7 +128,7 @@ const text = (value: unknown) => (typeof value === "string" ? value : undefined)
 const list = (value: unknown) => (Array.isArray(value) ? value.filter(isObject) : []);
 const field = (value: unknown, name: string) => (isObject(value) ? text(value[name]) : undefined);
 
-/** What JSON.parse finds in a page: undefined when it is no Bundle. @throws SyntaxError */
+/** What JSON.parse finds in a page; undefined when it is no Bundle. @throws SyntaxError */
 export function parsed(page: Uint8Array): Found | undefined {
   const bundle = JSON.parse(
     Buffer.from(page)
@@ -152,7 +154,8 @@ export function parsed(page: Uint8Array): Found | undefined {
   };
 }
 
-/** Demands that a twin finds in a valid search page what JSON.parse finds, and that its lines are the page's bytes. */
+/** Demands that a twin finds in a valid search page what JSON.parse finds, and that its lines are the bytes of the
+ *  page. */
 export function compare(twin: Twin, page: Buffer, wanted?: Expected): void {
   const { kind, table } = twin;
   const expected = parsed(page)!;
@@ -182,7 +185,8 @@ export function compare(twin: Twin, page: Buffer, wanted?: Expected): void {
   checkRowsOf(twin, expected, page);
 }
 
-/** Demands of the table read last what its rows hold of what it was read for. */
+/** Demands that the table has right what was expected of the page that was read last: members, fingerprints, plain
+ *  rows. */
 function checkRowsOf({ kind, table, expected }: Twin, { entries, resources }: Found, page: Buffer): void {
   assert.equal(Buffer.compare(table.bytes, page), 0);
   for (const [row, resource] of resources.entries())
@@ -218,7 +222,7 @@ function checkRowsOf({ kind, table, expected }: Twin, { entries, resources }: Fo
     for (const to of new Set([from, entries.length])) {
       const found = table.plainRows(from, to);
       const odd = plain.findIndex((is, row) => !is && row >= from && row < to);
-      // of what is spelled with escapes this may be said, too
+      // a row that is spelled with escapes may also count as not plain
       const coded = found < to && page.includes("\\");
       assert(
         coded ? found <= (odd < 0 ? to : odd) && found >= from : found === (odd < 0 ? to : odd),

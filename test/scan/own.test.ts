@@ -17,7 +17,7 @@ const bundle = (resources: string[]) =>
   Buffer.from(`{"resourceType":"Bundle","entry":[${resources.map((text) => `{"resource":${text}}`).join()}]}`);
 
 describe("pages in a memory of their own", () => {
-  test("one of 20 MB: all that is asked of its rows, and each of its lines", () => {
+  test("a page of 20 MB: all questions about its rows, and each of its lines", () => {
     const own = new OwnMemory();
     const resources = [binary("a", 10e6), pretty(binary("b", 10e6)), binary("c", 8)];
     const { table, memory, out } = own.read(bundle(resources), expected);
@@ -41,7 +41,7 @@ describe("pages in a memory of their own", () => {
     }
   });
 
-  test("the memory is used again for what fits, and replaced for what does not", () => {
+  test("the memory is used again for a page that fits, and replaced for one that does not", () => {
     const own = new OwnMemory();
     const first = own.read(bundle([binary("a", 3e6)]), expected).memory;
     const second = own.read(bundle([binary("b", 2e6), binary("c", 100)]), expected);
@@ -52,7 +52,7 @@ describe("pages in a memory of their own", () => {
     assert.deepEqual([third.table.count, third.table.id(0), third.table.plainRows(0, 1)], [1, "d", 1]);
   });
 
-  test("as many rows as a page can have: their fingerprints fit, too", () => {
+  test("there is room for the fingerprints of as many rows as a page can have", () => {
     const many = 200_000;
     const { table, memory, out } = new OwnMemory().read(bundle(Array.from({ length: many }, () => "{}")), expected);
     assert.equal(table.count, many);
@@ -64,7 +64,7 @@ describe("pages in a memory of their own", () => {
     assert.equal(table.emit(0, many, out), out + 3 * many);
   });
 
-  test("after a page that is none the next is read", () => {
+  test("after something that is no page, the next page is read", () => {
     const own = new OwnMemory();
     assert.throws(() => own.read(Buffer.from("<html>"), expected), { kind: "syntax" });
     assert.equal(own.read(bundle([binary("a", 8)]), expected).table.count, 1);

@@ -23,7 +23,7 @@ const kindOf = (text: string | Buffer) => {
   return "none";
 };
 
-describe("a page is read like JSON.parse reads it", () => {
+describe("the plain scanner reads a page as JSON.parse does:", () => {
   test("links, total, mode, id, type and lastUpdated", () => {
     const page = scanPage(
       bytes(
@@ -46,7 +46,7 @@ describe("a page is read like JSON.parse reads it", () => {
     assert.deepEqual([page.entries.length, page.entries[0]?.id, page.next], [1, "real", undefined]);
   });
 
-  test("the last of two members counts, also with an escaped key", () => {
+  test("of two members with one name the last counts, even if its key is escaped", () => {
     const page = scanPage(
       bytes('{"resourceType":"Bundle","entry":[{"resource":{"id":"a"},"\\u0072esource":{"id":"b","i\\u0064":"c"}}]}'),
     );
@@ -56,7 +56,7 @@ describe("a page is read like JSON.parse reads it", () => {
     );
   });
 
-  test("a byte order mark and white space around are no data", () => {
+  test("a byte order mark and white space around the page do not matter", () => {
     assert.equal(scanPage(bytes(`\uFEFF ${bundle(["{}"])}\r\n`)).entries.length, 1);
   });
 });
@@ -95,13 +95,13 @@ describe("lines are the bytes of the source", () => {
   });
 });
 
-describe("what is no page is an error", () => {
+describe("the plain scanner refuses what is no page:", () => {
   const good = bundle(['{"id":"a","x":[1,-2.5e3,true,null,"s"]}'], ',"total":1');
-  test("cut anywhere: truncated", () => {
+  test("a page that is cut anywhere is truncated", () => {
     for (let at = 0; at < good.length; at++) assert.equal(kindOf(good.slice(0, at)), "truncated", `cut at ${at}`);
   });
 
-  test("property: where JSON.parse fails, so does the scanner", () => {
+  test("property: the scanner fails where JSON.parse does", () => {
     fc.assert(
       fc.property(
         fc.nat(good.length - 1),

@@ -3,8 +3,8 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { printer } from "../../src/scan/print.ts";
 
-// SipHash-2-4-128 of the bytes 00, 01, … with the key 00 … 0f: `vectors_sip128` of the reference implementation (github.com/veorq/SipHash, vectors.h), as
-// `openssl mac -macopt size:16 SIPHASH` gives them, too.
+// SipHash-2-4-128 of the bytes 00, 01, … with the key 00 … 0f: `vectors_sip128` of the reference implementation
+// (github.com/veorq/SipHash, vectors.h). `openssl mac -macopt size:16 SIPHASH` gives the same.
 const vectors = `
 a3817f04ba25a8e66df67214c7550293 da87c1d86b99af44347659119b22fc45 8177228da4a45dc7fca38bdef60affe4 9c70b60c5267a94e5f33b6b02985ed51
 f88164c12d9c8faf7d0f6e7c7bcd5579 1368875980776f8854527a07690e9627 14eeca338b208613485ea0308fd7a15e a1f1ebbed8dbc153c0b84aa61ff08239
@@ -27,8 +27,8 @@ e3040c00eb28f15366ca73cbd872e740 7697009a6a831dfecca91c5993670f7a 5853542321f567
   .split(/\s+/);
 const key = "000102030405060708090a0b0c0d0e0f";
 
-/** straight from the paper, in 64-bit words */
-function reference(key: string, bytes: Buffer): string {
+/** SipHash as the paper has it, in 64-bit words. */
+function sipOfPaper(key: string, bytes: Buffer): string {
   const mask = 0xffff_ffff_ffff_ffffn;
   const word = (from: Buffer, at: number) => from.readBigUInt64LE(at);
   const rotl = (x: bigint, by: bigint) => ((x << by) | (x >> (64n - by))) & mask;
@@ -69,33 +69,33 @@ function reference(key: string, bytes: Buffer): string {
 
 describe("fingerprints are SipHash-2-4-128", () => {
   const print = printer(key);
-  test("the reference implementation's vectors", () => {
+  test("of the reference implementation's inputs", () => {
     assert.equal(vectors.length, 64);
     for (const [length, vector] of vectors.entries()) {
       const input = Buffer.from(Array.from({ length }, (_, n) => n));
       assert.equal(print(input.toString()).toString("hex"), vector, `${length} bytes`);
-      assert.equal(reference(key, input), vector, `${length} bytes`);
+      assert.equal(sipOfPaper(key, input), vector, `${length} bytes`);
     }
   });
 
-  test("property: any text, any key", () => {
+  test("property: of any text with any key", () => {
     const anyKey = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => Buffer.from(bytes).toString("hex"));
     fc.assert(
       fc.property(anyKey, fc.string({ unit: "binary", maxLength: 300 }), (key, text) => {
-        assert.equal(printer(key)(text).toString("hex"), reference(key, Buffer.from(text)));
+        assert.equal(printer(key)(text).toString("hex"), sipOfPaper(key, Buffer.from(text)));
       }),
       { numRuns: 1000 },
     );
   });
 
-  test("what was answered is not written to again", () => {
+  test("a fingerprint is not written to again after it was returned", () => {
     const first = print("a");
     const before = first.toString("hex");
     print("b");
     assert.equal(first.toString("hex"), before);
   });
 
-  test("a key that is none", () => {
+  test("a key that is not 32 hex digits is refused", () => {
     for (const bad of ["", "00", key.slice(1), `${key}0`, key.replace("f", "g")])
       assert.throws(() => printer(bad), /the key of fingerprints/);
   });

@@ -48,10 +48,11 @@ const texts = [
 const names = [...words, "", "é", "}]", "a  b", "match", "0123456789abcdef", "x".repeat(63)];
 const numbers = ["0", "-0", "1.50", "1E+2", "12345678901234567890", "-2.5e-3"];
 
-/** Writes JSON as servers do and as they might: any order, white space, spelling, members twice. */
+/** Writes JSON as servers do, and as they might: in any order, with any white space and spelling, with members
+ *  twice. */
 class Speller {
   readonly #r: Random;
-  /** chooses what stands in values, and spellings of it */
+  /** chooses the values, and their spellings */
   readonly #leaf: Random;
   readonly #spaces: number;
   readonly #escapes: number;
@@ -69,10 +70,10 @@ class Speller {
   text(value: string): string {
     const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
     const inside = JSON.stringify(value).slice(1, -1);
-    // single units without those of an escape sequence
+    // replaces single units, but none that is part of an escape sequence
     return `"${inside.replace(/\\u....|\\.|[\ud800-\udbff][\udc00-\udfff]|./gs, (unit) => (unit.length === 1 && this.#leaf.chance(this.#escapes) ? escaped(unit) : unit))}"`;
   }
-  /** rarely with escapes, which make a page the twin's */
+  /** A name; rarely with escapes, because of which the page is handed over to the twin. */
   name(): string {
     return this.#r.pick(this.#r.chance(0.01) ? texts : names);
   }
@@ -140,7 +141,7 @@ class Speller {
     const r = this.#r;
     const many = r.int(7);
     if (r.chance(0.4)) return Array.from({ length: many }, () => this.entry());
-    // as servers write them: of two layouts, all choices alike but for the values
+    // As servers write entries: in one of two layouts, where all choices but the values are the same.
     const layouts = [r.int(1e9), r.int(1e9)] as const;
     return Array.from({ length: many }, () => new Speller(random(layouts[r.chance(0.9) ? 0 : 1]), r).entry());
   }
@@ -155,7 +156,7 @@ class Speller {
       ]);
     if (r.chance(0.7)) members.push(["link", this.list(Array.from({ length: r.int(3) }, link))]);
     if (r.chance(0.1)) members.push([r.pick(words), this.value(3)]);
-    // the type counts only if it comes last, should the word have been drawn
+    // a member resourceType may have been drawn before; the last one counts
     if (r.chance(0.95)) members.push(["entry", this.list(this.entries())]);
     return `${r.chance(0.1) ? "\uFEFF" : ""}${this.gap()}${this.object(members)}${this.gap()}`;
   }
@@ -163,7 +164,7 @@ class Speller {
 
 const anyPage = fc.nat().map((seed) => Buffer.from(new Speller(random(seed)).page()));
 
-describe("any page", () => {
+describe("property tests of pages:", () => {
   test("property: both twins find what JSON.parse finds, and copy it byte by byte", () => {
     let own = 0;
     let all = 0;
@@ -178,11 +179,11 @@ describe("any page", () => {
       }),
       propertyRuns(3000, 600),
     );
-    // else the twin would have been tested twice
+    // otherwise the plain twin would have been tested twice
     assert(own > all / 2, `${own} of ${all}`);
   });
 
-  test("property: a changed byte is seen as JSON.parse sees it, at the latest by the look at single resources", () => {
+  test("property: a page with a changed byte is refused where JSON.parse refuses it, at the latest when its resources are checked one by one", () => {
     fc.assert(
       fc.property(
         anyPage,
@@ -201,7 +202,7 @@ describe("any page", () => {
           const of = plain.kindOf(changed);
           assert.equal(of === "truncated" ? "syntax" : of, expected);
           if (of === "none") return compare(simd, changed);
-          // what the SIMD scanner rejects, the twin has rejected for it
+          // a page that the SIMD scanner refuses was refused by the twin in its place
           const own = simd.kindOf(changed);
           if (own !== "none") return assert.equal(own, of);
           assert.throws(() => {
@@ -213,11 +214,11 @@ describe("any page", () => {
     );
   });
 
-  test("property: cut anywhere, it is truncated", () => {
+  test("property: a page that is cut anywhere is truncated", () => {
     fc.assert(
       fc.property(anyPage, fc.nat(), (page, place) => {
         const text = page.toString().trimEnd();
-        // inside a character it is no UTF-8
+        // a page that is cut inside a character is not UTF-8
         const cut = text.slice(0, place % text.length).replace(/[\ud800-\udbff]$/, "");
         for (const twin of twins) {
           assert.equal(twin.kindOf(cut), "truncated");
@@ -229,10 +230,10 @@ describe("any page", () => {
   });
 });
 
-describe("at every place", () => {
+describe("at every place of a block and a segment:", () => {
   const tricky =
     '{"resourceType":"Patient","id":"a\\\\","x":"\\\\\\"{ \\\\\\\\","meta":{"versionId":"1","lastUpdated":"2020\\u002d01"},"y":[{"z":"\\"}"}],"contained":[{"id":"no"}],"n":1.50}';
-  // 64 places in a block, and around the end of an 8 KiB segment
+  // the 64 places of a block, and places around the end of a segment of 8 KiB
   for (const [name, from, to] of [
     ["a block", 0, 130],
     ["a segment", 7900, 8300],

@@ -14,7 +14,7 @@ const bundle = (entries: string[]) => `{"resourceType":"Bundle","entry":[${entri
 const range = (length: number) => Array.from({ length }, (_, n) => n);
 const ascii = range(128).map((n) => String.fromCharCode(n));
 
-describe("rows that are plainly a match", () => {
+describe("rows that are plainly a match:", () => {
   const replaced = (text: string, at: number, by: string) => text.slice(0, at) + by + text.slice(at + 1);
   const cases: Record<string, [entry: string, plain: boolean][]> = {
     "search modes": [
@@ -84,7 +84,7 @@ describe("rows that are plainly a match", () => {
         }
       });
 
-  test("the first odd row is answered, and the end if there is none", () => {
+  test("the first row that is not plain is returned, and the end if there is none", () => {
     const page = bundle([1, 1, 0, 1, 0, 1, 1].map((plain) => entry(resource(plain ? {} : { type: "Patient" }))));
     for (const { read, table } of twins) {
       read(Buffer.from(page), expected);
@@ -104,7 +104,7 @@ describe("rows that are plainly a match", () => {
     }
   });
 
-  test("simd: what is spelled with escapes is not plain", () => {
+  test("simd: a row that is spelled with escapes is not plain", () => {
     const page = bundle([
       entry(resource({})),
       entry(resource({}).replace("Obs", "\\u004fbs")),
@@ -119,7 +119,7 @@ describe("rows that are plainly a match", () => {
     );
   });
 
-  test("of a page that is handed over, too", () => {
+  test("rows of a page that is handed over to the twin are judged, too", () => {
     const page = bundle([
       entry(resource({}).replace('"meta"', '"\\u0078":1,"meta"')),
       entry(resource({ type: "Patient" })),
@@ -141,7 +141,7 @@ describe("rows that are plainly a match", () => {
     }
   });
 
-  test("what is older than it may be is not plainly a match: at every place of an instant", () => {
+  test("a row older than expected is not plainly a match, whichever digit of its instant says so", () => {
     const from = "2024-05-05T05:05:05.555Z";
     const instants = range(24).flatMap((at) => [..."0123456789"].map((by) => replaced(from, at, by)));
     for (const { read, table } of twins)
@@ -153,7 +153,7 @@ describe("rows that are plainly a match", () => {
       }
   });
 
-  test("what it is to expect can be changed between a scan and the next", () => {
+  test("what is expected can be changed between two scans", () => {
     const page = Buffer.from(bundle([entry(resource({}).replace("}}", '},"x":1,"y":{}}'))]));
     for (const { read, table } of twins)
       for (const members of [["x"], ["y", "x"], [], ["meta", "x", "y"], ["y"]]) {
@@ -167,7 +167,7 @@ describe("rows that are plainly a match", () => {
       }
   });
 
-  test("what makes no sense is a mistake of the caller", () => {
+  test("expectations and rows that make no sense are a mistake of the caller", () => {
     const wrong: Partial<Expected>[] = [
       { type: "" },
       { type: "x".repeat(65) },
@@ -201,8 +201,8 @@ describe("rows that are plainly a match", () => {
   });
 });
 
-describe("spans of members", () => {
-  const rest = "other names than the wanted, and the same within strings and deeper";
+describe("spans of wanted members:", () => {
+  const rest = "other names than the wanted ones, and the same names inside strings and deeper";
   const values = [
     '{"a":{"b":[]}}',
     "[]",
@@ -242,7 +242,7 @@ describe("spans of members", () => {
     "{}",
   ];
   for (const twin of twins)
-    test(`${twin.kind}: values of all kinds, at all places`, () => {
+    test(`${twin.kind}: values of all kinds, in all places`, () => {
       for (const members of [["x"], ["y", "x"], ["id", "x"], ["meta", "x", "resourceType"]]) {
         const wanted = { ...expected, members };
         for (const text of list)
@@ -253,7 +253,7 @@ describe("spans of members", () => {
       }
     });
 
-  test("names of every length, and such as begin like them", () => {
+  test("names of every length, beside names that begin or end like them", () => {
     for (const length of range(62)) {
       const name = "abcdefghij".repeat(7).slice(0, length + 1);
       const others = [
@@ -283,7 +283,7 @@ describe("spans of members", () => {
     }
   });
 
-  test("at every place of a block, and around a segment's end", () => {
+  test("members at every place of a block, and around the end of a segment", () => {
     const text = '{"a":1,"x":{"b":"\\\\"},"c":"\\"","y":[{}],"x":{"d":2},"z":"x"}';
     for (const at of [...range(130), ...range(400).map((n) => 7900 + n)]) {
       const page = bundle([entry(`{"p":"${"x".repeat(at)}","q":1}`), entry(text)]);
@@ -291,13 +291,13 @@ describe("spans of members", () => {
     }
   });
 
-  test("a member without a value is the twin's to reject", () => {
+  test("a page with a member that has no value is refused as no JSON", () => {
     for (const { kindOf } of twins)
       for (const text of ['{"x":}', '{"x":,"y":{}}', '{"x":[1}', '{"x":tru}', '{"x":]}', '{"a":"\\\\","x":}'])
         assert.equal(kindOf(bundle([entry(text)]), undefined, { ...expected, members: ["x"] }), "syntax", text);
   });
 
-  test("more rows than there is place for their spans: the twin's, and the same", () => {
+  test("a page with more rows than there is room for spans is handed over to the twin, with the same result", () => {
     const members = [..."abcdefghijklmnop"];
     const rows = (many: number) =>
       Buffer.from(bundle(range(many).map((n) => entry(`{"id":"${n}","a":{"n":${n}},"p":[${n}]}`, ""))));

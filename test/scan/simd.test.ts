@@ -28,11 +28,11 @@ const sample = (from: number, to: number, next?: string) => {
 const own = new OwnMemory();
 const scanPage = (page: Uint8Array) => own.read(page).table.page();
 
-test("scan.wasm is what its sources make", async () => {
+test("scan.wasm is what its sources compile to", async () => {
   assert.equal(Buffer.compare(await build(), readFileSync(wasmPath)), 0, "run node src/scan/assembly/build.ts");
 });
 
-describe("pages as the sample server sends them", () => {
+describe("pages as the sample server sends them:", () => {
   for (const [name, spell] of [
     ["as they are", (text: string) => text],
     ["compact", compact],
@@ -43,7 +43,7 @@ describe("pages as the sample server sends them", () => {
       for (let from = 0; from < samples.length; from += 50) {
         const page = Buffer.from(spell(sample(from, from + 50, `${base}?page=${from}`)));
         for (const twin of twins) compare(twin, page);
-        // names with escapes are all that a page is handed over for, and no server writes them
+        // a valid page is handed over only for names with escapes, which no server writes
         assert.equal(simd.table.handedOver, false);
         entries += simd.table.count;
       }
@@ -92,7 +92,7 @@ describe("pages as the sample server sends them", () => {
   });
 });
 
-describe("in one memory", () => {
+describe("the SIMD scanner in one memory:", () => {
   const pageBytes = 65_536;
   const room = tableBytes(pageBytes);
   const at = reservedBytes + 2 * room + slack;
@@ -105,7 +105,7 @@ describe("in one memory", () => {
     return Buffer.byteLength(text);
   };
 
-  test("two tables do not touch each other, nor the rows' order the lines", () => {
+  test("two tables do not touch each other, and rows can be emitted in any order", () => {
     const out = at + 2 * (pageBytes + slack);
     one.scan(at, put(sample(0, 20), at));
     other.scan(at + pageBytes + slack, put(pretty(sample(20, 50)), at + pageBytes + slack));
@@ -122,7 +122,7 @@ describe("in one memory", () => {
     );
   });
 
-  test("a page of more rows than any real one has is the twin's", () => {
+  test("a page with more rows than a real page has is handed over to the twin", () => {
     const many = (n: number) =>
       `{"resourceType":"Bundle","entry":[${Array.from({ length: n }, (_, id) => `{"resource":{"id":"${id}"}}`).join()}]}`;
     one.scan(at, put(many(257), at));
@@ -131,7 +131,7 @@ describe("in one memory", () => {
     assert.deepEqual([one.count, one.handedOver, one.id(257)], [258, true, "257"]);
   });
 
-  test("what does not fit is a mistake of the caller", () => {
+  test("a place that does not fit is a mistake of the caller", () => {
     one.scan(at, put(sample(0, 2), at));
     for (const call of [
       () => one.scan(reservedBytes, 10),
@@ -149,7 +149,7 @@ describe("in one memory", () => {
       assert.throws(call, RangeError, String(call));
   });
 
-  test("a page up to the last byte that a memory has place for", () => {
+  test("a page may end at the last byte that the memory has room for", () => {
     const text = sample(0, 3);
     const offset = bytes.length - slack - Buffer.byteLength(text);
     one.scan(offset, put(text, offset));
@@ -157,7 +157,7 @@ describe("in one memory", () => {
     assert.equal(one.handedOver, false);
   });
 
-  test("likewise with all that is expected of rows: what lies behind is not read as if it went on", () => {
+  test("a reference at the end of such a page does not go on in the bytes behind it", () => {
     const base = `https://x/${"y".repeat(180)}/`;
     one.expect({
       type: "Observation",
@@ -190,7 +190,7 @@ describe("in one memory", () => {
     one.expect(nothingExpected);
   });
 
-  test("what lies behind a page is not read as if it belonged to it, nor beyond the memory", () => {
+  test("bytes behind a page are not read as part of it, and none beyond the memory are read", () => {
     const end = bytes.length - slack;
     const spaces = " ".repeat(100);
     const entries = `{${spaces}"fullUrl":"a","resource":{"id":"a"}},{`;
@@ -215,7 +215,7 @@ describe("in one memory", () => {
     }
   });
 
-  test("the twin stands in where there is no SIMD", () => {
+  test("the twin stands in for a machine without SIMD", () => {
     assert.equal(hasSimd(), true);
     assert.deepEqual([pickScanner(memory).kind, pickScanner(memory, false).kind], ["simd", "plain"]);
   });

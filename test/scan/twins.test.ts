@@ -14,7 +14,7 @@ const repeat = (text: string, times: number) => text.repeat(times);
 const likeOthers = (id: string, mode: string) =>
   `{"fullUrl":"http://x","resource":{"resourceType":"T","id":"${id}","meta":{"versionId":"1","lastUpdated":"2020","p":["x"]},"n":1},"search":{"mode":"${mode}"}}`;
 
-// read by the SIMD scanner itself
+// pages that the SIMD scanner reads itself
 const pages: Record<string, string> = {
   "the usual": bundle([usual, usual]),
   "links, total and modes": `{"resourceType":"Bundle","total":12,"link":[{"relation":"self","url":"http://x/A?b=1"},{"url":"http:\\/\\/x\\u002fn","relation":"next"},{"relation":"nexx","url":"no"}],"entry":[{"resource":{},"search":{"mode":"include"}},{"search":{"mode":"outcome"},"resource":{}},{"resource":{},"search":{"mode":"other"}},{"resource":{},"search":{"mode":"é"}},{"resource":{},"search":{"score":1}},{"resource":{},"search":"match"},{"resource":{}}]}`,
@@ -137,7 +137,7 @@ const pages: Record<string, string> = {
   "Y, y, _ and DEL in strings": bundle(['{"id":"Yy_\u007f","x":"[Y]{y}(_)\u007f"}']),
 };
 
-// the rules are the same, but these are the twin's work
+// pages that the SIMD scanner hands over to the twin; the same rules hold for them
 const handedOver: Record<string, string> = {
   "names with escapes": entry('{"resource":{"id":"a"},"\\u0072esource":{"id":"b","i\\u0064":"c"}}'),
   "an own name with escapes": bundle([
@@ -158,7 +158,7 @@ const handedOver: Record<string, string> = {
   "nesting outside resources": `{"resourceType":"Bundle","x":${repeat("[", 70)}${repeat("]", 70)}}`,
 };
 
-describe("a page is read like JSON.parse reads it", () => {
+describe("both scanners read a page as JSON.parse does:", () => {
   for (const twin of twins) {
     for (const [name, page] of Object.entries({ ...pages, ...handedOver }))
       test(`${twin.kind}: ${name}`, () => {
@@ -168,7 +168,7 @@ describe("a page is read like JSON.parse reads it", () => {
         }
       });
   }
-  test("simd: none of the former pages is left to the twin, and each of the latter", () => {
+  test("simd: the first kind of pages is never handed over to the twin, the second kind always", () => {
     for (const [expected, of] of [
       [false, pages],
       [true, handedOver],
@@ -266,10 +266,10 @@ const bad: [name: string, page: string | Buffer, kind: string][] = [
   ["a surrogate in UTF-8", Buffer.from(bundle(['{"x":{"y":"\xed\xa0\x80"}}']), "latin1"), "syntax"],
 ];
 
-describe("what is no page is an error", () => {
+describe("both scanners refuse what is no page:", () => {
   for (const { kind: twin, kindOf } of twins) {
     for (const [name, page, kind] of bad) test(`${twin}: ${name}`, () => assert.equal(kindOf(page), kind));
-    test(`${twin}: cut anywhere: truncated`, () => {
+    test(`${twin}: a page that is cut anywhere is truncated`, () => {
       for (const page of [good, pretty(good)])
         for (let at = 0; at < page.length; at++) {
           assert.equal(kindOf(page.slice(0, at)), "truncated", `cut at ${at}`);
@@ -277,7 +277,7 @@ describe("what is no page is an error", () => {
         }
     });
   }
-  test("a page after a bad one is read as if nothing had been", () => {
+  test("a page after a bad one is read as if there had been no bad one", () => {
     for (const twin of twins) {
       assert.equal(twin.kindOf(good.slice(0, -1)), "truncated");
       assert.equal(twin.table.count, 0);

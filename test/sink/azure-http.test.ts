@@ -14,7 +14,7 @@ const trusted = getCACertificates();
 before(() => setDefaultCACertificates([...trusted, authority.cert]));
 after(() => setDefaultCACertificates(trusted));
 
-/** A server of its own for a call of `put`. */
+/** Sends one block to a server of its own. */
 async function served(
   scheme: string,
   answer: RequestListener,
@@ -43,7 +43,7 @@ const content = (length: number) =>
 for (const scheme of ["http", "https"])
   describe(`A block over ${scheme}`, () => {
     for (const length of [1, 262_144, 262_145, 3_000_007])
-      test(`of ${length} bytes arrives as it is, with its length`, async () => {
+      test(`of ${length} bytes arrives unchanged, with its length`, async () => {
         const body = content(length);
         let got: Buffer | undefined;
         let headers: NodeJS.Dict<string | string[]> = {};
@@ -67,7 +67,7 @@ for (const scheme of ["http", "https"])
       [429, 503],
       [403, 403],
     ] as const)
-      test(`that is refused with ${said} before it was read is answered ${status}`, async () => {
+      test(`that is refused with ${said} before it was read comes back as ${status}`, async () => {
         const answer = await served(
           scheme,
           (_, response) => void response.writeHead(said, { "x-ms-error-code": "No" }).end(),
@@ -77,7 +77,7 @@ for (const scheme of ["http", "https"])
         assert.equal(answer.headers.toJson()["x-ms-error-code"], "No");
       });
 
-    test("that breaks off is what the SDK tries again", async () => {
+    test("that breaks off fails with an error after which the SDK tries again", async () => {
       const broken = served(
         scheme,
         (request) => void request.once("data", () => request.socket.destroy()),

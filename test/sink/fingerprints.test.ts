@@ -6,7 +6,7 @@ import { ShownResources } from "../../src/sink/fingerprints.ts";
 import type { Store } from "../../src/sink/store.ts";
 
 const store = {} as Store;
-/** Fingerprints of numbers, one after the other. */
+/** The fingerprints of numbers, one after the other. */
 const printsOf = (numbers: readonly number[]) => {
   const words = new Uint32Array(numbers.length * 4);
   for (const [i, number] of numbers.entries())
@@ -15,7 +15,7 @@ const printsOf = (numbers: readonly number[]) => {
 };
 const latin1 = (words: Uint32Array, index: number) => Buffer.from(words.buffer, index * 16, 16).toString("latin1");
 
-test("What was shown is known, however much was expected, by runs or one by one", () => {
+test("a resource that was shown is known, however many were expected, whether shown in a run or alone", () => {
   const numbers = fc.array(fc.integer({ min: 0, max: 6000 }), { maxLength: 5000, size: "max" });
   fc.assert(
     fc.property(
@@ -46,7 +46,7 @@ test("What was shown is known, however much was expected, by runs or one by one"
   );
 });
 
-test("Who gets the arrays of another finds nothing in them; the other has nothing any more", () => {
+test("the next shard finds nothing in the arrays of the one before, which has nothing any more", () => {
   const words = printsOf(Array.from({ length: 3000 }, (_, i) => i));
   const first = new ShownResources(store, "0", 2000);
   assert.equal(first.addRun(words, 0, 2000), 2000);
@@ -57,7 +57,7 @@ test("Who gets the arrays of another finds nothing in them; the other has nothin
   assert.equal(second.addRun(words, 0, 3000), 3000);
   assert.equal(first.count, 0);
   assert.ok(!first.has(latin1(words, 0)));
-  // closed twice, it does not give away what is not its own
+  // a shard that is closed twice does not give away arrays that are not its own
   first.close();
   const third = new ShownResources(store, "2", 2000);
   assert.equal(third.addRun(words, 0, 3000), 3000);

@@ -18,7 +18,8 @@ import { paths, readAll, storage } from "./stores.ts";
 const { place, azurite } = storage();
 const bytes = (text: string) => Buffer.from(text);
 
-/** what a SAS is refused for on its way to the emulator, which is that it was revoked; lists come in pages of two */
+/** The signatures that a proxy before the emulator refuses as revoked. The proxy also makes lists come in pages of
+ *  two. */
 let revoked: Set<string>;
 let refusals: number;
 const server = createServer(async (request, response) => {
@@ -52,14 +53,14 @@ const makeSAS = () =>
       services: "b",
       resourceTypes: "sco",
       permissions: AccountSASPermissions.parse("rwdlac"),
-      // each another one
+      // so that each is another one
       expiresOn: new Date(Date.now() + 3_600_000 + 1000 * ++made),
     },
     new StorageSharedKeyCredential("devstoreaccount1", accountKey),
   ).toString();
 const signature = (sas: string) => new URLSearchParams(sas).get("sig")!;
 
-/** A store by a SAS through the proxy. */
+/** Opens a store by a SAS, through the proxy. */
 async function opened() {
   const { target, secrets } = await place("azure");
   if (!("azureBlob" in target)) throw new Error("not azure");
@@ -100,7 +101,7 @@ const calls: [
 
 describe("a SAS that is rotated while a store is open", () => {
   for (const [name, prepare, call, want] of calls)
-    test(`${name}: once more with the new one`, async () => {
+    test(`${name} is repeated with the new SAS`, async () => {
       const { store, rotate } = await opened();
       await prepare(store);
       await rotate();
@@ -108,7 +109,7 @@ describe("a SAS that is rotated while a store is open", () => {
       assert.equal(refusals, 1);
     });
 
-  test("between the blocks of a file", async () => {
+  test("rotated between the blocks of a file", async () => {
     const { store, rotate } = await opened();
     const writer = store.blocks("P-1.ndjson", "application/fhir+ndjson");
     await writer.stage("aaaaaaaa-1", bytes("one\n"));
@@ -134,7 +135,7 @@ describe("a SAS that is rotated while a store is open", () => {
     assert.equal(refusals, 3);
   });
 
-  test("between the pages of a list: nothing twice, nothing missing", async () => {
+  test("rotated between the pages of a list: nothing comes twice, and nothing is missing", async () => {
     const { store, rotate } = await opened();
     const names = ["a", "b", "c", "d", "e"];
     for (const name of names) await store.create(name, bytes(name));
@@ -147,7 +148,7 @@ describe("a SAS that is rotated while a store is open", () => {
     assert.equal(refusals, 2);
   });
 
-  test("all at once", async () => {
+  test("rotated before many concurrent calls", async () => {
     const { store, rotate } = await opened();
     await rotate();
     const tags = await Promise.all(Array.from({ length: 8 }, (_, index) => store.create(`x${index}`, bytes("1"))));
@@ -155,7 +156,7 @@ describe("a SAS that is rotated while a store is open", () => {
     assert(refusals <= 8);
   });
 
-  test("revoked, and no new one: terminal, after one look", async () => {
+  test("revoked, with no new one in the Secret: a terminal error after one more look", async () => {
     const { store, revoke } = await opened();
     revoke();
     await assert.rejects(store.create("a", bytes("1")), (error) => {
@@ -181,7 +182,7 @@ test("an account key that is rotated while a store is open", async () => {
   assert.equal((await readAll(store, "a"))?.toString(), "1");
 });
 
-test("a new connection string that is none is named", async () => {
+test("an error names the key of a new connection string that is not valid", async () => {
   const { secrets, target } = await place("azure");
   const file = join(secrets, "target", "connection-string");
   await writeFile(file, azurite().connectionString.replace(accountKey, Buffer.from("x").toString("base64")));

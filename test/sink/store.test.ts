@@ -23,7 +23,7 @@ for (const kind of kinds)
       return store;
     };
 
-    test("an object is created once and replaced only by who knows its tag", async () => {
+    test("an object is created once, and replaced only by a caller that knows its tag", async () => {
       const store = await opened();
       assert.equal(await store.read("_work/a.json"), undefined);
       const first = await store.create("_work/a.json", bytes("1"));
@@ -41,7 +41,7 @@ for (const kind of kinds)
       assert.deepEqual(await paths(store, "", true), []);
     });
 
-    test("of many writers at once exactly one creates and one replaces", async () => {
+    test("of many concurrent writers, exactly one creates an object and one replaces it", async () => {
       const store = await opened();
       const created = await Promise.all(Array.from({ length: 8 }, (_, index) => store.create("x", bytes(`c${index}`))));
       const tag = created.find((etag) => etag !== undefined)!;
@@ -53,7 +53,7 @@ for (const kind of kinds)
       assert.equal((await store.read("x"))!.bytes.toString(), `r${replaced.findIndex((etag) => etag !== undefined)}`);
     });
 
-    test("blocks are invisible until they are committed, and committed once", async () => {
+    test("blocks are invisible until they are committed, and can be committed once", async () => {
       const store = await opened();
       const writer = store.blocks("P-1.ndjson", "application/fhir+ndjson");
       await writer.stage("aaaaaaaa-1", bytes("one\n"));
@@ -74,7 +74,7 @@ for (const kind of kinds)
       assert.equal(Buffer.concat(await range!.body.toArray()).toString(), "two");
     });
 
-    test("a successor goes on with the blocks of the writer before it, whatever that one still writes", async () => {
+    test("a successor continues with the blocks of the writer before it, whatever that one still writes", async () => {
       const store = await opened();
       const old = store.blocks("P-2.ndjson", "application/fhir+ndjson");
       await old.stage("aaaaaaaa-1", bytes("one\n"));
@@ -99,7 +99,7 @@ for (const kind of kinds)
       assert.equal((await readAll(store, "P-2.ndjson"))!.toString(), "one\ntwo\n");
     });
 
-    test("what was only staged can be removed, and is then not committed any more", async () => {
+    test("a file that was only staged can be removed, and can then not be committed any more", async () => {
       const store = await opened();
       const writer = store.blocks("P-3.ndjson", "application/fhir+ndjson");
       await writer.stage("aaaaaaaa-1", bytes("one\n"));
@@ -120,7 +120,7 @@ const failureOf = async (run: () => Promise<unknown>) => {
   return undefined;
 };
 
-describe("a SAS is enough", () => {
+describe("a store by a SAS", () => {
   const withSAS = async (permissions: string, resourceTypes: string) => {
     const { target, secrets } = await place("azure");
     if (!("azureBlob" in target)) throw new Error("not azure");
@@ -137,7 +137,7 @@ describe("a SAS is enough", () => {
     return openStore({ ...target, azureBlob: { ...target.azureBlob, auth: "sas" } }, secrets);
   };
 
-  test("to write, read, list and remove", async () => {
+  test("can write, read, list and remove", async () => {
     const store = await withSAS("rwdlac", AccountSASResourceTypes.parse("sco").toString());
     await store.prepare();
     assert(await store.create("x", bytes("x")));
@@ -150,7 +150,7 @@ describe("a SAS is enough", () => {
     assert.deepEqual(await paths(store), ["P-1.ndjson"]);
   });
 
-  test("one that allows reading only is refused with what it must allow", async () => {
+  test("that allows only reading fails with an error that says what it must allow", async () => {
     const failure = await failureOf(() =>
       withSAS("r", AccountSASResourceTypes.parse("sco").toString()).then((store) =>
         store.prepare().then(() => store.create("x", bytes("x"))),
@@ -162,7 +162,7 @@ describe("a SAS is enough", () => {
   });
 });
 
-describe("storage that refuses says what to mend", () => {
+describe("an error of storage says what to mend:", () => {
   const open = async (
     kind: "directory" | "azure",
     change: (target: { azureBlob: Record<string, unknown> }) => void,
@@ -172,25 +172,25 @@ describe("storage that refuses says what to mend", () => {
     return () => openStore(target, secrets).then((store) => store.prepare().then(() => store.create("x", bytes("x"))));
   };
 
-  test("a container name that Azure does not take", async () => {
+  test("a container name that Azure does not accept", async () => {
     const failure = await failureOf(await open("azure", ({ azureBlob }) => (azureBlob.container = "Not--Legal")));
     assert.equal(failure?.kind, "terminal");
     assert.equal(failure?.reason, "InvalidContainer");
     assert.match(failure!.message, /Not--Legal/);
   });
 
-  test("a container that is not there and may not be made", async () => {
+  test("a container that does not exist and may not be created", async () => {
     const failure = await failureOf(await open("azure", ({ azureBlob }) => (azureBlob.createContainer = false)));
     assert.deepEqual([failure?.kind, failure?.reason], ["terminal", "InvalidContainer"]);
   });
 
-  test("a missing key of the Secret", async () => {
+  test("a Secret without its key", async () => {
     const failure = await failureOf(await open("azure", ({ azureBlob }) => (azureBlob.auth = "sas")));
     assert.deepEqual([failure?.kind, failure?.reason], ["terminal", "TargetUnauthorized"]);
     assert.match(failure!.message, /sas-token/);
   });
 
-  test("a volume that is none", async () => {
+  test("a volume that is no directory", async () => {
     const { target, secrets } = await place("directory");
     await writeFile(join(secrets, "volume"), "a file");
     const failure = await failureOf(() => openStore(target, secrets).then((store) => store.prepare()));

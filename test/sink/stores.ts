@@ -16,7 +16,8 @@ export interface Place {
 }
 
 /** Registers the hooks of a test file that needs both kinds of storage; `place()` gives a fresh folder in each.
- *  @param options.apart the file stores thousands of objects: Azurite goes through all that it holds on each request, so the file gets one of its own */
+ *  @param options.apart the file stores thousands of objects: Azurite goes through all that it holds on each request,
+ *  so the file gets one of its own */
 export function storage({ apart = false } = {}): {
   kinds: readonly ["directory", "azure"];
   place(kind: "directory" | "azure"): Promise<Place>;
@@ -59,7 +60,7 @@ export function storage({ apart = false } = {}): {
   };
 }
 
-/** everything of a committed object */
+/** All content of a committed object. */
 export async function readAll(store: Store, path: string): Promise<Buffer | undefined> {
   const found = await store.stream(path);
   if (!found) return undefined;
@@ -74,7 +75,7 @@ export async function paths(store: Store, prefix = "", uncommitted = false): Pro
   return found.sort();
 }
 
-/** The content of a gzip file as every client reads it, also one that stops after the first member. */
+/** The content of a gzip file, as every client reads it, even one that stops after the first member. */
 export function gunzipOnce(bytes: Buffer): Buffer {
   const content = gunzipSync(bytes);
   if (!inflateRawSync(bytes.subarray(10)).equals(content)) throw new Error("the gzip file has more than one member");

@@ -14,7 +14,7 @@ import { gunzipOnce, type Place, paths, readAll, storage } from "./stores.ts";
 
 const { kinds, place } = storage();
 
-// 9 pages of 7 resources of growing size; every fifth resource is not for the output
+// 9 pages of 7 resources each, which grow in size; every fifth resource is not for the output
 const pages = Array.from({ length: 9 }, (_, page) =>
   Buffer.from(
     JSON.stringify({
@@ -39,16 +39,17 @@ interface Run {
   store: Store;
   gzip?: boolean;
   nonce: string;
-  /** bytes of the blocks; smaller than some lines, where it is 300 */
+  /** bytes of a block; some lines are larger than a small one */
   slab?: number;
   maxBlocks?: number;
-  /** ms that pass at each look at the clock: 1000 = a checkpoint is due at every second look */
+  /** Milliseconds by which the clock advances each time it is read: with 1000, a checkpoint is due at every second
+   *  reading. */
   tick?: number;
 }
 
 const fingerprint = fingerprinter("00112233445566778899aabbccddeeff");
 
-/** the resources of a page as lines */
+/** The resources of a page as lines. */
 function linesOf(page: number): Lines & { ids: string[] } {
   const bytes = pages[page]!;
   const { entries } = scanPage(bytes);
@@ -85,7 +86,10 @@ async function run({ store, gzip = false, nonce, tick = 1000, slab = 700, maxBlo
     const lines = linesOf(page);
     let from = writer.position.taken;
     for (let at = from; at < 7; at++) {
-      assert(writer.show(wordsOf(fingerprint(lines.ids[at]!)), 0), "what is to be read again is not known");
+      assert(
+        writer.show(wordsOf(fingerprint(lines.ids[at]!)), 0),
+        "a resource that must be read again is not known yet",
+      );
       if ((page * 7 + at) % 5 !== 0) continue;
       if (from < at) await writer.lines(lines, from, at);
       writer.pass();
@@ -99,7 +103,7 @@ async function run({ store, gzip = false, nonce, tick = 1000, slab = 700, maxBlo
   return result;
 }
 
-/** a shard is of a plan */
+/** A store with a plan, since a writer stops where there is none. */
 async function planned(where: Place): Promise<Store> {
   const store = await where.open();
   await store.prepare();
@@ -154,12 +158,29 @@ async function printsOf(store: Store, segments: readonly string[]): Promise<stri
   return prints;
 }
 
+/** Demands that a successor has written what an undisturbed writer has. */
+async function assertSame(
+  successor: { store: Store; result: ShardResult },
+  undisturbed: { store: Store; result: ShardResult },
+  { gzip, death }: { gzip: boolean; death: string },
+): Promise<void> {
+  const found = await files(successor.store, successor.result);
+  assert.equal(content(found, gzip), expected, `killed ${death}`);
+  assert.deepEqual(
+    await printsOf(successor.store, successor.result.fingerprints),
+    await printsOf(undisturbed.store, undisturbed.result.fingerprints),
+  );
+  // with gzip the stored bytes depend on where segments were cut
+  const filesOf = ({ result }: { result: ShardResult }) =>
+    result.files.map(({ name, lines, sha256 }) => ({ name, lines, sha256: gzip ? "" : sha256 }));
+  assert.deepEqual(filesOf(successor), filesOf(undisturbed));
+  for (const { name, sha256 } of successor.result.files)
+    assert.equal(createHash("sha256").update(found.get(name)!).digest("hex"), sha256);
+}
+
 for (const kind of kinds)
   describe(`shard writer into ${kind}`, () => {
-    const fresh = async () => {
-      const store = await planned(await place(kind));
-      return store;
-    };
+    const fresh = async () => planned(await place(kind));
 
     test("lines, files cut at line ends, digests", async () => {
       const store = await planned(await place(kind));
@@ -184,22 +205,18 @@ for (const kind of kinds)
       { gzip: false, slab: 100 },
       { gzip: true, slab: 700 },
     ])
-      test(`${gzip ? "gzip, " : ""}blocks of ${slab} bytes: killed before and after each call to storage and gone on with: the same ${gzip ? "content" : "bytes"}`, async () => {
-        const open = async () => {
-          const store = await planned(await place(kind));
-          return store;
-        };
-        const reference = await open();
+      test(`${gzip ? "gzip, " : ""}blocks of ${slab} bytes: killed before and after each call to storage, a successor comes to the same ${gzip ? "content" : "bytes"}`, async () => {
+        const reference = await fresh();
         const counted = dyingAt(reference, Number.POSITIVE_INFINITY, false);
         const undisturbed = await run({ store: counted.store, nonce: "aaaaaaaa", gzip, slab });
         const wanted = content(await files(reference, undisturbed), gzip);
         assert.equal(wanted, expected);
-        assert(counted.calls() > 20, "there is something to interrupt");
+        assert(counted.calls() > 20, "there are calls to interrupt");
         let resumed = 0;
         // with blocks of 100 bytes there are some 200 calls, of the same kinds
         for (let k = 1; k <= counted.calls(); k += slab === 100 ? 7 : 1)
           for (const after of [false, true]) {
-            const store = await open();
+            const store = await fresh();
             await assert.rejects(
               run({ store: dyingAt(store, k, after).store, nonce: "aaaaaaaa", gzip, slab }),
               /killed/,
@@ -207,23 +224,19 @@ for (const kind of kinds)
             const checkpoint = await store.read(checkpointPath("Patient-0001"));
             if (checkpoint && (JSON.parse(checkpoint.bytes.toString()) as Checkpoint).next !== undefined) resumed++;
             const result = await run({ store, nonce: "bbbbbbbb", gzip, slab });
-            const found = await files(store, result);
-            assert.equal(content(found, gzip), expected, `killed ${after ? "after" : "before"} call ${k}`);
-            assert.deepEqual(
-              await printsOf(store, result.fingerprints),
-              await printsOf(reference, undisturbed.fingerprints),
+            await assertSame(
+              { store, result },
+              { store: reference, result: undisturbed },
+              { gzip, death: `${after ? "after" : "before"} call ${k}` },
             );
-            assert.deepEqual(
-              result.files.map(({ name, lines, sha256 }) => ({ name, lines, sha256: gzip ? "" : sha256 })),
-              undisturbed.files.map(({ name, lines, sha256 }) => ({ name, lines, sha256: gzip ? "" : sha256 })),
-            );
-            for (const { name, sha256 } of result.files)
-              assert.equal(createHash("sha256").update(found.get(name)!).digest("hex"), sha256);
           }
-        assert(resumed > counted.calls() / (slab === 100 ? 14 : 2), `most runs went on from the middle (${resumed})`);
+        assert(
+          resumed > counted.calls() / (slab === 100 ? 14 : 2),
+          `most successors continued from the middle (${resumed})`,
+        );
       });
 
-    test("as many blocks as a blob takes: the next file begins", async () => {
+    test("a file that has as many blocks as a blob takes is closed, and the next one begins", async () => {
       const store = await planned(await place(kind));
       const [few, many] = [
         await run({ store, nonce: "aaaaaaaa", maxBlocks: 3 }),
@@ -233,7 +246,7 @@ for (const kind of kinds)
       assert(few.files.length > many.files.length);
     });
 
-    test("blocks that vanished: the shard begins again", async () => {
+    test("where blocks have vanished, the shard begins again", async () => {
       const store = await planned(await place(kind));
       await assert.rejects(run({ store: dyingAt(store, 14, false).store, nonce: "aaaaaaaa" }), /killed/);
       const { open } = JSON.parse((await store.read(checkpointPath("Patient-0001")))!.bytes.toString()) as Checkpoint;
@@ -264,13 +277,13 @@ for (const kind of kinds)
       );
     });
 
-    test("fenced: terminal", async () => {
+    test("a fenced checkpoint is a terminal error", async () => {
       const store = await planned(await place(kind));
       await store.create(checkpointPath("Patient-0001"), Buffer.from(JSON.stringify({ v: 1, uid: "u", fenced: true })));
       await assert.rejects(run({ store, nonce: "aaaaaaaa" }), { class: "terminal", reason: "Fenced" });
     });
 
-    test("another export's checkpoint: terminal", async () => {
+    test("another export's checkpoint is a terminal error", async () => {
       const store = await planned(await place(kind));
       await store.create(checkpointPath("Patient-0001"), Buffer.from(JSON.stringify({ v: 1, uid: "other", done: [] })));
       await assert.rejects(run({ store, nonce: "aaaaaaaa" }), { class: "terminal", reason: "ForeignOutput" });
