@@ -120,7 +120,7 @@ export async function ended(statusURL: string, timeoutMs = 60_000): Promise<Ende
       };
     },
     ({ status }) => status !== 202,
-    { timeoutMs, everyMs: 100 },
+    { timeoutMs, everyMs: 25 },
   );
 }
 

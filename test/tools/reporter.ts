@@ -1,70 +1,101 @@
 import type { TestEvent } from "node:test/reporters";
 
-interface Failed {
+type EventData<Type extends TestEvent["type"]> = Extract<TestEvent, { type: Type }>["data"];
+
+interface FileCount {
+  passed: number;
+  failed: number;
+  ms: number;
+}
+interface Failure {
   name: string;
   file: string | undefined;
   error: string;
 }
 
-const isLeaf = (data: { details: { type?: string | undefined } }) => data.details.type !== "suite";
-
-/** how many of the slowest files are listed */
+/** The length of the list of the slowest files. */
 const slowest = 20;
-const again = () =>
-  process.env.FHIR_EXPORT_WALKS === "whole"
-    ? "walks: over everything\n"
-    : `walks: over the sample of WALK_SEED=${process.env.WALK_SEED}; npm run walks goes over everything\n`;
 const inSeconds = (ms: number) => (ms / 1000).toFixed(1);
+
+/** What the tests have come to, file by file. */
+class Tally {
+  passed = 0;
+  skipped = 0;
+  readonly failures: Failure[] = [];
+  /** how often a test was skipped for a reason */
+  readonly skips = new Map<string, number>();
+  readonly #files = new Map<string, FileCount>();
+
+  #countOf(file: string | undefined): FileCount {
+    const name = (file ?? "").replace(`${process.cwd()}/`, "");
+    let count = this.#files.get(name);
+    if (!count) this.#files.set(name, (count = { passed: 0, failed: 0, ms: 0 }));
+    return count;
+  }
+
+  pass({ skip, todo, file, name, details }: EventData<"test:pass">): void {
+    // a suite is counted only if it is skipped as a whole: then it does not name its tests
+    if (details.type === "suite" && skip === undefined) return;
+    if (skip !== undefined || todo !== undefined) {
+      this.skipped += 1;
+      const why = typeof skip === "string" ? skip : name;
+      this.skips.set(why, (this.skips.get(why) ?? 0) + 1);
+    } else if (file && !name.endsWith(".test.ts")) {
+      this.passed += 1;
+      this.#countOf(file).passed += 1;
+    }
+  }
+
+  /** @returns whether it is a failure of its own, not that of a suite whose tests have failed */
+  fail({ details: { error }, file, name }: EventData<"test:fail">): boolean {
+    if ((error as { failureType?: string }).failureType === "subtestsFailed") return false;
+    const cause = (error as { cause?: unknown }).cause ?? error;
+    this.failures.push({ name, file, error: cause instanceof Error ? (cause.stack ?? cause.message) : String(cause) });
+    this.#countOf(file).failed += 1;
+    return true;
+  }
+
+  /** A file has ended; its time includes its hooks, but not the start of its process. */
+  end({ file, duration_ms }: EventData<"test:summary">): void {
+    if (file !== undefined) this.#countOf(file).ms = duration_ms;
+  }
+
+  *lines(): Generator<string> {
+    for (const [file, { passed, failed, ms }] of [...this.#files].sort(([a], [b]) => a.localeCompare(b)))
+      yield `${failed ? "✖" : "✔"} ${file}: ${passed} passed${failed ? `, ${failed} failed` : ""} (${inSeconds(ms)} s)`;
+    yield* this.#slowestFiles();
+    for (const { name, file, error } of this.failures) yield `\n✖ ${name}\n  ${file}\n${error.replace(/^/gm, "  ")}`;
+    for (const [why, count] of this.skips) yield `!! skipped ${count}: ${why}`;
+    yield `\n${walksOfRun()}`;
+    yield `\n${this.passed} passed, ${this.failures.length} failed, ${this.skipped} skipped`;
+  }
+
+  *#slowestFiles(): Generator<string> {
+    if (this.#files.size < 2) return;
+    const byTime = [...this.#files].sort(([, a], [, b]) => b.ms - a.ms).slice(0, slowest);
+    yield `\nthe slowest ${byTime.length} of ${this.#files.size} files:`;
+    for (const [file, { ms }] of byTime) yield `${inSeconds(ms).padStart(8)} s  ${file}`;
+  }
+}
+
+const walksOfRun = () =>
+  process.env.FHIR_EXPORT_WALKS === "whole"
+    ? "walks: over everything"
+    : `walks: over a sample, which WALK_SEED=${process.env.WALK_SEED} draws again; npm run walks goes over everything`;
 
 /** Prints one line per test file, each failure with its stack, each skip with its reason, the slowest files, how to draw the same samples again, and closes
  *  with `N passed, N failed, N skipped`. */
 export default async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
-  yield again();
-  let [passed, skipped] = [0, 0];
-  const failures: Failed[] = [];
-  const skips = new Map<string, number>();
-  const perFile = new Map<string, { passed: number; failed: number; ms: number }>();
-  const countOf = (file: string | undefined) => {
-    const key = (file ?? "").replace(`${process.cwd()}/`, "");
-    let count = perFile.get(key);
-    if (!count) perFile.set(key, (count = { passed: 0, failed: 0, ms: 0 }));
-    return count;
-  };
-  for await (const event of source) {
-    if ((event.type === "test:pass" || event.type === "test:fail") && event.data.nesting === 0 && event.data.file)
-      countOf(event.data.file).ms += event.data.details.duration_ms;
-    // a suite that is skipped as a whole does not name its tests
-    if (event.type === "test:pass" && (isLeaf(event.data) || event.data.skip !== undefined)) {
-      const { skip, todo, file, name } = event.data;
-      if (skip !== undefined || todo !== undefined) {
-        skipped += 1;
-        const why = typeof skip === "string" ? skip : name;
-        skips.set(why, (skips.get(why) ?? 0) + 1);
-      } else if (file && !name.endsWith(".test.ts")) {
-        passed += 1;
-        const count = countOf(file);
-        count.passed += 1;
-      }
-    } else if (event.type === "test:fail") {
-      const { details, file, name } = event.data;
-      const { error } = details;
-      if ((error as { failureType?: string }).failureType === "subtestsFailed") continue;
-      const cause = (error as { cause?: unknown }).cause ?? error;
-      failures.push({ name, file, error: cause instanceof Error ? (cause.stack ?? cause.message) : String(cause) });
-      countOf(file).failed += 1;
-      yield `✖ ${name} (${file})\n`;
-    } else if (event.type === "test:stderr" || event.type === "test:stdout") {
-      if (process.env.VERBOSE || event.data.message.startsWith("!!")) yield event.data.message;
+  yield `${walksOfRun()}\n`;
+  const tally = new Tally();
+  for await (const { type, data } of source) {
+    if (type === "test:pass") tally.pass(data);
+    else if (type === "test:summary") tally.end(data);
+    else if (type === "test:fail") {
+      if (tally.fail(data)) yield `✖ ${data.name} (${data.file})\n`;
+    } else if (type === "test:stderr" || type === "test:stdout") {
+      if (process.env.VERBOSE || data.message.startsWith("!!")) yield data.message;
     }
   }
-  for (const [file, count] of [...perFile].sort(([a], [b]) => a.localeCompare(b)))
-    yield `${count.failed ? "✖" : "✔"} ${file}: ${count.passed} passed${count.failed ? `, ${count.failed} failed` : ""} (${inSeconds(count.ms)} s)\n`;
-  const byTime = [...perFile].sort(([, a], [, b]) => b.ms - a.ms);
-  if (byTime.length > 1) yield `\nthe slowest ${Math.min(slowest, byTime.length)} of ${byTime.length} files:\n`;
-  if (byTime.length > 1)
-    for (const [file, { ms }] of byTime.slice(0, slowest)) yield `${inSeconds(ms).padStart(8)} s  ${file}\n`;
-  for (const { name, file, error } of failures) yield `\n✖ ${name}\n  ${file}\n${error.replace(/^/gm, "  ")}\n`;
-  for (const [why, count] of skips) yield `!! skipped ${count}: ${why}\n`;
-  yield `\n${again()}`;
-  yield `\n${passed} passed, ${failures.length} failed, ${skipped} skipped\n`;
+  for (const line of tally.lines()) yield `${line}\n`;
 }
