@@ -46,15 +46,21 @@ function scanAnswer({ body }: SourceAnswer): Page {
   try {
     return scanPage(body);
   } catch (error) {
-    if (!(error instanceof ScanError)) throw error;
-    if (error.kind === "notBundle")
-      throw terminal(
-        "SourceNotFHIR",
-        `the source answers a search with JSON that is no Bundle (${error.message}); check spec.baseURL of the FhirSource`,
-        error,
-      );
-    throw transient("SourceInconsistent", `a page of the source is broken: ${error.message}`, error);
+    throw toPageError(error);
   }
+}
+
+/** What an error of the scanner means for a search page: terminal SourceNotFHIR where it is no Bundle, else transient
+ *  SourceInconsistent, as the page may have been cut short. Other errors are given back unchanged. */
+export function toPageError(error: unknown): unknown {
+  if (!(error instanceof ScanError)) return error;
+  if (error.kind === "notBundle")
+    return terminal(
+      "SourceNotFHIR",
+      `the source answers a search with JSON that is no Bundle (${error.message}); check spec.baseURL of the FhirSource`,
+      error,
+    );
+  return transient("SourceInconsistent", `a page of the source is broken: ${error.message}`, error);
 }
 
 /** Asks for the number of matches by `_summary=count`; undefined where the source does not count. */

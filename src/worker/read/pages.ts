@@ -1,9 +1,8 @@
-import { terminal, transient } from "../../failure.ts";
 import { decoded, type GetOptions, maxPageBytes, type SourceClient } from "../../fhir/client.ts";
 import { Collector, type Head, type Headers, type Receiver } from "../../fhir/http.ts";
+import { toPageError } from "../../fhir/reads.ts";
 import { earlyNext, linkHeaderNext } from "../../scan/early.ts";
 import { OwnMemory } from "../../scan/own.ts";
-import { ScanError } from "../../scan/page.ts";
 import { copyResource } from "../../scan/plain.ts";
 import { RowPrints } from "../../scan/row-prints.ts";
 import { checkLine, type Expected, type PageTable } from "../../scan/table.ts";
@@ -151,14 +150,7 @@ export class PageReader {
       this.#check(view.table);
       return view;
     } catch (error) {
-      if (!(error instanceof ScanError)) throw error;
-      if (error.kind === "notBundle")
-        throw terminal(
-          "SourceNotFHIR",
-          `the source answers a search with JSON that is no Bundle (${error.message}); check spec.baseURL of the FhirSource`,
-          error,
-        );
-      throw transient("SourceInconsistent", `a page of the source is broken: ${error.message}`, error);
+      throw toPageError(error);
     }
   }
 
