@@ -15,7 +15,6 @@ import {
   uint8Array,
 } from "fast-check";
 import { pino } from "pino";
-import { propertyRuns } from "../tools/sample.ts";
 import { headers, name, type Shim, shim, statusURL } from "./memory.ts";
 
 let made: Shim;
@@ -182,7 +181,7 @@ suite("random requests", () => {
           assert.doesNotMatch(answer.body, /SECRET|node_modules|\.ts:\d|at Object\./);
         },
       ),
-      propertyRuns(2000, 400),
+      { numRuns: 2000 },
     );
     assert(tally.get(202)! >= 3 && tally.get(400)! >= 50, JSON.stringify([...tally]));
   });

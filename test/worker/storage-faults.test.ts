@@ -45,7 +45,9 @@ describe("storage that fails at one request", () => {
   const begin = async (lane: Lane) => exportThrough(lane, await place("azure"), azurite());
   const isStorage = (url: string) => url.startsWith("/devstoreaccount1");
 
-  test("the command succeeds, or its next run does, and the files are byte-identical to those of an undisturbed run", async () => {
+  test("the command succeeds, or its next run does, and the files are byte-identical to those of an undisturbed run", {
+    timeout: 900_000,
+  }, async () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
     const all = Array.from({ length: rounds }, (_, round) =>
       reference.requests.flatMap((_, step) =>
