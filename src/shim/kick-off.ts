@@ -29,7 +29,7 @@ export interface KickOffCall {
  *  6. Make the object.
  *
  *  @throws FailureError when the object is refused (terminal) or cannot be stored now (waiting, transient) */
-export async function startExport(call: KickOffCall, deps: ShimDeps): Promise<HttpAnswer> {
+export async function answerKickOff(call: KickOffCall, deps: ShimDeps): Promise<HttpAnswer> {
   const { access, kickOff } = call;
   const { config, exports, log } = deps;
   const base = withoutTrailingSlash(config.publicURL);

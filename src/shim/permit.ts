@@ -57,19 +57,26 @@ export function checkAgainstCatalog(
 ): { spec: SpecParts; issues: Issue[]; warnings: string[] } {
   const issues: Issue[] = [];
   if (!source) return { spec, issues, warnings: [] };
-  const faults = new Map<string, string>();
+  const faults = new Map<string, { problem: string; advice: string }>();
   for (const type of spec.types ?? [])
-    if (types && !types.has(type)) faults.set(type, `_type: the FHIR server cannot search ${type}`);
+    if (types && !types.has(type))
+      faults.set(type, { problem: `the FHIR server cannot search ${type}`, advice: "remove it from _type" });
     else if (spec.level !== "System" && !compartmentTypes.has(type))
-      faults.set(type, `_type: ${type} is not in the Patient compartment; export it at system level`);
-  const texts = [...faults.values()].slice(0, maxNamedTypes);
+      faults.set(type, { problem: `${type} is not in the Patient compartment`, advice: "export it at system level" });
+  const named = [...faults.values()].slice(0, maxNamedTypes);
   const left = (spec.types ?? []).filter((type) => !faults.has(type));
   const isDropped = lenient && left.length > 0 && faults.size > 0;
-  if (!isDropped) issues.push(...texts.map((text): Issue => ({ code: "not-supported", text })));
+  if (!isDropped)
+    for (const { problem, advice } of named)
+      issues.push({ code: "not-supported", text: `_type: ${problem}; ${advice}` });
   const container = spec.container !== undefined && target ? checkContainer(spec.container, target.spec) : undefined;
   if (container) issues.push({ code: "invalid", text: `_container: ${container}` });
   if (!isDropped) return { spec, issues, warnings: [] };
-  return { spec: withTypes(spec, left), issues, warnings: texts.map((text) => `${text}; it was ignored`) };
+  return {
+    spec: withTypes(spec, left),
+    issues,
+    warnings: named.map(({ problem }) => `_type: ${problem}; it was ignored`),
+  };
 }
 
 /** The spec with fewer types, and without the filters of those that are gone. */

@@ -15,7 +15,7 @@ suite("what the source and the target allow", () => {
     ));
   test("R63: types that the server cannot search", () =>
     assert.deepEqual(texts({ source, types }, { level: "System", types: ["Patient", "Foo"] }), [
-      "_type: the FHIR server cannot search Foo",
+      "_type: the FHIR server cannot search Foo; remove it from _type",
     ]));
   test("R107: types outside the compartment", () =>
     assert.match(

@@ -114,7 +114,9 @@ export function mayExport(access: Access, { level, groupId, types }: WantedExpor
   const outside = types.filter((type) => !allowed.includes(type));
   return outside.length === 0
     ? { kind: "allowed" }
-    : forbidden(`_type: this client may not export ${outside.slice(0, 10).join(", ")}; leave them out of _type`);
+    : forbidden(
+        `_type: this client may not export ${outside.slice(0, 10).join(", ")}; send only types that it may export`,
+      );
 }
 
 const forbidden = (text: string): Permission => ({ kind: "refused", issue: { code: "forbidden", text } });

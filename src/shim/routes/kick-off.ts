@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { authorise, logRefusal } from "../hooks.ts";
-import { startExport } from "../kick-off.ts";
+import { answerKickOff } from "../kick-off.ts";
 import { errorAnswer } from "../outcome.ts";
 import type { KickOff } from "../parse.ts";
 import { addRoute, type Handler } from "../route.ts";
@@ -23,7 +23,7 @@ export async function kickOffRoutes(app: FastifyInstance, { deps, base }: RouteC
       const called = calledURL(request.originalUrl, base);
       if (called.length > maxCalledURL) return urlTooLong;
       const { access } = request;
-      const answer = await startExport(
+      const answer = await answerKickOff(
         {
           access,
           url: called,
