@@ -61,7 +61,12 @@ try {
     signal: stop.signal,
   });
   events.on("test:fail", () => (failed = true));
-  for await (const text of reporter(events)) process.stdout.write(text);
+  for await (const text of reporter(events)) {
+    // all files under way and to come count as failed then
+    if (stop.signal.aborted) break;
+    process.stdout.write(text);
+  }
+  if (stop.signal.aborted) console.error("!! stopped by a signal");
 } catch (error) {
   console.error("!!", error);
   failed = true;
