@@ -3,8 +3,8 @@ import { readLinks } from "./plain.ts";
 import { stopReading, Walker } from "./walker.ts";
 
 /** Guesses the next link of a search page from the page's first bytes, so that the next page can be asked for before
- *  this one has arrived. It is found where `link` stands before `entry`, as FHIR orders them, and is whole. It is a
- *  guess, because the rest is not there yet, and `link` may stand twice: the link of the whole page counts.
+ *  this one has arrived. It is found where `link` comes before `entry`, as FHIR orders them, and is whole. It is a
+ *  guess, because the rest is not there yet, and `link` may come twice: the link of the whole page counts.
  *  @param head the first bytes, which may end anywhere
  *  @returns undefined when the link is not known yet, or there is none */
 export function earlyNext(head: Uint8Array): string | undefined {

@@ -3,7 +3,7 @@ import { type Entry, type Page, ScanError } from "./page.ts";
 import { backslash, isSpace, quote, Walker } from "./walker.ts";
 
 /** Reads a FHIR search page without building objects. The whole JSON grammar is checked, but only the values that
- *  `Page` names are decoded. Where a member stands twice the last one counts, as with JSON.parse.
+ *  `Page` names are decoded. Where a member comes twice the last one counts, as with JSON.parse.
  *  @throws ScanError */
 export function scanPage(bytes: Uint8Array): Page {
   if (!isUtf8(bytes)) throw new ScanError("syntax", "the page is not UTF-8");
@@ -58,7 +58,7 @@ export function copyResource(
   return at;
 }
 
-/** Where the value of a resource's member lies. The last one, if the member stands more than once.
+/** Where the value of a resource's member lies. The last one, if there are several.
  *  @param start offset of the resource, which must have been read as JSON before
  *  @returns offsets of the value's first byte and behind its last */
 export function memberSpan(bytes: Uint8Array, start: number, name: string): { from: number; to: number } | undefined {

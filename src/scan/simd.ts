@@ -17,7 +17,7 @@ const coded = 0x8000_0000;
 const modes = [undefined, "match", "include", "outcome"];
 
 /** Reads pages that lie in one memory, whose first `reservedBytes` are the scanner's own. */
-export interface Scanner {
+interface Scanner {
   kind: "simd" | "plain";
   /** Makes a table for pages of up to `pageBytes`. It takes `tableBytes(pageBytes)` of the memory at `offset`, which is
    *  a multiple of 8. */

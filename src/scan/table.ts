@@ -15,7 +15,7 @@ export interface Span {
  *  its texts are read from the page when they are asked for, so the page must stay where it is until its rows are done
  *  with. A table is used again: each scan overwrites the one before. */
 export interface PageTable {
-  /** Reads the page of `length` bytes at `offset` in the memory. The memory must go on for `slack` bytes on both sides
+  /** Reads the page of `length` bytes at `offset` in the memory. The memory must extend by `slack` bytes on both sides
    *  of the page, and the page must lie behind the `reservedBytes`.
    *  @throws ScanError when the page is no search page
    *  @throws RangeError when its place is wrong */
@@ -55,8 +55,8 @@ export interface PageTable {
   /** Writes the fingerprints of the rows `from` to `to` - 1 to `out` in the memory, one after the other: 16 bytes each,
    *  as print.ts makes them of the id. */
   prints(from: number, to: number, out: number): void;
-  /** Where the value of the resource's member `Expected.members[index]` lies; the last one, if the member stands more
-   *  than once. */
+  /** Where the value of the resource's member `Expected.members[index]` lies; the last one, if there are
+   *  several. */
   member(row: number, index: number): Span | undefined;
   /** Which patient that value refers to. A Span is the patient's id, where the value is like
    *  `{"reference":"Patient/x","display":"…"}`, or a list of one such object; the reference may also be a URL below

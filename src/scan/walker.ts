@@ -1,4 +1,4 @@
-/** Walks over JSON byte by byte, and checks its whole grammar. This is the plain way to read a page: it stands in for
+/** Walks over JSON byte by byte, and checks its whole grammar. This is the plain way to read a page: it replaces
  *  the SIMD scanner where that cannot run or gives a page up, so it is always the one that says what is wrong with a
  *  page. It makes no objects: what its caller does not ask for is passed over.
  *

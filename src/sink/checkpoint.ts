@@ -9,7 +9,7 @@ export interface Position {
   taken: number;
   /** which of the shard's searches the page is of */
   search: number;
-  /** fingerprints, in the order they were shown, that belong to what is dealt with */
+  /** how many fingerprints, in the order in which they were shown, belong to entries that are dealt with */
   prints: number;
   /** resources that could not be read */
   errors: number;

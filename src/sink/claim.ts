@@ -25,7 +25,7 @@ import { readCheckpoint } from "./checkpoint.ts";
 import { checkpointPath, dataPrefix, errorPath, manifestPath, planPath, resultPath } from "./layout.ts";
 import type { Store } from "./store.ts";
 
-/** An object with its tag, by which it is told from a later one of the same name. */
+/** An object with its tag, which a later object of the same name does not have. */
 interface Tagged {
   path: string;
   etag: string;

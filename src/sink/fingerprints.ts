@@ -3,7 +3,7 @@ import type { ShardClaim } from "./claim.ts";
 import { fingerprintPath } from "./layout.ts";
 import type { Store } from "./store.ts";
 
-export const fingerprintBytes = 16;
+const fingerprintBytes = 16;
 const wordsPer = fingerprintBytes / 4;
 const leastExpected = 1024;
 /** A shard has about 100,000 resources. */

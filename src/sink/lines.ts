@@ -26,7 +26,7 @@ const segmentBytes = 1 << 20;
 const digestBytes = 1 << 16;
 
 /** What goes into storage at a time. */
-export interface Block {
+interface Block {
   stored: Uint8Array[];
   /** bytes of `stored` together: after gzip, where that is on */
   bytes: number;
@@ -119,7 +119,7 @@ export class LineBuffer {
     return from;
   }
 
-  /** Compresses what is in the slab, if that is as much as a segment. @param all compresses whatever is there */
+  /** Compresses the content of the slab, if it is as much as a segment. @param all compresses it whatever its size */
   compress(all: boolean): void {
     if (!this.#gzip || this.#used === 0 || (!all && this.#used < segmentBytes)) return;
     this.#digest();
@@ -195,7 +195,7 @@ export class LineBuffer {
   }
 }
 
-/** The index behind the most lines, from `from` on, whose room is at most `room`. */
+/** How far lines fit into `room` bytes, from `from` on: the index behind the last one that does. */
 function fittingLines(lines: Lines, from: number, to: number, room: number): number {
   if (lines.room(from, to) <= room) return to;
   let [low, high] = [from, to - 1];

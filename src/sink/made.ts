@@ -28,9 +28,9 @@ export class MadeObjects {
   }
 
   /** Removes what this worker has made and must not stay. Call it after the last `put`.
-   *  @param named where another worker's manifest stands, the paths that it names: everything else goes; undefined when
-   *  the manifest is this worker's
-   *  @throws terminal Fenced when the export was purged; then everything goes */
+   *  @param named the paths that another worker's manifest names: all else is removed; undefined when the manifest is
+   *  this worker's
+   *  @throws terminal Fenced when the export was purged; then everything is removed */
   async confirm(named?: ReadonlySet<string>): Promise<void> {
     const isGone = (await this.#store.read(planPath)) === undefined;
     const unwanted = this.#made.filter(({ path }) => isGone || (named !== undefined && !named.has(path)));

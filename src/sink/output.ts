@@ -15,7 +15,7 @@ export interface ShardOutputOptions extends LineBufferOptions {
 }
 
 /** What the files of a shard need of the shard's writer, which keeps the checkpoint. */
-export interface CheckpointKeeper {
+interface CheckpointKeeper {
   /** 8 hex digits that begin the id of each block of this writer */
   nonce(): string;
   /** `count` lines more are in the output, but not durable yet. */
@@ -119,8 +119,8 @@ export class ShardOutput {
     for (const part of done) this.#add(part);
   }
 
-  /** Makes sure that what an earlier writer's checkpoint names is there: commits its closed files, and continues the
-   *  open one.
+  /** Makes sure that everything exists that an earlier writer's checkpoint names: commits its closed files, continues
+   *  the open one.
    *  @returns false when blocks are gone, so that the shard must begin again */
   async resume(open: FilePart | undefined): Promise<boolean> {
     const { store, gzip } = this.#options;

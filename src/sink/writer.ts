@@ -194,7 +194,7 @@ export class ShardWriter {
 
   /** The entry cannot be read: an OperationOutcome is written instead.
    *  @param outcome its line, without a line end
-   *  @param resources how many resources it stands for */
+   *  @param resources how many resources the entry is in place of */
   error(outcome: string, resources = 1): void {
     this.#taken++;
     // a window is read once more after a kill, and fails once more
@@ -219,7 +219,7 @@ export class ShardWriter {
     if (next !== undefined) await this.#checkpointIfDue();
   }
 
-  /** The shard is read from its start once more; `show` passes over what is known. */
+  /** The shard is read from its start once more; `show` then answers false for resources that were shown before. */
   rewind(): void {
     this.#page = undefined;
     this.#taken = this.#search = 0;

@@ -37,7 +37,7 @@ export interface Twin {
   /** Puts a page into the memory, reads it, and emits all its lines. @throws ScanError */
   read(page: Uint8Array, expected?: Expected): { page: Page; lines: string[] };
   /** The kind of the error with which a page is refused, or "none".
-   *  @param length cuts the page, while in memory it goes on behind the cut */
+   *  @param length cuts the page; behind the cut, its rest is still in the memory */
   kindOf(page: Uint8Array | string, length?: number, expected?: Expected): string;
 }
 
@@ -56,7 +56,7 @@ const twin = (simd: boolean): Twin => {
   let around = 0;
   let expected = expectations[0]!;
   const read = (page: Uint8Array, wanted?: Expected, length = page.length) => {
-    // what lies around the page may be anything, so it is bytes with which the page could go on
+    // what lies around the page may be anything, so these are bytes that could continue it
     expected = wanted ?? expectations[(around >> 1) % expectations.length]!;
     table.expect(expected);
     const filler = Buffer.from(

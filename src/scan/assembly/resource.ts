@@ -270,7 +270,7 @@ function walkLevel(from: usize, to: usize): bool {
 }
 
 /** Takes the value at `at` of id, meta or resourceType, told apart by `length`, that of the name with its quotes. Where
- *  a member stands twice, the later one replaces the earlier one. */
+ *  a member comes twice, the later one replaces the earlier one. */
 function take(length: usize, at: usize, to: usize): bool {
   if (length == 6) {
     meta = at == to && load<u8>(at) == 0x7b ? at : 0;

@@ -79,7 +79,7 @@ export function firstUnexpected(page: usize, expected: usize, row: usize, last: 
 @inline function isBefore(at: usize, bound: usize): bool {
   const head = v128.load(at);
   const rest = v128.load(at, 8);
-  // the bytes less what is least at their place: '0' for digits, the mark itself for marks; so a digit may be up to 9,
+  // Each byte less the least that its place allows: '0' for a digit, the mark itself for a mark. So a digit is up to 9,
   // a mark 0
   const aboveHead = i8x16.sub(head, i8x16(48, 48, 48, 48, 45, 48, 48, 45, 48, 48, 84, 48, 48, 58, 48, 48));
   const aboveRest = i8x16.sub(rest, i8x16(48, 48, 84, 48, 48, 58, 48, 48, 58, 48, 48, 46, 48, 48, 48, 90));

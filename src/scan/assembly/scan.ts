@@ -15,7 +15,7 @@
 //    matter: resourceType, id, meta, and members that the host wants (resource.ts). Of a wanted member it is said
 //    whether it refers to a patient (reference.ts).
 // 5. Offsets of all that was found become a row of the table, which is described below. No text is copied or decoded.
-// 6. At the page's end the rest is indexed, so that every byte was looked at once: strings hold no raw control
+// 6. At the page's end the rest is indexed, so that every byte has been checked: strings hold no raw control
 //    characters and no unknown escapes, and outside them there is nothing that JSON does not have.
 // 7. The host asks for many rows at once whether they are as expected, and for their fingerprints (rows.ts), and has
 //    them copied as lines, without the white space that the masks name (emit.ts).
@@ -135,7 +135,7 @@ function root(at: usize): usize {
     if (at == 0) return behind;
     const word = load<u64>(name);
     if (nameLength == 5 && (word & 0xffffffffff) == 0x7972746e65) {
-      // entry. A second one would replace the rows of the first one, whose resources nobody would parse then: given up.
+      // entry. A second one would replace the rows of the first one, whose resources nobody would then check: given up.
       if (count > 0) return 0;
       at = entries(at);
     } else if (nameLength == 4 && (word as u32) == 0x6b6e696c) {
@@ -271,8 +271,8 @@ function entry(at: usize): usize {
   return 0;
 }
 
-/** Of the entry whose texts are kept: its search mode and the span of that (three words of its row), and its resource's
- *  end. */
+/** Belongs to the entry whose texts are kept: its search mode with the span (three words of its row), and its
+ *  resource's end. */
 const lastMode: usize = 768;
 
 /** Keeps the texts of an entry up to its resource. */
