@@ -54,6 +54,14 @@ export function patientsOf(resource: Resource, base?: string): string[] {
   return resource.resourceType === "Patient" ? [resource.id, ...named] : named;
 }
 
+// A line is the same buffer at each look at a source (store.ts), and there are thousands of them.
+const parsed = new WeakMap<Buffer, Resource>();
+function parsedLine(line: Buffer): Resource {
+  let resource = parsed.get(line);
+  if (!resource) parsed.set(line, (resource = JSON.parse(line.toString()) as Resource));
+  return resource;
+}
+
 /** `Type/id` -> line, for an export that sees the whole source as it is now. Level Patient: everything in some
  *  Patient's compartment. Level Group: everything in a member's compartment; of Groups only the named one and those
  *  nested in it, as other Groups of a member would tell who else is in them. A filter of Patient narrows the Patient
@@ -64,7 +72,7 @@ export function expected(
 ): Map<string, Buffer> {
   const { level = "System", types, filters = {} } = wanted;
   const lines = source.dump();
-  const resources = new Map([...lines].map(([key, line]) => [key, JSON.parse(line.toString()) as Resource]));
+  const resources = new Map([...lines].map(([key, line]) => [key, parsedLine(line)]));
   const cohort = level === "Group" ? membersOf(resources, wanted.groupId!, wanted.asOf ?? Date.now()) : undefined;
   const narrowed = wanted.patients ? new Set(wanted.patients) : undefined;
   const since = wanted.since ? Date.parse(wanted.since) : Number.NEGATIVE_INFINITY;

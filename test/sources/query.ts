@@ -206,7 +206,7 @@ export function* run(store: Store, query: Query, after?: Current): Generator<Cur
   const isAscending = first === "_lastUpdated";
   if (after && isAscending) low = Math.max(low, lowerBound(items, { lastUpdated: after.lastUpdated, id: "" }));
   if (after && !isAscending) high = Math.min(high, lowerBound(items, { lastUpdated: after.lastUpdated + 1, id: "" }));
-  for (const tie of ties(items, { low, high }, isAscending ? 1 : -1)) yield* tie.sort(order).filter(isWanted);
+  for (const tie of ties(items, { low, high }, isAscending ? 1 : -1)) yield* tie.filter(isWanted).sort(order);
 }
 
 /** Walks a part of the time index, and gives resources of one time together, because the search's own order decides
