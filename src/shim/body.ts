@@ -2,7 +2,7 @@
 import type { Issue } from "./outcome.ts";
 import type { Parameter } from "./parameters.ts";
 
-export type KickOffBody =
+type KickOffBody =
   | { kind: "values"; values: [name: string, value: string][] }
   | { kind: "refused"; status: 400 | 415; issue: Issue };
 

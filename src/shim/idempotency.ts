@@ -6,7 +6,7 @@ import { annotations } from "../api/names.ts";
 import { errorAnswer, type HttpAnswer, type Issue, unavailable } from "./outcome.ts";
 import type { SpecParts } from "./parameters.ts";
 
-export type IdempotencyKey = { kind: "absent" } | { kind: "key"; key: string } | { kind: "malformed"; issue: Issue };
+type IdempotencyKey = { kind: "absent" } | { kind: "key"; key: string } | { kind: "malformed"; issue: Issue };
 
 /** Reads the header (draft-ietf-httpapi-idempotency-key-header): a string, mostly a UUID. Some clients put it into
  *  quotes, others do not. */

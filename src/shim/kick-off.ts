@@ -9,7 +9,7 @@ import { checkAgainstCatalog, permitTypes } from "./permit.ts";
 import { statusURL } from "./urls.ts";
 
 /** A kick-off whose sender is known. */
-export interface KickOffCall {
+interface KickOffCall {
   access: Access;
   /** The URL as the client called it. */
   url: string;

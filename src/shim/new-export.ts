@@ -4,7 +4,7 @@ import { annotations } from "../api/names.ts";
 import type { ShimConfig } from "./deps.ts";
 import type { SpecParts } from "./parameters.ts";
 
-export interface NewExport {
+interface NewExport {
   name: string;
   spec: SpecParts;
   client: string;

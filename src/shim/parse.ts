@@ -29,7 +29,7 @@ export interface KickOff {
 
 export type ParseRules = HeaderRules & ParameterRules;
 
-export type ParsedKickOff =
+type ParsedKickOff =
   | { kind: "accepted"; spec: SpecParts; warnings: string[]; separateStatus: boolean; lenient: boolean }
   | { kind: "refused"; status: 400 | 415; issues: Issue[] };
 

@@ -8,7 +8,7 @@ import type { Issue } from "./outcome.ts";
 import type { SpecParts } from "./parameters.ts";
 import type { ShimSettings } from "./settings.ts";
 
-export type Permitted = { kind: "permitted"; spec: SpecParts } | { kind: "refused"; issue: Issue };
+type Permitted = { kind: "permitted"; spec: SpecParts } | { kind: "refused"; issue: Issue };
 
 /** Checks Group and types against the client's access and the administrator's `allow`. Where types are limited and the
  *  kick-off names none, all that are allowed are named.

@@ -1,7 +1,7 @@
 /** The headers Accept and Prefer of a kick-off. Pure. */
 import type { Issue } from "./outcome.ts";
 
-export interface Preferences {
+interface Preferences {
   /** Prefer: handling=lenient */
   lenient: boolean;
   /** Prefer: separate-export-status */

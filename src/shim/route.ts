@@ -4,7 +4,7 @@ import { errorAnswer, type HttpAnswer, withHeaders } from "./outcome.ts";
 /** Answers a request. A string is sent as plain text. */
 export type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<HttpAnswer | string>;
 
-export interface Route {
+interface Route {
   /** What must hold before a handler runs. A hook that does not let the request pass sends its own answer. */
   preHandler?: preHandlerAsyncHookHandler[];
   GET?: Handler;

@@ -78,6 +78,29 @@ suite("the shim over a real API server", () => {
     const url = answer.headers.get("content-location")!;
     return { url, name: url.slice(url.lastIndexOf("/") + 1), elsewhere: url.replace(publicURL, replicas[1]!.baseURL) };
   };
+  /** Stores an export of one file, and says in its status that it is complete, as the operator does. */
+  async function complete(name: string, folder: string, file: { type: string; path: string; bytes: Buffer }) {
+    const now = "2026-01-01T00:00:00Z";
+    const { type, path, bytes } = file;
+    const item = { type, path, url: "file:///x", count: 1, fileSize: bytes.length, sha256: "ab" };
+    const lists = { output: [item], deleted: [], error: [] };
+    await mkdir(join(root, folder));
+    await writeFile(
+      join(root, folder, "manifest.json"),
+      JSON.stringify({ transactionTime: now, request: "", requiresAccessToken: false, ...lists }),
+    );
+    await writeFile(join(root, folder, path), bytes);
+    const conditions = ["Ready", "Complete"].map((condition) => ({
+      type: condition,
+      status: "True" as const,
+      reason: "Complete",
+      message: "",
+      lastTransitionTime: now,
+    }));
+    const object = await read(name);
+    const status: FhirExport["status"] = { conditions, output: { prefix: folder } };
+    await client().replace(at(resources.fhirExports, name, "status"), { ...object, status });
+  }
   const read = (name: string) => client().get<FhirExport>(at(resources.fhirExports, name));
 
   test("a kick-off makes one FhirExport, which every replica knows at once", needsPlane, async () => {
@@ -97,44 +120,14 @@ suite("the shim over a real API server", () => {
 
   test("a status that the operator writes is seen; a complete one gives manifest and files", needsPlane, async () => {
     const { url, name } = await kickOff();
-    const object = await read(name);
-    const now = "2026-01-01T00:00:00Z";
-    const condition = (type: string) => ({
-      type,
-      status: "True",
-      reason: "Complete",
-      message: "",
-      lastTransitionTime: now,
-    });
-    await mkdir(join(root, "f"));
-    const item = {
-      type: "Patient",
-      path: "Patient-0001-1.ndjson",
-      url: "file:///x",
-      count: 1,
-      fileSize: 3,
-      sha256: "",
-    };
-    const manifest = {
-      transactionTime: now,
-      request: "",
-      requiresAccessToken: false,
-      output: [item],
-      deleted: [],
-      error: [],
-    };
-    await writeFile(join(root, "f", "manifest.json"), JSON.stringify(manifest));
-    await writeFile(join(root, "f", item.path), "{}\n");
-    await client().replace(at(resources.fhirExports, name, "status"), {
-      ...object,
-      status: { conditions: [condition("Ready"), condition("Complete")] as never, output: { prefix: "f" } },
-    });
-    const complete = await eventually(
+    const path = "Patient-0001-1.ndjson";
+    await complete(name, "f", { type: "Patient", path, bytes: Buffer.from("{}\n") });
+    const answer = await eventually(
       () => fetch(url),
       ({ status }) => status === 200,
     );
-    const { output } = (await complete.json()) as typeof manifest;
-    assert.equal(output[0]!.url, `${url}/files/${item.path}`);
+    const { output } = (await answer.json()) as { output: { url: string }[] };
+    assert.equal(output[0]!.url, `${url}/files/${path}`);
     assert.equal(await (await fetch(output[0]!.url)).text(), "{}\n");
   });
 
@@ -171,42 +164,12 @@ suite("the shim over a real API server", () => {
     needsPlane,
     async () => {
       const { url, name } = await kickOff();
-      const object = await read(name);
-      const now = "2026-01-01T00:00:00Z";
-      const condition = (type: string) => ({
-        type,
-        status: "True",
-        reason: "Complete",
-        message: "",
-        lastTransitionTime: now,
-      });
-      await mkdir(join(root, "large"));
+      const path = "Basic-0001-1.ndjson";
       // more than the buffers of sockets and streams hold
       const content = Buffer.alloc(40 << 20, "{}\n");
-      const item = {
-        type: "Basic",
-        path: "Basic-0001-1.ndjson",
-        url: "file:///x",
-        count: 1,
-        fileSize: content.length,
-        sha256: "ab",
-      };
-      const manifest = {
-        transactionTime: now,
-        request: "",
-        requiresAccessToken: false,
-        output: [item],
-        deleted: [],
-        error: [],
-      };
-      await writeFile(join(root, "large", "manifest.json"), JSON.stringify(manifest));
-      await writeFile(join(root, "large", item.path), content);
-      await client().replace(at(resources.fhirExports, name, "status"), {
-        ...object,
-        status: { conditions: [condition("Ready"), condition("Complete")] as never, output: { prefix: "large" } },
-      });
+      await complete(name, "large", { type: "Basic", path, bytes: content });
       const { baseURL, child } = replicas[1]!;
-      const file = `${url.replace(publicURL, baseURL)}/files/${item.path}`;
+      const file = `${url.replace(publicURL, baseURL)}/files/${path}`;
       await eventually(
         () => fetch(url.replace(publicURL, baseURL)),
         ({ status }) => status === 200,

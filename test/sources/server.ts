@@ -7,8 +7,6 @@ import { generate, type SampleOptions, type SampleResource } from "./generator.t
 import { Searches } from "./search.ts";
 import { type Current, Store } from "./store.ts";
 
-export type { Counters, Logged, RequestHook } from "./exchange.ts";
-
 export interface SourceOptions extends SampleOptions {
   /** 0: a free one. */
   port?: number;

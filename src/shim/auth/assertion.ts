@@ -19,7 +19,7 @@ const leewaySeconds = 60;
 const assertionLifeSeconds = 300;
 const algorithms = ["RS384", "ES384"];
 
-export type VerifiedAssertion =
+type VerifiedAssertion =
   | { kind: "client"; client: ClientConfig }
   | {
       kind: "refused";

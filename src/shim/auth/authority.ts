@@ -29,7 +29,7 @@ export interface Authority {
   smartConfiguration(): object;
 }
 
-export interface AuthorityOptions {
+interface AuthorityOptions {
   /** The FHIR base as clients see it. */
   base: string;
   replay: Replay;

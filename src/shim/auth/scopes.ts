@@ -78,7 +78,7 @@ function matchesPattern(id: string, patterns: readonly string[]): boolean {
 }
 
 /** The part of a kick-off that is checked against an access. */
-export interface WantedExport {
+interface WantedExport {
   level: "System" | "Patient" | "Group";
   groupId?: string | undefined;
   types?: readonly string[] | undefined;
@@ -90,7 +90,7 @@ function typesOf({ readable, types }: Access): Readable {
   return readable === "*" ? types : types.filter((type) => readable.includes(type));
 }
 
-export type Permission =
+type Permission =
   | {
       kind: "allowed";
       /** The types to export, where the kick-off names none and not all are allowed. */

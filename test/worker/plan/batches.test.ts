@@ -3,9 +3,10 @@ import { after, before, describe, test } from "node:test";
 import type { Plan, Task } from "../../../src/contracts.ts";
 import { planPath } from "../../../src/sink/layout.ts";
 import { storage } from "../../sink/stores.ts";
+import type { Logged } from "../../sources/exchange.ts";
 import { expected } from "../../sources/expected.ts";
 import type { Behaviour } from "../../sources/faults.ts";
-import { type Logged, type Source, startSource } from "../../sources/server.ts";
+import { type Source, startSource } from "../../sources/server.ts";
 import { Export, linesOf } from "../harness.ts";
 
 const { place } = storage();
