@@ -120,7 +120,8 @@ export async function ended(statusURL: string, timeoutMs = 60_000): Promise<Ende
       };
     },
     ({ status }) => status !== 202,
-    { timeoutMs, everyMs: 25 },
+    // a status URL may be asked no more often for long: then it answers 429
+    { timeoutMs, everyMs: 100 },
   );
 }
 
