@@ -31,6 +31,8 @@ before(async () => {
   await standalone.end();
 });
 after(async () => {
+  // after a failure in the hook before, it would keep this process
+  await standalone?.end();
   await source.close();
   await rm(root, { recursive: true, force: true });
 });
