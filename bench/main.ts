@@ -118,7 +118,7 @@ say(
 if (wants("peers")) await checkPeers({ ...base, types: mix(6000), shardResources: 1500 });
 
 if (wants("plain")) {
-  // each run is so long that its first second, in which V8 learns what is worth compiling, does not decide
+  // In the first second of a run V8 learns what is worth compiling. Runs are long enough for that not to matter.
   await using lab = await Lab.open({ ...base, types: mix(2_400_000), shardResources: 100_000 });
   await using slowLab = await Lab.open({ ...base, types: mix(600_000) });
   say(`\nplain HTTP; 4 GB, of them 1 GB for those that parse\n${head}`);
