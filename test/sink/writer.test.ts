@@ -10,9 +10,10 @@ import type { Lines } from "../../src/sink/lines.ts";
 import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
 import type { BlockWriter, Store } from "../../src/sink/store.ts";
 import { ShardWriter } from "../../src/sink/writer.ts";
+import { sampleOf } from "../tools/sample.ts";
 import { gunzipOnce, type Place, paths, readAll, storage } from "./stores.ts";
 
-const { kinds, place } = storage();
+const { kinds, place } = storage({ apart: true });
 
 // 9 pages of 7 resources each, which grow in size; every fifth resource is not for the output
 const pages = Array.from({ length: 9 }, (_, page) =>
@@ -111,36 +112,37 @@ async function planned(where: Place): Promise<Store> {
   return store;
 }
 
-/** The store as a process sees it that is killed right before or right after its k-th call. */
-function dyingAt(store: Store, k: number, after: boolean): { store: Store; calls: () => number } {
-  let calls = 0;
+/** The store as a process sees it that is killed right before or right after its k-th call.
+ *  @returns with the names of the calls so far */
+function dyingAt(store: Store, k: number, after: boolean): { store: Store; calls: string[] } {
+  const calls: string[] = [];
   const wrap =
-    <A extends unknown[], R>(call: (...args: A) => Promise<R>) =>
+    <A extends unknown[], R>(name: string, call: (...args: A) => Promise<R>) =>
     async (...args: A): Promise<R> => {
-      const dies = ++calls >= k;
-      if (dies && !(after && calls === k)) throw new Error("killed");
+      const dies = calls.push(name) >= k;
+      if (dies && !(after && calls.length === k)) throw new Error("killed");
       const result = await call(...args);
       if (dies) throw new Error("killed");
       return result;
     };
   const dying: Store = {
     ...store,
-    read: wrap(store.read),
-    create: wrap(store.create),
-    replace: wrap(store.replace),
-    remove: wrap(store.remove),
-    discard: wrap(store.discard),
-    stream: wrap(store.stream),
+    read: wrap("read", store.read),
+    create: wrap("create", store.create),
+    replace: wrap("replace", store.replace),
+    remove: wrap("remove", store.remove),
+    discard: wrap("discard", store.discard),
+    stream: wrap("stream", store.stream),
     blocks: (...args) => {
       const writer = store.blocks(...args);
       return {
-        stage: wrap(writer.stage),
-        holds: wrap(writer.holds),
-        commit: wrap(writer.commit),
+        stage: wrap("stage", writer.stage),
+        holds: wrap("holds", writer.holds),
+        commit: wrap("commit", writer.commit),
       } satisfies BlockWriter;
     },
   };
-  return { store: dying, calls: () => calls };
+  return { store: dying, calls };
 }
 
 async function files(store: Store, result: ShardResult): Promise<Map<string, Buffer>> {
@@ -211,29 +213,30 @@ for (const kind of kinds)
         const undisturbed = await run({ store: counted.store, nonce: "aaaaaaaa", gzip, slab });
         const wanted = content(await files(reference, undisturbed), gzip);
         assert.equal(wanted, expected);
-        assert(counted.calls() > 20, "there are calls to interrupt");
-        let resumed = 0;
-        // with blocks of 100 bytes there are some 200 calls, of the same kinds
-        for (let k = 1; k <= counted.calls(); k += slab === 100 ? 7 : 1)
-          for (const after of [false, true]) {
-            const store = await fresh();
-            await assert.rejects(
-              run({ store: dyingAt(store, k, after).store, nonce: "aaaaaaaa", gzip, slab }),
-              /killed/,
-            );
-            const checkpoint = await store.read(checkpointPath("Patient-0001"));
-            if (checkpoint && (JSON.parse(checkpoint.bytes.toString()) as Checkpoint).next !== undefined) resumed++;
-            const result = await run({ store, nonce: "bbbbbbbb", gzip, slab });
-            await assertSame(
-              { store, result },
-              { store: reference, result: undisturbed },
-              { gzip, death: `${after ? "after" : "before"} call ${k}` },
-            );
-          }
-        assert(
-          resumed > counted.calls() / (slab === 100 ? 14 : 2),
-          `most successors continued from the middle (${resumed})`,
+        const { calls } = counted;
+        assert(calls.length > 20, "there are calls to interrupt");
+        const deaths = sampleOf(
+          `kills of a writer into ${kind}, ${slab}, ${gzip}`,
+          // with blocks of 100 bytes there are some 200 calls, of the same kinds
+          Array.from(calls.keys())
+            .filter((index) => slab !== 100 || index % 7 === 0)
+            .flatMap((index) => [false, true].map((after) => ({ k: index + 1, after }))),
+          { size: kind === "azure" ? 16 : 32, kindsOf: ({ k, after }) => [`${calls[k - 1]} ${after}`] },
         );
+        let resumed = 0;
+        for (const { k, after } of deaths) {
+          const store = await fresh();
+          await assert.rejects(run({ store: dyingAt(store, k, after).store, nonce: "aaaaaaaa", gzip, slab }), /killed/);
+          const checkpoint = await store.read(checkpointPath("Patient-0001"));
+          if (checkpoint && (JSON.parse(checkpoint.bytes.toString()) as Checkpoint).next !== undefined) resumed++;
+          const result = await run({ store, nonce: "bbbbbbbb", gzip, slab });
+          await assertSame(
+            { store, result },
+            { store: reference, result: undisturbed },
+            { gzip, death: `${after ? "after" : "before"} call ${k}, ${calls[k - 1]}` },
+          );
+        }
+        assert(resumed > deaths.length / 4, `successors continued from the middle (${resumed} of ${deaths.length})`);
       });
 
     test("a file that has as many blocks as a blob takes is closed, and the next one begins", async () => {
