@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 
-/** the longest file, of e2e, takes 433 s, and the longest of the others 290 s */
+/** The longest file of e2e takes 600 s, and the longest of the others 180 s. */
 const limitMs = Number(process.env.FHIR_EXPORT_TEST_LIMIT_MS ?? 1_200_000);
 /** for what node does after a process has nothing left to do */
 const graceMs = 10_000;
