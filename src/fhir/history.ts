@@ -254,11 +254,11 @@ function readEntry(
   if (resource && resource.resourceType !== type) return undefined;
   const id = resource?.id ?? idIn(request?.url, type) ?? idIn(fullUrl, type) ?? own;
   if (typeof id !== "string" || id === "") return undefined;
-  // Microsoft's server leaves a stub of the resource in the entry of its deletion
+  // Microsoft's server leaves a remnant of the resource in the entry of its deletion
   if (!resource || request?.method === "DELETE")
     return {
       id,
-      // the stub's own time may be that of the version before
+      // the remnant's own time may be that of the version before
       ...timesOf(response?.lastModified),
       deleted: true,
       version: response?.etag ?? resource?.meta?.versionId,
