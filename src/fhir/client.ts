@@ -1,13 +1,21 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient } from "../failure.ts";
+import { type Surroundings, system } from "../surroundings.ts";
 import { withTrailingSlash } from "../url.ts";
 import { type Address, addresses } from "./address.ts";
 import type { SourceCredentials } from "./auth/credentials.ts";
 import { openCredentials } from "./auth/open.ts";
 import { Connections } from "./connections.ts";
-import { BrokenAnswer, Collector, type Head, type Headers, type Receiver, type Request } from "./http.ts";
+import {
+  BrokenAnswer,
+  Collector,
+  type Head,
+  type Headers,
+  type Receiver,
+  type Request,
+  type Transport,
+} from "./http.ts";
 import { RequestLimiter, type RequestOutcome } from "./request-limiter.ts";
 import { Retries, retryAfterMs } from "./retries.ts";
 import { socketOpener, tlsHint } from "./tls.ts";
@@ -69,7 +77,8 @@ export class SourceClient {
   readonly #source: Task["source"];
   readonly #signal: AbortSignal;
   readonly #credentials: SourceCredentials;
-  readonly #connections: Connections;
+  readonly #surroundings: Surroundings;
+  readonly #transport: Transport;
   readonly #limiter: RequestLimiter;
   /** false as soon as the source has refused a search by POST */
   #takesPost = true;
@@ -78,22 +87,25 @@ export class SourceClient {
   readonly #resolved = new Map<string, Address>();
 
   /** @param folder the folder of the Task, with the files of the source's Secrets
-   *  @param signal ends all requests */
-  constructor(source: Task["source"], folder: string, signal: AbortSignal) {
+   *  @param signal ends all requests
+   *  @param otherwise what is not the machine's own, in tests */
+  constructor(
+    source: Task["source"],
+    folder: string,
+    signal: AbortSignal,
+    otherwise: Partial<Surroundings & { transport: Transport }> = {},
+  ) {
     this.#source = source;
     this.#signal = signal;
+    this.#surroundings = { ...system, ...otherwise };
     this.base = new URL(withTrailingSlash(source.baseURL));
     this.#addressOf = addresses(this.base);
     this.#credentials = openCredentials(source, folder, signal);
-    this.#limiter = new RequestLimiter({
-      ...source.share,
-      now: () => performance.now(),
-      after: (ms, call) => {
-        const timer = setTimeout(call, ms);
-        return () => clearTimeout(timer);
-      },
-    });
-    this.#connections = new Connections(socketOpener(folder, this.base), { max: Math.max(1, source.share.requests) });
+    const { clock } = this.#surroundings;
+    this.#limiter = new RequestLimiter({ ...source.share, now: clock.monotonic, after: clock.after });
+    this.#transport =
+      otherwise.transport ??
+      new Connections(socketOpener(folder, this.base), { max: Math.max(1, source.share.requests) });
   }
 
   /** Milliseconds that requests have waited, all together, for the source: for its Retry-After, because it is slow, or
@@ -143,7 +155,8 @@ export class SourceClient {
   /** Does the same as `get`, but gives the body to `into` while it arrives. Each try starts `into` anew. */
   async receive<T>(link: string, into: Receiver, read: (head: Head) => T, options: GetOptions = {}): Promise<T> {
     const url = this.resolve(link);
-    const until = Date.now() + (options.retrySeconds ?? this.#source.retrySeconds) * 1000;
+    const { clock } = this.#surroundings;
+    const until = clock.now() + (options.retrySeconds ?? this.#source.retrySeconds) * 1000;
     const signals = options.signal ? [this.#signal, options.signal] : [this.#signal];
     const request: SourceRequest = { url, into, signals, isPage: options.tries !== undefined };
     let retries: Retries | undefined;
@@ -153,8 +166,8 @@ export class SourceClient {
       } catch (error) {
         for (const signal of signals) signal.throwIfAborted();
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
-        retries ??= new Retries(until, options.tries);
-        await sleep(retries.delayAfter(error), undefined, { signal: AbortSignal.any(signals) });
+        retries ??= new Retries(until, options.tries, this.#surroundings);
+        await clock.sleep(retries.delayAfter(error), AbortSignal.any(signals));
       }
     }
   }
@@ -191,7 +204,7 @@ export class SourceClient {
     const done = await this.#limiter.turn(...signals);
     let outcome: RequestOutcome = { status: 0 };
     try {
-      const head = await this.#connections.exchange(
+      const head = await this.#transport.exchange(
         {
           url: post?.url ?? url,
           method: post ? "POST" : "GET",
@@ -201,7 +214,11 @@ export class SourceClient {
         into,
         signals,
       );
-      outcome = { status: head.status, ms: isPage ? head.ms : undefined, retryAfterMs: retryAfterMs(head) };
+      outcome = {
+        status: head.status,
+        ms: isPage ? head.ms : undefined,
+        retryAfterMs: retryAfterMs(head, this.#surroundings.clock),
+      };
       return head;
     } catch (error) {
       if (error instanceof FailureError || signals.some(({ aborted }) => aborted)) throw error;
@@ -272,7 +289,7 @@ export class SourceClient {
   }
 
   async close(): Promise<void> {
-    this.#connections.close();
+    this.#transport.close();
     await this.#credentials.close();
   }
 }

@@ -1,7 +1,15 @@
 import { FailureError } from "../failure.ts";
 import { onAbort } from "./aborts.ts";
 import { type Asker, Connection, type OpenSocket, type Times } from "./connection.ts";
-import { BrokenAnswer, type Head, type Headers, type Receiver, type Request, TransportError } from "./http.ts";
+import {
+  BrokenAnswer,
+  type Head,
+  type Headers,
+  type Receiver,
+  type Request,
+  type Transport,
+  TransportError,
+} from "./http.ts";
 import { renderRequest } from "./http1.ts";
 import { connectMs } from "./tls.ts";
 
@@ -24,7 +32,7 @@ const usualTimes: Times = { connect: connectMs, head: 300_000, body: 300_000, id
  *     new one, before those that wait.
  *
  *  It speaks HTTP/1.1 only. It follows no redirect, repeats nothing else, and undoes no content coding. */
-export class Connections {
+export class Connections implements Transport {
   readonly #open: OpenSocket;
   readonly #max: number;
   readonly #times: Times;

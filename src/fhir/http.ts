@@ -11,6 +11,17 @@ export interface Request {
   body?: string | undefined;
 }
 
+/** Carries requests to the source, and their answers back. connections.ts does that over sockets. */
+export interface Transport {
+  /** Sends a request and waits for its whole answer, whatever its status is.
+   *  @param signals any of them ends the exchange
+   *  @throws the reason of the signal; TransportError, or an error of node with a `code`, where no answer arrived;
+   *    BrokenAnswer, with that as its cause, where the answer had begun; what `into` throws */
+  exchange(request: Request, into: Receiver, signals: readonly AbortSignal[]): Promise<Head>;
+  /** Ends all exchanges that are under way or wait, with TransportError CLIENT_CLOSED. */
+  close(): void;
+}
+
 /** Takes the body of one answer while it arrives. Nothing is buffered in between. A part of the body comes in one of
  *  two ways: by `write`, or, where the receiver names a place for it, straight from the socket into that place. */
 export interface Receiver {

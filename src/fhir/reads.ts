@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { terminal, transient } from "../failure.ts";
 import { type Page, ScanError } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
+import type { Clock } from "../surroundings.ts";
 import type { SourceAnswer, SourceClient } from "./client.ts";
 import { type Search, searchURL } from "./search.ts";
 import { type Statement, typesWith } from "./stated.ts";
@@ -118,7 +118,7 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
  *  every resource that the source has stamped before is older than the time it shows.
  *  @returns milliseconds since the epoch; undefined where the source sends no `Date`, or a cache answers (header
  *  `Age`) */
-export async function readClock(client: SourceClient, type: string): Promise<number | undefined> {
+export async function readClock(client: SourceClient, type: string, clock: Clock): Promise<number | undefined> {
   const date = () =>
     client.get(
       searchURL({ type, till: "1900-01-01T00:00:00.000Z", summary: true }),
@@ -130,7 +130,7 @@ export async function readClock(client: SourceClient, type: string): Promise<num
   const first = await date();
   // The header has whole seconds, so it changes within one. 60 polls of 50 ms leave room for slow answers.
   for (let polls = 0; polls < 60 && !Number.isNaN(first); polls++) {
-    await sleep(50);
+    await clock.sleep(50);
     const next = await date();
     if (next > first) return next;
   }

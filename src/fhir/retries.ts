@@ -1,4 +1,5 @@
 import { FailureError, waiting } from "../failure.ts";
+import type { Clock, Surroundings } from "../surroundings.ts";
 import { BrokenAnswer, type Head } from "./http.ts";
 
 const firstDelayMs = 250;
@@ -17,13 +18,15 @@ export class PageFailure extends FailureError {
 export class Retries {
   readonly #until: number;
   readonly #tries: number;
+  readonly #surroundings: Surroundings;
   #failures = 0;
   #pageFailures = 0;
 
   /** @param until milliseconds since the epoch; no try begins later
    *  @param tries after this many failures that may be the page's own the page is given up; undefined: it never is */
-  constructor(until: number, tries: number | undefined) {
+  constructor(until: number, tries: number | undefined, surroundings: Surroundings) {
     this.#until = until;
+    this.#surroundings = surroundings;
     this.#tries = tries ?? Number.POSITIVE_INFINITY;
   }
 
@@ -34,10 +37,11 @@ export class Retries {
   delayAfter(error: FailureError): number {
     const isPages = mayBeThePage(error);
     if (isPages && ++this.#pageFailures >= this.#tries) throw new PageFailure(error);
-    const asked = hasHeaders(error.cause) ? retryAfterMs(error.cause) : undefined;
-    const delay = asked ?? Math.random() * Math.min(longestDelayMs, firstDelayMs * 2 ** this.#failures);
+    const { clock, random } = this.#surroundings;
+    const asked = hasHeaders(error.cause) ? retryAfterMs(error.cause, clock) : undefined;
+    const delay = asked ?? fraction(random) * Math.min(longestDelayMs, firstDelayMs * 2 ** this.#failures);
     this.#failures++;
-    if (Date.now() + delay <= this.#until) return delay;
+    if (clock.now() + delay <= this.#until) return delay;
     if (isPages && this.#tries !== Number.POSITIVE_INFINITY) throw new PageFailure(error);
     throw waiting(error.reason, error.message, error);
   }
@@ -51,12 +55,15 @@ function mayBeThePage({ reason, cause }: FailureError): boolean {
 
 /** Milliseconds that the header Retry-After asks to wait, as seconds or as a date (RFC 9110 section 10.2.3); undefined
  *  where there is none. */
-export function retryAfterMs({ headers }: Pick<Head, "headers">): number | undefined {
+export function retryAfterMs({ headers }: Pick<Head, "headers">, clock: Clock): number | undefined {
   const value = headers["retry-after"];
   if (typeof value !== "string") return undefined;
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - clock.now();
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
+
+/** A random number from 0 to 1, without 1. */
+const fraction = (random: Surroundings["random"]) => random(4).readUInt32LE() / 2 ** 32;
 
 const hasHeaders = (cause: unknown): cause is Pick<Head, "headers"> =>
   typeof (cause as Head | undefined)?.headers === "object";

@@ -1,4 +1,5 @@
 import type { FilePart } from "../contracts.ts";
+import type { Clock } from "../surroundings.ts";
 import type { Position } from "./checkpoint.ts";
 import { commitClosed, OutputFile } from "./file.ts";
 import { dataPath } from "./layout.ts";
@@ -10,8 +11,7 @@ export interface ShardOutputOptions extends LineBufferOptions {
   shard: { id: string };
   /** Azure takes 50,000 blocks a blob, which is the default */
   maxBlocks?: number;
-  /** monotonic milliseconds */
-  now: () => number;
+  clock: Pick<Clock, "now" | "monotonic">;
 }
 
 /** What the files of a shard need of the shard's writer, which keeps the checkpoint. */
@@ -46,7 +46,7 @@ export class ShardOutput {
   #staging: Promise<void> = Promise.resolve();
   #stagedAt: number;
 
-  /** @param openedAt the time by `now`, as if a block had been staged then */
+  /** @param openedAt the time by `clock.monotonic`, as if a block had been staged then */
   constructor(options: ShardOutputOptions, keeper: CheckpointKeeper, openedAt: number) {
     this.#options = options;
     this.#keeper = keeper;
@@ -217,7 +217,7 @@ export class ShardOutput {
    *  @param last nothing comes behind it in the file, so no successor may continue the file there */
   async #send(stored: readonly Uint8Array[], release: () => void, last = false): Promise<void> {
     const file = this.#file!;
-    this.#stagedAt = this.#options.now();
+    this.#stagedAt = this.#options.clock.monotonic();
     const at = this.#keeper.position();
     try {
       await this.#staging;

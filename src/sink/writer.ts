@@ -77,7 +77,7 @@ export class ShardWriter {
     this.#claim = new ShardClaim(options.store, options.uid, options.shard.id);
     this.#prints = new ShownResources(options.store, options.shard.id, options.shard.expected);
     this.#nonce = options.nonce();
-    this.#checkpointedAt = options.now();
+    this.#checkpointedAt = options.clock.monotonic();
     this.#output = new ShardOutput(
       options,
       {
@@ -212,7 +212,7 @@ export class ShardWriter {
       await this.#output.arrived();
       this.#durable = this.#position();
     } else if (
-      this.#options.now() - this.#output.stagedAt >= shardCheckpointMs &&
+      this.#options.clock.monotonic() - this.#output.stagedAt >= shardCheckpointMs &&
       waiting >= this.#options.maxFileBytes / maxEarlyBlocks
     )
       await this.#output.stage();
@@ -297,7 +297,7 @@ export class ShardWriter {
   }
 
   async #checkpointIfDue(): Promise<void> {
-    if (this.#options.now() - this.#checkpointedAt < shardCheckpointMs) return;
+    if (this.#options.clock.monotonic() - this.#checkpointedAt < shardCheckpointMs) return;
     await this.#output.arrived();
     await this.#writeCheckpoint();
   }
@@ -306,8 +306,8 @@ export class ShardWriter {
     // before the checkpoint that names them
     await this.#storePrints();
     await this.#claim.write(this.#render(), this.#output.uncommittedName);
-    this.#checkpointedAt = this.#options.now();
-    this.#checkpointAt = new Date().toISOString();
+    this.#checkpointedAt = this.#options.clock.monotonic();
+    this.#checkpointAt = new Date(this.#options.clock.now()).toISOString();
   }
 
   #storePrints(): Promise<void> {

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Checkpoint } from "../contracts.ts";
 import { transient } from "../failure.ts";
 import { checkpointPath, planPath, resultPath } from "../sink/layout.ts";
@@ -15,13 +14,13 @@ const requestTimeoutSeconds = 30;
  *  reasons are in docs/internals/storage-protocol.md.
  *  @returns how many objects could not be removed
  *  @throws terminal ForeignOutput, TaskVersion; transient Internal when a shard cannot be fenced */
-export async function purgeExport({ task, store, log, signal }: Work): Promise<CommandResult> {
+export async function purgeExport({ task, store, log, signal, clock }: Work): Promise<CommandResult> {
   const plan = await readPlan(store, task.uid);
   const wereOpen = await eachParallel(plan?.shards ?? [], ({ id }) => fenceShard(store, task.uid, id));
   const open = wereOpen.filter(Boolean).length;
   if (open > 0) {
     log.info({ open }, "shards fenced while they were being written");
-    await sleep(Math.min(requestTimeoutSeconds, task.source.retrySeconds) * 1000, undefined, { signal });
+    await clock.sleep(Math.min(requestTimeoutSeconds, task.source.retrySeconds) * 1000, signal);
   }
   // The checkpoints are the fence, so they go after the data. The plan names the shards, so it goes last: until then a
   // purge that was killed can begin again.

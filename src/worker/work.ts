@@ -6,11 +6,12 @@ import { SourceClient } from "../fhir/client.ts";
 import type { Logger } from "../log.ts";
 import { openStore } from "../sink/open.ts";
 import type { Store } from "../sink/store.ts";
+import { type Surroundings, system } from "../surroundings.ts";
 import { blockBytesOf, PageMemory } from "./page-memory.ts";
 import type { ProgressBoard } from "./progress.ts";
 
 /** What a command of the worker works with. */
-export interface Work {
+export interface Work extends Surroundings {
   task: Task;
   store: Store;
   source: SourceClient;
@@ -53,7 +54,7 @@ export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; fo
  *  @param folder of the credentials
  *  @throws FailureError where credentials are missing or storage is not what the Task says */
 export async function openWork(
-  rest: Omit<Work, "store" | "source" | "memory">,
+  rest: Omit<Work, "store" | "source" | "memory" | keyof Surroundings>,
   folder: string,
 ): Promise<Work & AsyncDisposable> {
   const store = await openStore(rest.task.target, folder);
@@ -63,6 +64,7 @@ export async function openWork(
     (pages ??= new PageMemory(Math.max(1, rest.task.source.share.requests), blockBytesOf(rest.task)));
   return {
     ...rest,
+    ...system,
     store,
     source,
     memory,

@@ -79,7 +79,7 @@ async function run({ store, gzip = false, nonce, tick = 1000, slab = 700, maxBlo
     maxFileBytes: 4000,
     blockBytes: gzip ? 1 : slab,
     nonce: () => nonce.slice(0, 7) + String(nonces++),
-    now: () => (now += tick),
+    clock: { now: () => now, monotonic: () => (now += tick) },
     ...(maxBlocks !== undefined && { maxBlocks }),
   });
   for (let page = Number(writer.position.page ?? 0); page < pages.length; page++) {

@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import type { Cohort } from "../../contracts.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { compartmentParameters, patientsBy } from "../../fhir/compartment.ts";
@@ -88,10 +87,11 @@ interface Sample {
  *  resources that refer to a patient by it. (HAPI never finds what was written before the patient that it refers to.)
  *  @throws FailureError of the source */
 export async function findsByMembers(
-  { work: { source, task }, probe: { sort, batch } }: Planning,
+  { work, probe: { sort, batch } }: Planning,
   type: string,
   { parameters }: Capabilities,
 ): Promise<boolean> {
+  const { source, task } = work;
   // the Groups of an export are searched by their own ids
   if (type === "Group" && task.export.level === "Group") return true;
   const listed = parameters.get(type);
@@ -106,7 +106,7 @@ export async function findsByMembers(
   // the search names each resource twice, by its patient and by its id, and one page must answer it
   const most = Math.min(Math.max(1, batch! / 2), ...ends.map(({ length }) => length || sampleSize));
   for (const parameter of wanted) {
-    if (!(await findsNobody(source, type, parameter))) return false;
+    if (!(await findsNobody(work, type, parameter))) return false;
     const examples = new Map<string, string>();
     for (const resource of resources) {
       const [patient] = resource.resourceType === type ? patientsBy(resource, parameter, source.base) : [];
@@ -118,8 +118,8 @@ export async function findsByMembers(
 }
 
 /** Whether the parameter is known, and finds nothing for a patient that does not exist. */
-async function findsNobody(source: SourceClient, type: string, parameter: string): Promise<boolean> {
-  const by = { parameter, values: [`Patient/${randomUUID()}`] };
+async function findsNobody({ source, random }: Work, type: string, parameter: string): Promise<boolean> {
+  const by = { parameter, values: [`Patient/${random(16).toString("hex")}`] };
   const sample = await readSample(source, { type, by, count: 1 });
   return (
     sample !== undefined && sample.entries.length === 0 && ignoredParameters(`${parameter}=`, sample.self).length === 0

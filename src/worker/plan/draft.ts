@@ -57,15 +57,18 @@ export class PlanDraft {
   readonly #store: Store;
   readonly #log: Work["log"];
   #etag: string | undefined;
-  #savedAt = performance.now();
+  readonly #clock: Work["clock"];
+  #savedAt: number;
   #saving = false;
   /** Another planner is at work, or the export has ended. This one continues without saving: whichever plan is stored
    *  first counts. */
   #lost = false;
 
-  private constructor({ store, log }: Work, state: DraftState, etag: string | undefined) {
+  private constructor({ store, log, clock }: Work, state: DraftState, etag: string | undefined) {
     this.#store = store;
     this.#log = log;
+    this.#clock = clock;
+    this.#savedAt = clock.monotonic();
     this.state = state;
     this.#etag = etag;
   }
@@ -143,13 +146,13 @@ export class PlanDraft {
   }
 
   async #saveIfDue(): Promise<void> {
-    if (this.#lost || this.#saving || performance.now() - this.#savedAt < saveEveryMs) return;
+    if (this.#lost || this.#saving || this.#clock.monotonic() - this.#savedAt < saveEveryMs) return;
     this.#saving = true;
     try {
       await this.#put();
     } finally {
       this.#saving = false;
-      this.#savedAt = performance.now();
+      this.#savedAt = this.#clock.monotonic();
     }
   }
 

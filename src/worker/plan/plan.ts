@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import type { Cohort, Plan, Shard, Task, TypeCount } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import { compartmentTypes } from "../../fhir/compartment.ts";
@@ -58,17 +57,17 @@ function planResult({ transactionTime, packages, shards }: Plan): CommandResult 
 }
 
 /** The first contact with the source: what it can do, and the moment that the export is of. */
-async function beginDraft({ task, source }: Work): Promise<DraftState> {
+async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
   const types = chooseTypes(task.export, capabilities);
   const warnings: string[] = [];
 
-  const clock = await readClock(source, types[0] ?? "Patient");
-  if (clock === undefined)
+  const sourceTime = await readClock(source, types[0] ?? "Patient", clock);
+  if (sourceTime === undefined)
     warnings.push("The source sends no Date header of its own: this machine's clock was used for transactionTime.");
-  else if (Math.abs(clock - Date.now()) > skewWarningMs)
+  else if (Math.abs(sourceTime - clock.now()) > skewWarningMs)
     warnings.push("The source's clock is more than 60 s off this machine's; transactionTime follows the source's.");
-  const end = (clock ?? Math.floor(Date.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
+  const end = (sourceTime ?? Math.floor(clock.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
   const { typeHistory, instanceHistory } = capabilities;
   return { v: 1, uid: task.uid, end, types, typeHistory, instanceHistory, warnings, done: {}, counts: {} };
 }
@@ -98,7 +97,7 @@ async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
     },
     shards,
     ...(task.export.since !== undefined && { types }),
-    key: randomBytes(16).toString("hex"),
+    key: work.random(16).toString("hex"),
     ...(warnings.length > 0 && { warnings }),
     packages: packShards(shards, cost, packageSize(total, task.plan, task.source.share.requests)),
   };

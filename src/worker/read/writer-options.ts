@@ -1,11 +1,10 @@
-import { randomBytes } from "node:crypto";
 import type { Shard } from "../../contracts.ts";
 import type { ShardWriterOptions } from "../../sink/writer.ts";
 import { blockBytesOf, maxFileBytesOf } from "../page-memory.ts";
 import type { Work } from "../work.ts";
 
 /** How a shard of this export is written. */
-export function writerOptions({ task, store, memory }: Work, shard: Shard): ShardWriterOptions {
+export function writerOptions({ task, store, memory, clock, random }: Work, shard: Shard): ShardWriterOptions {
   return {
     store,
     slabs: memory().slabs,
@@ -14,7 +13,7 @@ export function writerOptions({ task, store, memory }: Work, shard: Shard): Shar
     gzip: task.export.gzip,
     maxFileBytes: maxFileBytesOf(task),
     blockBytes: blockBytesOf(task),
-    nonce: () => randomBytes(4).toString("hex"),
-    now: () => performance.now(),
+    nonce: () => random(4).toString("hex"),
+    clock,
   };
 }
