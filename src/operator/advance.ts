@@ -6,8 +6,8 @@ import { secondsSince } from "./accept.ts";
 import { planningMessage, waitForSlot } from "./admit.ts";
 import { beginSample, showPlan, showProgress, withNoun } from "./counts.ts";
 import type { AttemptEnd, ExportStep, Facts, PolicyResult } from "./facts.ts";
-import { ensureRun, stopRun } from "./fence.ts";
 import { decidingError, repeatRun } from "./repeat.ts";
+import { ensureRun, stopRun } from "./run-effects.ts";
 import { makeOutput, makeRun } from "./task.ts";
 
 const sealingMessage = "completing the output, then writing the manifest";

@@ -6,10 +6,10 @@ import { admit } from "./admit.ts";
 import { activeDeadline, advance, resume, suspend } from "./advance.ts";
 import { concludeAttempt, type Decision, endStatus, isEndShown, settleEnded } from "./end.ts";
 import { type AttemptEnd, type ExportStep, type Facts, type PolicyResult, readFacts } from "./facts.ts";
-import { fenceWorkers } from "./fence.ts";
 import type { Outcome } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
 import { removeExport } from "./remove.ts";
+import { fenceWorkers } from "./run-effects.ts";
 import type { Settings } from "./settings.ts";
 import { showState } from "./states.ts";
 

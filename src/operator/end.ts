@@ -3,8 +3,8 @@ import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { Effect, Report } from "../contracts.ts";
 import { showTotals, withNoun } from "./counts.ts";
 import type { AttemptEnd, Facts } from "./facts.ts";
-import { purgeOutput } from "./fence.ts";
 import type { Outcome } from "./outcome.ts";
+import { purgeOutput } from "./run-effects.ts";
 import { addCondition, showState } from "./states.ts";
 
 /** A Job stays this long after the outcome is in the status, so that the logs of its pods can be read. */

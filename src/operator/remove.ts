@@ -1,7 +1,7 @@
 import { finalizer } from "../api/names.ts";
 import type { Decision } from "./end.ts";
 import type { Facts } from "./facts.ts";
-import { purgeOutput } from "./fence.ts";
+import { purgeOutput } from "./run-effects.ts";
 import { addCondition, showState } from "./states.ts";
 
 /** What happens to an export that is being deleted: with deletionPolicy Delete its finalizer holds it until its files

@@ -30,7 +30,7 @@ const uses: Record<string, "end" | "purge" | "event"> = {
   "accept.ts": "end",
   "advance.ts": "end",
   "decide.ts": "end",
-  "fence.ts": "purge",
+  "run-effects.ts": "purge",
   "remove.ts": "event",
 };
 
