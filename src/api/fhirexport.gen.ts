@@ -200,7 +200,7 @@ export interface FhirExportSpec {
    */
   startDeadlineSeconds?: number;
   /**
-   * The export fails if an attempt takes longer than this many seconds. Time in which it is suspended does not count. There is no limit by default.
+   * The export fails if an attempt takes longer than this many seconds. When a suspended export continues, the time begins anew. There is no limit by default.
    */
   activeDeadlineSeconds?: number;
   /**

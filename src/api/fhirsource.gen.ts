@@ -193,7 +193,7 @@ export interface FhirSourceSpec {
     requestsPerSecond?: number;
   };
   /**
-   * Auto uses _history if the server has it, so that resources that change during the export are exported as they were at its moment. None never asks for history; such exports are then not exact.
+   * Auto uses _history if the server has it, so that resources that change during the export are exported as they were at its moment. None never asks for history; an export is then not exact if resources are changed or deleted while it runs, or if the server does not count exactly.
    */
   history?: "Auto" | "None";
 }

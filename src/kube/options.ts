@@ -61,7 +61,8 @@ export const operatorUsage = `fhir-export operator: watches FhirExports and runs
   --retry-seconds N         how long a worker repeats a request that fails. Default: ${defaultSettings.retrySeconds}
   --progress-seconds N      how often progress is written to the status. Default: ${defaultSettings.progressSeconds}
   --download-grace-seconds N
-                            how long the files of an export that was started over HTTP stay after its expiration. Default: ${defaultSettings.downloadGraceSeconds}
+                            how long the files of an export that was started over HTTP stay after its expiration, if its
+                            deletionPolicy is Delete. Default: ${defaultSettings.downloadGraceSeconds}
   --poll-seconds N          how often workers are asked for their progress. Default: 5
   --image-pull-policy POLICY, --image-pull-secret NAME
                             of the worker pods; the second can be repeated
