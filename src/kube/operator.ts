@@ -7,7 +7,7 @@ import { type Logger, makeLogger } from "../log.ts";
 import type { WorkQueue } from "../operator/queue.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
-import { SourceClaims, type Wake, wokenBy } from "../operator/wakes.ts";
+import { SourceUses, type Wake, wokenBy } from "../operator/wakes.ts";
 import { type ApiCollection, KubeClient, type KubeObject, pathOf, resources } from "./client.ts";
 import { startController } from "./controller.ts";
 import { serveHealth } from "./health.ts";
@@ -116,10 +116,10 @@ function makeControllers(client: KubeClient, options: OperatorOptions, metrics: 
   const wakeOwner = (key: string, name: string | undefined) => {
     if (name) exportQueue.add(`${key.split("/", 1)[0]}/${name}`);
   };
-  const claims = new SourceClaims();
+  const uses = new SourceUses();
   const exports: Watched<FhirExport> = watch(resources.fhirExports, (key) => {
     exportQueue.add(key);
-    wake(claims.note(key, exports.get(key)));
+    wake(uses.note(key, exports.get(key)));
   });
   const sources: Watched<FhirSource> = watch(resources.fhirSources, (key) => {
     sourceQueue.add(key);
@@ -130,9 +130,9 @@ function makeControllers(client: KubeClient, options: OperatorOptions, metrics: 
     wake({ kind: "target", key });
   });
   // Jobs and pods are found by the label that every one of ours has.
-  const [jobs, pods] = [new Owned<Job>(), new Owned<Pod>()];
-  const onJob = (key: string) => wakeOwner(key, jobs.note(key, jobCache.get(key)));
-  const onPod = (key: string) => wakeOwner(key, pods.note(key, podCache.get(key)));
+  const [jobsOf, podsOf] = [new Owned<Job>(), new Owned<Pod>()];
+  const onJob = (key: string) => wakeOwner(key, jobsOf.note(key, jobCache.get(key)));
+  const onPod = (key: string) => wakeOwner(key, podsOf.note(key, podCache.get(key)));
   const jobCache: Watched<Job> = watch(resources.jobs, onJob, labels.uid);
   const podCache: Watched<Pod> = watch(resources.pods, onPod, labels.uid);
 
@@ -140,7 +140,8 @@ function makeControllers(client: KubeClient, options: OperatorOptions, metrics: 
     () => podCache.list(),
     (key) => exportQueue.add(key),
   );
-  const seen = { exports, sources, targets, jobs, pods, written: new Overlay<FhirExport>(), progress: poller.of };
+  const written = new Overlay<FhirExport>();
+  const seen = { exports, sources, targets, jobs: jobsOf, pods: podsOf, written, progress: poller.of };
   const port = new KubePort(client, seen, podSettingsOf(options), log);
   const { fhirSources, exportTargets } = resources;
   const controller = (name: string, workers: number, reconcile: (key: string) => Promise<{ requeueAfter?: number }>) =>

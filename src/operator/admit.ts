@@ -4,12 +4,10 @@ import { startDeadline } from "./accept.ts";
 import type { ExportStep, Facts, PolicyResult } from "./facts.ts";
 import { outcomeOf } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
+import { defaultConcurrentExports } from "./share.ts";
 import { makeOutput, makeRun } from "./task.ts";
 
 export const planningMessage = "asking the source what it can do and how much it holds";
-
-/** limits.maxConcurrentExports of a FhirSource that does not set it; the default of the CRD */
-const defaultConcurrentExports = 2;
 
 /** Starts an accepted export when its source has a free slot for which no export before it waits. What the attempt is
  *  started with is written into status.run before anything is made, so that an operator that continues after a crash

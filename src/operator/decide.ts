@@ -1,6 +1,6 @@
 import { dropConditions, findCondition, isTrue } from "../api/conditions.ts";
 import { finalizer } from "../api/names.ts";
-import type { Effect, Failure } from "../contracts.ts";
+import type { Effect, Failure, ReadyReason } from "../contracts.ts";
 import { accept, notYetChecked, secondsSince } from "./accept.ts";
 import { admit } from "./admit.ts";
 import { activeDeadline, advance, resume, suspend } from "./advance.ts";
@@ -9,7 +9,7 @@ import { type AttemptEnd, type ExportStep, type Facts, type PolicyResult, readFa
 import type { Outcome } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
 import { removeExport } from "./remove.ts";
-import { fenceWorkers } from "./run-effects.ts";
+import { stopWorkers } from "./run-effects.ts";
 import type { Settings } from "./settings.ts";
 import { showState } from "./states.ts";
 
@@ -31,7 +31,10 @@ export function decide(world: ExportWorld, now: Date, settings: Settings, effect
   // would never be announced.
   const outcomes = decision.effects.filter((effect) => effect.do === "outcome");
   const others = decision.effects.filter((effect) => effect.do !== "outcome");
-  return { ...decision, effects: [...followPolicy(facts), ...others, ...announceState(facts, decision), ...outcomes] };
+  return {
+    ...decision,
+    effects: [...finalizerEffect(facts), ...others, ...announceState(facts, decision), ...outcomes],
+  };
 }
 
 function decideFrom(facts: Facts): Decision {
@@ -46,7 +49,7 @@ function decideFrom(facts: Facts): Decision {
 }
 
 /** The finalizer follows deletionPolicy, and is set before anything is written to storage. */
-function followPolicy({ export: { metadata }, spec }: Facts): Effect[] {
+function finalizerEffect({ export: { metadata }, spec }: Facts): Effect[] {
   const isWanted = spec.deletionPolicy === "Delete";
   if (metadata.deletionTimestamp || isWanted === (metadata.finalizers ?? []).includes(finalizer)) return [];
   return [{ do: "finalizer", on: isWanted }];
@@ -73,8 +76,8 @@ const cancelledMessage = "cancelled";
 
 /** An export is cancelled as soon as none of its workers can write any more. */
 function cancel(facts: Facts): PolicyResult {
-  const { fenced, stuck, effects, message } = fenceWorkers(facts);
-  if (fenced) return { kind: "end", outcome: "Cancelled", reason: "Cancelled", message: cancelledMessage };
+  const { stopped, stuck, effects, message } = stopWorkers(facts);
+  if (stopped) return { kind: "end", outcome: "Cancelled", reason: "Cancelled", message: cancelledMessage };
   return { kind: "step", state: stuck ? "WaitingForNode" : "Cancelling", message, effects, requeueAfter: 15 };
 }
 
@@ -96,7 +99,8 @@ function continueWith(facts: Facts, step: ExportStep): Decision {
   };
 }
 
-/** Seconds until startDeadlineSeconds or activeDeadlineSeconds is over. Nothing else may wake the export then. */
+/** Seconds until startDeadlineSeconds or activeDeadlineSeconds is over. It may be that nothing else wakes the export at
+ *  that time. */
 function secondsToDeadline({ export: { metadata }, spec, run, attempt, now }: Facts): number | undefined {
   const [seconds, since] = run
     ? [spec.activeDeadlineSeconds, run.startTime]
@@ -130,17 +134,18 @@ function recoverEnd(facts: Facts, outcome: Outcome): AttemptEnd {
   };
 }
 
-const announcedStates = new Set([
+/** The states whose begin is an event. */
+export const announcedStates: ReadonlySet<string> = new Set<ReadyReason>([
   "Waiting",
   "Planning",
   "Running",
   "Suspended",
   "Complete",
+  "Cancelled",
   "Refused",
   "Failed",
-  "Cancelled",
 ]);
-const warningStates = new Set(["Waiting", "Refused", "Failed"]);
+const warningStates: ReadonlySet<string> = new Set<ReadyReason>(["Waiting", "Refused", "Failed"]);
 
 /** An event where the state changes. It comes after the effects that cause the change. */
 function announceState({ status: before, attempt }: Facts, { status }: Decision): Effect[] {

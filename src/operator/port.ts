@@ -10,7 +10,7 @@ export type ExportWorld = World<FhirExport, FhirSource, ExportTarget>;
 export interface Port {
   /** Gathers the world of one export as it is now. It reads from caches, except where to act on a stale cache would
    *  destroy something or make it twice.
-   *  @param key `namespace/name`
+   *  @param key as the place names an export: `namespace/name`, in standalone the name
    *  @returns undefined: the object is gone */
   gather(key: string): Promise<ExportWorld | undefined>;
   /** Applies one effect. An effect that changes the object itself (outcome, finalizer) puts the changed object into

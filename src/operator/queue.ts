@@ -1,4 +1,4 @@
-export interface QueueOptions {
+interface QueueOptions {
   /** how many keys are worked on at the same time */
   workers: number;
   /** is called when the work on a key has thrown, before it is tried again */

@@ -7,7 +7,7 @@ import type { ExportWorld, Port } from "./port.ts";
 import type { Settings } from "./settings.ts";
 
 /** Brings one export one step further. It throws a failure that may pass.
- *  @param key `namespace/name`
+ *  @param key as the place names an export: `namespace/name`, in standalone the name
  *  @returns seconds after which it is to be called again: 0 = at once, absent = when something changes */
 export type Reconcile = (key: string) => Promise<{ requeueAfter?: number }>;
 

@@ -10,7 +10,7 @@ const longestWaitSeconds = 600;
 const crashLimit = 5;
 
 /** How a run that ended without a result is repeated. */
-export interface RunRepeat {
+interface RunRepeat {
   /** it was repeated often enough: it is given up */
   exhausted: boolean;
   reason: string;

@@ -25,9 +25,9 @@ export function ensureRun(facts: Facts, command: Command, completions = 1, paral
   return { do: "ensureRun", run: wanted };
 }
 
-export interface Fence {
+interface WorkersStop {
   /** no process of any attempt is left, or can still be started */
-  fenced: boolean;
+  stopped: boolean;
   /** a process cannot be stopped, since its node does not answer */
   stuck: boolean;
   effects: Effect[];
@@ -35,13 +35,13 @@ export interface Fence {
 }
 
 /** Stops all runs that work on the export, except the purge. */
-export function fenceWorkers(facts: Facts): Fence {
+export function stopWorkers(facts: Facts): WorkersStop {
   const runs = facts.allRuns.filter((run) => run !== facts.runs.purge);
   const live = runs.reduce((sum, run) => sum + run.live, 0);
   const active = runs.filter((run) => run.state === "active" && !run.going);
   const stuck = runs.find((run) => run.live > 0 && run.blocked);
   return {
-    fenced: live === 0 && active.length === 0 && !runs.some((run) => run.going),
+    stopped: live === 0 && active.length === 0 && !runs.some((run) => run.going),
     stuck: stuck !== undefined,
     effects: active.map((run) => stopRun(facts, run)),
     message: stuck?.blocked ?? "waiting until its workers have stopped",
@@ -54,7 +54,7 @@ export const stopRun = ({ spec }: Facts, { uid }: RunView): Effect =>
   spec.queueName === undefined ? { do: "setRun", uid, suspend: true } : { do: "deleteRun", uid };
 
 /** How far the deletion of an export's files is. */
-export type PurgeProgress =
+type PurgeProgress =
   | { state: "done"; wroteNothing: boolean }
   | { state: "failed"; reason: string; message: string }
   | { state: "pending"; effects: Effect[]; message: string; repeat?: FhirExportRun["repeat"]; requeueAfter?: number };
@@ -65,8 +65,8 @@ export type PurgeProgress =
 export function purgeOutput(facts: Facts, insist = false): PurgeProgress {
   const { status, runs, allRuns } = facts;
   if (!status.run && allRuns.length === 0 && !status.output) return { state: "done", wroteNothing: true };
-  const { fenced, effects, message } = fenceWorkers(facts);
-  if (!fenced) return { state: "pending", effects, message };
+  const { stopped, effects, message } = stopWorkers(facts);
+  if (!stopped) return { state: "pending", effects, message };
   const { purge: run } = runs;
   if (!run) return { state: "pending", effects: [ensureRun(facts, "purge")], message: deletingMessage };
   const [report] = run.reports;

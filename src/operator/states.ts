@@ -32,7 +32,7 @@ const stateTable: Record<ReadyReason, StateRow> = {
 /** the conditions that the table sets and removes */
 const managedConditions: ConditionType[] = ["Reconciling", "Stalled", "Suspended", "Complete", "Failed", "Cancelled"];
 
-export interface ShownState {
+interface ShownState {
   state: ReadyReason;
   message: string;
   /** why the export is in the state, where that is more than the state itself: why it failed */

@@ -9,7 +9,7 @@ import type { Settings } from "./settings.ts";
 import { shareOf } from "./share.ts";
 
 /** An export with the objects that it refers to. */
-export interface ResolvedExport {
+interface ResolvedExport {
   export: FhirExport;
   source: FhirSource;
   target: ExportTarget;

@@ -13,14 +13,14 @@ import { WorkQueue } from "../operator/queue.ts";
 import { createReconcile } from "../operator/reconcile.ts";
 import { defaultSettings, type Settings } from "../operator/settings.ts";
 import { checkSource, checkTarget } from "../operator/validity.ts";
-import { SourceClaims, type Wake, wokenBy } from "../operator/wakes.ts";
+import { SourceUses, type Wake, wokenBy } from "../operator/wakes.ts";
 import { openDatabase } from "./database.ts";
 import { Folders } from "./folders.ts";
 import { Objects } from "./objects.ts";
 import { LocalPort } from "./port.ts";
 import { Runs, type RunsOptions } from "./runs.ts";
 
-export interface PlaceOptions {
+interface PlaceOptions {
   /** folder for the state of this standalone */
   data: string;
   /** folder that stands for the volumes of targets */
@@ -45,8 +45,8 @@ export interface Place {
 const program = new URL(import.meta.url.endsWith(".ts") ? "../main.ts" : "main.mjs", import.meta.url);
 const worker = [process.execPath, ...nodeFlags, fileURLToPath(program), "worker"];
 
-/** One machine as a place for exports: the controller over objects in SQLite and child processes, without HTTP.
- *  docs/internals/controller.md compares it with Kubernetes ("Two places, one controller"). Nothing runs before start().
+/** One machine as a place for exports: the controller over objects in SQLite and child processes, without HTTP. Nothing
+ *  runs before start(). docs/internals/controller.md compares it with Kubernetes ("Two places, one controller").
  *  @throws terminal when another process has the data folder open */
 export async function openPlace({ data, volumeRoot, settings, runs: runsOptions, log }: PlaceOptions): Promise<Place> {
   const database = openDatabase(data);
@@ -69,14 +69,14 @@ export async function openPlace({ data, volumeRoot, settings, runs: runsOptions,
       );
     });
 
-  const claims = new SourceClaims();
+  const uses = new SourceUses();
   objects.onChange((kind, object, gone) => {
     const { name } = object.metadata;
     const key = objectKey(object.metadata);
     if (kind === "FhirExport") {
       queue.add(name);
       if (gone) collect();
-      wake(claims.note(key, gone ? undefined : (object as FhirExport)));
+      wake(uses.note(key, gone ? undefined : (object as FhirExport)));
     } else {
       if (!gone) setReady(objects, kind, name);
       wake({ kind: kind === "FhirSource" ? "source" : "target", key });
@@ -97,7 +97,7 @@ export async function openPlace({ data, volumeRoot, settings, runs: runsOptions,
         for (const { metadata } of objects.list(kind)) setReady(objects, kind, metadata.name);
       runs.recover();
       for (const object of objects.list("FhirExport")) {
-        claims.note(objectKey(object.metadata), object);
+        uses.note(objectKey(object.metadata), object);
         queue.add(object.metadata.name);
       }
       collect();

@@ -55,7 +55,7 @@ const counts: [string, FhirExport, { source: number; all: number; ahead: number 
     { source: 0, all: 0, ahead: 1 },
   ],
   [
-    "one that is cancelled, not fenced yet",
+    "one that is cancelled, while its workers stop",
     other({ status: { run }, spec: { cancel: true } }),
     { source: 1, all: 1, ahead: 0 },
   ],

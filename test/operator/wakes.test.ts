@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import type { FhirExport, FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
 import { annotations } from "../../src/api/names.ts";
-import { SourceClaims, type Wake, wokenBy } from "../../src/operator/wakes.ts";
+import { SourceUses, type Wake, wokenBy } from "../../src/operator/wakes.ts";
 import { makeExport } from "./fake.ts";
 
 const condition = (type: string, status: "True" | "False" | "Unknown") => ({
@@ -125,16 +125,16 @@ suite("an export that changes wakes", () => {
   };
   for (const [name, { before, now, maxExports, wakes }] of Object.entries(cases))
     test(name, () => {
-      const claims = new SourceClaims();
-      claims.note("ns/x", before && make("x", before));
-      assert.deepEqual(woken(claims.note("ns/x", now && make("x", now)), maxExports), wakes);
+      const uses = new SourceUses();
+      uses.note("ns/x", before && make("x", before));
+      assert.deepEqual(woken(uses.note("ns/x", now && make("x", now)), maxExports), wakes);
     });
 
   test("what was remembered of an export goes with it", () => {
-    const claims = new SourceClaims();
-    claims.note("ns/x", make("x", running));
-    claims.note("ns/x", undefined);
-    assert.deepEqual(woken(claims.note("ns/x", undefined)), []);
+    const uses = new SourceUses();
+    uses.note("ns/x", make("x", running));
+    uses.note("ns/x", undefined);
+    assert.deepEqual(woken(uses.note("ns/x", undefined)), []);
   });
 });
 

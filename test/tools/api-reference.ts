@@ -2,6 +2,7 @@
  *  test/tools/api-reference.ts`. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
+import { announcedStates } from "../../src/operator/decide.ts";
 import { kinds } from "./generate.ts";
 import { conditionsOf, conditionTypes, failureReasons, reasonsOfOperator, states } from "./reasons.ts";
 
@@ -234,10 +235,12 @@ function renderConditions(): string[] {
     ),
     "### Events of a FhirExport",
     "",
-    `An event is written when the reason of Ready changes to Waiting, Planning, Running, Suspended, Complete, Cancelled, Refused or Failed. The event of a refused or failed export has the reason of its condition Failed. Further events: ${links(event)}.`,
+    `An event is written when the reason of Ready changes to ${listed(announcedStates)}. The event of a refused or failed export has the reason of its condition Failed. Further events: ${links(event)}.`,
     "",
   ];
 }
+
+const listed = (names: Iterable<string>) => [...names].join(", ").replace(/, (\w+)$/, " or $1");
 
 /** Conditions that are set by themselves; Purged=False has the reasons of a purge, too. */
 function groupOwn(own: ReturnType<typeof reasonsOfOperator>["own"]): [string, string, string][] {
