@@ -1,6 +1,7 @@
 // What the parts of the project owe each other: the files that they hand over, what a worker reports, and the port
-// under decide(). Instants are RFC 3339 in UTC with milliseconds. A file whose version `v` is unknown is refused by the
-// terminal error TaskVersion.
+// under decide(). Instants are RFC 3339 in UTC with milliseconds. Of the files, task.json, plan.json, planning.json and
+// checkpoint.json are refused by the terminal error TaskVersion where their version `v` is unknown. A report or progress
+// of an unknown version counts as lost.
 
 export type Command = "plan" | "export" | "seal" | "purge" | "verify";
 

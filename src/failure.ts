@@ -29,7 +29,7 @@ export function toFailure(error: unknown): Failure {
   return {
     class: "transient",
     reason: "Internal",
-    message: `unexpected error ${code}; the log of the worker has its stack`,
+    message: `unexpected error ${code}; the log line has its stack`,
   };
 }
 

@@ -5,7 +5,7 @@ import { allowedContainers, isContainerName, matchesContainer } from "./names.ts
 
 /** The three spellings of NDJSON. */
 export const outputFormats = ["application/fhir+ndjson", "application/ndjson", "ndjson"] as const;
-export type OutputFormat = (typeof outputFormats)[number];
+type OutputFormat = (typeof outputFormats)[number];
 export const isOutputFormat = (value: string): value is OutputFormat =>
   (outputFormats as readonly string[]).includes(value);
 

@@ -9,7 +9,7 @@ import { type Metrics, startAtZero } from "./metrics.ts";
  *  ours. */
 const terminalSeconds = 600;
 
-export interface Controller {
+interface Controller {
   /** for metrics and logs */
   name: string;
   /** keys that are reconciled at the same time */

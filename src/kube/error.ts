@@ -8,7 +8,7 @@ export interface Status {
   details?: { retryAfterSeconds?: number; causes?: { reason?: string; field?: string; message?: string }[] };
 }
 
-export interface KubeErrorOptions extends ErrorOptions {
+interface KubeErrorOptions extends ErrorOptions {
   retryAfterSeconds?: number | undefined;
 }
 

@@ -4,7 +4,7 @@ import { exitCode, type RunSpec, workerNodeOptions } from "../contracts.ts";
 
 /** Where a worker finds its Task and the credentials. It is one projected volume, in which a rotated Secret appears; a
  *  subPath would keep the old one. */
-export const taskFolder = "/run/fhir-export";
+const taskFolder = "/run/fhir-export";
 /** The port on which a worker serves /progress. */
 export const progressPort = 9464;
 

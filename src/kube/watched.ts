@@ -2,7 +2,7 @@ import { type ApiCollection, type KubeClient, type KubeObject, pathOf } from "./
 import { Informer, type InformerOptions } from "./informer.ts";
 import type { Cache } from "./port.ts";
 
-export interface WatchedOptions extends Pick<InformerOptions, "onKey" | "onError" | "labelSelector"> {
+interface WatchedOptions extends Pick<InformerOptions, "onKey" | "onError" | "labelSelector"> {
   /** the namespaces to watch; none = all of the cluster */
   namespaces: readonly string[];
 }

@@ -19,5 +19,5 @@ export function describeSchemaError({ instancePath, message, params }: ErrorObje
       : "allowedValues" in params
         ? `: ${params.allowedValues}`
         : "";
-  return `${field || "the whole of it"} ${message}${detail}`;
+  return `${field || "the settings"} ${message}${detail}`;
 }

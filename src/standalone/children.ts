@@ -28,6 +28,7 @@ const inheritedNames = [
   "TZ",
   "NODE_EXTRA_CA_CERTS",
   "NODE_OPTIONS",
+  // If the user sets it, a worker need not compile what an earlier one has compiled, which is most of its start.
   "NODE_COMPILE_CACHE",
   "FHIR_EXPORT_LOG_LEVEL",
 ];

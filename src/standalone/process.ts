@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 
-export interface ProcessOptions {
+interface ProcessOptions {
   command: string;
   args: string[];
   /** the whole environment: no variable of ours is inherited */
