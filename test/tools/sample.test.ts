@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { drawSample, readWalks } from "./sample.ts";
+import { drawSample, readWalks, sampleOf } from "./sample.ts";
 
 /** 300 places of 4 kinds, the last of which has one place only */
 const places = Array.from({ length: 300 }, (_, at) => ({ at, kind: at === 250 ? "rare" : `kind ${at % 3}` }));
@@ -43,6 +43,8 @@ describe("a sample of a walk", () => {
 });
 
 describe("what a run walks over", () => {
+  test("a walk without places is an error, and none that passes", () =>
+    assert.throws(() => sampleOf("empty", [], { size: 5, kindsOf: () => "any" }), /the walk "empty" has no places/));
   test("a sample by WALK_SEED", () => assert.deepEqual(readWalks({ WALK_SEED: "42" }), { whole: false, seed: 42 }));
   test("without run.ts the sample of seed 1", () => assert.deepEqual(readWalks({}), { whole: false, seed: 1 }));
   test("everything", () => assert.equal(readWalks({ FHIR_EXPORT_WALKS: "whole" }).whole, true));

@@ -23,8 +23,8 @@ export interface Sample<T> {
   kindsOf(item: T): string | readonly string[];
 }
 
-/** Draws from all of the items: first those that have a kind which none before has, then any, up to the size. The sample keeps their order.
- *  The same items, seed and size give the same sample. */
+/** Draws from all of the items: first those that have a kind which none before has, then any, up to the size. The sample
+ *  keeps their order. The same items, seed and size give the same sample. */
 export function drawSample<T>(items: readonly T[], { seed, size, kindsOf }: Sample<T>): T[] {
   const shuffled = shuffle(items.keys(), seed);
   const kinds = new Set<string>();
@@ -50,8 +50,10 @@ function shuffle(items: Iterable<number>, seed: number): number[] {
 }
 
 /** The part of a walk that this run goes over.
- *  @param walk its name, so that walks over equal lists do not draw the same places */
+ *  @param walk its name, so that walks over equal lists do not draw the same places
+ *  @throws where there is nothing to walk over: a test that goes nowhere would pass */
 export function sampleOf<T>(walk: string, items: readonly T[], { size, kindsOf }: Omit<Sample<T>, "seed">): T[] {
+  if (items.length === 0) throw new Error(`the walk "${walk}" has no places`);
   const { whole, seed } = readWalks();
   if (whole) return [...items];
   let salted = seed;
@@ -59,7 +61,8 @@ export function sampleOf<T>(walk: string, items: readonly T[], { size, kindsOf }
   return drawSample(items, { seed: salted, size, kindsOf });
 }
 
-/** Parameters of a fast-check property: all of its runs on `npm run walks`, some on each other run, drawn by WALK_SEED. */
+/** Parameters of a fast-check property: all of its runs on `npm run walks`, some on each other run, drawn by
+ *  WALK_SEED. */
 export function propertyRuns(all: number, some = Math.ceil(all / 10)): { numRuns: number; seed?: number } {
   const { whole, seed } = readWalks();
   return whole ? { numRuns: all } : { numRuns: Math.min(all, some), seed };

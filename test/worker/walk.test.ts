@@ -136,27 +136,46 @@ describe("kill -9 of the worker at every request", () => {
       size: 4,
       kindsOf: ({ request }) => `${(request - 13) >> 2}`,
     });
+    let [kills, expirations] = [0, 0];
     await inLanes(lanes, points, async (lane, point) => {
       let pages = 0;
-      await killAt(lane, reference, point, {
+      const killed = await killAt(lane, reference, point, {
         meanwhile: ({ url }) => {
           if (!url.startsWith("/fhir/DocumentReference") || url.includes("_summary")) return;
           // by then a file is committed
-          if (++pages === 6) lane.source.expireLinks();
+          if (++pages !== 6) return;
+          lane.source.expireLinks();
+          expirations++;
         },
       });
+      if (killed) kills++;
     });
+    assert(kills > 0 && expirations > 0, `${kills} kills, links expired ${expirations} times`);
   });
 
-  test("with gzip, at every twentieth request: the content is the same", async () => {
+  /** Kills at a sample of the points that has every kind of request in it. */
+  async function killAtSome(walk: string, all: Point[], reference: Reference, change: Change) {
+    let kills = 0;
+    const points = sampleOf(walk, all, { size: 4, kindsOf: kindIn(reference) });
+    await inLanes(lanes, points, async (lane, point) => {
+      if (await killAt(lane, reference, point, { change })) kills++;
+    });
+    assert(kills > points.length / 2, `only ${kills} of ${points.length} points were reached`);
+  }
+
+  test("with gzip, at every tenth request: the content is the same", async () => {
     const change = { gzip: true };
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
-    const all = pointsOf(reference).filter((_, at) => at % 20 === 9);
-    const points = sampleOf("gzip", all, { size: 4, kindsOf: ({ step }) => `${step}` });
-    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, { change })));
+    // an odd number, so that both moments of a request are among them
+    await killAtSome(
+      "gzip",
+      pointsOf(reference).filter((_, at) => at % 21 === 9),
+      reference,
+      change,
+    );
   });
 
-  test("with searches by members of a cohort, at every twelfth request, also between the searches of a shard", async () => {
+  test("with searches by members of a cohort, at every sixth request, also between the searches of a shard", async () => {
     const patients = [...lanes[0]!.source.dump("Patient").keys()]
       .slice(0, 5)
       .map((key) => key.slice("Patient/".length));
@@ -164,9 +183,12 @@ describe("kill -9 of the worker at every request", () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!, change));
     const exports = Object.keys(reference.end).filter((path) => path.endsWith(".ndjson"));
     assert(exports.length > 1, exports.join());
-    const all = pointsOf(reference).filter((_, at) => at % 12 === 5);
-    const points = sampleOf("cohort", all, { size: 5, kindsOf: ({ step }) => `${step}` });
-    await inLanes(lanes, points, async (lane, point) => void (await killAt(lane, reference, point, { change })));
+    await killAtSome(
+      "cohort",
+      pointsOf(reference).filter((_, at) => at % 13 === 5),
+      reference,
+      change,
+    );
   });
 
   /** An export of 19 pages into one file, so that only the time causes checkpoints. */
