@@ -64,6 +64,8 @@ function answerTo(url: URL, request: IncomingMessage, chunks: Buffer[]): Answer 
   if (request.method === "PUT") return put(url, request, Buffer.concat(chunks));
   if (request.method === "GET" && found)
     return { status: 200, headers: { etag: found.etag, "content-length": found.bytes.length }, body: found.bytes };
+  if (request.method === "HEAD" && found)
+    return { status: 200, headers: { etag: found.etag, "content-length": found.bytes.length } };
   if (request.method === "DELETE" && found) return { status: 202 };
   return { status: 404, headers: { "x-ms-error-code": "BlobNotFound" } };
 }

@@ -342,7 +342,7 @@ export interface FhirExportStatus {
      */
     container?: string;
     /**
-     * Folder of the files within the container or volume. Empty if the container was made for this export alone.
+     * Folder of the files within the container or volume. No other export has the same.
      */
     prefix?: string;
     /**

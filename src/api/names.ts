@@ -78,7 +78,7 @@ export function allowedContainers(target: ExportTarget["spec"]): readonly string
 const stamp = (instant: string) => new Date(instant).toISOString().replaceAll(/[-:]|\.\d+Z$/g, "");
 
 /** Where an export writes: a folder named by its creation time, its name and its uid, so that two exports never share
- *  one. Without any named container it has a new container of its own. On a volume there is no container, and a named
+ *  one. Without any named container its folder is in a new container. On a volume there is no container, and a named
  *  one is the first part of the folder. The names are a contract, see docs/internals/storage-protocol.md#layout.
  *  @param named spec.container of the export */
 export function outputOf(
@@ -91,7 +91,8 @@ export function outputOf(
   const own = `${time}-${metadata.name}-${uid8}`;
   if (!target.azureBlob) return { folder: named ? `${named}/${own}` : own };
   const container = named ?? target.azureBlob.container;
-  if (!container) return { container: `export-${time.toLowerCase()}-${uid8}`, folder: "" };
+  // Others may write to that container, too: what a purge removes must be below a folder that is the export's alone.
+  if (!container) return { container: `export-${time.toLowerCase()}-${uid8}`, folder: own };
   const { prefix } = target.azureBlob;
   return { container, folder: prefix ? `${prefix}/${own}` : own };
 }

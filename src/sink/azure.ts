@@ -6,7 +6,7 @@ import { isMissingContainer, isStatus } from "./azure-errors.ts";
 import { AzureFolder } from "./azure-folder.ts";
 import { workPrefix } from "./layout.ts";
 import { signedURL } from "./sas.ts";
-import type { ListedObject, Store, StoredObject, StoredStream } from "./store.ts";
+import type { ListedObject, Store, StoredObject, StoredStream, Unfinished } from "./store.ts";
 
 /** The block blobs of one export, in one container.
  *  @param folder below which the blobs are; "" is the container itself
@@ -24,7 +24,10 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     remove: (path, etag) =>
       at.call(() => (etag === undefined ? removeBlob(at, path) : removeBlobWithTag(at, path, etag))),
     discard: (path) => at.call(() => discardBlocks(at, path)),
-    list: (below, { uncommitted = false } = {}) => listBlobs(at, below, uncommitted),
+    size: (path) => at.call(() => sizeOfBlob(at, path)),
+    list: (below) => listBlobs(at, below, false),
+    unfinished: (below) => listUncommitted(at, below),
+    abandon: (path) => at.call(() => discardBlocks(at, path)),
     stream: (path, range) => at.call(() => streamBlob(at, path, range)),
     blocks: (path, contentType) => azureBlocks(at, path, contentType),
     url: (path) => new URL(at.blob(path).url).origin + new URL(at.blob(path).url).pathname,
@@ -49,6 +52,15 @@ async function readBlob(at: AzureFolder, path: string): Promise<StoredObject | u
     const chunks: Buffer[] = [];
     for await (const chunk of answer.readableStreamBody!) chunks.push(chunk as Buffer);
     return { bytes: Buffer.concat(chunks), etag: answer.etag! };
+  } catch (error) {
+    if (isStatus(error, 404) && !isMissingContainer(error)) return undefined;
+    throw error;
+  }
+}
+
+async function sizeOfBlob(at: AzureFolder, path: string): Promise<number | undefined> {
+  try {
+    return (await at.blob(path).getProperties()).contentLength;
   } catch (error) {
     if (isStatus(error, 404) && !isMissingContainer(error)) return undefined;
     throw error;
@@ -129,6 +141,16 @@ async function* listBlobs(at: AzureFolder, below: string, uncommitted: boolean):
   } while (continuationToken);
 }
 
+/** Blobs that have uncommitted blocks and no content. Azure does not mark them in a list, so they are those that a list
+ *  without uncommitted blobs does not have. */
+async function* listUncommitted(at: AzureFolder, below: string): AsyncGenerator<Unfinished> {
+  const uncommitted = new Set<string>();
+  for await (const { path, size } of listBlobs(at, below, true)) if (size === 0) uncommitted.add(path);
+  if (uncommitted.size === 0) return;
+  for await (const { path } of listBlobs(at, below, false)) uncommitted.delete(path);
+  for (const path of uncommitted) yield { path, key: "" };
+}
+
 /** One page of a list; undefined when there is no container. */
 async function listPage(
   at: AzureFolder,
@@ -141,7 +163,8 @@ async function listPage(
       .byPage({ ...(continuationToken && { continuationToken }) });
     return (await pages.next()).value;
   } catch (error) {
-    if (isMissingContainer(error)) return undefined;
+    // A container that vanishes within a list would make the list end early.
+    if (isMissingContainer(error) && continuationToken === undefined) return undefined;
     throw error;
   }
 }

@@ -1,9 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { type FileHandle, link, mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { type FileHandle, lstat, open, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { absent, refusedLink, syncFolder, writeAll } from "./directory-files.ts";
-import type { DirectoryFolder } from "./directory-folder.ts";
+import { absent, linkInFolder, openNew, openToRead, syncFolder, writeAll } from "./directory-files.ts";
+import { type DirectoryFolder, unfinishedOf } from "./directory-folder.ts";
 import type { BlockWriter, StagedBlock } from "./store.ts";
 
 /** Writes one file block by block. Each writer appends to a part file of its own, so a writer that was thought dead
@@ -33,10 +32,7 @@ class PartFiles {
   }
 
   async stage(id: string, bytes: Uint8Array): Promise<void> {
-    if (!this.#handle) {
-      await mkdir(this.#folder.parts, { recursive: true });
-      this.#handle = await open(this.#partOf(nonceOf(id)), "wx+", 0o640);
-    }
+    this.#handle ??= await openNew(await this.#folder.reach(this.#partOf(nonceOf(id))));
     // at a position, so that a call that is repeated after an error overwrites
     await writeAll(this.#handle, bytes, this.#offset);
     await this.#handle.datasync();
@@ -45,21 +41,20 @@ class PartFiles {
 
   async hold(blocks: readonly StagedBlock[]): Promise<boolean> {
     for (const [nonce, bytes] of bytesByWriter(blocks)) {
-      const info = await stat(this.#partOf(nonce)).catch(absent(undefined));
+      const info = await lstat(this.#partOf(nonce)).catch(absent(undefined));
       if (!info || info.size < bytes) return false;
     }
     return true;
   }
 
   async commit(blocks: readonly StagedBlock[]): Promise<"committed" | "other"> {
-    const file = this.#file;
+    const file = await this.#folder.reach(this.#file);
     const writers = [...bytesByWriter(blocks)];
     const total = writers.reduce((sum, [, bytes]) => sum + bytes, 0);
     const part = await this.#wholePart(writers, total);
     await this.#handle?.close();
     this.#handle = undefined;
-    await mkdir(dirname(file), { recursive: true });
-    const linked = await link(part, file).then(() => true, refusedLink);
+    const linked = await linkInFolder(part, file);
     if (linked) await syncFolder(dirname(file));
     else if (!(await isSameContent(file, part, total))) return "other";
     await removeParts(this.#folder, this.#path);
@@ -69,10 +64,10 @@ class PartFiles {
   /** A part file with all the content: that of the only writer, or a new one made of the part files of several. */
   async #wholePart(writers: [nonce: string, bytes: number][], total: number): Promise<string> {
     const first = this.#partOf(writers[0]![0]);
-    const isWhole = writers.length === 1 && (await stat(first).catch(absent(undefined)))?.size === total;
-    if (isWhole || (await stat(this.#file).catch(absent(undefined))) !== undefined) return first;
+    const isWhole = writers.length === 1 && (await lstat(first).catch(absent(undefined)))?.size === total;
+    if (isWhole || (await lstat(this.#file).catch(absent(undefined))) !== undefined) return first;
     // under a name that nobody else has: another writer may be doing the same
-    const joined = this.#partOf(`${randomBytes(8).toString("hex")}+`);
+    const joined = this.#partOf(randomBytes(8).toString("hex"));
     await concatenate(
       writers.map(([nonce, bytes]) => [this.#partOf(nonce), bytes]),
       joined,
@@ -81,7 +76,7 @@ class PartFiles {
   }
 
   #partOf(nonce: string): string {
-    return join(this.#folder.parts, `${partPrefix(this.#path)}${nonce}.part`);
+    return this.#folder.partFile({ path: this.#path, key: `${nonce}.part` });
   }
 }
 
@@ -89,11 +84,10 @@ class PartFiles {
 export async function removeParts(folder: DirectoryFolder, path: string): Promise<void> {
   const entries = await readdir(folder.parts).catch(absent([] as string[]));
   for (const entry of entries)
-    if (entry.startsWith(partPrefix(path)) && entry.endsWith(".part"))
+    if (unfinishedOf(entry)?.path === path && entry.endsWith(".part"))
       await rm(join(folder.parts, entry), { force: true });
 }
 
-const partPrefix = (path: string) => `${path.replaceAll("/", "+")}.`;
 const nonceOf = (id: string) => id.slice(0, id.indexOf("-"));
 
 /** How many bytes of each writer's part file the blocks are, by nonce, in order of first use. */
@@ -108,7 +102,8 @@ async function concatenate(sources: [file: string, bytes: number][], target: str
   try {
     let position = 0;
     for (const [file, bytes] of sources) {
-      for await (const chunk of createReadStream(file, { end: bytes - 1, highWaterMark: 1 << 20 })) {
+      const from = await openToRead(file);
+      for await (const chunk of from.createReadStream({ end: bytes - 1, highWaterMark: 1 << 20 })) {
         await writeAll(out, chunk as Buffer, position);
         position += (chunk as Buffer).length;
       }
@@ -125,13 +120,14 @@ async function concatenate(sources: [file: string, bytes: number][], target: str
 /** Whether a committed file is what the part would have become: then it was this commit that made it, and its answer
  *  was lost. When the part is gone, it was, too: only a commit removes parts. */
 async function isSameContent(file: string, part: string, total: number): Promise<boolean> {
-  if ((await stat(file)).size !== total) return false;
-  if ((await stat(part).catch(absent(undefined))) === undefined) return true;
+  if ((await lstat(file)).size !== total) return false;
+  if ((await lstat(part).catch(absent(undefined))) === undefined) return true;
   return (await hashOfHead(file, total)) === (await hashOfHead(part, total));
 }
 
 async function hashOfHead(file: string, bytes: number): Promise<string> {
   const hash = createHash("sha256");
-  for await (const chunk of createReadStream(file, { end: bytes - 1 })) hash.update(chunk as Buffer);
+  const from = await openToRead(file);
+  for await (const chunk of from.createReadStream({ end: bytes - 1 })) hash.update(chunk as Buffer);
   return hash.digest("hex");
 }

@@ -1,13 +1,21 @@
 /** What a directory store does with files: each step is durable before it is answered, and nothing is ever
  *  overwritten. */
-import { randomBytes } from "node:crypto";
-import { type FileHandle, link, mkdir, open, rm, rmdir } from "node:fs/promises";
-import { dirname, join, sep } from "node:path";
+import { constants } from "node:fs";
+import { type FileHandle, link, lstat, mkdir, open, rm, rmdir } from "node:fs/promises";
+import { dirname, sep } from "node:path";
 import { FailureError, terminal, waiting } from "../failure.ts";
 
+/** Reads a file, which is not opened through a symbolic link. */
+export const openToRead = (file: string): Promise<FileHandle> => open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
+
+/** A file that is written before it gets its name. */
+export interface DraftFile {
+  draft: string;
+  file: string;
+}
+
 /** Writes a new file with all of `bytes`, or nothing. @returns false when there is a file of that name already */
-export async function linkNew(file: string, bytes: Uint8Array): Promise<boolean> {
-  const draft = join(dirname(file), `.${randomBytes(8).toString("hex")}.draft`);
+export async function linkNew({ draft, file }: DraftFile, bytes: Uint8Array): Promise<boolean> {
   const handle = await openNew(draft);
   try {
     await writeAll(handle, bytes, 0);
@@ -16,7 +24,7 @@ export async function linkNew(file: string, bytes: Uint8Array): Promise<boolean>
     await handle.close();
   }
   try {
-    const linked = await link(draft, file).then(() => true, refusedLink);
+    const linked = await linkInFolder(draft, file);
     // the object may be removed already, and its folder with it
     if (linked) await syncFolder(dirname(file)).catch(absent(undefined));
     return linked;
@@ -25,15 +33,29 @@ export async function linkNew(file: string, bytes: Uint8Array): Promise<boolean>
   }
 }
 
-/** Opens a new file, with its folder. A concurrent `pruneEmpty` may remove the folder as often as it finds it empty,
- *  hence the tries. */
-async function openNew(file: string): Promise<FileHandle> {
+/** Opens a new file, with its folder. */
+export const openNew = (file: string): Promise<FileHandle> => inFolder(file, () => open(file, "wx+", 0o640));
+
+/** Gives a file one more name. @returns false when the name is taken, or the file is gone */
+export async function linkInFolder(existing: string, file: string): Promise<boolean> {
+  const isThere = () =>
+    lstat(existing).then(
+      () => true,
+      () => false,
+    );
+  return inFolder(file, () => link(existing, file), isThere).then(() => true, refusedLink);
+}
+
+/** Does something with a file, in a folder that is made for it. A concurrent `pruneEmpty` may remove the folder as
+ *  often as it finds it empty, hence the tries.
+ *  @param mayTry answers false when something else than the folder is missing */
+async function inFolder<T>(file: string, work: () => Promise<T>, mayTry = async () => true): Promise<T> {
   for (let tries = 1; ; tries++) {
     await mkdir(dirname(file), { recursive: true });
     try {
-      return await open(file, "wx", 0o640);
+      return await work();
     } catch (error) {
-      if (systemCodeOf(error) !== "ENOENT" || tries === 100) throw error;
+      if (systemCodeOf(error) !== "ENOENT" || tries === 100 || !(await mayTry())) throw error;
     }
   }
 }
@@ -83,7 +105,7 @@ export function absent<T>(value: T): (error: unknown) => T {
 
 /** For the `catch` of a `link`: EEXIST says that the name is taken; ENOENT that the source is gone, because this very
  *  link was made before. */
-export function refusedLink(error: unknown): false {
+function refusedLink(error: unknown): false {
   if (systemCodeOf(error) === "EEXIST" || systemCodeOf(error) === "ENOENT") return false;
   throw error;
 }
@@ -98,6 +120,12 @@ export function fileFailure(error: unknown): FailureError {
     return terminal(
       "TargetUnreachable",
       `the volume of the ExportTarget has no hard links (${code}), without which files could be overwritten; use a volume that has them`,
+      error,
+    );
+  if (code === "ELOOP")
+    return terminal(
+      "TargetUnauthorized",
+      "a file on the volume of the ExportTarget is a symbolic link (ELOOP); remove the link, and check who may write to the volume",
       error,
     );
   if (code === "EACCES" || code === "EROFS")

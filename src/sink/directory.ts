@@ -1,20 +1,21 @@
 import { randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { mkdir, readdir, readFile, rm, stat, unlink } from "node:fs/promises";
-import { basename, dirname, join, sep } from "node:path";
+import type { Dirent } from "node:fs";
+import { lstat, mkdir, readdir, rm, unlink } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { terminal } from "../failure.ts";
 import { directoryBlocks, removeParts } from "./directory-blocks.ts";
-import { absent, fileFailure, linkNew, pruneEmpty } from "./directory-files.ts";
-import { DirectoryFolder } from "./directory-folder.ts";
-import type { ListedObject, Store, StoredObject, StoredStream } from "./store.ts";
+import { absent, linkNew, openToRead, pruneEmpty } from "./directory-files.ts";
+import { DirectoryFolder, unfinishedOf } from "./directory-folder.ts";
+import type { ListedObject, Store, StoredObject, StoredStream, Unfinished } from "./store.ts";
 
 /** A directory, on a volume that many pods may mount, with the same guarantees as blobs. `link` refuses to overwrite,
  *  so it stands for `If-None-Match`. An object that is replaced gets a new generation, the file `name~2`; to link the
  *  next generation stands for `If-Match`. The number of the generation is the object's tag.
- *  @param root the export's folder */
-export function directoryStore(root: string): Store {
-  const at = new DirectoryFolder(root);
+ *  @param root the volume
+ *  @param folder the export's, below it */
+export function directoryStore(root: string, folder: string): Store {
+  const at = new DirectoryFolder(root, folder);
   return {
     prepare: () => at.call(() => proveWritable(at)),
     read: (path) => at.call(() => readNewest(at, path)),
@@ -23,7 +24,10 @@ export function directoryStore(root: string): Store {
     remove: (path, etag) =>
       at.call(() => (etag === undefined ? removeObject(at, path) : removeObjectWithTag(at, path, etag))),
     discard: (path) => at.call(() => removeParts(at, path)),
+    size: (path) => at.call(() => sizeOfNewest(at, path)),
     list: (prefix) => listObjects(at, prefix),
+    unfinished: (prefix) => listUnfinished(at, prefix),
+    abandon: (path, key) => at.call(() => removePart(at, { path, key })),
     stream: (path, range) => at.call(() => streamFile(at, path, range)),
     blocks: (path) => directoryBlocks(at, path),
     url: (path) => pathToFileURL(at.file(path)).href,
@@ -32,9 +36,10 @@ export function directoryStore(root: string): Store {
 }
 
 async function proveWritable(at: DirectoryFolder): Promise<void> {
+  const path = `.probe-${randomBytes(6).toString("hex")}`;
+  const probe = await at.reach(at.file(path));
   await mkdir(at.base, { recursive: true });
-  const probe = join(at.base, `.probe-${randomBytes(6).toString("hex")}`);
-  if (!(await linkNew(probe, Buffer.from("probe"))))
+  if (!(await linkNew({ draft: draftOf(at, path), file: probe }, Buffer.from("probe"))))
     throw terminal(
       "TargetUnreachable",
       "the volume of the ExportTarget does not keep what is written to it; use another volume",
@@ -42,9 +47,14 @@ async function proveWritable(at: DirectoryFolder): Promise<void> {
   await unlink(probe);
 }
 
+/** A new file in which a small object waits until it is durable. Its name is the object's, so that what a killed process
+ *  leaves of it is known to be of this object. */
+const draftOf = (at: DirectoryFolder, path: string) =>
+  at.partFile({ path, key: `${randomBytes(8).toString("hex")}.draft` });
+
 /** The numbers of the generations of an object that exist now. */
 async function generations(at: DirectoryFolder, path: string): Promise<Set<number>> {
-  const file = at.file(path);
+  const file = await at.reach(at.file(path));
   const entries = await readdir(dirname(file)).catch(absent([] as string[]));
   const found = entries.map((entry) => generationOf(entry, basename(file)));
   return new Set(found.filter((generation) => generation > 0));
@@ -70,14 +80,32 @@ async function readNewest(at: DirectoryFolder, path: string): Promise<StoredObje
   for (;;) {
     const { file, generation } = await newest(at, path);
     if (generation === 0) return undefined;
-    const bytes = await readFile(file).catch(absent(undefined));
+    const bytes = await readWhole(file);
     if (bytes) return { bytes, etag: String(generation) };
+  }
+}
+
+async function readWhole(file: string): Promise<Buffer | undefined> {
+  const handle = await openToRead(file).catch(absent(undefined));
+  try {
+    return await handle?.readFile();
+  } finally {
+    await handle?.close();
+  }
+}
+
+async function sizeOfNewest(at: DirectoryFolder, path: string): Promise<number | undefined> {
+  for (;;) {
+    const { file, generation } = await newest(at, path);
+    if (generation === 0) return undefined;
+    const info = await lstat(file).catch(absent(undefined));
+    if (info) return info.size;
   }
 }
 
 async function createFirst(at: DirectoryFolder, path: string, bytes: Uint8Array): Promise<string | undefined> {
   if ((await newest(at, path)).generation > 0) return undefined;
-  if (!(await linkNew(at.file(path), bytes))) return undefined;
+  if (!(await linkNew({ draft: draftOf(at, path), file: at.file(path) }, bytes))) return undefined;
   // another writer may have created the object, replaced it and removed its first generation in between
   return (await newest(at, path)).generation === 1 ? "1" : undefined;
 }
@@ -93,7 +121,7 @@ async function linkNext(
   const next = known + 1;
   if ((await newest(at, path)).generation !== known) return undefined;
   const file = generationFile(at.file(path), next);
-  if (!(await linkNew(file, bytes))) return undefined;
+  if (!(await linkNew({ draft: draftOf(at, path), file }, bytes))) return undefined;
   // A writer that stood still since it looked can link a number that others have passed, or one of an object that was
   // removed.
   const now = await generations(at, path);
@@ -114,7 +142,7 @@ async function removeObject(at: DirectoryFolder, path: string): Promise<void> {
 
 async function removeObjectWithTag(at: DirectoryFolder, path: string, etag: string): Promise<void> {
   const { file, generation } = await newest(at, path);
-  const info = generation > 0 ? await stat(file).catch(absent(undefined)) : undefined;
+  const info = generation > 0 ? await lstat(file).catch(absent(undefined)) : undefined;
   if (info && (etag === String(generation) || etag === fileTag(info))) await removeGenerations(at, path);
 }
 
@@ -127,46 +155,64 @@ async function removeGenerations(at: DirectoryFolder, path: string): Promise<boo
   return found.length > 0;
 }
 
+async function removePart(at: DirectoryFolder, part: Unfinished): Promise<void> {
+  const file = await at.reach(at.partFile(part));
+  await rm(file, { force: true });
+  await pruneEmpty(dirname(file), at.base);
+}
+
 async function streamFile(
   at: DirectoryFolder,
   path: string,
   range: { start: number; count?: number } | undefined,
 ): Promise<StoredStream | undefined> {
-  const file = at.file(path);
-  const info = await stat(file).catch(absent(undefined));
-  if (!info?.isFile()) return undefined;
+  const handle = await openToRead(await at.reach(at.file(path))).catch(absent(undefined));
+  if (!handle) return undefined;
+  const info = await handle.stat();
+  if (!info.isFile()) {
+    await handle.close();
+    return undefined;
+  }
   const start = range?.start ?? 0;
   const end = range?.count === undefined ? undefined : start + range.count - 1;
-  const body = createReadStream(file, { start, ...(end !== undefined && { end }), highWaterMark: 1 << 18 });
+  const body = handle.createReadStream({ start, ...(end !== undefined && { end }), highWaterMark: 1 << 18 });
   return { body, size: info.size, etag: fileTag(info) };
 }
 
-/** The objects below `prefix`, each once, whatever generations of it exist; part files, too. */
+/** The objects below `prefix`, each once, whatever generations of it exist. */
 async function* listObjects(at: DirectoryFolder, prefix: string): AsyncGenerator<ListedObject> {
   const seen = new Set<string>();
-  let found: ListedObject[];
-  try {
-    found = await listFiles(at.base);
-  } catch (error) {
-    throw fileFailure(error);
-  }
-  for (const { path, size, etag } of found.sort((a, b) => (a.path < b.path ? -1 : 1))) {
+  const files = await at.call(async () => filesBelow(await at.reach(at.file("x")).then(dirname), ""));
+  for (const path of files.sort()) {
     const name = path.replace(/~\d+$/, "");
-    if (!name.startsWith(prefix) || seen.has(name)) continue;
+    if (!name.startsWith(prefix) || name.startsWith(partsPrefix) || seen.has(name)) continue;
     seen.add(name);
-    yield { path: name, size, etag };
+    const info = await at.call(() => lstat(at.file(path)).catch(absent(undefined)));
+    // It may have been replaced meanwhile, which is the next generation.
+    const size = info?.size ?? (await at.call(() => sizeOfNewest(at, name)));
+    if (size !== undefined) yield { path: name, size, etag: info ? fileTag(info) : "" };
   }
 }
 
-async function listFiles(base: string): Promise<ListedObject[]> {
-  const found: ListedObject[] = [];
-  for (const entry of await readdir(base, { withFileTypes: true, recursive: true }).catch(absent([]))) {
-    if (!entry.isFile() || entry.name.endsWith(".draft")) continue;
-    const file = join(entry.parentPath, entry.name);
-    const info = await stat(file).catch(absent(undefined));
-    if (info)
-      found.push({ path: file.slice(base.length + 1).replaceAll(sep, "/"), size: info.size, etag: fileTag(info) });
+const partsPrefix = "_work/parts/";
+
+async function* listUnfinished(at: DirectoryFolder, prefix: string): AsyncGenerator<Unfinished> {
+  const folder = await at.call(() => at.reach(join(at.parts, "x")).then(dirname));
+  const entries = await at.call(() => readdir(folder).catch(absent([] as string[])));
+  for (const entry of entries.sort()) {
+    const one = unfinishedOf(entry);
+    if (one?.path.startsWith(prefix)) yield one;
   }
+}
+
+/** Paths of all files in a folder and below it; symbolic links, which are never followed, are among them. Each folder is
+ *  read by itself: `readdir` with `recursive` fails as a whole when one folder is removed meanwhile.
+ *  @param below what the paths begin with */
+async function filesBelow(folder: string, below: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(folder, { withFileTypes: true }).catch(absent<Dirent[]>([])))
+    if (entry.isDirectory()) found.push(...(await filesBelow(join(folder, entry.name), `${below}${entry.name}/`)));
+    else found.push(below + entry.name);
   return found;
 }
 

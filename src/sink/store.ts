@@ -1,8 +1,9 @@
 import type { Readable } from "node:stream";
 
 /** A destination: named objects below the export's folder. Paths are relative, with `/`; nothing outside the folder can
- *  be reached. Implemented by azure.ts (block blobs) and directory.ts (files of a volume). Every call may fail with a
- *  FailureError: TargetUnauthorized and InvalidContainer are terminal, TargetUnreachable is waiting. */
+ *  be reached, since contained.ts checks each path before a store sees it. Implemented by azure.ts (block blobs) and
+ *  directory.ts (files of a volume). Every call may fail with a FailureError: TargetUnauthorized and InvalidContainer
+ *  are terminal, TargetUnreachable is waiting. */
 export interface Store {
   /** Makes the container or the directory where that is allowed. */
   prepare(): Promise<void>;
@@ -19,9 +20,16 @@ export interface Store {
   remove(path: string, etag?: string): Promise<void>;
   /** Removes the blocks that any writer has staged for a file, unless the file is committed. */
   discard(path: string): Promise<void>;
-  /** Every object below `prefix`; "" is all.
-   *  @param options with `uncommitted`, also files of which only blocks are staged, with size 0 */
-  list(prefix: string, options?: { uncommitted?: boolean }): AsyncIterable<ListedObject>;
+  /** How many bytes an object has; undefined when there is none of that name. */
+  size(path: string): Promise<number | undefined>;
+  /** Every object below `prefix`, or an error; "" is all. What is made or removed while the list is read may be in it or
+   *  not, and changes nothing for the others. */
+  list(prefix: string): AsyncIterable<ListedObject>;
+  /** Whatever below `prefix` was begun and is no object yet, or an error: files of which only blocks are staged, and
+   *  what a killed process has left of a small object. */
+  unfinished(prefix: string): AsyncIterable<Unfinished>;
+  /** Ends what `unfinished` lists, so that it can become no object any more. No error when there is none. */
+  abandon(path: string, key: string): Promise<void>;
   /** Committed content from byte `start` on, at most `count` bytes; undefined when there is no such object. */
   stream(path: string, range?: { start: number; count?: number }): Promise<StoredStream | undefined>;
   /** Writes a file block by block; it is invisible until its commit. */
@@ -43,6 +51,12 @@ export interface ListedObject {
   /** stored bytes */
   size: number;
   etag: string;
+}
+export interface Unfinished {
+  /** the object that it would have become */
+  path: string;
+  /** tells it from others of the same path */
+  key: string;
 }
 export interface StoredStream {
   body: Readable;

@@ -1,9 +1,10 @@
 import type { Checkpoint } from "../contracts.ts";
 import { transient } from "../failure.ts";
+import { isContained } from "../sink/contained.ts";
 import { checkpointPath, planPath, resultPath } from "../sink/layout.ts";
 import type { Store } from "../sink/store.ts";
 import { eachParallel } from "./parallel.ts";
-import { readPlan } from "./stored.ts";
+import { abandonUnfinished, readPlan } from "./stored.ts";
 import type { CommandResult, Work } from "./work.ts";
 
 /** After this time no request of a writer is under way any more that it sent before it was fenced. */
@@ -27,22 +28,23 @@ export async function purgeExport({ task, store, log, signal, clock }: Work): Pr
   const roundOf = (path: string) =>
     path === planPath ? 2 : path.startsWith("_work/") && /\/checkpoint\.json$/.test(path) ? 1 : 0;
   for (const round of [0, 1, 2]) {
+    if (round === 0) await abandonUnfinished(store, "");
     const paths = await listAll(store);
     await eachParallel(
-      paths.filter((path) => roundOf(path) === round),
+      paths.filter((path) => roundOf(path) === round && isContained(path)),
       (path) => store.remove(path),
     );
   }
-  const left = (await listAll(store)).length;
+  let left = (await listAll(store)).length;
+  for await (const _ of store.unfinished("")) left++;
   if (left > 0) log.warn({ left }, "some objects could not be removed");
   log.info({ audit: "purge", export: task.name, left });
   return { left };
 }
 
-/** Paths of all objects, including blobs that have only uncommitted blocks. */
 async function listAll(store: Store): Promise<string[]> {
   const paths: string[] = [];
-  for await (const { path } of store.list("", { uncommitted: true })) paths.push(path);
+  for await (const { path } of store.list("")) paths.push(path);
   return paths;
 }
 

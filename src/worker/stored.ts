@@ -1,7 +1,8 @@
 import type { Cohort, Plan } from "../contracts.ts";
 import { terminal, transient } from "../failure.ts";
 import { cohortPath, planPath } from "../sink/layout.ts";
-import type { Store } from "../sink/store.ts";
+import type { Store, Unfinished } from "../sink/store.ts";
+import { eachParallel } from "./parallel.ts";
 import type { Work } from "./work.ts";
 
 /** The stored plan of the export with this uid; undefined where there is none yet.
@@ -28,4 +29,12 @@ export async function readCohort({ task, store }: Work): Promise<Cohort | undefi
   const found = await store.read(cohortPath);
   if (!found) throw transient("Internal", "there is no cohort beside plan.json");
   return JSON.parse(found.bytes.toString()) as Cohort;
+}
+
+/** Ends whatever below `prefix` was begun and is no object yet. @returns how much there was */
+export async function abandonUnfinished(store: Store, prefix: string): Promise<number> {
+  const all: Unfinished[] = [];
+  for await (const one of store.unfinished(prefix)) all.push(one);
+  await eachParallel(all, ({ path, key }) => store.abandon(path, key));
+  return all.length;
 }

@@ -15,13 +15,13 @@ const outputs: [string, string | undefined, Parameters<typeof outputOf>[2], Retu
     "no container: one of its own",
     undefined,
     { azureBlob: azure },
-    { container: "export-20260304t050607-0a1b2c3d", folder: "" },
+    { container: "export-20260304t050607-0a1b2c3d", folder: "20260304T050607-nightly-0a1b2c3d" },
   ],
   [
     "a prefix is not used there",
     undefined,
     { azureBlob: { ...azure, prefix: "x" } },
-    { container: "export-20260304t050607-0a1b2c3d", folder: "" },
+    { container: "export-20260304t050607-0a1b2c3d", folder: "20260304T050607-nightly-0a1b2c3d" },
   ],
   [
     "the target's",

@@ -260,7 +260,8 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     source.set({ pageDelay: 0, maxCount: 1000 });
     const store = await open(object);
     const left: string[] = [];
-    for await (const { path } of store.list("", { uncommitted: true })) left.push(path);
+    for await (const { path } of store.list("")) left.push(path);
+    for await (const { path } of store.unfinished("")) left.push(path);
     await store.close();
     assert.deepEqual(left, []);
   });

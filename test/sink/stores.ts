@@ -69,9 +69,11 @@ export async function readAll(store: Store, path: string): Promise<Buffer | unde
   return Buffer.concat(chunks);
 }
 
-export async function paths(store: Store, prefix = "", uncommitted = false): Promise<string[]> {
+/** @param withUnfinished also what is no object yet */
+export async function paths(store: Store, prefix = "", withUnfinished = false): Promise<string[]> {
   const found: string[] = [];
-  for await (const { path } of store.list(prefix, { uncommitted })) found.push(path);
+  for await (const { path } of store.list(prefix)) found.push(path);
+  if (withUnfinished) for await (const { path } of store.unfinished(prefix)) found.push(path);
   return found.sort();
 }
 

@@ -1,7 +1,7 @@
 import type { Cohort, Plan, Shard, Task, TypeCount } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import { compartmentTypes } from "../../fhir/compartment.ts";
-import { type Capabilities, countMatches, readCapabilities, readClock } from "../../fhir/reads.ts";
+import { countMatches, readCapabilities, readClock } from "../../fhir/reads.ts";
 import { cohortPath, planPath } from "../../sink/layout.ts";
 import { zeroTotals } from "../../totals.ts";
 import { eachParallel } from "../parallel.ts";
@@ -21,6 +21,8 @@ const skewWarningMs = 60_000;
 /** Types that are exported only where spec.types names them. Binary is not bulk data. The others are generated for an
  *  answer. */
 const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
+/** The names of types become parts of paths and URLs. */
+const typeName = /^[A-Z][A-Za-z]{0,63}$/;
 
 /** Whether the plan's pod exports and seals everything itself. The answer follows from what is stored, so it is the
  *  same each time: otherwise a second run of the plan could leave half of the work to a Job. */
@@ -59,8 +61,14 @@ function planResult({ transactionTime, packages, shards }: Plan): CommandResult 
 /** The first contact with the source: what it can do, and the moment that the export is of. */
 async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
-  const types = chooseTypes(task.export, capabilities);
   const warnings: string[] = [];
+  const named = new Set([...capabilities.types].filter((type) => typeName.test(type)));
+  const misnamed = capabilities.types.size - named.size;
+  if (misnamed > 0)
+    warnings.push(
+      `${misnamed} types of the source's CapabilityStatement have names that are no names of FHIR types; they are left out.`,
+    );
+  const types = chooseTypes(task.export, named);
 
   const sourceTime = await readClock(source, types[0] ?? "Patient", clock);
   if (sourceTime === undefined)
@@ -123,11 +131,10 @@ async function memberBatches({ work, probe }: Planning): Promise<MemberBatches |
 
 /** The types of an export: those that it names, or all that the source can search and that belong to its level.
  *  @throws terminal UnknownType, UnsupportedParameter, both naming spec.types */
-function chooseTypes({ level, types }: Task["export"], capabilities: Capabilities): string[] {
+function chooseTypes({ level, types }: Task["export"], searchable: ReadonlySet<string>): string[] {
   const inLevel = (type: string) => level === "System" || compartmentTypes.has(type);
-  if (!types?.length)
-    return [...capabilities.types].filter((type) => inLevel(type) && !neverByDefault.has(type)).sort();
-  const unknown = types.filter((type) => !capabilities.types.has(type));
+  if (!types?.length) return [...searchable].filter((type) => inLevel(type) && !neverByDefault.has(type)).sort();
+  const unknown = types.filter((type) => !searchable.has(type));
   if (unknown.length > 0) throw terminal("UnknownType", `spec.types: the source cannot search ${unknown.join(", ")}`);
   const outside = types.filter((type) => !inLevel(type));
   if (outside.length > 0)

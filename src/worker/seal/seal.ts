@@ -9,7 +9,7 @@ import { sumByType } from "../../totals.ts";
 import { outcomeLine } from "../operation-outcome.ts";
 import { eachParallel } from "../parallel.ts";
 import { type ExportRun, openRun } from "../run.ts";
-import { readPlan } from "../stored.ts";
+import { abandonUnfinished, readPlan } from "../stored.ts";
 import type { CommandResult, Work } from "../work.ts";
 import { closeType } from "./close.ts";
 import { type DeletedFiles, linesIn, writeDeleted } from "./deleted-files.ts";
@@ -94,7 +94,7 @@ async function makeManifest(
     request,
     // Whoever may read the container reads it with credentials of their own, not with a token of ours. The HTTP service
     // says what holds where it serves the files.
-    requiresAccessToken: store.url("").startsWith("http"),
+    requiresAccessToken: store.url(manifestPath).startsWith("http"),
     outputFormat: "application/fhir+ndjson",
     output: results.flatMap(({ type, files }) => files.map((file) => manifestItem(type, file, url))),
     deleted: deleted.files.map((file) => manifestItem("Bundle", file, url)),
@@ -117,8 +117,9 @@ async function writeNotices(made: MadeObjects, texts: string[]): Promise<FilePar
 /** Removes the working files. The plan stays: it shows what was done, and a later purge reads it. */
 async function removeWork(store: Store): Promise<void> {
   const paths: string[] = [];
-  for await (const { path } of store.list(workPrefix, { uncommitted: true })) if (path !== planPath) paths.push(path);
+  for await (const { path } of store.list(workPrefix)) if (path !== planPath) paths.push(path);
   await eachParallel(paths, (path) => store.remove(path));
+  await abandonUnfinished(store, "");
 }
 
 function reportOf(manifest: Manifest, manifestSHA256: string): CommandResult {
