@@ -1,7 +1,6 @@
 /** One request to the sample server, and its answer. */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
+import type { Clock } from "../../src/surroundings.ts";
 import { outcome } from "./bundle.ts";
 import type { Auth, Behaviour, Fault, Faults } from "./faults.ts";
 import { type Answer, type Asked, answer } from "./routes.ts";
@@ -17,7 +16,7 @@ export interface Logged {
   url: string;
   /** Form parameters of a POST search, decoded. */
   form?: [string, string][];
-  /** Milliseconds since 1970, by the real clock. */
+  /** Milliseconds since 1970, by the clock that the server waits by. */
   at: number;
   /** 0 while the request has no answer, and when its connection was dropped. */
   status: number;
@@ -45,16 +44,40 @@ export interface SampleServer {
   readonly hooks: Set<RequestHook>;
   readonly requests: Logged[];
   readonly counters: Counters;
+  /** What the server waits by. */
+  readonly clock: Clock;
+  /** The server's time, which may be wrong. */
+  readonly now: () => number;
   behaviour: Behaviour;
   auth: Auth;
 }
 
 /** A request that was received whole. */
-interface Exchange {
-  request: IncomingMessage;
-  response: ServerResponse;
+export interface Received {
+  method: string;
+  /** Path and query as sent. */
+  target: string;
   url: URL;
+  headers: Readonly<Record<string, string | string[] | undefined>>;
   body: string;
+  /** Whether nobody waits for the answer any more. */
+  isGone: () => boolean;
+}
+
+/** What the server sends. */
+export interface Sent {
+  status: number;
+  headers: Record<string, string | number>;
+  body: Buffer;
+  /** The connection ends halfway through the body. */
+  isBroken: boolean;
+}
+
+/** Counts a request as being answered, until the function that it returns is called. */
+export function beginRequest({ counters }: SampleServer): () => void {
+  counters.requests++;
+  counters.maxActive = Math.max(counters.maxActive, ++counters.active);
+  return () => void counters.active--;
 }
 
 /** Answers a request.
@@ -62,18 +85,30 @@ interface Exchange {
  *  1. Log and count it, and wait for the hooks of tests.
  *  2. Find the faults that hit it: a slow one waits, a dropped one ends here.
  *  3. Make the answer: by a fault, by a limit of the server, or as a FHIR server does.
- *  4. Wait as long as the page takes, and send it. */
-export async function exchange(server: SampleServer, received: Exchange): Promise<void> {
-  const { counters } = server;
-  const { request, response, body } = received;
+ *  4. Wait as long as the page takes.
+ *
+ *  @returns undefined where the connection ends without an answer */
+export async function respond(server: SampleServer, received: Received): Promise<Sent | undefined> {
+  const date = new Date(server.now()).toUTCString();
+  try {
+    return await exchange(server, received, date);
+  } catch (error) {
+    const body = Buffer.from(outcome("error", String(error), "exception"));
+    return { status: 500, headers: { date, "content-type": "application/fhir+json" }, body, isBroken: false };
+  }
+}
+
+async function exchange(server: SampleServer, received: Received, date: string): Promise<Sent | undefined> {
+  const { counters, clock } = server;
+  const { body } = received;
   const logged = log(server, received);
   for (const hook of [...server.hooks]) await hook(logged, counters.requests);
 
   const name = `${logged.method} ${readableURL(logged.url)}${logged.form ? ` ${readableURL(body)}` : ""}`;
   const hit = server.faults.take(name, (kind) => exchangeFaults.includes(kind));
   const slow = faultOf(hit, "slow");
-  if (slow) await sleep(slow.ms);
-  if (faultOf(hit, "drop")) return void request.socket.destroy();
+  if (slow) await clock.sleep(slow.ms);
+  if (faultOf(hit, "drop")) return undefined;
 
   const answered = faultAnswer(hit) ?? limitAnswer(server, received, logged) ?? fhirAnswer(server, received, logged);
 
@@ -82,20 +117,18 @@ export async function exchange(server: SampleServer, received: Exchange): Promis
   else if (answered.kind === "read") counters.reads++;
   const { pageDelay = 0, windowDelay = 0 } = server.behaviour;
   const delay = pageDelay + (answered.windowed ? windowDelay : 0);
-  if (answered.kind === "page" && delay > 0) await sleep(delay);
-  if (response.destroyed) return;
+  if (answered.kind === "page" && delay > 0) await clock.sleep(delay);
+  if (received.isGone()) return undefined;
   logged.status = answered.status;
-  sendAnswer({ request, response }, answered, server.behaviour, faultOf(hit, "cut"));
+  const sent = makeSent(answered, server.behaviour, { ...received, cut: faultOf(hit, "cut") });
+  return { ...sent, headers: { date, ...sent.headers } };
 }
 
-function log({ requests, counters }: SampleServer, { request, response, url, body }: Exchange): Logged {
-  const logged: Logged = { method: request.method ?? "GET", url: request.url ?? "/", at: Date.now(), status: 0 };
+function log({ requests, clock }: SampleServer, { method, target, url, body }: Received): Logged {
+  const logged: Logged = { method, url: target, at: clock.now(), status: 0 };
   const isForm = logged.method === "POST" && url.pathname.endsWith("/_search");
   if (isForm) logged.form = [...new URLSearchParams(body)];
   requests.push(logged);
-  counters.requests++;
-  counters.maxActive = Math.max(counters.maxActive, ++counters.active);
-  response.once("close", () => counters.active--);
   return logged;
 }
 
@@ -125,12 +158,12 @@ function faultAnswer(hit: Fault[]): Answer | undefined {
 /** Answers what never reaches FHIR: another path, no sign-in, too long a URL or form. */
 function limitAnswer(
   { behaviour, auth }: SampleServer,
-  { request, url, body }: Exchange,
+  { headers, url, body }: Received,
   logged: Logged,
 ): Answer | undefined {
   if (!url.pathname.startsWith(`${basePath}/`) && url.pathname !== basePath) return { ...webPage, status: 404 };
   const isOpen = url.pathname === `${basePath}/metadata` && !behaviour.closedMetadata;
-  if (!isOpen && !isSignedIn(request, auth)) return unauthorized(auth);
+  if (!isOpen && !isSignedIn(headers.authorization, auth)) return unauthorized(auth);
   if (logged.url.length > (behaviour.maxURL ?? 8192)) return { ...webPage, status: 414 };
   if (logged.form && body.length > (behaviour.maxForm ?? 200_000))
     return { status: 500, body: Buffer.from(outcome("error", "Unable to parse form content")), kind: "other" };
@@ -140,7 +173,7 @@ function limitAnswer(
 /** Answers as a FHIR server does. */
 function fhirAnswer(
   server: SampleServer,
-  { request, url, body }: Exchange,
+  { headers, url, body }: Received,
   { method, url: target, form }: Logged,
 ): Answer {
   const asked: Asked = {
@@ -148,7 +181,7 @@ function fhirAnswer(
     path: url.pathname.slice(basePath.length).split("/").filter(Boolean).map(decodeURIComponent),
     parameters: [...queryOf(target), ...(form ?? [])].filter(([name]) => name !== "_again"),
     body,
-    strict: /handling\s*=\s*strict/.test(String(request.headers.prefer ?? "")),
+    strict: /handling\s*=\s*strict/.test(String(headers.prefer ?? "")),
     base: `${url.origin}${basePath}`,
   };
   const { store, searches, faults } = server;
@@ -173,33 +206,30 @@ function unauthorized(auth: Auth): Answer {
   };
 }
 
-function isSignedIn(request: IncomingMessage, auth: Auth): boolean {
+function isSignedIn(authorization: string | string[] | undefined, auth: Auth): boolean {
   if (auth.kind === "none") return true;
   const expected =
     auth.kind === "bearer"
       ? `Bearer ${auth.token}`
       : `Basic ${Buffer.from(`${auth.username}:${auth.password}`).toString("base64")}`;
-  return request.headers.authorization === expected;
+  return authorization === expected;
 }
 
-function sendAnswer(
-  { request, response }: Pick<Exchange, "request" | "response">,
+function makeSent(
   answered: Answer,
   behaviour: Behaviour,
-  cut: Extract<Fault, { kind: "cut" }> | undefined,
-): void {
+  { headers: asked, cut }: Pick<Received, "headers"> & { cut: Extract<Fault, { kind: "cut" }> | undefined },
+): Sent {
   let { body } = answered;
-  response.setHeader("content-type", "application/fhir+json; charset=utf-8");
-  for (const [name, value] of Object.entries(answered.headers ?? {})) response.setHeader(name, value);
+  const headers: Sent["headers"] = { "content-type": "application/fhir+json; charset=utf-8", ...answered.headers };
   if ((behaviour.pretty || answered.pretty) && body[0] === 0x7b) body = Buffer.from(pretty(body.toString()));
   if (cut?.clean) body = body.subarray(0, body.length >> 1);
-  if (behaviour.gzip && /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""))) {
+  if (behaviour.gzip && /\bgzip\b/.test(String(asked["accept-encoding"] ?? ""))) {
     body = gzipSync(body, { level: 1 });
-    response.setHeader("content-encoding", "gzip");
+    headers["content-encoding"] = "gzip";
   }
-  response.writeHead(answered.status, answered.status === 204 ? {} : { "content-length": body.length });
-  if (cut && !cut.clean) response.write(body.subarray(0, body.length >> 1), () => request.socket.destroy());
-  else response.end(body);
+  if (answered.status !== 204) headers["content-length"] = body.length;
+  return { status: answered.status, headers, body, isBroken: cut !== undefined && !cut.clean };
 }
 
 /** Parameters in their order. A `+` is a blank, as for form decoders; values.ts still understands an offset that was

@@ -1,7 +1,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { outcome } from "./bundle.ts";
-import { basePath, type Counters, exchange, type Logged, type RequestHook, type SampleServer } from "./exchange.ts";
+import { type Clock, systemClock } from "../../src/surroundings.ts";
+import {
+  basePath,
+  beginRequest,
+  type Counters,
+  type Logged,
+  type RequestHook,
+  respond,
+  type SampleServer,
+  type Sent,
+} from "./exchange.ts";
 import { type Auth, type Behaviour, type Control, type Fault, Faults } from "./faults.ts";
 import { generate, type SampleOptions, type SampleResource } from "./generator.ts";
 import { Searches } from "./search.ts";
@@ -19,6 +28,8 @@ export interface SourceOptions extends SampleOptions {
   control?: boolean;
   /** The server's clock, in milliseconds since 1970. */
   now?: () => number;
+  /** What the server waits by; default: the system's clock. */
+  clock?: Clock;
 }
 
 export interface Source {
@@ -61,43 +72,65 @@ function sampleFor({ seed, scale }: SampleOptions): SampleResource[] {
   return sample;
 }
 
-/** Starts a FHIR server over a sample. It behaves well unless its Behaviour or an injected Fault says how it does
- *  not: both have what was seen of real servers. */
-export async function startSource(options: SourceOptions = {}): Promise<Source> {
-  const now = options.now ?? Date.now;
-  const store = new Store(options.resources ?? sampleFor(options), now);
+/** A FHIR server over a sample, without the sockets. It behaves well unless its Behaviour or an injected Fault says how
+ *  it does not: both have what was seen of real servers. */
+export function makeSample(options: SourceOptions = {}): SampleServer {
+  const { clock = systemClock, now = clock.now } = options;
+  const store = new Store(options.resources ?? sampleFor(options), now, clock);
   const running: SampleServer = {
     store,
     searches: new Searches(store, () => running.behaviour),
     faults: new Faults(),
     hooks: new Set(),
     requests: [],
+    clock,
+    now,
     counters: { requests: 0, pages: 0, counts: 0, reads: 0, active: 0, maxActive: 0 },
     behaviour: {},
     auth: options.auth ?? { kind: "none" },
   };
   setBehaviour(running, options.behaviour ?? {});
+  return running;
+}
 
+/** Starts a FHIR server over a sample. */
+export async function startSource(options: SourceOptions = {}): Promise<Source> {
+  const running = makeSample(options);
   const answerRequest = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    // Node's own Date header is cached and follows the real clock
-    response.setHeader("date", new Date(now()).toUTCString());
     const url = new URL(request.url ?? "/", `http://${request.headers.host ?? "localhost"}`);
     const body = await readBody(request);
     if (url.pathname === "/_control" && options.control) answerControl(running, request.method, body, response);
-    else await exchange(running, { request, response, url, body });
+    else await send(await answerTo(running, { request, response, url, body }), request, response);
   };
   const { server, destroySockets } = makeServer(answerRequest);
   const host = options.host ?? "127.0.0.1";
   const port = await listen(server, options.port ?? 0, host);
   return sourceOf(running, `http://${host}:${port}${basePath}`, async () => {
-    store.close();
+    running.store.close();
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     destroySockets();
     await closed;
   });
 }
 
-function setBehaviour(running: SampleServer, changes: Behaviour): void {
+/** Answers a request that came over HTTP. */
+function answerTo(
+  running: SampleServer,
+  { request, response, url, body }: { request: IncomingMessage; response: ServerResponse; url: URL; body: string },
+): Promise<Sent | undefined> {
+  response.once("close", beginRequest(running));
+  const { method = "GET", url: target = "/", headers } = request;
+  return respond(running, { method, target, url, headers, body, isGone: () => response.destroyed });
+}
+
+async function send(sent: Sent | undefined, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  if (!sent) return void request.socket.destroy();
+  response.writeHead(sent.status, sent.headers);
+  if (sent.isBroken) response.write(sent.body.subarray(0, sent.body.length >> 1), () => request.socket.destroy());
+  else response.end(sent.body);
+}
+
+export function setBehaviour(running: SampleServer, changes: Behaviour): void {
   running.behaviour = { ...running.behaviour, ...changes };
   running.store.lag = running.behaviour.lag ?? 0;
 }
@@ -155,13 +188,7 @@ function applyControl(running: SampleServer, wanted: Control): void {
 function makeServer(answerRequest: (request: IncomingMessage, response: ServerResponse) => Promise<void>) {
   const sockets = new Set<Socket>();
   const server = createServer({ maxHeaderSize: 65_536, keepAliveTimeout: 60_000 }, (request, response) => {
-    answerRequest(request, response).catch((error: unknown) => {
-      if (response.headersSent) response.destroy();
-      else
-        response
-          .writeHead(500, { "content-type": "application/fhir+json" })
-          .end(outcome("error", String(error), "exception"));
-    });
+    answerRequest(request, response).catch(() => response.destroy());
   });
   server.on("connection", (socket) => {
     sockets.add(socket);

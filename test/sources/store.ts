@@ -1,3 +1,4 @@
+import type { Clock } from "../../src/surroundings.ts";
 import type { SampleResource } from "./generator.ts";
 import { compact, members, stamp } from "./text.ts";
 
@@ -33,13 +34,16 @@ export class Store {
   readonly #types = new Map<string, TypeIndex>();
   readonly #versions = new Map<string, Version[]>();
   readonly #now: () => number;
-  readonly #waiting = new Map<NodeJS.Timeout, () => void>();
+  readonly #clock: Clock;
+  /** Writes that searches do not see yet, each with how its timer is cancelled. */
+  readonly #waiting = new Map<() => void, () => void>();
   #sequence = 0;
   /** Milliseconds after which searches see a write. */
   lag = 0;
 
-  constructor(resources: Iterable<SampleResource>, now: () => number) {
+  constructor(resources: Iterable<SampleResource>, now: () => number, clock: Clock) {
     this.#now = now;
+    this.#clock = clock;
     for (const { type, id, versionId, lastUpdated, text } of resources) {
       const version: Current = {
         type,
@@ -138,17 +142,16 @@ export class Store {
       return;
     }
     const show = () => {
-      this.#waiting.delete(timer);
+      this.#waiting.delete(show);
       this.#reindex(index, id, current);
     };
-    const timer = setTimeout(show, this.lag);
-    this.#waiting.set(timer, show);
+    this.#waiting.set(show, this.#clock.after(this.lag, show));
   }
 
   /** Searches see all writes so far. */
   catchUp(): void {
-    for (const [timer, show] of [...this.#waiting]) {
-      clearTimeout(timer);
+    for (const [show, cancel] of [...this.#waiting]) {
+      cancel();
       show();
     }
   }
@@ -166,7 +169,7 @@ export class Store {
   }
 
   close(): void {
-    for (const timer of this.#waiting.keys()) clearTimeout(timer);
+    for (const cancel of this.#waiting.values()) cancel();
   }
 
   /** Current resources as an export must hold them: the bytes without white space outside strings. */
