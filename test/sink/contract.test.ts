@@ -7,7 +7,7 @@ import { type Place, paths, readAll, storage } from "./stores.ts";
 
 // What every store promises, and what all other parts of the program rely on (docs/internals/storage-protocol.md).
 
-const { kinds, place } = storage({ apart: true });
+const { allKinds, place } = storage({ apart: true });
 const bytes = (text: string) => Buffer.from(text);
 const opened = async (where: Place) => {
   const store = await where.open();
@@ -43,7 +43,7 @@ test("which paths are below the folder", () => {
   assert.equal(isContained("x".repeat(1024), "f"), false, "the folder counts");
 });
 
-for (const kind of kinds)
+for (const kind of allKinds)
   describe(`${kind} store`, () => {
     test("refuses every path that leads out of the folder, in every call", async () => {
       const store = await opened(await place(kind));

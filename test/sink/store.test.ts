@@ -12,10 +12,10 @@ import { openStore } from "../../src/sink/open.ts";
 import { accountKey } from "../tools/azurite.ts";
 import { paths, readAll, storage } from "./stores.ts";
 
-const { kinds, place } = storage();
+const { allKinds, place } = storage();
 const bytes = (text: string) => Buffer.from(text);
 
-for (const kind of kinds)
+for (const kind of allKinds)
   describe(`${kind} store`, () => {
     const opened = async () => {
       const store = await (await place(kind)).open();

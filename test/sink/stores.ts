@@ -4,9 +4,12 @@ import { join } from "node:path";
 import { after, before } from "node:test";
 import { gunzipSync, inflateRawSync } from "node:zlib";
 import type { Task } from "../../src/contracts.ts";
+import { contained } from "../../src/sink/contained.ts";
 import { openStore } from "../../src/sink/open.ts";
 import type { Store } from "../../src/sink/store.ts";
 import { type Azurite, shareAzurite, startAzurite } from "../tools/azurite.ts";
+import { MemoryBlobs, type Send } from "../worlds/blobs.ts";
+import { MemoryFiles } from "../worlds/files.ts";
 
 /** A place to write to, as a Task names it, with the folder that holds its credentials. */
 export interface Place {
@@ -15,12 +18,16 @@ export interface Place {
   open(): Promise<Store>;
 }
 
+/** Both kinds of storage, and the simulated ones of test/worlds, which must keep the same promises. */
+export type StoreKind = "directory" | "azure" | "simulated directory" | "simulated Azure";
+
 /** Registers the hooks of a test file that needs both kinds of storage; `place()` gives a fresh folder in each.
  *  @param options.apart the file stores thousands of objects: Azurite goes through all that it holds on each request,
  *  so the file gets one of its own */
 export function storage({ apart = false } = {}): {
   kinds: readonly ["directory", "azure"];
-  place(kind: "directory" | "azure"): Promise<Place>;
+  allKinds: readonly StoreKind[];
+  place(kind: StoreKind): Promise<Place>;
   azurite(): Azurite;
 } {
   let azurite: Azurite;
@@ -36,28 +43,39 @@ export function storage({ apart = false } = {}): {
   });
   return {
     kinds: ["directory", "azure"],
+    allKinds: ["directory", "azure", "simulated directory", "simulated Azure"],
     azurite: () => azurite,
     async place(kind) {
       const name = `place-${process.pid}-${++number}`;
       const secrets = join(root, name);
       await mkdir(join(secrets, "target"), { recursive: true });
       await writeFile(join(secrets, "target", "connection-string"), azurite.connectionString);
-      const target: Task["target"] =
-        kind === "directory"
-          ? { folder: "out/x", volume: { path: join(secrets, "volume") } }
-          : {
-              folder: "out/x",
-              azureBlob: {
-                accountURL: azurite.accountURL,
-                container: name,
-                createContainer: true,
-                blockBytes: 4 << 20,
-                auth: "connectionString",
-              },
-            };
-      return { target, secrets, open: () => openStore(target, secrets) };
+      const target: Task["target"] = kind.endsWith("directory")
+        ? { folder: "out/x", volume: { path: join(secrets, "volume") } }
+        : {
+            folder: "out/x",
+            azureBlob: {
+              accountURL: azurite.accountURL,
+              container: name,
+              createContainer: true,
+              blockBytes: 4 << 20,
+              auth: "connectionString",
+            },
+          };
+      const open = kind.startsWith("simulated") ? simulated(kind) : () => openStore(target, secrets);
+      return { target, secrets, open };
     },
   };
+}
+
+/** Opens simulated storage; each call gives another worker's view of the same. */
+function simulated(kind: StoreKind): () => Promise<Store> {
+  const storage = kind === "simulated Azure" ? new MemoryBlobs() : new MemoryFiles();
+  const send: Send = async (effect) => {
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    return effect();
+  };
+  return async () => contained(storage.open(send), "out/x");
 }
 
 /** All content of a committed object. */

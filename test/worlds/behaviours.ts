@@ -1,0 +1,37 @@
+import type { Behaviour } from "../sources/faults.ts";
+import type { Random } from "../sources/random.ts";
+
+/** How the source of a world may behave: a name, its chance, and what is drawn then. */
+export const behaviours: [name: string, chance: number, draw: (r: Random) => Behaviour][] = [
+  ["paging", 0.6, (r) => ({ paging: r.pick(["offset", "snapshot"] as const) })],
+  ["maxCount", 0.3, (r) => ({ maxCount: r.pick([1, 2, 7, 20]) })],
+  ["pageDelay", 0.1, (r) => ({ pageDelay: r.pick([10, 300]) })],
+  ["windowDelay", 0.05, () => ({ windowDelay: 400 })],
+  ["pretty", 0.05, () => ({ pretty: true })],
+  ["linkHeader", 0.1, () => ({ linkHeader: true })],
+  ["linksLast", 0.1, () => ({ linksLast: true })],
+  ["unknownParameters", 0.1, (r) => ({ unknownParameters: r.pick(["ignore", "ignoreUnlessStrict"] as const) })],
+  ["ignore window", 0.04, (r) => ({ ignore: ["_lastUpdated"], ignoreButRepeat: r.chance(0.5) })],
+  ["ignore sort", 0.04, () => ({ ignore: ["_sort"] })],
+  ["ignore elements", 0.04, () => ({ ignore: ["_elements"] })],
+  ["ignore all", 0.02, () => ({ ignore: "all" })],
+  ["noCount", 0.1, () => ({ noCount: true })],
+  ["alwaysTotal", 0.1, () => ({ alwaysTotal: true })],
+  ["refuseSort", 0.05, () => ({ refuseSort: true })],
+  ["refuse window", 0.03, () => ({ refuse: ["_lastUpdated"] })],
+  ["window finds nothing", 0.03, () => ({ findNothing: ["_lastUpdated"] })],
+  ["lastOnly", 0.03, () => ({ lastOnly: true })],
+  ["precision", 0.12, (r) => ({ precision: { ms: r.pick([1000, 10]), nearest: r.chance(0.3) } })],
+  ["unstableOrder", 0.06, () => ({ unstableOrder: true })],
+  ["noTypeHistory", 0.12, () => ({ noTypeHistory: true })],
+  ["noInstanceHistory", 0.1, () => ({ noInstanceHistory: true })],
+  ["versionsKept", 0.05, (r) => ({ versionsKept: 1 + r.int(3) })],
+  ["staleVersionCount", 0.05, () => ({ staleVersionCount: true })],
+  ["historyType", 0.04, () => ({ historyType: "searchset" as const })],
+  ["oldestFirst", 0.04, () => ({ oldestFirst: true })],
+  ["deletionsHoldResources", 0.15, () => ({ deletionsHoldResources: true })],
+  ["noPost", 0.05, () => ({ noPost: true })],
+  ["lastReferenceOnly", 0.05, () => ({ lastReferenceOnly: true })],
+  ["lag", 0.12, (r) => ({ lag: r.pick([300, 3000, 20_000]) })],
+  ["emptyPages", 0.05, () => ({ emptyPages: true })],
+];

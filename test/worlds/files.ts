@@ -1,0 +1,261 @@
+import { waiting } from "../../src/failure.ts";
+import type { BlockWriter, ListedObject, StagedBlock, Store, Unfinished } from "../../src/sink/store.ts";
+import { byPath, type Send, streamOf } from "./blobs.ts";
+
+interface File {
+  bytes: Buffer;
+  /** the number of the write that made it, in place of its time */
+  made: number;
+}
+
+/** The files of one export, with the semantics of a directory: a link refuses to overwrite, an object that is replaced
+ *  gets the next generation, and each writer of a file appends to a part file of its own. */
+export class MemoryFiles {
+  /** by path with the generation, which is 1 at first */
+  readonly files = new Map<string, Map<number, File>>();
+  /** part files by path and the writer's nonce */
+  readonly parts = new Map<string, Map<string, Buffer>>();
+  /** files in which small objects wait until they are durable, by key, with the object's path */
+  readonly drafts = new Map<string, string>();
+  #made = 0;
+
+  newest(path: string): number {
+    return Math.max(0, ...(this.files.get(path)?.keys() ?? []));
+  }
+
+  /** @returns false where there is one already */
+  link(path: string, generation: number, bytes: Buffer): boolean {
+    let generations = this.files.get(path);
+    if (!generations) this.files.set(path, (generations = new Map()));
+    if (generations.has(generation)) return false;
+    generations.set(generation, { bytes, made: ++this.#made });
+    return true;
+  }
+
+  newDraft(path: string): string {
+    const key = `${++this.#made}.draft`;
+    this.drafts.set(key, path);
+    return key;
+  }
+
+  abandon(path: string, key: string): void {
+    this.drafts.delete(key);
+    const writers = this.parts.get(path);
+    writers?.delete(key);
+    if (writers?.size === 0) this.parts.delete(path);
+  }
+
+  unlink(path: string, generation: number): void {
+    const generations = this.files.get(path);
+    generations?.delete(generation);
+    if (generations?.size === 0) this.files.delete(path);
+  }
+
+  list(prefix: string): ListedObject[] {
+    return [...this.files]
+      .map(([path, generations]) => {
+        const file = generations.get(Math.min(...generations.keys()))!;
+        return { path, size: file.bytes.length, etag: fileTag(file) };
+      })
+      .filter(({ path }) => path.startsWith(prefix))
+      .sort(byPath);
+  }
+
+  unfinished(prefix: string): Unfinished[] {
+    const parts = [...this.parts].flatMap(([path, writers]) => [...writers.keys()].map((key) => ({ path, key })));
+    const drafts = [...this.drafts].map(([key, path]) => ({ path, key }));
+    return [...parts, ...drafts].filter(({ path }) => path.startsWith(prefix));
+  }
+
+  contents(): Map<string, Buffer> {
+    return new Map(
+      [...this.files].map(([path, generations]) => [path, generations.get(Math.max(...generations.keys()))!.bytes]),
+    );
+  }
+  uncommitted(): string[] {
+    return this.unfinished("").map(({ path }) => path);
+  }
+
+  open(send: Send): Store {
+    return new FileStore(this, send);
+  }
+}
+
+const fileTag = ({ bytes, made }: File) => `"${bytes.length.toString(16)}-${made.toString(16)}"`;
+
+class FileStore implements Store {
+  readonly #at: MemoryFiles;
+  readonly #send: Send;
+
+  constructor(at: MemoryFiles, send: Send) {
+    this.#at = at;
+    this.#send = send;
+  }
+
+  async prepare(): Promise<void> {
+    await this.#send(() => {});
+  }
+
+  read(path: string) {
+    return this.#send(() => {
+      const generation = this.#at.newest(path);
+      const file = this.#at.files.get(path)?.get(generation);
+      return file && { bytes: Buffer.from(file.bytes), etag: String(generation) };
+    });
+  }
+
+  async create(path: string, bytes: Uint8Array): Promise<string | undefined> {
+    const own = Buffer.from(bytes);
+    if ((await this.#send(() => this.#at.newest(path))) > 0) return undefined;
+    if (!(await this.#linkNew(path, 1, own))) return undefined;
+    return (await this.#send(() => this.#at.newest(path))) === 1 ? "1" : undefined;
+  }
+
+  async replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined> {
+    const own = Buffer.from(bytes);
+    const known = Number(etag);
+    if ((await this.#send(() => this.#at.newest(path))) !== known) return undefined;
+    if (!(await this.#linkNew(path, known + 1, own))) return undefined;
+    const isNext = await this.#send(() => this.#at.newest(path) === known + 1 && this.#at.files.get(path)!.has(known));
+    await this.#send(() => this.#at.unlink(path, isNext ? known : known + 1));
+    return isNext ? String(known + 1) : undefined;
+  }
+
+  /** Writes a draft, and links it when it is durable. A draft that was abandoned meanwhile becomes nothing. */
+  async #linkNew(path: string, generation: number, bytes: Buffer): Promise<boolean> {
+    const key = await this.#send(() => this.#at.newDraft(path));
+    return this.#send(() => this.#at.drafts.delete(key) && this.#at.link(path, generation, bytes));
+  }
+
+  async remove(path: string, etag?: string): Promise<void> {
+    if (etag === undefined) {
+      while (await this.#removeOldest(path));
+      return this.discard(path);
+    }
+    const isIt = await this.#send(() => {
+      const generation = this.#at.newest(path);
+      const file = this.#at.files.get(path)?.get(generation);
+      return file !== undefined && (etag === String(generation) || etag === fileTag(file));
+    });
+    if (isIt) while (await this.#removeOldest(path));
+  }
+
+  /** @returns whether there was any generation */
+  #removeOldest(path: string): Promise<boolean> {
+    return this.#send(() => {
+      const generations = this.#at.files.get(path);
+      if (!generations) return false;
+      this.#at.unlink(path, Math.min(...generations.keys()));
+      return true;
+    });
+  }
+
+  async discard(path: string): Promise<void> {
+    await this.#send(() => void this.#at.parts.delete(path));
+  }
+
+  size(path: string) {
+    return this.#send(() => this.#at.files.get(path)?.get(this.#at.newest(path))?.bytes.length);
+  }
+
+  async *list(prefix: string) {
+    yield* await this.#send(() => this.#at.list(prefix));
+  }
+
+  async *unfinished(prefix: string) {
+    yield* await this.#send(() => this.#at.unfinished(prefix));
+  }
+
+  async abandon(path: string, key: string): Promise<void> {
+    await this.#send(() => this.#at.abandon(path, key));
+  }
+
+  stream(path: string, range?: { start: number; count?: number }) {
+    return this.#send(() => {
+      const file = this.#at.files.get(path)?.get(1);
+      return file && streamOf(file.bytes, fileTag(file), range);
+    });
+  }
+
+  blocks(path: string): BlockWriter {
+    return new PartWriter(this.#at, this.#send, path);
+  }
+
+  url(path: string): string {
+    return `file:///volume/${path}`;
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Appends to one writer's part file, and links it to the file's name. */
+class PartWriter implements BlockWriter {
+  readonly #at: MemoryFiles;
+  readonly #send: Send;
+  readonly #path: string;
+  #written = 0;
+
+  constructor(at: MemoryFiles, send: Send, path: string) {
+    this.#at = at;
+    this.#send = send;
+    this.#path = path;
+  }
+
+  async stage(id: string, bytes: Uint8Array): Promise<void> {
+    const own = Buffer.from(bytes);
+    await this.#send(() => {
+      let writers = this.#at.parts.get(this.#path);
+      if (!writers) this.#at.parts.set(this.#path, (writers = new Map()));
+      const nonce = nonceOf(id);
+      // at a position, so that a call that is repeated after an error overwrites
+      const before = (writers.get(nonce) ?? Buffer.alloc(0)).subarray(0, this.#written);
+      writers.set(nonce, Buffer.concat([before, own]));
+    });
+    this.#written += own.length;
+  }
+
+  holds(blocks: readonly StagedBlock[]): Promise<boolean> {
+    return this.#send(() =>
+      [...bytesOfWriters(blocks)].every(
+        ([nonce, bytes]) => (this.#at.parts.get(this.#path)?.get(nonce)?.length ?? -1) >= bytes,
+      ),
+    );
+  }
+
+  async commit(blocks: readonly StagedBlock[]): Promise<"committed" | "other"> {
+    const content = await this.#send(() => this.#contentOf(blocks));
+    const end = await this.#send(() => {
+      const committed = this.#at.files.get(this.#path)?.get(1);
+      // Without a part the commit was made before: only a commit removes parts.
+      if (committed && content === undefined)
+        return committed.bytes.length === [...bytesOfWriters(blocks).values()].reduce((a, b) => a + b, 0)
+          ? "committed"
+          : "other";
+      if (content === undefined) return "gone";
+      if (committed) return committed.bytes.equals(content) ? "committed" : "other";
+      this.#at.link(this.#path, 1, content);
+      return "committed";
+    });
+    if (end === "gone") throw waiting("TargetUnreachable", "the volume of the ExportTarget fails (ENOENT)");
+    if (end === "committed") await this.#send(() => void this.#at.parts.delete(this.#path));
+    return end;
+  }
+
+  #contentOf(blocks: readonly StagedBlock[]): Buffer | undefined {
+    const parts: Buffer[] = [];
+    for (const [nonce, bytes] of bytesOfWriters(blocks)) {
+      const part = this.#at.parts.get(this.#path)?.get(nonce);
+      if (!part || part.length < bytes) return undefined;
+      parts.push(part.subarray(0, bytes));
+    }
+    return Buffer.concat(parts);
+  }
+}
+
+const nonceOf = (id: string) => id.slice(0, id.indexOf("-"));
+
+function bytesOfWriters(blocks: readonly StagedBlock[]): Map<string, number> {
+  const writers = new Map<string, number>();
+  for (const [id, bytes] of blocks) writers.set(nonceOf(id), (writers.get(nonceOf(id)) ?? 0) + bytes);
+  return writers;
+}

@@ -1,0 +1,56 @@
+import { readFileSync } from "node:fs";
+import type { World } from "./world.ts";
+
+/** A seed that has failed once. */
+export interface FoundSeed {
+  seed: number;
+  /** It still fails: the fault is known and not mended yet. */
+  isKnown: boolean;
+  what: string;
+}
+
+/** Reads the file of seeds: `seed`, then `mended` or `known`, then what it was; one a line. Lines with # are remarks. */
+export function readSeeds(): FoundSeed[] {
+  const text = readFileSync(new URL("./seeds.txt", import.meta.url), "utf8");
+  return text
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !line.startsWith("#"))
+    .map((line) => {
+      const [, seed, state, what] = /^(\d+) (known|mended): (.+)$/.exec(line) ?? [];
+      if (seed === undefined) throw new Error(`seeds.txt: "${line}" is not "SEED known: WHAT" or "SEED mended: WHAT"`);
+      return { seed: Number(seed), isKnown: state === "known", what: what! };
+    });
+}
+
+const all = (pattern: RegExp) => (_: World, wrong: readonly string[]) => wrong.every((one) => pattern.test(one));
+const hasFault = ({ faults }: World, ...kinds: string[]) => faults.some(({ kind }) => kinds.includes(kind));
+const standsStill = ({ blows }: World) => blows.flat().some(({ kind }) => kind === "freeze");
+
+/** Faults of the worker that are known and not mended yet, and what a world must be like to fail by them. The list is to
+ *  be empty: whoever mends a fault takes it out. */
+const knownFaults: { what: string; explains: (world: World, wrong: readonly string[]) => boolean }[] = [
+  {
+    what: "a planner that stood still removes the plan that the export was made by",
+    explains: (world, wrong) => standsStill(world) && all(/no _work\/plan\.json|there is no plan/)(world, wrong),
+  },
+  {
+    what: "a worker that stood still leaves working files behind when it wakes up after the end",
+    explains: (world, wrong) => standsStill(world) && all(/^nothing names _work\/|^after the purge/)(world, wrong),
+  },
+  {
+    what: "one answer of 4xx, a web page, or a link that leads nowhere ends an export that worked before",
+    explains: (world, wrong) =>
+      hasFault(world, "status", "html", "notBundle", "outcomeInstead", "repeatNext", "foreignNext") &&
+      all(/ fails: terminal (SourceNotFHIR|SourceInconsistent|SourceUnauthorized)/)(world, wrong),
+  },
+  {
+    what: "a difference is not told for which the export has no evidence yet",
+    explains: (world, wrong) =>
+      (world.writes.length > 0 || world.faults.length > 0 || Object.keys(world.behaviour).length > 0) &&
+      all(/^(exact, but|not told:) \S+ is (missing|older|newer|twice|uncalled)$/)(world, wrong),
+  },
+];
+
+/** Which known fault explains how a world has failed; undefined where none does. */
+export const explanationOf = (world: World, wrong: readonly string[]): string | undefined =>
+  knownFaults.find(({ explains }) => explains(world, wrong))?.what;
