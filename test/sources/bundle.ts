@@ -42,6 +42,8 @@ export function bundle(page: Page, faults: readonly Fault[]): Buffer {
     texts.push([
       Buffer.from(`{"resource":${outcome("informational", "A remark, not data")},"search":{"mode":"outcome"}}`),
     ]);
+  if (find("badToken") && texts.length > 0)
+    texts[0] = texts[0]!.map((part) => Buffer.from(part.toString().replace(/^\{/, '{"x":.5 1,')));
   if (find("garbage"))
     texts.splice(1, 0, [Buffer.from('{"resource":{"resourceType":"Basic","id":oops},"search":{"mode":"match"}}')]);
   for (const [n, text] of texts.entries()) parts.push(Buffer.from(n ? "," : ',"entry":['), ...text);
@@ -61,7 +63,7 @@ function matchEntry({ base, elements }: Page, { type, id, bytes }: Current): Buf
 function historyEntry(
   { base }: Page,
   { deletionsHoldResources }: NonNullable<Page["history"]>,
-  { type, id, versionId, lastUpdated, bytes }: Version,
+  { type, id, versionId, lastUpdated, bytes, isFirst }: Version,
 ): Buffer[] {
   const at = new Date(lastUpdated).toISOString();
   const fullUrl = `{"fullUrl":"${base}/${type}/${id}"`;
@@ -75,7 +77,7 @@ function historyEntry(
     const left = `,"resource":{"resourceType":"${type}","id":"${id}","meta":${meta}}`;
     return [Buffer.from(fullUrl + left + request + response("204 No Content", `,"lastModified":"${at}"`))];
   }
-  const made = versionId === "1" ? "201 Created" : "200 OK";
+  const made = isFirst || versionId === "1" ? "201 Created" : "200 OK";
   return [
     Buffer.from(`${fullUrl},"resource":`),
     bytes,

@@ -89,16 +89,26 @@ export function beginRequest({ counters }: SampleServer): () => void {
  *
  *  @returns undefined where the connection ends without an answer */
 export async function respond(server: SampleServer, received: Received): Promise<Sent | undefined> {
-  const date = new Date(server.now()).toUTCString();
+  const date = dateHeaders(server);
   try {
     return await exchange(server, received, date);
   } catch (error) {
     const body = Buffer.from(outcome("error", String(error), "exception"));
-    return { status: 500, headers: { date, "content-type": "application/fhir+json" }, body, isBroken: false };
+    return { status: 500, headers: { ...date, "content-type": "application/fhir+json" }, body, isBroken: false };
   }
 }
 
-async function exchange(server: SampleServer, received: Received, date: string): Promise<Sent | undefined> {
+/** The time of the answer, which a cache may have kept. */
+function dateHeaders({ behaviour: { date }, now }: SampleServer): Sent["headers"] {
+  if (date === "none") return {};
+  const keptSeconds = date === "aged" ? 30 : 0;
+  return {
+    date: new Date(now() - keptSeconds * 1000).toUTCString(),
+    ...(keptSeconds > 0 && { age: keptSeconds }),
+  };
+}
+
+async function exchange(server: SampleServer, received: Received, date: Sent["headers"]): Promise<Sent | undefined> {
   const { counters, clock } = server;
   const { body } = received;
   const logged = log(server, received);
@@ -121,7 +131,7 @@ async function exchange(server: SampleServer, received: Received, date: string):
   if (received.isGone()) return undefined;
   logged.status = answered.status;
   const sent = makeSent(answered, server.behaviour, { ...received, cut: faultOf(hit, "cut") });
-  return { ...sent, headers: { date, ...sent.headers } };
+  return { ...sent, headers: { ...date, ...sent.headers } };
 }
 
 function log({ requests, clock }: SampleServer, { method, target, url, body }: Received): Logged {
@@ -179,7 +189,7 @@ function fhirAnswer(
   const asked: Asked = {
     method,
     path: url.pathname.slice(basePath.length).split("/").filter(Boolean).map(decodeURIComponent),
-    parameters: [...queryOf(target), ...(form ?? [])].filter(([name]) => name !== "_again"),
+    parameters: [...queryOf(target), ...(form ?? [])].filter(([name]) => name !== "_again" && name !== "_behind"),
     body,
     strict: /handling\s*=\s*strict/.test(String(headers.prefer ?? "")),
     base: `${url.origin}${basePath}`,
@@ -221,7 +231,12 @@ function makeSent(
   { headers: asked, cut }: Pick<Received, "headers"> & { cut: Extract<Fault, { kind: "cut" }> | undefined },
 ): Sent {
   let { body } = answered;
-  const headers: Sent["headers"] = { "content-type": "application/fhir+json; charset=utf-8", ...answered.headers };
+  const { retryAfter } = behaviour;
+  const headers: Sent["headers"] = {
+    ...(retryAfter !== undefined && answered.status < 300 && { "retry-after": retryAfter }),
+    "content-type": "application/fhir+json; charset=utf-8",
+    ...answered.headers,
+  };
   if ((behaviour.pretty || answered.pretty) && body[0] === 0x7b) body = Buffer.from(pretty(body.toString()));
   if (cut?.clean) body = body.subarray(0, body.length >> 1);
   if (behaviour.gzip && /\bgzip\b/.test(String(asked["accept-encoding"] ?? ""))) {

@@ -25,6 +25,8 @@ export type Fault = {
   | { kind: "outcome" }
   /** A page holds a resource that is not JSON. */
   | { kind: "garbage" }
+  /** A resource of a page has two numbers where one belongs, as a broken proxy or disk makes them. */
+  | { kind: "badToken" }
   /** The next link leads to another server. */
   | { kind: "foreignNext"; origin?: string }
   /** The next link leads to the page itself. */
@@ -73,7 +75,13 @@ export interface Behaviour {
   alwaysTotal?: boolean;
   /** Is added to every total, as where counts are estimates. */
   countError?: number;
+  /** Searches show and count no more than this, as on servers over Elasticsearch. */
+  resultCap?: number;
+  /** Every count is 0, whatever there is. */
+  countsNothing?: boolean;
   refuseSort?: boolean;
+  /** The status of refusals that are 400 by default: of parameters, of sorting, of histories. */
+  refusalStatus?: number;
   /** Searches with these parameters are 400. */
   refuse?: readonly string[];
   /** Searches with these parameters find nothing. */
@@ -100,6 +108,18 @@ export interface Behaviour {
   /** The entry of a deletion holds the rest of the resource and the time of its deletion, as on Microsoft's server. */
   deletionsHoldResources?: boolean;
   noPost?: boolean;
+  /** versionIds are UUIDs, which tell no order. */
+  uuidVersions?: boolean;
+  /** How links are written: with the whole URL (default), relative to the base, or as a query alone. */
+  linkForm?: "relative" | "query";
+  /** The base by which the server calls itself in its links and fullUrls, as behind a proxy. */
+  ownBase?: string;
+  /** The last page of a search has a next link, too, to a page without entries. */
+  linkBehindLast?: boolean;
+  /** Good answers have this Retry-After. */
+  retryAfter?: number;
+  /** Answers have no Date, or one that a cache has kept. */
+  date?: "none" | "aged";
   /** Another base URL; references that begin with it count as references to this server. */
   alias?: string;
   /** Of the references in a list, searches find only the last. */

@@ -46,7 +46,8 @@ export function answer(site: Site, asked: Asked, request: string): Answer {
   try {
     return route(site, asked, request);
   } catch (error) {
-    if (error instanceof BadQuery || error instanceof BadValue) return refusal(400, error.message, "invalid");
+    if (error instanceof BadQuery || error instanceof BadValue)
+      return refusal(site.behaviour().refusalStatus ?? 400, error.message, "invalid");
     throw error;
   }
 }
@@ -93,7 +94,7 @@ function next(site: Site, base: string, token: string, request: string): Answer 
   return found ? page(site, found, request) : refusal(410, "This search is no longer known; search again", "expired");
 }
 
-const pageKinds: Fault["kind"][] = ["wrongType", "outcome", "garbage", "shortPage", "doubled", "overlap"];
+const pageKinds: Fault["kind"][] = ["wrongType", "outcome", "garbage", "badToken", "shortPage", "doubled", "overlap"];
 const linkKinds: Fault["kind"][] = ["foreignNext", "repeatNext", "noNext"];
 
 /** The last entries of the page that was answered last. */
@@ -112,7 +113,10 @@ function page(site: Site, found: Found, request: string): Answer {
     if (fault.kind === "repeatNext") found.next = url;
   }
   before.set(site.store, found.entries.slice(-3));
-  const { poison, emptyPages } = site.behaviour();
+  const { poison, emptyPages, linkBehindLast } = site.behaviour();
+  if (url.includes("_behind=1")) Object.assign(found, { entries: [], next: undefined });
+  else if (linkBehindLast && found.data && !found.history && found.next === undefined)
+    found.next = `${url}${url.includes("?") ? "&" : "?"}_behind=1`;
   if (emptyPages && found.data && !url.includes("_again=1"))
     return { status: 200, body: bundle({ ...found, entries: [], next: `${url}&_again=1` }, []), kind: "page" };
   if (poison && found.data && found.entries.some(({ id }) => poison.ids.includes(id))) {
@@ -120,6 +124,7 @@ function page(site: Site, found: Found, request: string): Answer {
     const body = bundle(found, faults);
     return { status: 200, body: body.subarray(0, -100), kind: "page" };
   }
+  writeLinks(found, site.behaviour());
   const headers: { link?: string } = {};
   if (site.behaviour().linkHeader && found.next && !faults.some(({ kind }) => kind === "noNext"))
     headers.link = `<${found.next}>; rel="next"`;
@@ -127,11 +132,24 @@ function page(site: Site, found: Found, request: string): Answer {
   return { status: 200, body: bundle(found, faults), headers, pretty, windowed, kind: found.data ? "page" : "count" };
 }
 
+/** Writes the links of a page as the server does. */
+function writeLinks(found: Found, { ownBase, linkForm }: Behaviour): void {
+  const { base } = found;
+  const written = (link: string) => {
+    if (linkForm === "relative" && link.startsWith(`${base}/`)) return link.slice(base.length + 1);
+    if (linkForm === "query" && link.includes("?")) return link.slice(link.indexOf("?"));
+    return ownBase !== undefined && link.startsWith(base) ? ownBase + link.slice(base.length) : link;
+  };
+  found.self = written(found.self);
+  if (found.next !== undefined) found.next = written(found.next);
+  if (ownBase !== undefined) found.base = ownBase;
+}
+
 function history(site: Site, { base, parameters }: Asked, path: string, request: string): Answer {
   const [type, id] = path.split("/") as [string, string | undefined];
-  const { noTypeHistory, noInstanceHistory } = site.behaviour();
+  const { noTypeHistory, noInstanceHistory, refusalStatus = 400 } = site.behaviour();
   if (id === undefined ? noTypeHistory : noInstanceHistory)
-    return refusal(400, "History is not supported here", "not-supported");
+    return refusal(refusalStatus, "History is not supported here", "not-supported");
   const versions = id === undefined ? [...site.store.history(type)] : [...site.store.versions(type, id)];
   if (id !== undefined && versions.length === 0) return refusal(404, "Resource is not known", "not-found");
   const wrong = parameters.find(([name]) => !["_since", "_at", "_count", "_format", "_pretty"].includes(name));

@@ -82,7 +82,8 @@ export class Searches {
   #page(base: string, position: Position, token?: string): Found {
     const query = parse(position.type, position.parameters, this.#rules(base, position.strict));
     const behaviour = this.#behaviour();
-    const count = () => Math.max(0, total(this.#store, query) + (behaviour.countError ?? 0));
+    const { countError = 0, countsNothing, resultCap = Number.POSITIVE_INFINITY } = behaviour;
+    const count = () => (countsNothing ? 0 : Math.min(resultCap, Math.max(0, total(this.#store, query) + countError)));
     const self = token === undefined ? selfLink(base, query) : tokenLink(base, position, token);
     const common = {
       type: "searchset",
@@ -103,7 +104,9 @@ export class Searches {
         query.accurateTotal || behaviour.alwaysTotal
           ? count()
           : whole
-            ? entries.length + (behaviour.countError ?? 0)
+            ? countsNothing
+              ? 0
+              : entries.length + countError
             : undefined,
       next: more && this.#link(base, more, query),
       entries,
@@ -112,6 +115,14 @@ export class Searches {
   }
 
   #entries(position: Position, query: Query): { entries: Current[]; more?: Position } {
+    const found = this.#uncapped(position, query);
+    const { resultCap: cap } = this.#behaviour();
+    if (cap === undefined) return found;
+    const entries = found.entries.slice(0, Math.max(0, cap - position.offset));
+    return position.offset + query.count < cap ? { ...found, entries } : { entries };
+  }
+
+  #uncapped(position: Position, query: Query): { entries: Current[]; more?: Position } {
     const { paging, unstableOrder } = this.#behaviour();
     const { offset } = position;
     if (paging === "snapshot" || unstableOrder || position.snapshot) {
@@ -132,7 +143,7 @@ export class Searches {
     for (const it of run(this.#store, query, position.after as Current | undefined)) {
       if (entries.length === query.count) {
         const { lastUpdated, id } = entries.at(-1)!;
-        return { entries, more: { ...position, after: { lastUpdated, id } } };
+        return { entries, more: { ...position, offset: offset + query.count, after: { lastUpdated, id } } };
       }
       entries.push(it);
     }

@@ -133,6 +133,7 @@ async function send(sent: Sent | undefined, request: IncomingMessage, response: 
 export function setBehaviour(running: SampleServer, changes: Behaviour): void {
   running.behaviour = { ...running.behaviour, ...changes };
   running.store.lag = running.behaviour.lag ?? 0;
+  running.store.uuidVersions = running.behaviour.uuidVersions ?? false;
 }
 
 /** What a test does with a running server. */

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Clock } from "../../src/surroundings.ts";
 import type { SampleResource } from "./generator.ts";
 import { compact, members, stamp } from "./text.ts";
@@ -13,6 +14,8 @@ export interface Version {
   bytes?: Buffer;
   /** The number of the write that made it. */
   sequence: number;
+  /** Nothing was there before. */
+  isFirst?: boolean;
 }
 export type Current = Version & { bytes: Buffer };
 
@@ -40,6 +43,8 @@ export class Store {
   #sequence = 0;
   /** Milliseconds after which searches see a write. */
   lag = 0;
+  /** Whether new versions get UUIDs. */
+  uuidVersions = false;
 
   constructor(resources: Iterable<SampleResource>, now: () => number, clock: Clock) {
     this.#now = now;
@@ -126,7 +131,11 @@ export class Store {
     const newest = this.versions(type, id).at(-1);
     // a clock that stands still or goes back must not make a version older than the one before
     const lastUpdated = Math.max(this.#now(), newest?.lastUpdated ?? 0);
-    return { type, id, versionId: String(Number(newest?.versionId ?? 0) + 1), lastUpdated, sequence: this.#sequence++ };
+    const sequence = this.#sequence++;
+    const versionId = this.uuidVersions
+      ? uuidOf(sequence)
+      : String((Number(newest?.versionId ?? 0) || this.versions(type, id).length) + 1);
+    return { type, id, versionId, lastUpdated, sequence, ...(!newest && { isFirst: true }) };
   }
 
   #replace(version: Version, current: Current | undefined): void {
@@ -180,6 +189,13 @@ export class Store {
     return lines;
   }
 }
+
+/** A UUID that is the same on each run, and tells nothing of its number. */
+export const uuidOf = (number: number): string =>
+  createHash("md5")
+    .update(`version ${number}`)
+    .digest("hex")
+    .replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12})$/, "$1-$2-4$3-a$4-$5");
 
 // Tests that write look at all lines before each write: made once for a version, they take a tenth of the time of such
 // a test, not half of it.

@@ -1,6 +1,7 @@
 import type { SampleResource } from "../sources/generator.ts";
 import type { Random } from "../sources/random.ts";
 import * as shape from "../sources/shapes.ts";
+import { uuidOf } from "../sources/store.ts";
 import { type Json, write } from "../sources/text.ts";
 
 /** The data of a world, with what is needed to write more of it. */
@@ -31,8 +32,9 @@ const kinds: [type: string, weight: number][] = [
 ];
 
 /** Draws the data of a world: some patients, Groups of them, and up to a few hundred resources.
- *  @param end the moment at which the export begins */
-export function drawData(r: Random, end: number): Data {
+ *  @param end the moment at which the export begins
+ *  @param uuidVersions whether versionIds are UUIDs */
+export function drawData(r: Random, end: number, uuidVersions = false): Data {
   const patients = Array.from({ length: 1 + r.int(12) }, (_, n) => patientID(r, n));
   const ids = (prefix: string, most: number) => Array.from({ length: 1 + r.int(most) }, (_, n) => `${prefix}${n + 1}`);
   const cast: shape.Cast = {
@@ -59,8 +61,10 @@ export function drawData(r: Random, end: number): Data {
   const groups = groupsOf(r, patients);
   const all = [...groups, ...people, ...shuffled(r, drafts)];
   const times = timesOf(r, all.length, end);
+  // Groups are older than the export, whatever its settleSeconds: who is in one is asked as of transactionTime.
+  times.fill(Math.min(times[0]!, end - 120_000), 0, groups.length);
   return {
-    resources: all.map((draft, n) => finish(r, draft, times[n]!)),
+    resources: all.map((draft, n) => finish(r, draft, times[n]!, uuidVersions ? uuidOf(-n - 1) : undefined)),
     patients,
     groups: groups.map(({ id }) => id),
     body,
@@ -152,8 +156,10 @@ function finish(
   r: Random,
   { type, id, body }: { type: string; id: string; body: shape.Body },
   lastUpdated: number,
+  uuid: string | undefined,
 ): SampleResource {
-  const versionId = r.chance(0.05) ? String(2 + r.int(30)) : "1";
+  const number = r.chance(0.05) ? String(2 + r.int(30)) : "1";
+  const versionId = uuid ?? number;
   const meta: Json = { versionId, lastUpdated: new Date(lastUpdated).toISOString() };
   const resource: Json = r.chance(0.9)
     ? { resourceType: type, id, meta, ...body }

@@ -14,13 +14,15 @@ const day = 86_400_000;
 export function drawWorld(seed: number): World {
   const of = (part: string) => random(hashOf(`${seed} ${part}`));
   const begin = Date.UTC(2026, 2, 1) + of("begin").int(day);
-  const data = drawData(of("data"), begin);
+  const behaviour = drawBehaviour(of);
   const isCalm = of("calm").chance(0.25);
   const times = of("times");
+  const ahead = times.pick([0, 0, 0, 0, 5000, -5000, 300_000, -300_000]);
+  const data = drawData(of("data"), begin + ahead, behaviour.uuidVersions);
   return {
     seed,
     begin,
-    ahead: { source: times.pick([0, 0, 0, 0, 5000, -5000, 300_000, -300_000]), worker: 0 },
+    ahead: { source: ahead, worker: 0 },
     latency: {
       source: times.pick<[number, number]>([
         [5, 20],
@@ -28,7 +30,7 @@ export function drawWorld(seed: number): World {
       ]),
       storage: [2, 30],
     },
-    behaviour: drawBehaviour(of),
+    behaviour: { ...behaviour, ...(of("poison").chance(0.04) && drawPoison(of("poisoned"), data)) },
     resources: data.resources,
     writes: drawWrites(of("writes"), data),
     faults: isCalm ? [] : drawFaults(of("faults")),
@@ -36,7 +38,7 @@ export function drawWorld(seed: number): World {
     storageFaults: isCalm ? [] : drawStorageFaults(of("storage faults")),
     blows: isCalm ? [] : drawBlows(of("blows")),
     cancel: !isCalm && of("cancel").chance(0.06) ? 1 + of("cancel at").int(120) : undefined,
-    export: drawRequest(of, data, begin),
+    export: drawRequest(of, data, begin + ahead),
     ...drawSettings(of("settings")),
   };
 }
@@ -80,6 +82,11 @@ function drawBehaviour(of: Streams): Behaviour {
   return Object.assign({}, ...drawn);
 }
 
+function drawPoison(r: Random, { resources }: Data): Behaviour {
+  const ids = Array.from({ length: 1 + r.int(2) }, () => r.pick(resources).id);
+  return { poison: { ids, as: r.chance(0.5) ? 500 : "cut" } };
+}
+
 function drawWrites(r: Random, data: Data): Write[] {
   const writes: Write[] = [];
   const write = (request: number, ago: number): Write => {
@@ -116,7 +123,7 @@ function drawFaults(r: Random): Fault[] {
     () => ({ kind: "slow", ms: r.pick([3000, 400_000]) }),
     () => ({ kind: "wrongType" }),
     () => ({ kind: "outcome" }),
-    () => ({ kind: "garbage" }),
+    () => ({ kind: r.pick(["garbage", "badToken"] as const) }),
     () => ({ kind: "shortPage", missing: 1 + r.int(3) }),
     () => ({ kind: "doubled" }),
     () => ({ kind: "overlap" }),

@@ -41,7 +41,7 @@ const knownFaults: { what: string; explains: (world: World, wrong: readonly stri
     what: "one answer of 4xx, a web page, or a link that leads nowhere ends an export that worked before",
     explains: (world, wrong) =>
       hasFault(world, "status", "html", "notBundle", "outcomeInstead", "repeatNext", "foreignNext") &&
-      all(/ fails: terminal (SourceNotFHIR|SourceInconsistent|SourceUnauthorized)/)(world, wrong),
+      all(/ fails: terminal (SourceNotFHIR|SourceInconsistent|SourceUnauthorized|WrongResource)/)(world, wrong),
   },
   {
     what: "a difference is not told for which the export has no evidence yet",
