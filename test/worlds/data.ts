@@ -48,7 +48,7 @@ export function drawData(r: Random, end: number, uuidVersions = false): Data {
   const body = (own: Random, type: string) => bodyOf(own, type, cast, patients);
   const wanted = kinds.filter(() => r.chance(0.55));
   if (wanted.length === 0) wanted.push(kinds[0]!);
-  const size = r.pick([5, 30, 80, 150, 300]);
+  const size = r.pick([5, 10, 20, 40, 80, 160, 300]);
   const sum = wanted.reduce((total, [, weight]) => total + weight, 0);
   const drafts = wanted.flatMap(([type, weight]) =>
     Array.from({ length: Math.max(1, Math.round((size * weight) / sum)) }, (_, n) => ({
@@ -61,8 +61,8 @@ export function drawData(r: Random, end: number, uuidVersions = false): Data {
   const groups = groupsOf(r, patients);
   const all = [...groups, ...people, ...shuffled(r, drafts)];
   const times = timesOf(r, all.length, end);
-  // Groups are older than the export, whatever its settleSeconds: who is in one is asked as of transactionTime.
-  times.fill(Math.min(times[0]!, end - 120_000), 0, groups.length);
+  // Groups are older than the export, whatever clock it goes by: who is in one is asked as of transactionTime.
+  times.fill(Math.min(times[0]!, end - 700_000), 0, groups.length);
   return {
     resources: all.map((draft, n) => finish(r, draft, times[n]!, uuidVersions ? uuidOf(-n - 1) : undefined)),
     patients,

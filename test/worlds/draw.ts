@@ -142,7 +142,7 @@ function drawStorageFaults(r: Random): StorageFault[] {
   if (r.chance(0.6)) return [];
   return Array.from({ length: 1 + r.int(3) }, () => ({
     request: 1 + r.int(r.pick([20, 150])),
-    times: r.pick([1, 1, 2, 8]),
+    times: r.pick([1, 1, 2, 4]),
     kind: r.pick(["refuse", "lose", "lose", "dropBlocks"] as const),
   }));
 }

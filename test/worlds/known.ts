@@ -22,7 +22,7 @@ export function readSeeds(): FoundSeed[] {
     });
 }
 
-const all = (pattern: RegExp) => (_: World, wrong: readonly string[]) => wrong.every((one) => pattern.test(one));
+const all = (pattern: RegExp) => (_: unknown, wrong: readonly string[]) => wrong.every((one) => pattern.test(one));
 const hasFault = ({ faults }: World, ...kinds: string[]) => faults.some(({ kind }) => kinds.includes(kind));
 const standsStill = ({ blows }: World) => blows.flat().some(({ kind }) => kind === "freeze");
 
@@ -42,6 +42,23 @@ const knownFaults: { what: string; explains: (world: World, wrong: readonly stri
     explains: (world, wrong) =>
       hasFault(world, "status", "html", "notBundle", "outcomeInstead", "repeatNext", "foreignNext") &&
       all(/ fails: terminal (SourceNotFHIR|SourceInconsistent|SourceUnauthorized|WrongResource)/)(world, wrong),
+  },
+  {
+    what: "a parameter, a count or a history that is refused by another status than 400 ends the export",
+    explains: (world, wrong) =>
+      world.behaviour.refusalStatus !== undefined && all(/ fails: (terminal|waiting) Source/)(world, wrong),
+  },
+  {
+    what: "links that are a query alone, or name the server by another host, are not followed",
+    explains: ({ behaviour: { linkForm, ownBase } }, wrong) =>
+      (linkForm === "query" || ownBase !== undefined) &&
+      all(/next link|^more than \d+ requests to source/)(undefined, wrong),
+  },
+  {
+    what: "a page that never can be read, in a history or where the planner reads it, is waited for without end",
+    explains: (world, wrong) =>
+      world.behaviour.poison !== undefined &&
+      all(/ fails: waiting Source|^more than \d+ requests to source/)(world, wrong),
   },
   {
     what: "a difference is not told for which the export has no evidence yet",
