@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { isGuard } from "../tools/guard.ts";
 import { leftovers, sysctls } from "../tools/node/leftovers.ts";
 import { lives } from "../tools/node/namespaces.ts";
 import { startNode } from "../tools/node/node.ts";
@@ -18,7 +19,8 @@ const patienceMs = 200_000;
 /** Processes whose command line names the node's folder, and mounts of this machine that do. */
 function naming(folder: string): string[] {
   const commands = readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
+    // The guard lives as long as the process that started the node, and removes the folder.
+    .filter((name) => /^\d+$/.test(name) && !isGuard(Number(name)))
     .map((pid) => {
       try {
         return readFileSync(`/proc/${pid}/cmdline`, "utf8");
@@ -26,11 +28,9 @@ function naming(folder: string): string[] {
         return "";
       }
     });
-  // The guard lives as long as the process that started the node, and removes the folder.
-  return [
-    ...commands.filter((line) => !line.includes("\0guard\0")),
-    ...readFileSync("/proc/self/mountinfo", "utf8").split("\n"),
-  ].filter((line) => line.includes(folder));
+  return [...commands, ...readFileSync("/proc/self/mountinfo", "utf8").split("\n")].filter((line) =>
+    line.includes(folder),
+  );
 }
 
 // By its name this file runs last in its folder, as it ends the shared node.
@@ -78,8 +78,7 @@ describe("the end of a node", needsNode, () => {
       .trim()
       .split(" ")
       .map(Number);
-    for (const pid of children)
-      if (readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("\0guard\0")) process.kill(pid, "SIGKILL");
+    for (const pid of children.filter(isGuard)) process.kill(pid, "SIGKILL");
     child.kill("SIGKILL");
     await once(child, "exit");
     assert(lives(killed.holder!));

@@ -1,22 +1,15 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { runProcess } from "../../src/standalone/process.ts";
+import { isAlive } from "./alive.ts";
 import { controlPlane } from "./build.ts";
 import { until } from "./until.ts";
 
-// A zombie, which nobody has waited for yet, counts as gone.
-const alive = (pid: number) => {
-  try {
-    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
-  } catch {
-    return false;
-  }
-};
 const forever = "setInterval(() => {}, 1000)";
 const env = { PATH: process.env.PATH ?? "" };
 const start = (script: string, more: object = {}) =>
@@ -41,11 +34,11 @@ test("after a kill the guarded processes, even those that ignore SIGTERM, and fo
   const [line] = await once(parent.stdout, "data");
   const pids: number[] = JSON.parse(String(line));
   try {
-    assert.deepEqual(pids.map(alive), [true, true, true]);
+    assert.deepEqual(pids.map(isAlive), [true, true, true]);
     parent.kill("SIGKILL");
-    await until("the guarded ones gone", async () => !alive(pids[0]!) && !alive(pids[2]!));
+    await until("the guarded ones gone", async () => !isAlive(pids[0]!) && !isAlive(pids[2]!));
     await until("the folder gone", async () => !existsSync(folder));
-    assert.equal(alive(pids[1]!), true);
+    assert.equal(isAlive(pids[1]!), true);
   } finally {
     process.kill(pids[1]!, "SIGKILL");
   }
@@ -93,10 +86,10 @@ test("a group ends with its process", async () => {
   let grandchild: number | undefined;
   const script = `process.send(require("node:child_process").spawn(process.execPath, ["-e", "${forever}"], { stdio: "ignore" }).pid); ${forever}`;
   const child = start(script, { ipc: true, group: true, onMessage: (pid: unknown) => (grandchild = pid as number) });
-  await until("the grandchild", async () => grandchild !== undefined && alive(grandchild));
+  await until("the grandchild", async () => grandchild !== undefined && isAlive(grandchild));
   process.kill(child.pid!, "SIGKILL");
   await child.exited;
-  await until("its end", async () => !alive(grandchild!));
+  await until("its end", async () => !isAlive(grandchild!));
 });
 
 test("KUBEBUILDER_ASSETS is used when it has the programs, and named in the error when it has not", () => {
