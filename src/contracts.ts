@@ -1,7 +1,7 @@
 // What the parts of the project owe each other: the files that they hand over, what a worker reports, and the port
 // under decide(). Instants are RFC 3339 in UTC with milliseconds. Of the files, task.json, plan.json, planning.json and
-// checkpoint.json are refused by the terminal error TaskVersion where their version `v` is unknown. A report or progress
-// of an unknown version counts as lost.
+// checkpoint.json are refused by the terminal error TaskVersion where their version `v` is unknown. A report or
+// progress of an unknown version counts as lost.
 
 export type Command = "plan" | "export" | "seal" | "purge" | "verify";
 
@@ -68,8 +68,8 @@ export interface Task {
 //   FHIR_EXPORT_UID          uid of the export; it must be the Task's
 //   JOB_COMPLETION_INDEX     which package of the plan `export` does
 //   FHIR_EXPORT_TERMINATION  path of the file that takes the Report
-//   FHIR_EXPORT_PROGRESS     host:port of GET /progress. On Kubernetes $(POD_IP):9464, the container port "progress"; in
-//                            standalone 127.0.0.1:0, and the worker sends the port that it was given by IPC
+//   FHIR_EXPORT_PROGRESS     host:port of GET /progress. On Kubernetes $(POD_IP):9464, the container port "progress";
+//                            in standalone 127.0.0.1:0, and the worker sends the port that it was given by IPC
 //   FHIR_EXPORT_POD_UID      uid of the pod, for Progress
 //   NODE_OPTIONS             workerNodeOptions
 // Its files, all in one projected volume at /run/fhir-export (no subPath). The files of source/ and target/ are named

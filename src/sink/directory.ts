@@ -47,8 +47,8 @@ async function proveWritable(at: DirectoryFolder): Promise<void> {
   await unlink(probe);
 }
 
-/** A new file in which a small object waits until it is durable. Its name is the object's, so that what a killed process
- *  leaves of it is known to be of this object. */
+/** A new file in which a small object waits until it is durable. Its name is the object's, so that what a killed
+ *  process leaves of it is known to be of this object. */
 const draftOf = (at: DirectoryFolder, path: string) =>
   at.partFile({ path, key: `${randomBytes(8).toString("hex")}.draft` });
 
@@ -205,8 +205,8 @@ async function* listUnfinished(at: DirectoryFolder, prefix: string): AsyncGenera
   }
 }
 
-/** Paths of all files in a folder and below it; symbolic links, which are never followed, are among them. Each folder is
- *  read by itself: `readdir` with `recursive` fails as a whole when one folder is removed meanwhile.
+/** Paths of all files in a folder and below it; symbolic links, which are never followed, are among them. Each folder
+ *  is read by itself: `readdir` with `recursive` fails as a whole when one folder is removed meanwhile.
  *  @param below what the paths begin with */
 async function filesBelow(folder: string, below: string): Promise<string[]> {
   const found: string[] = [];

@@ -22,8 +22,8 @@ export interface Store {
   discard(path: string): Promise<void>;
   /** How many bytes an object has; undefined when there is none of that name. */
   size(path: string): Promise<number | undefined>;
-  /** Every object below `prefix`, or an error; "" is all. What is made or removed while the list is read may be in it or
-   *  not, and changes nothing for the others. */
+  /** Every object below `prefix`, or an error; "" is all. What is made or removed while the list is read may be in it
+   *  or not, and changes nothing for the others. */
   list(prefix: string): AsyncIterable<ListedObject>;
   /** Whatever below `prefix` was begun and is no object yet, or an error: files of which only blocks are staged, and
    *  what a killed process has left of a small object. */

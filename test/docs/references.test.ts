@@ -22,7 +22,8 @@ const own = "test/docs/references.test.ts";
 /** A file without the addresses of other sites, whose paths look like ours. */
 const read = (path: string) => readFileSync(root + path, "utf8").replace(/https?:\/\/[^\s)"'`>]+/g, "");
 
-/** What a reader takes for an explanation: all of a page, and of code the comments, joined where a sentence goes over several lines. */
+/** What a reader takes for an explanation: all of a page, and of code the comments, joined where a sentence goes over
+ *  several lines. */
 function explanationsIn(path: string): string {
   const text = read(path);
   if (!/\.(ts|mjs|java)$/.test(path)) return text;

@@ -20,7 +20,8 @@ suite("a system export of HAPI FHIR into Azure Blob", () => {
   });
   after(() => hapi?.close());
 
-  /** The bytes of each resource as the server gives them, by reads of single resources: without a search, a page or any of our code. */
+  /** The bytes of each resource as the server gives them, by reads of single resources: without a search, a page or any
+   *  of our code. */
   async function held(): Promise<Map<string, string>> {
     const found = new Map<string, string>();
     const queue = sample.values();

@@ -18,7 +18,8 @@ export interface Hapi {
 const project = join(import.meta.dirname, "server");
 const startTimeoutMs = 180_000;
 
-/** Says why HAPI cannot be started on this machine, so that a test can skip and print the reason; undefined when it can be started.
+/** Says why HAPI cannot be started on this machine, so that a test can skip and print the reason; undefined when it can
+ *  be started.
  *  @throws Error when CI=true: there it must run */
 export function hapiMissing(): string | undefined {
   const missing = (["java", "mvn"] as const).filter((program) => !runs(program));
@@ -38,7 +39,8 @@ function runs(program: string): boolean {
   }
 }
 
-/** Starts a HAPI FHIR JPA server with an empty database in memory. The first time, Maven builds the server into a cache outside the tree. */
+/** Starts a HAPI FHIR JPA server with an empty database in memory. The first time, Maven builds the server into a cache
+ *  outside the tree. */
 export async function startHapi(options: { heap?: string; maxPage?: number } = {}): Promise<Hapi> {
   const folder = await build();
   const port = await freePort();

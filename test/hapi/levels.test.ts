@@ -20,11 +20,13 @@ const resource = (body: { resourceType: string; id: string } & Record<string, un
 });
 const reference = (id: string) => ({ reference: `Patient/${id}` });
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
-/** More patients than the sample has, so that the 210 of the Group "large" are less than a quarter of all and make two batches. */
+/** More patients than the sample has, so that the 210 of the Group "large" are less than a quarter of all and make two
+ *  batches. */
 const others = numbers(900).map((n) => resource({ resourceType: "Patient", id: `other-${n}`, active: n % 2 === 0 }));
 const large = numbers(210).map((n) => others[n * 4]!.id);
 const generated = generate({ scale: 0.5 });
-/** Patients are loaded first: HAPI never finds a resource by its patient if the resource was written before that patient. */
+/** Patients are loaded first: HAPI never finds a resource by its patient if the resource was written before that
+ *  patient. */
 const patients = [...generated.filter(({ type }) => type === "Patient"), ...others];
 const sample = [
   ...patients,
@@ -208,7 +210,8 @@ suite("levels and parameters against HAPI FHIR", () => {
       for (const [key, line] of all) assert.deepEqual(JSON.parse(lines.get(key)!), JSON.parse(line.toString()));
       assert.equal(all.size === 0, empty);
       const whole = plan.shards.filter(({ members }) => members === undefined).map(({ type }) => type);
-      // The Group "vanished" names a patient that never existed. HAPI does not find it by that patient, so the type is read as a whole.
+      // The Group "vanished" names a patient that never existed. HAPI does not find it by that patient, so the type is
+      // read as a whole.
       if (batches) assert.deepEqual(whole, parameters().level === "Group" ? [] : ["Group"]);
       else assert.equal(whole.length, plan.shards.length);
     });

@@ -1,7 +1,8 @@
 const bundleSize = 200;
 const atOnce = 2;
 
-/** Loads resources into a server by transaction Bundles of PUT entries. Ids and references stay as they are, and so do the bytes of each resource.
+/** Loads resources into a server by transaction Bundles of PUT entries. Ids and references stay as they are, and so do
+ *  the bytes of each resource.
  *  @throws Error with the server's answer when it refuses a Bundle */
 export async function load(
   baseURL: string,

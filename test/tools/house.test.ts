@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { excusesOf, namesDefinedTwice } from "./house.ts";
+import { excusesOf, namesDefinedTwice, wideComments } from "./house.ts";
 
 test("names that two files define at their top level are found, however they are defined", () => {
   const sources = new Map([
@@ -14,6 +14,12 @@ test("names that two files define at their top level are found, however they are
     ["first", ["a.ts", "b.ts"]],
     ["load", ["c.ts", "d.ts"]],
   ]);
+});
+
+test("comments that are too long are found, and code that is long is not", () => {
+  const long = "x".repeat(115);
+  const text = [`/** ${long}`, ` *  ${long}.`, ` *  ${long}12 */`, `  // ${long}1`, `const s = "// ${long}";`, "// ok"];
+  assert.deepEqual(wideComments(new Map([["a.ts", text.join("\n")]])), ["a.ts:3", "a.ts:4"]);
 });
 
 test("an excuse is a rule that is off for a file that is named; what is off for a whole folder is a rule of its own", () => {

@@ -1,13 +1,16 @@
-/** `npm run check` runs this: rules of the house that neither tsc nor Biome knows. Prints what to mend and exits with 1.
+/** `npm run check` runs this: rules of the house that neither tsc nor Biome knows. Prints what to mend, and exits with
+ *  1 if there is anything.
  *  1. A top-level name is defined in one file of src only: two things with one name are confused sooner or later.
  *  2. The AssemblyScript files, which Biome does not read, hold to the same 400 lines as all others.
- *  3. biome.json excuses a file from a rule only as long as the file breaks it, so that the list of excuses shrinks. */
+ *  3. biome.json excuses a file from a rule only as long as the file breaks it, so that the list of excuses shrinks.
+ *  4. Comments have at most 120 columns, as code has: Biome does not wrap them. */
 import { execFileSync } from "node:child_process";
 import { globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const maxLines = 400;
+const maxColumns = 120;
 
 interface BiomeConfig {
   overrides?: { includes: string[]; linter?: { rules?: Record<string, Record<string, unknown>> } }[];
@@ -31,6 +34,18 @@ export function namesDefinedTwice(sources: ReadonlyMap<string, string>): [name: 
 /** The names that `const [a, b] = …` or `const { a, b: c } = …` defines. */
 const namesInPattern = (pattern: string): string[] =>
   pattern.split(",").flatMap((part) => /(\w+)\s*$/.exec(part.trim())?.[1] ?? []);
+
+/** Lines of comments that are too long, each as `path:line`. A line of code that ends with a comment is code.
+ *  @param sources text by path */
+export function wideComments(sources: ReadonlyMap<string, string>): string[] {
+  return [...sources].flatMap(([path, text]) =>
+    text
+      .split("\n")
+      .flatMap((line, at) =>
+        line.length > maxColumns && /^\s*(?:\/\/|\/?\*)/.test(line) ? [`${path}:${at + 1}`] : [],
+      ),
+  );
+}
 
 /** The excuses of biome.json: which files each rule does not hold for. */
 export function excusesOf({ overrides = [] }: BiomeConfig): { rule: string; file: string }[] {
@@ -84,6 +99,7 @@ function check(): string[] {
   const sources = read("src/**/*.ts");
   const assembly = new Map([...sources].filter(([path]) => path.startsWith("src/scan/assembly/")));
   const own = new Map([...sources].filter(([path]) => !assembly.has(path) && !path.endsWith(".gen.ts")));
+  const all = ["test/**/*.ts", "bench/**/*.ts", "build/**/*.ts", "bin/*.mjs"].flatMap((pattern) => [...read(pattern)]);
   const config = JSON.parse(readFileSync(`${root}biome.json`, "utf8")) as BiomeConfig;
   const excuses = excusesOf(config);
   const found = excuses.length > 0 ? offences(config) : new Set<string>();
@@ -95,6 +111,9 @@ function check(): string[] {
       .map(([path, text]) => [path, text.split("\n").length - 1] as const)
       .filter(([, lines]) => lines > maxLines)
       .map(([path, lines]) => `${path} has ${lines} lines, more than ${maxLines}: split it`),
+    ...wideComments(new Map([...own, ...assembly, ...all])).map(
+      (line) => `${line} is a comment of more than ${maxColumns} columns: wrap it`,
+    ),
     ...excuses
       .filter(({ rule, file }) => !found.has(`${rule} ${file}`))
       .map(({ rule, file }) => `biome.json excuses ${file} from ${rule}, which it does not break: remove the excuse`),

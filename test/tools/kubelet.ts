@@ -34,7 +34,8 @@ interface Running {
   done: Promise<void>;
 }
 
-/** A node whose pods are processes of this machine, each with its own 127.x.y.z address. What it does not know in a pod fails that pod. */
+/** A node whose pods are processes of this machine, each with its own 127.x.y.z address. What it does not know in a pod
+ *  fails that pod. */
 export class Kubelet {
   readonly node: string;
   readonly folder = mkdtempSync(join(tmpdir(), "fhir-export-node-"));

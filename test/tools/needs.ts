@@ -1,9 +1,11 @@
-/** What a test file needs besides Node and this tree, read off the file and those of test/ that it imports, so that no list has to be kept. */
+/** What a test file needs besides Node and this tree, read off the file and those of test/ that it imports, so that no
+ *  list has to be kept. */
 import { readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 
-/** `plane`: the shared control plane; `node`: the shared node of the e2e tests; `azurite`: the shared Azure emulator; `process`: it starts programs, Azurite and workers among them;
- *  `wait`: it waits by real time, or runs whole exports; `walk`: it goes over a sample of something, and over all of it on `npm run walks` */
+/** `plane`: the shared control plane; `node`: the shared node of the e2e tests; `azurite`: the shared Azure emulator;
+ *  `process`: it starts programs, Azurite and workers among them; `wait`: it waits by real time, or runs whole exports;
+ *  `walk`: it goes over a sample of something, and over all of it on `npm run walks` */
 export type Need = "plane" | "node" | "azurite" | "process" | "wait" | "walk";
 
 /** an import of these, anywhere in test/, is a need */
@@ -58,5 +60,6 @@ export function needsOf(file: string): Set<Need> {
 /** Neither sleeps nor processes nor a control plane: `npm run test:quick`. */
 export const isQuick = (file: string): boolean => [...needsOf(file)].every((need) => need === "walk");
 
-/** Files that need more take longer, and of those with as many needs the longer text: good enough to begin with those that would end last. */
+/** Files that need more take longer, and of those with as many needs the longer text: good enough to begin with those
+ *  that would end last. */
 export const weightOf = (file: string): number => needsOf(file).size + readFileSync(file).length / 1_000_000;

@@ -1,4 +1,5 @@
-/** Loaded into the test processes of `npm run test:quick`: a file that starts a program is none of them, whatever its imports look like (needs.ts). */
+/** Loaded into the test processes of `npm run test:quick`. A file that starts a program fails here, even if needs.ts
+ *  took it for quick. */
 import childProcess from "node:child_process";
 import { syncBuiltinESMExports } from "node:module";
 

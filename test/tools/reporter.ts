@@ -83,8 +83,8 @@ const walksOfRun = () =>
     ? "walks: over everything"
     : `walks: over a sample, which WALK_SEED=${process.env.WALK_SEED} draws again; npm run walks goes over everything`;
 
-/** Prints one line per test file, each failure with its stack, each skip with its reason, the slowest files, how to draw the same samples again, and closes
- *  with `N passed, N failed, N skipped`. */
+/** Prints one line per test file, each failure with its stack, each skip with its reason, the slowest files, how to
+ *  draw the same samples again, and closes with `N passed, N failed, N skipped`. */
 export default async function* reporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   yield `${walksOfRun()}\n`;
   const tally = new Tally();

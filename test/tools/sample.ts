@@ -23,8 +23,8 @@ export interface Sample<T> {
   kindsOf(item: T): string | readonly string[];
 }
 
-/** Draws from all of the items: first those that have a kind which none before has, then any, up to the size. The sample
- *  keeps their order. The same items, seed and size give the same sample. */
+/** Draws from all of the items: first those that have a kind which none before has, then any, up to the size. The
+ *  sample keeps their order. The same items, seed and size give the same sample. */
 export function drawSample<T>(items: readonly T[], { seed, size, kindsOf }: Sample<T>): T[] {
   const shuffled = shuffle(items.keys(), seed);
   const kinds = new Set<string>();

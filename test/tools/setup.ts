@@ -18,8 +18,9 @@ let plane: ControlPlane | undefined;
 let node: TestNode | undefined;
 let azurite: Azurite | undefined;
 
-/** One control plane, one Azure emulator and one node for the whole run (their start costs as much as many tests), when run.ts says that a file needs it. Test processes get
- *  them by their environment, which they inherit from this one: see namespace.ts and node/shared.ts. */
+/** One control plane, one Azure emulator and one node for the whole run (their start costs as much as many tests), when
+ *  run.ts says that a file needs it. Test processes get them by their environment, which they inherit from this one:
+ *  see namespace.ts and node/shared.ts. */
 export async function globalSetup(): Promise<void> {
   watchTestProcesses();
   if (process.env.FHIR_EXPORT_TEST_NODE === "1") await share("node", setUpNode);

@@ -16,10 +16,12 @@ import { Export } from "./harness.ts";
 export const until = "2026-01-01T00:00:00.000Z";
 const sample = generate({ scale: 0.1 });
 const some = (type: string, count: number) => sample.filter((resource) => resource.type === type).slice(0, count);
-/** 60 of 2 kB and 24 of 0.6 kB: three shards in two packages, up to six pages and two files in a shard, two blocks in a file */
+/** 60 of 2 kB and 24 of 0.6 kB: three shards in two packages, up to six pages and two files in a shard, two blocks in a
+ *  file */
 const resources = [...some("DocumentReference", 60), ...some("Patient", 24)];
 
-/** A quiet source and the proxy through which it and the storage are reached. Lanes go side by side without seeing each other. */
+/** A quiet source and the proxy through which it and the storage are reached. Lanes go side by side without seeing each
+ *  other. */
 export interface Lane {
   source: Source;
   proxy: FaultProxy;
@@ -84,7 +86,9 @@ export async function exportThrough(
   return { of, store: await direct.open() };
 }
 
-/** One command as a process of its own. @param more of its environment @returns the process, and its exit code, undefined when a signal ended it */
+/** One command as a process of its own.
+ *  @param more of its environment
+ *  @returns the process, and its exit code, undefined when a signal ended it */
 export async function start(
   of: Export,
   [command, index]: Step,
@@ -107,7 +111,8 @@ export async function stateOf(store: Store): Promise<Map<string, Buffer | undefi
 
 const digest = (bytes: Buffer) => `${bytes.length} bytes, SHA-256 ${createHash("sha256").update(bytes).digest("hex")}`;
 
-/** What an export's end is compared by: of the manifest all but its time and where the container is, of gzip the content, of working files their names. */
+/** What an export's end is compared by: of the manifest all but its time and where the container is, of gzip the
+ *  content, of working files their names. */
 export function comparable(state: ReadonlyMap<string, Buffer | undefined>): Record<string, string> {
   const gzip = [...state.keys()].some((path) => path.endsWith(".gz"));
   const shown = (path: string, bytes: Buffer | undefined): string => {
@@ -163,7 +168,8 @@ export async function undisturbed(lane: Lane, { of, store }: { of: Export; store
         return undefined;
       },
     });
-    // A process, like those that are disturbed later; what it leaves in the compile cache makes half of their start. Killed ones leave nothing.
+    // A process, like those that are disturbed later; what it leaves in the compile cache makes half of their start.
+    // Killed ones leave nothing.
     assert.equal(await (await start(of, [command, index])).code, 0);
     requests.push(lane.proxy.count);
     storage.push(stored);
@@ -177,7 +183,8 @@ export async function undisturbed(lane: Lane, { of, store }: { of: Export; store
   return { states, requests, storage, writes, kinds, end };
 }
 
-/** Requests of one kind differ only in the shard, the file or the window, e.g. `PUT block`, `GET checkpoint.json`, `GET _cursor`. */
+/** Requests of one kind differ only in the shard, the file or the window, e.g. `PUT block`, `GET checkpoint.json`,
+ *  `GET _cursor`. */
 function kindOfRequest(method: string, url: string): string {
   const { pathname, searchParams } = new URL(url, "http://proxy");
   const [, service, ...path] = pathname.split("/");

@@ -113,7 +113,8 @@ for (const kind of kinds)
             if (command === "purge") assert.equal(ended.report.left, 0, at);
           }
         } finally {
-          // A worker that needed fewer requests this time has ended: then there is no process to wake, which is no error.
+          // A worker that needed fewer requests this time has ended: then there is no process to wake, which is no
+          // error.
           child.kill("SIGCONT");
           over.resolve(undefined);
         }

@@ -8,7 +8,8 @@ import { gunzipOnce, type Place, readAll } from "../sink/stores.ts";
 
 let exports = 0;
 
-/** One export, run command by command in this process as an operator would: the Task file, the environment, exit code and termination message. */
+/** One export, run command by command in this process as an operator would: the Task file, the environment, exit code
+ *  and termination message. */
 export class Export {
   readonly task: Task;
   readonly place: Place;

@@ -9,7 +9,8 @@ export interface FoundSeed {
   what: string;
 }
 
-/** Reads the file of seeds: `seed`, then `mended` or `known`, then what it was; one a line. Lines with # are remarks. */
+/** Reads the file of seeds: `seed`, then `mended` or `known`, then what it was; one a line. Lines with # are
+ *  remarks. */
 export function readSeeds(): FoundSeed[] {
   const text = readFileSync(new URL("./seeds.txt", import.meta.url), "utf8");
   return text
@@ -26,8 +27,8 @@ const all = (pattern: RegExp) => (_: unknown, wrong: readonly string[]) => wrong
 const hasFault = ({ faults }: World, ...kinds: string[]) => faults.some(({ kind }) => kinds.includes(kind));
 const standsStill = ({ blows }: World) => blows.flat().some(({ kind }) => kind === "freeze");
 
-/** Faults of the worker that are known and not mended yet, and what a world must be like to fail by them. The list is to
- *  be empty: whoever mends a fault takes it out. */
+/** Faults of the worker that are known and not mended yet, and what a world must be like to fail by them. The list is
+ *  to be empty: whoever mends a fault takes it out. */
 const knownFaults: { what: string; explains: (world: World, wrong: readonly string[]) => boolean }[] = [
   {
     what: "a planner that stood still removes the plan that the export was made by",
