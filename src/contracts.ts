@@ -162,49 +162,58 @@ export interface FilePart {
   contentSha256?: string;
 }
 
-/** checkpoint.json of a shard: where its writer's successor continues. It is replaced with If-Match only. A purge
- *  replaces it by one that is `fenced`, which ends its writer. */
+/** checkpoint.json of a shard: where its writer's successor continues, and in the end the shard's result. Only the
+ *  writer that wrote it last can replace it. A purge replaces it by one that is `fenced`, which ends its writer. */
 export interface Checkpoint {
-  v: 1;
+  v: 2;
   uid: string;
   shard: string;
+  /** the writer's nonce, so that no other writer's checkpoint has the same bytes */
   writer: string;
-  /** URL of the page that is being read */
+  /** URL of the page that is being read. What lies before it is in `done` and `open`, or was passed over. A successor
+   *  reads it again, and knows by `fingerprints` what of it is written. */
   next?: string;
-  /** how many resources of that page are already written or passed over */
-  taken?: number;
   /** index of the shard's search that the page belongs to; absent: the first */
   search?: number;
+  /** The number of the shard's last file. It never falls, so that no name is used twice. */
+  sequence: number;
   done: FilePart[];
   open?: FilePart;
   fingerprints: string[];
+  /** how many resources before `next` could not be read */
   errors: number;
   foreign?: true;
-  /** OperationOutcome lines of the first 100 errors */
+  /** OperationOutcome lines of the first 100 of these errors */
   errorLines?: string[];
+  /** The shard is done, and all of `done` is committed: this is the shard's last checkpoint. */
+  ended?: ShardEnding;
   fenced?: true;
 }
 
-/** result.json of a shard that is done. */
-export interface ShardResult {
-  v: 1;
+/** What the last checkpoint of a shard adds, when there is nothing to continue. */
+export interface ShardEnding {
+  type: string;
+  /** how many distinct resources the shard's window has shown, including those that are not for the output */
+  seen: number;
+  /** why the export may not be exact */
+  doubts?: string[];
+}
+
+/** The result of a shard that is done, as its last checkpoint says it. */
+export interface ShardResult extends ShardEnding {
   uid: string;
   shard: string;
-  type: string;
   files: FilePart[];
-  errorFiles: FilePart[];
   /** lines written */
   resources: number;
   errors: number;
-  /** how many distinct resources the shard's window has shown, including those that are not for the output */
-  seen: number;
+  /** OperationOutcome lines of the first 100 errors */
+  errorLines: string[];
   /** its searches have shown foreign resources: another shard writes them, or only the source can tell to which member
    *  they belong. `seen` does not count them. */
   foreign?: true;
-  /** names of the segments that hold the fingerprints of these resources */
+  /** names of the segments that hold the fingerprints of the resources that were seen */
   fingerprints: string[];
-  /** why the export may not be exact; only of the shard that closes a type */
-  doubts?: string[];
 }
 
 /** The patients of an export at Patient level with `patients`, or at Group level. It is written once, before the

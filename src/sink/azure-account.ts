@@ -13,10 +13,18 @@ import { httpClient } from "./azure-http.ts";
 
 export type AzureBlob = Extract<Task["target"], { azureBlob: unknown }>["azureBlob"];
 
+/** Azure itself ends a request after this time, which the SDK sends along. A block of 8 MiB then needs 140 kB/s. */
+export const azureRequestSeconds = 60;
+
 // The SDK repeats failed requests by itself, so nothing here repeats them once more.
 const pipeline: StoragePipelineOptions = {
   httpClient,
-  retryOptions: { maxTries: 5, retryDelayInMs: 500, maxRetryDelayInMs: 8000, tryTimeoutInMs: 120_000 },
+  retryOptions: {
+    maxTries: 5,
+    retryDelayInMs: 500,
+    maxRetryDelayInMs: 8000,
+    tryTimeoutInMs: azureRequestSeconds * 1000,
+  },
 };
 
 /** The container of a target, signed in with the credential that the Secret holds. */

@@ -33,6 +33,8 @@ export function storageFailure(error: unknown, container: string): FailureError 
       `Azure does not accept "${container}" as the name of a container; change the container's name`,
       error,
     );
+  const own = ownRefusal(error, said);
+  if (own) return own;
   if (status === 401 || status === 403)
     return terminal(
       "TargetUnauthorized",
@@ -59,4 +61,30 @@ export function storageFailure(error: unknown, container: string): FailureError 
       error,
     );
   return terminal("TargetUnreachable", `storage of the ExportTarget answers ${said}`, error);
+}
+
+/** What storage refuses not because of the export, but because of its own version or of a clock, or what it never got
+ *  to see. Only from the text of the error can that be told. */
+function ownRefusal(error: RestError, said: string): FailureError | undefined {
+  const { statusCode: status, message, response } = error;
+  const code = storageCodeOf(error);
+  if (code === "InvalidHeaderValue" && /x-ms-version|API version/i.test(message))
+    return terminal(
+      "TargetUnreachable",
+      `storage of the ExportTarget does not know the API version of this release (${said}, header x-ms-version); upgrade it, or start an Azurite with --skipApiVersionCheck`,
+      error,
+    );
+  if (status === 403 && /\bdate\b[^.]*\b(too old|not valid|skew)|RequestTimeTooSkewed/i.test(message))
+    return waiting(
+      "TargetUnauthorized",
+      `storage of the ExportTarget refuses the date of a request (${said}): the clock of this machine and that of the storage are more than 15 minutes apart; set the clock of this machine`,
+      error,
+    );
+  if (status === 403 && code === undefined && response?.headers.get("x-ms-request-id") === undefined)
+    return terminal(
+      "TargetUnauthorized",
+      `something before the storage of the ExportTarget refuses requests (${said}, without a code of Azure); check proxies, firewalls and accountURL`,
+      error,
+    );
+  return undefined;
 }

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import type { FailureError } from "../failure.ts";
-import { type AzureBlob, openAccount } from "./azure-account.ts";
+import { type AzureBlob, azureRequestSeconds, openAccount } from "./azure-account.ts";
 import { azureBlocks } from "./azure-blocks.ts";
 import { isMissingContainer, isStatus } from "./azure-errors.ts";
 import { AzureFolder } from "./azure-folder.ts";
@@ -19,10 +19,9 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     read: (path) => at.call(() => readBlob(at, path)),
     create: (path, bytes, type = "application/json") =>
       at.call(() => writeBlob(at, path, { bytes, type, onlyIf: { ifNoneMatch: "*" } })),
-    replace: (path, bytes, etag) =>
-      at.call(() => writeBlob(at, path, { bytes, type: "application/json", onlyIf: { ifMatch: etag } })),
-    remove: (path, etag) =>
-      at.call(() => (etag === undefined ? removeBlob(at, path) : removeBlobWithTag(at, path, etag))),
+    replace: (path, bytes, tag) =>
+      at.call(() => writeBlob(at, path, { bytes, type: "application/json", onlyIf: { ifMatch: tag } })),
+    remove: (path) => at.call(() => removeBlob(at, path)),
     discard: (path) => at.call(() => discardBlocks(at, path)),
     size: (path) => at.call(() => sizeOfBlob(at, path)),
     list: (below) => listBlobs(at, below, false),
@@ -32,6 +31,7 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
     blocks: (path, contentType) => azureBlocks(at, path, contentType),
     url: (path) => new URL(at.blob(path).url).origin + new URL(at.blob(path).url).pathname,
     signedURL: (path, seconds) => at.call(() => signedURL(target, () => account.service, at.blob(path), seconds)),
+    requestSeconds: azureRequestSeconds,
     close: async () => {},
   };
 }
@@ -51,7 +51,7 @@ async function readBlob(at: AzureFolder, path: string): Promise<StoredObject | u
     const answer = await at.blob(path).download();
     const chunks: Buffer[] = [];
     for await (const chunk of answer.readableStreamBody!) chunks.push(chunk as Buffer);
-    return { bytes: Buffer.concat(chunks), etag: answer.etag! };
+    return { bytes: Buffer.concat(chunks), tag: answer.etag! };
   } catch (error) {
     if (isStatus(error, 404) && !isMissingContainer(error)) return undefined;
     throw error;
@@ -92,8 +92,8 @@ async function writeBlob(
     } catch (error) {
       if (!isStatus(error, 404, 409, 412) || isMissingContainer(error)) throw error;
       const stored = await readBlob(at, path);
-      if (stored?.bytes.equals(bytes)) return stored.etag;
-      const holds = "ifMatch" in onlyIf ? stored?.etag === onlyIf.ifMatch : stored === undefined;
+      if (stored?.bytes.equals(bytes)) return stored.tag;
+      const holds = "ifMatch" in onlyIf ? stored?.tag === onlyIf.ifMatch : stored === undefined;
       if (!holds) return undefined;
       if (tries === 3) throw error;
     }
@@ -103,14 +103,6 @@ async function removeBlob(at: AzureFolder, path: string): Promise<void> {
   // the objects of _work are written whole, so they have no blocks
   if (!path.startsWith(workPrefix)) await discardBlocks(at, path);
   await at.blob(path).deleteIfExists({ deleteSnapshots: "include" });
-}
-
-async function removeBlobWithTag(at: AzureFolder, path: string, etag: string): Promise<void> {
-  try {
-    await at.blob(path).deleteIfExists({ deleteSnapshots: "include", conditions: { ifMatch: etag } });
-  } catch (error) {
-    if (!isStatus(error, 412)) throw error;
-  }
 }
 
 /** Removes uncommitted blocks: commits an empty list, and deletes the empty blob. A delete alone is not enough. Azure
@@ -134,8 +126,6 @@ async function* listBlobs(at: AzureFolder, below: string, uncommitted: boolean):
       yield {
         path: item.name.slice(at.prefix.length),
         size: item.properties.contentLength ?? 0,
-        // A condition wants the tag in quotes; Azure's lists have it without them.
-        etag: `"${item.properties.etag.replaceAll('"', "")}"`,
       };
     continuationToken = page?.continuationToken;
   } while (continuationToken);
@@ -182,7 +172,6 @@ async function streamBlob(
     return {
       body: answer.readableStreamBody as Readable,
       size: size === undefined ? answer.contentLength! : Number(size),
-      etag: answer.etag!,
     };
   } catch (error) {
     if (isStatus(error, 404)) return undefined;

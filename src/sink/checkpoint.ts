@@ -1,20 +1,18 @@
-import type { Checkpoint, FilePart } from "../contracts.ts";
+import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 
 /** The place in the source up to which a shard is written. */
 export interface Position {
   /** URL of the page that is being read; undefined: the shard's first */
   page: string | undefined;
-  /** how many of the page's entries are dealt with */
-  taken: number;
   /** which of the shard's searches the page is of */
   search: number;
   /** how many fingerprints, in the order in which they were shown, belong to entries that are dealt with */
   prints: number;
-  /** resources that could not be read */
+  /** resources before the page that could not be read */
   errors: number;
   /** OperationOutcome lines that belong to them */
-  errorLines: number;
+  errorLines: readonly string[];
   /** the file that is being written, if any, as far as its blocks have arrived */
   open: FilePart | undefined;
 }
@@ -29,10 +27,27 @@ export function readCheckpoint(bytes: Buffer, { uid, shard }: { uid: string; sha
       `the export's folder holds a checkpoint of another export (shard ${shard.id}); choose another container or name`,
     );
   if (checkpoint.fenced) throw terminal("Fenced", "the export was cancelled; its output is being removed");
-  if (checkpoint.v !== 1)
+  if (checkpoint.v !== 2)
     throw terminal(
       "TaskVersion",
       `the checkpoint of shard ${shard.id} has version ${checkpoint.v}, made by another release; finish the export with that release, or start it anew`,
     );
   return checkpoint;
+}
+
+/** The result of a shard; undefined where its checkpoint is not the last one. */
+export function resultOf({ ended, ...checkpoint }: Checkpoint): ShardResult | undefined {
+  if (!ended) return undefined;
+  const { uid, shard, done, errors, errorLines = [], foreign, fingerprints } = checkpoint;
+  return {
+    uid,
+    shard,
+    files: done,
+    resources: done.reduce((sum, { lines }) => sum + lines, 0),
+    errors,
+    errorLines,
+    ...(foreign && { foreign }),
+    fingerprints,
+    ...ended,
+  };
 }

@@ -40,7 +40,7 @@ export function contained(store: Store, folder: string): Store {
     create: async (path, bytes, type) => store.create(check(path), bytes, type),
     replace: async (path, bytes, tag) => store.replace(check(path), bytes, tag),
     size: async (path) => store.size(check(path)),
-    remove: async (path, tag) => store.remove(check(path), tag),
+    remove: async (path) => store.remove(check(path)),
     discard: async (path) => store.discard(check(path)),
     async *list(prefix) {
       checkPrefix(prefix);
@@ -55,6 +55,7 @@ export function contained(store: Store, folder: string): Store {
     blocks: (path, type) => store.blocks(check(path), type),
     url: (path) => store.url(check(path)),
     ...(signedURL && { signedURL: async (path, seconds) => signedURL(check(path), seconds) }),
+    requestSeconds: store.requestSeconds,
     close: () => store.close(),
   };
 }

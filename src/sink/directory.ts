@@ -3,6 +3,7 @@ import type { Dirent } from "node:fs";
 import { lstat, mkdir, readdir, rm, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { sha256Of } from "../digest.ts";
 import { terminal } from "../failure.ts";
 import { directoryBlocks, removeParts } from "./directory-blocks.ts";
 import { absent, linkNew, openToRead, pruneEmpty } from "./directory-files.ts";
@@ -11,7 +12,8 @@ import type { ListedObject, Store, StoredObject, StoredStream, Unfinished } from
 
 /** A directory, on a volume that many pods may mount, with the same guarantees as blobs. `link` refuses to overwrite,
  *  so it stands for `If-None-Match`. An object that is replaced gets a new generation, the file `name~2`; to link the
- *  next generation stands for `If-Match`. The number of the generation is the object's tag.
+ *  next generation stands for `If-Match`. Numbers come again when an object is removed and made anew, so the tag of an
+ *  object is the SHA-256 of its bytes.
  *  @param root the volume
  *  @param folder the export's, below it */
 export function directoryStore(root: string, folder: string): Store {
@@ -20,9 +22,8 @@ export function directoryStore(root: string, folder: string): Store {
     prepare: () => at.call(() => proveWritable(at)),
     read: (path) => at.call(() => readNewest(at, path)),
     create: (path, bytes) => at.call(() => createFirst(at, path, bytes)),
-    replace: (path, bytes, etag) => at.call(() => linkNext(at, path, bytes, Number(etag))),
-    remove: (path, etag) =>
-      at.call(() => (etag === undefined ? removeObject(at, path) : removeObjectWithTag(at, path, etag))),
+    replace: (path, bytes, tag) => at.call(() => linkNext(at, path, bytes, tag)),
+    remove: (path) => at.call(() => removeObject(at, path)),
     discard: (path) => at.call(() => removeParts(at, path)),
     size: (path) => at.call(() => sizeOfNewest(at, path)),
     list: (prefix) => listObjects(at, prefix),
@@ -31,14 +32,18 @@ export function directoryStore(root: string, folder: string): Store {
     stream: (path, range) => at.call(() => streamFile(at, path, range)),
     blocks: (path) => directoryBlocks(at, path),
     url: (path) => pathToFileURL(at.file(path)).href,
+    requestSeconds: volumeRequestSeconds,
     close: async () => {},
   };
 }
 
+/** No file system takes longer for one block. */
+const volumeRequestSeconds = 30;
+
 async function proveWritable(at: DirectoryFolder): Promise<void> {
-  const path = `.probe-${randomBytes(6).toString("hex")}`;
+  const path = `_work/probe-${randomBytes(6).toString("hex")}`;
   const probe = await at.reach(at.file(path));
-  await mkdir(at.base, { recursive: true });
+  await mkdir(dirname(probe), { recursive: true });
   if (!(await linkNew({ draft: draftOf(at, path), file: probe }, Buffer.from("probe"))))
     throw terminal(
       "TargetUnreachable",
@@ -81,7 +86,7 @@ async function readNewest(at: DirectoryFolder, path: string): Promise<StoredObje
     const { file, generation } = await newest(at, path);
     if (generation === 0) return undefined;
     const bytes = await readWhole(file);
-    if (bytes) return { bytes, etag: String(generation) };
+    if (bytes) return { bytes, tag: sha256Of(bytes) };
   }
 }
 
@@ -104,46 +109,52 @@ async function sizeOfNewest(at: DirectoryFolder, path: string): Promise<number |
 }
 
 async function createFirst(at: DirectoryFolder, path: string, bytes: Uint8Array): Promise<string | undefined> {
-  if ((await newest(at, path)).generation > 0) return undefined;
-  if (!(await linkNew({ draft: draftOf(at, path), file: at.file(path) }, bytes))) return undefined;
-  // another writer may have created the object, replaced it and removed its first generation in between
-  return (await newest(at, path)).generation === 1 ? "1" : undefined;
+  const file = at.file(path);
+  if ((await newest(at, path)).generation > 0 || !(await linkNew({ draft: draftOf(at, path), file }, bytes)))
+    return ownTag(at, path, bytes);
+  if ((await newest(at, path)).generation === 1) return sha256Of(bytes);
+  // another writer has created the object, replaced it and removed its first generation in between
+  await unlink(file).catch(absent(undefined));
+  return undefined;
 }
 
-/** Links the generation behind `known`, and removes that one.
- *  @returns undefined when `known` is not the newest any more */
+/** The tag of the object, if it has these very bytes: then the write that was refused had been done before. */
+async function ownTag(at: DirectoryFolder, path: string, bytes: Uint8Array): Promise<string | undefined> {
+  const found = await readNewest(at, path);
+  return found?.bytes.equals(bytes) ? found.tag : undefined;
+}
+
+/** Links the generation behind the one that has the tag, and removes that one. */
 async function linkNext(
   at: DirectoryFolder,
   path: string,
   bytes: Uint8Array,
-  known: number,
+  tag: string,
 ): Promise<string | undefined> {
+  const { file: current, generation: known } = await newest(at, path);
+  const isCurrent = async () => known > 0 && tagOf(await readWhole(current)) === tag;
+  if (!(await isCurrent())) return ownTag(at, path, bytes);
   const next = known + 1;
-  if ((await newest(at, path)).generation !== known) return undefined;
   const file = generationFile(at.file(path), next);
-  if (!(await linkNew({ draft: draftOf(at, path), file }, bytes))) return undefined;
+  if (!(await linkNew({ draft: draftOf(at, path), file }, bytes))) return ownTag(at, path, bytes);
   // A writer that stood still since it looked can link a number that others have passed, or one of an object that was
-  // removed.
+  // removed, and perhaps made anew with other bytes.
   const now = await generations(at, path);
-  if (Math.max(...now) !== next || !now.has(known)) {
+  if (Math.max(...now) !== next || !(await isCurrent())) {
     await unlink(file).catch(absent(undefined));
     return undefined;
   }
-  await unlink(generationFile(at.file(path), known)).catch(absent(undefined));
-  return String(next);
+  await unlink(current).catch(absent(undefined));
+  return sha256Of(bytes);
 }
+
+const tagOf = (bytes: Buffer | undefined) => bytes && sha256Of(bytes);
 
 async function removeObject(at: DirectoryFolder, path: string): Promise<void> {
   // a writer may link the next generation meanwhile
   while (await removeGenerations(at, path));
   await removeParts(at, path);
   await pruneEmpty(dirname(at.file(path)), at.base);
-}
-
-async function removeObjectWithTag(at: DirectoryFolder, path: string, etag: string): Promise<void> {
-  const { file, generation } = await newest(at, path);
-  const info = generation > 0 ? await lstat(file).catch(absent(undefined)) : undefined;
-  if (info && (etag === String(generation) || etag === fileTag(info))) await removeGenerations(at, path);
 }
 
 /** Removes the generations of an object, the oldest first: an old one that a killed writer left must not show when a
@@ -176,7 +187,7 @@ async function streamFile(
   const start = range?.start ?? 0;
   const end = range?.count === undefined ? undefined : start + range.count - 1;
   const body = handle.createReadStream({ start, ...(end !== undefined && { end }), highWaterMark: 1 << 18 });
-  return { body, size: info.size, etag: fileTag(info) };
+  return { body, size: info.size };
 }
 
 /** The objects below `prefix`, each once, whatever generations of it exist. */
@@ -190,7 +201,7 @@ async function* listObjects(at: DirectoryFolder, prefix: string): AsyncGenerator
     const info = await at.call(() => lstat(at.file(path)).catch(absent(undefined)));
     // It may have been replaced meanwhile, which is the next generation.
     const size = info?.size ?? (await at.call(() => sizeOfNewest(at, name)));
-    if (size !== undefined) yield { path: name, size, etag: info ? fileTag(info) : "" };
+    if (size !== undefined) yield { path: name, size };
   }
 }
 
@@ -215,7 +226,3 @@ async function filesBelow(folder: string, below: string): Promise<string[]> {
     else found.push(below + entry.name);
   return found;
 }
-
-/** The tag of a large file, which is never replaced but may be removed and made again. */
-const fileTag = ({ size, mtimeMs }: { size: number; mtimeMs: number }) =>
-  `"${size.toString(16)}-${Math.trunc(mtimeMs).toString(16)}"`;

@@ -1,3 +1,4 @@
+import { transient } from "../failure.ts";
 import { printer } from "../scan/print.ts";
 import type { ShardClaim } from "./claim.ts";
 import { fingerprintPath } from "./layout.ts";
@@ -22,17 +23,24 @@ export function fingerprinter(key: string): (id: string) => string {
 export const wordsOf = (print: string): Uint32Array =>
   new Uint32Array(new Uint8Array(Buffer.from(print, "latin1")).buffer);
 
-/** Calls `visit` for each fingerprint of a shard's segments, with one segment in memory at a time. */
+/** Calls `visit` for each fingerprint of a shard's segments, with one segment in memory at a time.
+ *  @throws transient Internal when a segment is missing: what it holds would be exported a second time */
 export async function eachFingerprint(
   store: Store,
   segments: readonly string[],
   visit: (print: string) => void,
 ): Promise<void> {
   for (const segment of segments) {
-    const bytes = (await store.read(segment))?.bytes ?? Buffer.alloc(0);
+    const bytes = await readSegment(store, segment);
     for (let at = 0; at < bytes.length; at += fingerprintBytes)
       visit(bytes.toString("latin1", at, at + fingerprintBytes));
   }
+}
+
+async function readSegment(store: Store, segment: string): Promise<Buffer> {
+  const found = await store.read(segment);
+  if (!found) throw transient("Internal", `${segment} is missing; another worker has completed or removed the export`);
+  return found.bytes;
 }
 
 type Words = Uint32Array<ArrayBuffer>;
@@ -136,7 +144,7 @@ export class ShownResources {
     const name = fingerprintPath(this.#shard, this.#stored, nonce);
     // a copy, since #grow may move the words while they are sent
     const fresh = this.#words.slice(this.#stored * wordsPer, count * wordsPer);
-    await put(name, Buffer.from(fresh.buffer), "application/octet-stream");
+    await put(name, Buffer.from(fresh.buffer));
     this.#segments.push(name);
     this.#stored = count;
   }
@@ -145,7 +153,7 @@ export class ShownResources {
   async restore(segments: readonly string[]): Promise<void> {
     this.clear();
     for (const segment of segments) {
-      const bytes = (await this.#store.read(segment))?.bytes ?? Buffer.alloc(0);
+      const bytes = await readSegment(this.#store, segment);
       const words = new Uint32Array(new Uint8Array(bytes).buffer);
       for (let at = 0; at < words.length; at += wordsPer) this.add(words, at);
     }

@@ -10,19 +10,22 @@ export const workPrefix = "_work/";
 
 /** @param shard the shard's id, `{Type}-{0001}`; in all functions here */
 export const checkpointPath = (shard: string) => `_work/${shard}/checkpoint.json`;
+export const isCheckpoint = (path: string) => /^_work\/[^/]+\/checkpoint\.json$/.test(path);
+export const shardOfCheckpoint = (path: string) => path.split("/")[1]!;
 /** A segment of a shard's fingerprints.
  *  @param from how many fingerprints the segments before it hold
  *  @param nonce of the writer */
 export const fingerprintPath = (shard: string, from: number, nonce: string) => `_work/${shard}/fp-${from}-${nonce}`;
-export const resultPath = (shard: string) => `_work/${shard}/result.json`;
 
 /** `Patient-0001-1.ndjson[.gz]`. @param sequence counts the shard's files from 1 */
 export const dataPath = (shard: string, sequence: number, gzip: boolean) =>
   `${shard}-${sequence}.ndjson${gzip ? ".gz" : ""}`;
-/** The names of all files of a shard begin with this. */
-export const dataPrefix = (shard: string) => `${shard}-`;
 /** The name holds the shard's type, too, as the shards of every type are numbered from 0001. */
 export const errorPath = (shard: string) => `errors/OperationOutcome-${shard}-1.ndjson`;
+
+/** Whether a path is of the kind that a manifest names: data, deletions or errors. */
+export const isOutput = (path: string) =>
+  path.startsWith(deletedPrefix) || path.startsWith("errors/") || /^[^/]+-\d{4,}-\d+\.ndjson(\.gz)?$/.test(path);
 
 export const deletedPrefix = "deleted/";
 /** The file with the transaction Bundles that name deleted resources. */

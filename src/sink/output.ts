@@ -25,7 +25,7 @@ interface CheckpointKeeper {
   /** Everything before `position` is durable. */
   reached(position: Position): void;
   /** Writes a checkpoint now. */
-  checkpoint(): Promise<void>;
+  checkpoint(): Promise<unknown>;
   /** Writes a checkpoint if the last one is old enough. */
   checkpointIfDue(): Promise<void>;
 }
@@ -39,6 +39,9 @@ export class ShardOutput {
   readonly #keeper: CheckpointKeeper;
   readonly #buffer: LineBuffer;
   #done: FilePart[] = [];
+  /** number of the last file that was begun, and of the last one that a checkpoint has named */
+  #sequence = 0;
+  #named = 0;
   /** sums of #done */
   #closed = { lines: 0, bytes: 0 };
   #file: OutputFile | undefined;
@@ -66,9 +69,16 @@ export class ShardOutput {
     const part = this.#file?.part;
     return part && { ...part, blocks: part.blocks.slice() };
   }
-  /** name of the file that has blocks but no commit, if any */
-  get uncommittedName(): string | undefined {
-    return (this.#file?.part ?? this.#done.find(({ blocks }) => blocks))?.name;
+  /** The number of the last file that a checkpoint has named, the one included that is being made. It counts on when
+   *  files are forgotten, so that no name is used twice. */
+  get named(): number {
+    const isNamed = this.#file === undefined || this.#file.part.blocks.length > 0;
+    return Math.max(this.#named, isNamed ? this.#sequence : this.#sequence - 1);
+  }
+  /** names of the files that may have blocks but no commit */
+  get uncommitted(): string[] {
+    const closed = this.#done.filter(({ blocks }) => blocks);
+    return [...closed, ...(this.#file ? [this.#file.part] : [])].map(({ name }) => name);
   }
   /** bytes that wait to be sent as a block */
   get waiting(): number {
@@ -106,7 +116,11 @@ export class ShardOutput {
     }
     await this.#staging;
     this.#file = undefined;
-    if (!file || file.part.lines === 0) return;
+    if (!file) return;
+    if (file.part.lines === 0) {
+      this.#sequence--;
+      return;
+    }
     const part = file.close();
     this.#add(part);
     this.#keeper.reached(this.#keeper.position());
@@ -115,7 +129,8 @@ export class ShardOutput {
   }
 
   /** Takes over the closed files of an earlier writer. */
-  restore(done: FilePart[]): void {
+  restore(done: FilePart[], sequence: number): void {
+    this.#sequence = this.#named = sequence;
     for (const part of done) this.#add(part);
   }
 
@@ -137,6 +152,8 @@ export class ShardOutput {
     this.#done = [];
     this.#closed = { lines: 0, bytes: 0 };
     this.#file = undefined;
+    // It may have blocks that no checkpoint names.
+    this.#named = this.#sequence;
     this.#buffer.close();
   }
 
@@ -210,7 +227,7 @@ export class ShardOutput {
 
   #newFile(): OutputFile {
     const { store, shard, gzip } = this.#options;
-    return new OutputFile(store, gzip, dataPath(shard.id, this.#done.length + 1, gzip));
+    return new OutputFile(store, gzip, dataPath(shard.id, ++this.#sequence, gzip));
   }
 
   /** Sends a block when the one before it has arrived; the next page is read while this one travels.
@@ -227,7 +244,7 @@ export class ShardOutput {
     }
     const { part } = file;
     this.#staging = file
-      .stage(this.#keeper.nonce(), this.#done.length + 1, stored)
+      .stage(this.#keeper.nonce(), this.#sequence, stored)
       .then(() => {
         if (!last)
           this.#keeper.reached({ ...at, open: { ...at.open!, bytes: part.bytes, blocks: part.blocks.slice() } });

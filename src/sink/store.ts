@@ -9,15 +9,16 @@ export interface Store {
   prepare(): Promise<void>;
   /** A small object, whole, with the tag that `replace` wants. */
   read(path: string): Promise<StoredObject | undefined>;
-  /** Writes a new object (`If-None-Match: *`). @returns its tag; undefined when there is one of that name already */
+  /** Writes a new object (`If-None-Match: *`).
+   *  @returns its tag; undefined when other bytes have that name already */
   create(path: string, bytes: Uint8Array, contentType?: string): Promise<string | undefined>;
-  /** Writes over an object (`If-Match`).
-   *  @returns the new tag; undefined when the object was changed or removed since */
-  replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined>;
-  /** Removes an object; no error when there is none. Without `etag` its uncommitted blocks go, too.
-   *  @param etag removes only the object that has this tag: a tag of `create`, `replace` or `read` for a small object,
-   *  of `list` or `stream` for a file */
-  remove(path: string, etag?: string): Promise<void>;
+  /** Writes over an object (`If-Match`). It never makes one that is not there.
+   *  @returns the new tag; undefined when the object was changed or removed since, unless it was by these very bytes:
+   *  that was this call, whose answer was lost */
+  replace(path: string, bytes: Uint8Array, tag: string): Promise<string | undefined>;
+  /** Removes an object; no error when there is none. There is no removal under a condition: who may remove what follows
+   *  from its name alone (docs/internals/storage-protocol.md). */
+  remove(path: string): Promise<void>;
   /** Removes the blocks that any writer has staged for a file, unless the file is committed. */
   discard(path: string): Promise<void>;
   /** How many bytes an object has; undefined when there is none of that name. */
@@ -39,18 +40,21 @@ export interface Store {
   /** A URL with which anyone can read this one object for a while; undefined where the credentials of the target cannot
    *  make one. */
   signedURL?(path: string, seconds: number): Promise<string | undefined>;
+  /** How long a request to storage may be under way, in seconds: after that time, nothing of it arrives any more. */
+  readonly requestSeconds: number;
   close(): Promise<void>;
 }
 
 export interface StoredObject {
   bytes: Buffer;
-  etag: string;
+  /** It stands for the bytes, not for who wrote them or when: equal bytes may have the same tag. An object whose owner
+   *  matters holds its owner's nonce. */
+  tag: string;
 }
 export interface ListedObject {
   path: string;
   /** stored bytes */
   size: number;
-  etag: string;
 }
 export interface Unfinished {
   /** the object that it would have become */
@@ -62,7 +66,6 @@ export interface StoredStream {
   body: Readable;
   /** bytes of the whole object, whatever range was asked for */
   size: number;
-  etag: string;
 }
 
 /** A block: its id and how many bytes it has. */

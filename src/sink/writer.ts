@@ -5,30 +5,27 @@
  *  2. Claim. The checkpoint can be replaced only by the writer that wrote it last. A writer whose checkpoint was
  *     replaced has lost the shard: it deletes what it made since its last checkpoint, and stops (claim.ts).
  *  3. Write lines. For each entry of a page, in order, the caller says what it is: `show` and then `lines` or `pass`
- *     for a resource; else `skip`, `foreign` or `error`. Lines gather until they are a block, which is staged while the
- *     next page is read (output.ts).
+ *     for a resource that was not shown before; else `foreign` or `error`. Lines gather until they are a block, which
+ *     is staged while the next page is read (output.ts).
  *  4. Checkpoint. At most every 2 s the writer stores the new fingerprints, and then a checkpoint that names them, the
- *     closed files, the blocks of the open file, and the place in the source up to which all of that is durable.
+ *     closed files, the blocks of the open file, and the page that was being read when all of that was durable.
  *  5. Commit. A file that has reached its size is closed. A checkpoint names its blocks first; then they are committed,
  *     which makes the file visible.
- *  6. Finish. The last file is closed, the errors become a file, and the shard's result is written. The writer then
- *     reads its checkpoint once more, to be sure that the shard was still its own.
+ *  6. Finish. The last file is closed, and a last checkpoint says that the shard has ended: it is the shard's result.
+ *     A writer that has lost the shard cannot write it, and so changes nothing.
  *
  *  The successor of a writer that was killed
- *  1. restores what the checkpoint says, and lists the files that the checkpoint does not name: a writer that was
- *     killed while it began the shard again has left them;
+ *  1. restores what the checkpoint says;
  *  2. replaces the checkpoint, so that an earlier writer that still runs loses the shard at its next write;
- *  3. removes the files that it has listed;
- *  4. commits closed files whose commit did not happen, and continues the open file behind its last block. Where blocks
- *     are gone, because Azure drops them after a week, it removes all files and begins the shard again;
- *  5. reads on at the page and the entry that the checkpoint names. What the earlier writer wrote behind that place is
- *     written once more, into other blocks. */
-import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
-import { sha256Of } from "../digest.ts";
-import type { Position } from "./checkpoint.ts";
+ *  3. commits closed files whose commit did not happen, and continues the open file behind its last block. Where blocks
+ *     are gone, because Azure drops them after a week, it begins the shard again, with files of other names;
+ *  4. reads on at the page that the checkpoint names. By the fingerprints it knows what of that page is in the blocks,
+ *     whatever order the source gives it now. What the earlier writer wrote behind that is written once more, into
+ *     other blocks. */
+import type { Checkpoint, ShardEnding, ShardResult } from "../contracts.ts";
+import { type Position, resultOf } from "./checkpoint.ts";
 import { ShardClaim } from "./claim.ts";
 import { ShownResources } from "./fingerprints.ts";
-import { contentType, errorPath, resultPath } from "./layout.ts";
 import type { Lines } from "./lines.ts";
 import { ShardOutput, type ShardOutputOptions } from "./output.ts";
 
@@ -54,10 +51,8 @@ export class ShardWriter {
   readonly #prints: ShownResources;
   readonly #output: ShardOutput;
   #nonce: string;
-  /** where the writer is: the page and how many of its entries are dealt with, and which of the shard's searches the
-   *  page is of */
+  /** where the writer is: the page, and which of the shard's searches it is of */
   #page: string | undefined;
-  #taken = 0;
   #search = 0;
   /** While parts of the shard are read in another order than its pages, the place does not move. */
   #detour = false;
@@ -66,6 +61,10 @@ export class ShardWriter {
   #foreign = false;
   #errors = 0;
   #errorLines: string[] = [];
+  /** What lies before the page of the errors that were met since the shard's start. A successor meets the others
+   *  again. */
+  #settled = { from: { errors: 0, lines: 0 }, to: { errors: 0, lines: 0 } };
+  #ending: ShardEnding | undefined;
   /** the place up to which everything is durable */
   #durable: Position;
   #checkpointedAt: number;
@@ -83,7 +82,6 @@ export class ShardWriter {
       {
         nonce: () => this.#nonce,
         tookLines: (count) => {
-          this.#taken += count;
           this.#ahead -= count;
         },
         position: () => this.#position(),
@@ -102,20 +100,17 @@ export class ShardWriter {
    *  @throws terminal Fenced, ForeignOutput, TaskVersion */
   static async open(options: ShardWriterOptions): Promise<ShardWriter> {
     const writer = new ShardWriter(options);
-    const checkpoint = await writer.#claim.take(writer.#render());
+    const checkpoint = await writer.#claim.take(render(writer.#checkpoint()));
     if (!checkpoint) return writer;
     await writer.#restore(checkpoint);
-    const strays = await writer.#claim.strays(new Set(checkpoint.done.map(({ name }) => name)));
     await writer.#writeCheckpoint();
-    await writer.#claim.remove(strays);
     if (!(await writer.#output.resume(checkpoint.open))) await writer.restart();
     return writer;
   }
 
-  /** Where to continue: the URL of the page that is being read, how many of its entries are dealt with, and which
-   *  search of the shard it is of. */
-  get position(): { page: string | undefined; taken: number; search: number } {
-    return { page: this.#page, taken: this.#taken, search: this.#search };
+  /** Where to continue: the URL of the page that is being read, and which search of the shard it is of. */
+  get position(): { page: string | undefined; search: number } {
+    return { page: this.#page, search: this.#search };
   }
   /** How many different resources the source has shown so far, with those that could not be read. */
   get seen(): number {
@@ -146,16 +141,14 @@ export class ShardWriter {
     if (!this.#detour) this.#search = index;
   }
 
-  /** A page begins. When it is the page that the position names, the first `position.taken` of its entries are dealt
-   *  with already. */
+  /** A page begins. When it is the page that the position names, some of it may have been shown before. */
   begin(page: string): void {
-    if (page !== this.#page) this.#taken = 0;
-    if (!this.#detour) this.#page = page;
+    if (!this.#detour && page !== this.#page) this.#moveTo(page);
   }
 
   /** The source shows a resource of the shard.
    *  @param at index of the first of its fingerprint's four words
-   *  @returns false when it was shown before; then `skip` it */
+   *  @returns false when it was shown before */
   show(words: Uint32Array, at: number): boolean {
     if (!this.#prints.add(words, at)) return false;
     this.#ahead++;
@@ -177,18 +170,11 @@ export class ShardWriter {
 
   /** The resource that was shown is not for the output. */
   pass(): void {
-    this.#taken++;
     this.#ahead--;
-  }
-
-  /** The entry is no resource of the shard, or was shown before. */
-  skip(): void {
-    this.#taken++;
   }
 
   /** The resource belongs to another shard, or only its server knows where it belongs. */
   foreign(): void {
-    this.#taken++;
     this.#foreign = true;
   }
 
@@ -196,7 +182,6 @@ export class ShardWriter {
    *  @param outcome its line, without a line end
    *  @param resources how many resources the entry is in place of */
   error(outcome: string, resources = 1): void {
-    this.#taken++;
     // a window is read once more after a kill, and fails once more
     if (this.#detour && this.#errorLines.includes(outcome)) return;
     this.#errors += resources;
@@ -205,8 +190,8 @@ export class ShardWriter {
 
   /** The page ends. @param next URL of the page behind it, if there is one */
   async pageDone(next: string | undefined): Promise<void> {
-    // Behind the last page the place stays at that page's end: no page at all would mean the shard's start.
-    if (next !== undefined && !this.#detour) [this.#page, this.#taken] = [next, 0];
+    // Behind the last page the place stays at that page: no page at all would mean the shard's start.
+    if (next !== undefined && !this.#detour) this.#moveTo(next);
     const { waiting } = this.#output;
     if (waiting === 0) {
       await this.#output.arrived();
@@ -222,7 +207,8 @@ export class ShardWriter {
   /** The shard is read from its start once more; `show` then answers false for resources that were shown before. */
   rewind(): void {
     this.#page = undefined;
-    this.#taken = this.#search = 0;
+    this.#search = 0;
+    this.#settled.from = this.#settled.to = this.#metErrors;
   }
 
   /** From now on parts of the shard are read in another order than its pages. A successor reads the shard from its
@@ -232,49 +218,30 @@ export class ShardWriter {
     this.#detour = true;
   }
 
-  /** Commits the open file and writes the shard's result; the last call but `close`.
+  /** Commits the open file and writes the shard's last checkpoint, which is its result; the last call but `close`.
    *  @param doubts ShardResult.doubts */
   async finish(doubts: string[] = []): Promise<ShardResult> {
-    const { uid, shard } = this.#options;
     await this.#output.closeFile();
     this.#output.close();
-    this.#durable = this.#position();
-    await this.#storePrints();
-    const { done, closed } = this.#output;
-    const result: ShardResult = {
-      v: 1,
-      uid,
-      shard: shard.id,
-      type: shard.type,
-      files: done,
-      errorFiles: await this.#writeErrors(),
-      resources: closed.lines,
-      errors: this.#errors,
-      seen: this.seen,
-      ...(this.#foreign && { foreign: true }),
-      fingerprints: [...this.#prints.segments],
-      ...(doubts.length > 0 && { doubts }),
-    };
-    await this.#claim.put(resultPath(shard.id), Buffer.from(JSON.stringify(result)));
-    await this.#claim.confirm();
-    return result;
+    this.#ending = { type: this.#options.shard.type, seen: this.seen, ...(doubts.length > 0 && { doubts }) };
+    this.#durable = { ...this.#position(), errors: this.#errors, errorLines: this.#errorLines };
+    return resultOf(await this.#writeCheckpoint())!;
   }
 
-  /** Removes what was written, and begins at the shard's start, e.g. when the source does not know a next link any
-   *  more. */
+  /** Forgets what was written, and begins at the shard's start, e.g. when the source does not know a next link any
+   *  more. The files that are committed stay until the seal, and the new ones get other names. */
   async restart(): Promise<void> {
+    const begun = this.#output.uncommitted;
     await this.#output.abandon();
-    const files = await this.#claim.strays(new Set());
     this.#nonce = this.#options.nonce();
-    this.rewind();
-    this.#detour = false;
     this.#prints.clear();
-    this.#foreign = false;
+    this.#foreign = this.#detour = false;
     this.#errors = this.#ahead = 0;
     this.#errorLines = [];
+    this.rewind();
     this.#durable = this.#position();
     await this.#writeCheckpoint();
-    await this.#claim.remove(files);
+    for (const path of begun) await this.#options.store.discard(path);
   }
 
   /** Gives back the memory that the writer holds. It must be called once, whatever happened; a successor continues what
@@ -284,14 +251,24 @@ export class ShardWriter {
     this.#prints.close();
   }
 
+  /** The place is at the start of this page now. */
+  #moveTo(page: string): void {
+    this.#page = page;
+    this.#settled.to = this.#metErrors;
+  }
+
+  get #metErrors() {
+    return { errors: this.#errors, lines: this.#errorLines.length };
+  }
+
   #position(): Position {
+    const { from, to } = this.#settled;
     return {
       page: this.#page,
-      taken: this.#taken,
       search: this.#search,
       prints: this.#prints.count - this.#ahead,
-      errors: this.#errors,
-      errorLines: this.#errorLines.length,
+      errors: to.errors - from.errors,
+      errorLines: this.#errorLines.slice(from.lines, to.lines),
       open: this.#output.open,
     };
   }
@@ -302,56 +279,53 @@ export class ShardWriter {
     await this.#writeCheckpoint();
   }
 
-  async #writeCheckpoint(): Promise<void> {
+  async #writeCheckpoint(): Promise<Checkpoint> {
     // before the checkpoint that names them
     await this.#storePrints();
-    await this.#claim.write(this.#render(), this.#output.uncommittedName);
+    const checkpoint = this.#checkpoint();
+    await this.#claim.write(render(checkpoint), this.#output.uncommitted);
     this.#checkpointedAt = this.#options.clock.monotonic();
     this.#checkpointAt = new Date(this.#options.clock.now()).toISOString();
+    return checkpoint;
   }
 
   #storePrints(): Promise<void> {
     return this.#prints.store(this.#durable.prints, this.#nonce, (...object) => this.#claim.put(...object));
   }
 
-  #render(): Buffer {
+  #checkpoint(): Checkpoint {
     const { uid, shard } = this.#options;
-    const { page, taken, search, errors, errorLines, open } = this.#durable;
-    const checkpoint: Checkpoint = {
-      v: 1,
+    const { page, search, errors, errorLines, open } = this.#durable;
+    return {
+      v: 2,
       uid,
       shard: shard.id,
       writer: this.#nonce,
-      ...(page !== undefined && { next: page, taken, ...(search > 0 && { search }) }),
+      ...(page !== undefined && !this.#ending && { next: page, ...(search > 0 && { search }) }),
+      sequence: this.#output.named,
       done: this.#output.done,
       ...(open && open.blocks!.length > 0 && { open }),
       fingerprints: [...this.#prints.segments],
       errors,
       ...(this.#foreign && { foreign: true }),
-      ...(errorLines > 0 && { errorLines: this.#errorLines.slice(0, errorLines) }),
+      ...(errorLines.length > 0 && { errorLines: [...errorLines] }),
+      ...(this.#ending && { ended: this.#ending }),
     };
-    return Buffer.from(JSON.stringify(checkpoint));
   }
 
   async #restore(checkpoint: Checkpoint): Promise<void> {
-    const { next, taken = 0, search = 0, done, open, fingerprints, errors, foreign, errorLines = [] } = checkpoint;
+    const { next, search = 0, done, open, fingerprints, errors, foreign, errorLines = [], sequence } = checkpoint;
     await this.#prints.restore(fingerprints);
-    this.#output.restore(done);
+    this.#output.restore(done, sequence);
     this.#page = next;
-    this.#taken = taken;
     this.#search = search;
     this.#foreign = foreign ?? false;
     this.#errors = errors;
     this.#errorLines = [...errorLines];
+    this.#settled.to = this.#metErrors;
     // #position() would not name the open file, which is continued only when this writer has claimed the shard
     this.#durable = { ...this.#position(), open };
   }
-
-  async #writeErrors(): Promise<FilePart[]> {
-    if (this.#errorLines.length === 0) return [];
-    const bytes = Buffer.from(this.#errorLines.map((line) => `${line}\n`).join(""));
-    const name = errorPath(this.#options.shard.id);
-    await this.#claim.put(name, bytes, contentType);
-    return [{ name, lines: this.#errorLines.length, bytes: bytes.length, sha256: sha256Of(bytes) }];
-  }
 }
+
+const render = (checkpoint: Checkpoint) => Buffer.from(JSON.stringify(checkpoint));

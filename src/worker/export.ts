@@ -1,7 +1,6 @@
 import type { Shard, ShardResult, Totals } from "../contracts.ts";
 import { FailureError, transient } from "../failure.ts";
 import { countMatches } from "../fhir/reads.ts";
-import { resultPath } from "../sink/layout.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { sumByType } from "../totals.ts";
 import { nextReading } from "./read/next-reading.ts";
@@ -11,7 +10,7 @@ import { readShard, type ShardEnd } from "./read/shard.ts";
 import { rowSelector } from "./read/verdict.ts";
 import { writerOptions } from "./read/writer-options.ts";
 import { type ExportRun, openRun } from "./run.ts";
-import { readPlan } from "./stored.ts";
+import { readPlan, readResult } from "./stored.ts";
 import type { CommandResult, Work } from "./work.ts";
 
 /** The command `export`: runs the shards of one package. It is done when every shard has its result in storage.
@@ -65,12 +64,11 @@ const totalsOf = ({ files, resources, errors }: ShardResult): Totals => ({
 
 /** Reads one shard to its end, from where an earlier worker stopped, unless its result is in storage. */
 async function exportShard(run: ExportRun, shard: Shard): Promise<ShardResult> {
-  const { store, board } = run.work;
-  const done = await store.read(resultPath(shard.id));
+  const { store, board, task } = run.work;
+  const done = await readResult(store, task.uid, shard.id);
   if (done) {
-    const result = JSON.parse(done.bytes.toString()) as ShardResult;
-    board.set(shard.id, shard.type, totalsOf(result));
-    return result;
+    board.set(shard.id, shard.type, totalsOf(done));
+    return done;
   }
   const writer = await ShardWriter.open(writerOptions(run.work, shard));
   try {

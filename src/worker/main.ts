@@ -2,6 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { type Command, exitCode, type Failure, type Report } from "../contracts.ts";
 import { toFailure } from "../failure.ts";
 import { makeLogger, stackFrames } from "../log.ts";
+import { system } from "../surroundings.ts";
 import { commands } from "./commands.ts";
 import { ProgressBoard, serveProgress } from "./progress.ts";
 import { openWork, readTask } from "./work.ts";
@@ -10,8 +11,14 @@ import { openWork, readTask } from "./work.ts";
 const maxReportBytes = 3500;
 
 /** Runs one command of the worker, and writes its Report into the file for the termination message.
+ *  @param surroundings only tests change them
  *  @returns the exit code (contracts.ts) */
-export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal: AbortSignal): Promise<number> {
+export async function runWorker(
+  command: string,
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+  surroundings = system,
+): Promise<number> {
   const load = Object.hasOwn(commands, command) ? commands[command as Command] : undefined;
   if (!load) {
     console.error(`fhir-export worker: unknown command "${command}"; use one of ${Object.keys(commands).join(", ")}`);
@@ -30,7 +37,7 @@ export async function runWorker(command: string, env: NodeJS.ProcessEnv, signal:
         () => board.render(task.uid, index, env.FHIR_EXPORT_POD_UID),
         log.warn.bind(log),
       );
-    await using work = await openWork({ task, index, board, log, signal }, folder);
+    await using work = await openWork({ task, index, board, log, signal, ...surroundings }, folder);
     board.throttledSeconds = () => work.source.throttledMs / 1000;
     log.info({ export: task.name, attempt: task.attempt }, "started");
     Object.assign(report, await (await load())(work));

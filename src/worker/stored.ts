@@ -1,6 +1,7 @@
-import type { Cohort, Plan } from "../contracts.ts";
+import type { Cohort, Plan, ShardResult } from "../contracts.ts";
 import { terminal, transient } from "../failure.ts";
-import { cohortPath, planPath } from "../sink/layout.ts";
+import { readCheckpoint, resultOf } from "../sink/checkpoint.ts";
+import { checkpointPath, cohortPath, planPath } from "../sink/layout.ts";
 import type { Store, Unfinished } from "../sink/store.ts";
 import { eachParallel } from "./parallel.ts";
 import type { Work } from "./work.ts";
@@ -19,6 +20,14 @@ export async function readPlan(store: Store, uid: string): Promise<Plan | undefi
   if (stored.v !== 1)
     throw terminal("TaskVersion", `plan.json has version ${stored.v}; it was written by another release`);
   return stored;
+}
+
+/** The result of a shard; undefined while it is not done.
+ *  @param uid of the export
+ *  @throws terminal Fenced, ForeignOutput, TaskVersion */
+export async function readResult(store: Store, uid: string, shard: string): Promise<ShardResult | undefined> {
+  const found = await store.read(checkpointPath(shard));
+  return found && resultOf(readCheckpoint(found.bytes, { uid, shard: { id: shard } }));
 }
 
 /** The cohort that the plan has resolved; undefined where everybody is in the export.

@@ -54,7 +54,7 @@ export async function readTask(env: NodeJS.ProcessEnv): Promise<{ task: Task; fo
  *  @param folder of the credentials
  *  @throws FailureError where credentials are missing or storage is not what the Task says */
 export async function openWork(
-  rest: Omit<Work, "store" | "source" | "memory" | keyof Surroundings>,
+  rest: Omit<Work, "store" | "source" | "memory" | keyof Surroundings> & Partial<Surroundings>,
   folder: string,
 ): Promise<Work & AsyncDisposable> {
   const store = await openStore(rest.task.target, folder);
@@ -63,8 +63,8 @@ export async function openWork(
   const memory = () =>
     (pages ??= new PageMemory(Math.max(1, rest.task.source.share.requests), blockBytesOf(rest.task)));
   return {
-    ...rest,
     ...system,
+    ...rest,
     store,
     source,
     memory,

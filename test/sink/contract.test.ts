@@ -86,6 +86,63 @@ for (const kind of allKinds)
       assert.deepEqual(await paths(store, "", true), []);
     });
 
+    test("a tag stands for bytes: that of an object which was removed does not fit one that was made anew", async () => {
+      const store = await opened(await place(kind));
+      const first = (await store.create("x", bytes("1")))!;
+      await store.remove("x");
+      assert.equal(await store.replace("x", bytes("2"), first), undefined, "a replace makes no object");
+      assert.equal(await store.read("x"), undefined);
+      const second = (await store.create("x", bytes("other")))!;
+      assert.equal(await store.replace("x", bytes("2"), first), undefined);
+      assert.equal((await store.read("x"))!.bytes.toString(), "other");
+      const third = (await store.replace("x", bytes("third"), second))!;
+      assert.equal(await store.replace("x", bytes("4"), second), undefined);
+      assert.deepEqual(await store.read("x"), { bytes: bytes("third"), tag: third });
+    });
+
+    test("a write that is refused because it was done before is answered as done", async () => {
+      const store = await opened(await place(kind));
+      const first = (await store.create("x", bytes("1")))!;
+      assert.equal(await store.create("x", bytes("1")), first);
+      const second = (await store.replace("x", bytes("2"), first))!;
+      assert.equal(await store.replace("x", bytes("2"), first), second);
+      assert.equal(await store.create("x", bytes("1")), undefined);
+    });
+
+    test("of 16 racing creates, and of 16 racing replaces of one tag, one wins and its bytes stand, 30 times", async () => {
+      const store = await opened(await place(kind));
+      const racers = Array.from({ length: 16 }, (_, index) => index);
+      const winner = async (path: string, write: (racer: number) => Promise<string | undefined>) => {
+        const tags = await Promise.all(racers.map(write));
+        const won = racers.filter((racer) => tags[racer] !== undefined);
+        assert.equal(won.length, 1, `${path}: won by ${won}`);
+        const found = (await store.read(path))!;
+        assert.equal(found.tag, tags[won[0]!]);
+        return { text: found.bytes.toString(), racer: won[0]!, tag: found.tag };
+      };
+      for (let round = 0; round < 30; round++) {
+        const path = `race-${round}`;
+        const made = await winner(path, (racer) => store.create(path, bytes(`made by ${racer}`)));
+        assert.equal(made.text, `made by ${made.racer}`);
+        const changed = await winner(path, (racer) => store.replace(path, bytes(`changed by ${racer}`), made.tag));
+        assert.equal(changed.text, `changed by ${changed.racer}`);
+      }
+    });
+
+    test("an object that is removed while it is replaced is gone, whoever was first, 30 times", async () => {
+      const store = await opened(await place(kind));
+      for (let round = 0; round < 30; round++) {
+        const path = `_work/shard-${round}/checkpoint.json`;
+        const tag = (await store.create(path, bytes("1")))!;
+        await Promise.all([
+          ...Array.from({ length: 8 }, (_, racer) => store.replace(path, bytes(`${racer}`), tag)),
+          store.remove(path),
+        ]);
+        assert.equal(await store.read(path), undefined, `round ${round}`);
+      }
+      assert.deepEqual(await paths(store, "", true), []);
+    });
+
     test("a list has all objects that are there throughout, while others are made, replaced and removed", async () => {
       const store = await opened(await place(kind));
       const lasting = Array.from({ length: 30 }, (_, number) => `_work/s-${number}/lasting`);

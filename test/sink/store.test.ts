@@ -32,7 +32,7 @@ for (const kind of allKinds)
       const second = await store.replace("_work/a.json", bytes("2"), first);
       assert(second);
       assert.equal(await store.replace("_work/a.json", bytes("3"), first), undefined);
-      assert.deepEqual(await store.read("_work/a.json").then((found) => [found?.bytes.toString(), found?.etag]), [
+      assert.deepEqual(await store.read("_work/a.json").then((found) => [found?.bytes.toString(), found?.tag]), [
         "2",
         second,
       ]);

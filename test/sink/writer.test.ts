@@ -2,183 +2,13 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import type { Checkpoint, ShardResult } from "../../src/contracts.ts";
-import { copyResource, scanPage } from "../../src/scan/plain.ts";
-import { slack } from "../../src/scan/table.ts";
-import { eachFingerprint, fingerprinter, wordsOf } from "../../src/sink/fingerprints.ts";
-import { checkpointPath, planPath } from "../../src/sink/layout.ts";
-import type { Lines } from "../../src/sink/lines.ts";
-import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
-import type { BlockWriter, Store } from "../../src/sink/store.ts";
-import { ShardWriter } from "../../src/sink/writer.ts";
+import { checkpointPath } from "../../src/sink/layout.ts";
+import type { Store } from "../../src/sink/store.ts";
 import { sampleOf } from "../tools/sample.ts";
-import { gunzipOnce, type Place, paths, readAll, storage } from "./stores.ts";
+import { assertSame, content, dyingAt, expected, files, planned, run } from "./shard-runs.ts";
+import { paths, storage } from "./stores.ts";
 
 const { kinds, place } = storage({ apart: true });
-
-// 9 pages of 7 resources each, which grow in size; every fifth resource is not for the output
-const pages = Array.from({ length: 9 }, (_, page) =>
-  Buffer.from(
-    JSON.stringify({
-      resourceType: "Bundle",
-      entry: Array.from({ length: 7 }, (_, index) => ({
-        resource: { resourceType: "Patient", id: `p${page}-${index}`, text: "é".repeat((page * 7 + index) * 3) },
-      })),
-    }),
-  ),
-);
-const expected = pages
-  .flatMap((page) =>
-    (JSON.parse(page.toString()) as { entry: { resource: unknown }[] }).entry.map(({ resource }) =>
-      JSON.stringify(resource),
-    ),
-  )
-  .filter((_, index) => index % 5 !== 0)
-  .map((line) => `${line}\n`)
-  .join("");
-
-interface Run {
-  store: Store;
-  gzip?: boolean;
-  nonce: string;
-  /** bytes of a block; some lines are larger than a small one */
-  slab?: number;
-  maxBlocks?: number;
-  /** Milliseconds by which the clock advances each time it is read: with 1000, a checkpoint is due at every second
-   *  reading. */
-  tick?: number;
-}
-
-const fingerprint = fingerprinter("00112233445566778899aabbccddeeff");
-
-/** The resources of a page as lines. */
-function linesOf(page: number): Lines & { ids: string[] } {
-  const bytes = pages[page]!;
-  const { entries } = scanPage(bytes);
-  return {
-    ids: entries.map(({ id }) => id),
-    room: (from, to) => (from < to ? entries[to - 1]!.end - entries[from]!.start + 1 : 0),
-    emit(from, to, memory, at) {
-      for (const entry of entries.slice(from, to)) {
-        at = copyResource(bytes, entry, memory, at);
-        memory[at++] = 0x0a;
-      }
-      return at;
-    },
-  };
-}
-
-async function run({ store, gzip = false, nonce, tick = 1000, slab = 700, maxBlocks }: Run): Promise<ShardResult> {
-  let [now, nonces] = [0, 0];
-  const slabs = new Slabs(Buffer.alloc(2 * slabSpace(slab) + slack), 0, slab, 2);
-  const writer = await ShardWriter.open({
-    store,
-    slabs,
-    uid: "u",
-    shard: { id: "Patient-0001", type: "Patient" },
-    gzip,
-    maxFileBytes: 4000,
-    blockBytes: gzip ? 1 : slab,
-    nonce: () => nonce.slice(0, 7) + String(nonces++),
-    clock: { now: () => now, monotonic: () => (now += tick) },
-    ...(maxBlocks !== undefined && { maxBlocks }),
-  });
-  for (let page = Number(writer.position.page ?? 0); page < pages.length; page++) {
-    writer.begin(String(page));
-    const lines = linesOf(page);
-    let from = writer.position.taken;
-    for (let at = from; at < 7; at++) {
-      assert(
-        writer.show(wordsOf(fingerprint(lines.ids[at]!)), 0),
-        "a resource that must be read again is not known yet",
-      );
-      if ((page * 7 + at) % 5 !== 0) continue;
-      if (from < at) await writer.lines(lines, from, at);
-      writer.pass();
-      from = at + 1;
-    }
-    if (from < 7) await writer.lines(lines, from, 7);
-    await writer.pageDone(page + 1 < pages.length ? String(page + 1) : undefined);
-  }
-  const result = await writer.finish();
-  assert(slabs.take() && slabs.take(), "no slab is kept");
-  return result;
-}
-
-/** A store with a plan, since a writer stops where there is none. */
-async function planned(where: Place): Promise<Store> {
-  const store = await where.open();
-  await store.prepare();
-  await store.create(planPath, Buffer.from("{}"));
-  return store;
-}
-
-/** The store as a process sees it that is killed right before or right after its k-th call.
- *  @returns with the names of the calls so far */
-function dyingAt(store: Store, k: number, after: boolean): { store: Store; calls: string[] } {
-  const calls: string[] = [];
-  const wrap =
-    <A extends unknown[], R>(name: string, call: (...args: A) => Promise<R>) =>
-    async (...args: A): Promise<R> => {
-      const dies = calls.push(name) >= k;
-      if (dies && !(after && calls.length === k)) throw new Error("killed");
-      const result = await call(...args);
-      if (dies) throw new Error("killed");
-      return result;
-    };
-  const dying: Store = {
-    ...store,
-    read: wrap("read", store.read),
-    create: wrap("create", store.create),
-    replace: wrap("replace", store.replace),
-    remove: wrap("remove", store.remove),
-    discard: wrap("discard", store.discard),
-    stream: wrap("stream", store.stream),
-    blocks: (...args) => {
-      const writer = store.blocks(...args);
-      return {
-        stage: wrap("stage", writer.stage),
-        holds: wrap("holds", writer.holds),
-        commit: wrap("commit", writer.commit),
-      } satisfies BlockWriter;
-    },
-  };
-  return { store: dying, calls };
-}
-
-async function files(store: Store, result: ShardResult): Promise<Map<string, Buffer>> {
-  const found = new Map<string, Buffer>();
-  for (const { name } of result.files) found.set(name, (await readAll(store, name))!);
-  return found;
-}
-
-const content = (found: Map<string, Buffer>, gzip = false) =>
-  [...found.values()].map((bytes) => (gzip ? gunzipOnce(bytes) : bytes).toString()).join("");
-
-async function printsOf(store: Store, segments: readonly string[]): Promise<string[]> {
-  const prints: string[] = [];
-  await eachFingerprint(store, segments, (print) => prints.push(print));
-  return prints;
-}
-
-/** Demands that a successor has written what an undisturbed writer has. */
-async function assertSame(
-  successor: { store: Store; result: ShardResult },
-  undisturbed: { store: Store; result: ShardResult },
-  { gzip, death }: { gzip: boolean; death: string },
-): Promise<void> {
-  const found = await files(successor.store, successor.result);
-  assert.equal(content(found, gzip), expected, `killed ${death}`);
-  assert.deepEqual(
-    await printsOf(successor.store, successor.result.fingerprints),
-    await printsOf(undisturbed.store, undisturbed.result.fingerprints),
-  );
-  // with gzip the stored bytes depend on where segments were cut
-  const filesOf = ({ result }: { result: ShardResult }) =>
-    result.files.map(({ name, lines, sha256 }) => ({ name, lines, sha256: gzip ? "" : sha256 }));
-  assert.deepEqual(filesOf(successor), filesOf(undisturbed));
-  for (const { name, sha256 } of successor.result.files)
-    assert.equal(createHash("sha256").update(found.get(name)!).digest("hex"), sha256);
-}
 
 for (const kind of kinds)
   describe(`shard writer into ${kind}`, () => {
@@ -254,7 +84,7 @@ for (const kind of kinds)
       await assert.rejects(run({ store: dyingAt(store, 14, false).store, nonce: "aaaaaaaa" }), /killed/);
       const { open } = JSON.parse((await store.read(checkpointPath("Patient-0001")))!.bytes.toString()) as Checkpoint;
       assert(open);
-      await store.remove(open.name);
+      await store.discard(open.name);
       assert.equal(content(await files(store, await run({ store, nonce: "bbbbbbbb" }))), expected);
     });
 
@@ -272,7 +102,10 @@ for (const kind of kinds)
           return store.replace(...args);
         },
       };
-      await assert.rejects(run({ store: slow, nonce: "aaaaaaaa" }), /another writer has taken shard Patient-0001 over/);
+      await assert.rejects(
+        run({ store: slow, nonce: "aaaaaaaa" }),
+        /shard Patient-0001 was finished by another writer/,
+      );
       assert.equal(content(await files(store, await overtake!)), expected);
       assert.equal(
         (await paths(store)).filter((path) => path.endsWith(".ndjson")).length,

@@ -10,11 +10,13 @@ import {
   type Lane,
   openLane,
   putState,
+  type Step,
   start,
   stateOf,
   steps,
   undisturbed,
 } from "./faults.ts";
+import type { Export } from "./harness.ts";
 
 const { kinds, place, azurite } = storage({ apart: true });
 /** Indexes of the steps whose worker is frozen: the plan, one export and the seal. */
@@ -26,7 +28,22 @@ interface Point {
   /** held: the request reaches the server only after the export has ended; done: the server has done it, and only its
    *  answer is held back */
   when: "held" | "done";
-  meanwhile: "sealed" | "purged";
+  /** What others do until the worker wakes up: a successor runs the same step; or all steps are run; or a purge. */
+  meanwhile: "continued" | "sealed" | "purged";
+}
+
+const othersDo: Record<Point["meanwhile"], (frozen: number) => readonly Step[]> = {
+  continued: (frozen) => steps.slice(frozen, frozen + 1),
+  sealed: (frozen) => steps.slice(frozen),
+  purged: () => [["purge", 0]],
+};
+
+async function runAll(of: Export, all: readonly Step[], at: string): Promise<void> {
+  for (const [command, index] of all) {
+    const { code, report } = await of.run(command, index);
+    assert.equal(code, 0, `${at}: ${command} ends with ${JSON.stringify(report.error)}`);
+    if (command === "purge") assert.equal(report.left, 0, at);
+  }
 }
 
 for (const kind of kinds)
@@ -63,10 +80,10 @@ for (const kind of kinds)
       const all = frozenSteps.flatMap((frozen) =>
         Array.from({ length: reference.requests[frozen]! }, (_, at) => at + 1).flatMap((request) =>
           (["held", "done"] as const).flatMap((when) =>
-            (["sealed", "purged"] as const)
+            (["continued", "sealed", "purged"] as const)
               .map((meanwhile): Point => ({ frozen, request, when, meanwhile }))
               // a plan that has stored nothing yet cannot tell a purge from a new export
-              .filter(({ meanwhile }) => frozen > 0 || (request >= begun && meanwhile === "purged"))
+              .filter(({ meanwhile }) => frozen > 0 || (request >= begun && meanwhile !== "sealed"))
               // of the requests that change nothing, every fifth is enough, except in an export
               .filter(
                 () =>
@@ -106,12 +123,7 @@ for (const kind of kinds)
           const first = await Promise.race([stopped.promise.then(() => "frozen"), code]);
           if (first === "frozen") froze++;
           lane.watch({});
-          const rest = meanwhile === "sealed" ? steps.slice(frozen) : ([["purge", 0]] as const);
-          for (const [command, index] of rest) {
-            const ended = await of.run(command, index);
-            assert.equal(ended.code, 0, `${at}: ${command} ends with ${JSON.stringify(ended.report.error)}`);
-            if (command === "purge") assert.equal(ended.report.left, 0, at);
-          }
+          await runAll(of, othersDo[meanwhile](frozen), at);
         } finally {
           // A worker that needed fewer requests this time has ended: then there is no process to wake, which is no
           // error.
@@ -119,8 +131,9 @@ for (const kind of kinds)
           over.resolve(undefined);
         }
         await code;
-        assert.deepEqual(comparable(await stateOf(store)), meanwhile === "sealed" ? reference.end : {}, at);
-        if (meanwhile === "sealed") assert.equal((await of.run("verify")).code, 0, at);
+        if (meanwhile === "continued") await runAll(of, steps.slice(frozen + 1), at);
+        assert.deepEqual(comparable(await stateOf(store)), meanwhile === "purged" ? {} : reference.end, at);
+        if (meanwhile !== "purged") assert.equal((await of.run("verify")).code, 0, at);
       });
       assert(froze > Math.max(points.length - 10, 0.8 * points.length), `froze ${froze} times`);
       console.log(

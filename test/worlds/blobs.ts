@@ -37,7 +37,8 @@ export class MemoryBlobs {
     return etag;
   }
 
-  /** Deletes a committed blob. Blocks of a path without a committed blob stay. */
+  /** Deletes a committed blob. Blocks of a path without a committed blob stay.
+   *  @param etag of the only blob that is deleted */
   delete(path: string, etag?: string): void {
     const old = this.blobs.get(path);
     if (old && (etag === undefined || old.etag === etag)) {
@@ -67,7 +68,7 @@ export class MemoryBlobs {
 
   list(prefix: string): ListedObject[] {
     return [...this.blobs]
-      .map(([path, { bytes, etag }]) => ({ path, size: bytes.length, etag }))
+      .map(([path, { bytes }]) => ({ path, size: bytes.length }))
       .filter(({ path }) => path.startsWith(prefix))
       .sort(byPath);
   }
@@ -108,7 +109,7 @@ class BlobStore implements Store {
   read(path: string) {
     return this.#send(() => {
       const found = this.#at.blobs.get(path);
-      return found && { bytes: Buffer.from(found.bytes), etag: found.etag };
+      return found && { bytes: Buffer.from(found.bytes), tag: found.etag };
     });
   }
 
@@ -116,8 +117,8 @@ class BlobStore implements Store {
     return this.#write(path, bytes, { none: true });
   }
 
-  replace(path: string, bytes: Uint8Array, etag: string) {
-    return this.#write(path, bytes, { etag });
+  replace(path: string, bytes: Uint8Array, tag: string) {
+    return this.#write(path, bytes, { etag: tag });
   }
 
   /** A write that is refused may be this very one: its answer was lost, and it was sent again. */
@@ -131,15 +132,15 @@ class BlobStore implements Store {
       const etag = await this.#send(() => this.#at.put(path, own, condition));
       if (etag !== refused) return etag as string;
       const stored = await this.read(path);
-      if (stored?.bytes.equals(own)) return stored.etag;
-      const holds = "etag" in condition ? stored?.etag === condition.etag : stored === undefined;
+      if (stored?.bytes.equals(own)) return stored.tag;
+      const holds = "etag" in condition ? stored?.tag === condition.etag : stored === undefined;
       if (!holds) return undefined;
     }
   }
 
-  async remove(path: string, etag?: string): Promise<void> {
-    if (etag === undefined) await this.discard(path);
-    await this.#send(() => this.#at.delete(path, etag));
+  async remove(path: string): Promise<void> {
+    await this.discard(path);
+    await this.#send(() => this.#at.delete(path));
   }
 
   async discard(path: string): Promise<void> {
@@ -167,7 +168,7 @@ class BlobStore implements Store {
   stream(path: string, range?: { start: number; count?: number }) {
     return this.#send(() => {
       const found = this.#at.blobs.get(path);
-      return found && streamOf(found.bytes, found.etag, range);
+      return found && streamOf(found.bytes, range);
     });
   }
 
@@ -193,11 +194,13 @@ class BlobStore implements Store {
     return `https://account.blob.example/container/${path}`;
   }
 
+  readonly requestSeconds = 60;
+
   async close(): Promise<void> {}
 }
 
-export function streamOf(bytes: Buffer, etag: string, range?: { start: number; count?: number }) {
+export function streamOf(bytes: Buffer, range?: { start: number; count?: number }) {
   const start = range?.start ?? 0;
   const end = range?.count === undefined ? undefined : start + range.count;
-  return { body: Readable.from([Buffer.from(bytes.subarray(start, end))]), size: bytes.length, etag };
+  return { body: Readable.from([Buffer.from(bytes.subarray(start, end))]), size: bytes.length };
 }

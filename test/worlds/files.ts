@@ -1,18 +1,13 @@
+import { sha256Of } from "../../src/digest.ts";
 import { waiting } from "../../src/failure.ts";
 import type { BlockWriter, ListedObject, StagedBlock, Store, Unfinished } from "../../src/sink/store.ts";
 import { byPath, type Send, streamOf } from "./blobs.ts";
-
-interface File {
-  bytes: Buffer;
-  /** the number of the write that made it, in place of its time */
-  made: number;
-}
 
 /** The files of one export, with the semantics of a directory: a link refuses to overwrite, an object that is replaced
  *  gets the next generation, and each writer of a file appends to a part file of its own. */
 export class MemoryFiles {
   /** by path with the generation, which is 1 at first */
-  readonly files = new Map<string, Map<number, File>>();
+  readonly files = new Map<string, Map<number, Buffer>>();
   /** part files by path and the writer's nonce */
   readonly parts = new Map<string, Map<string, Buffer>>();
   /** files in which small objects wait until they are durable, by key, with the object's path */
@@ -28,7 +23,7 @@ export class MemoryFiles {
     let generations = this.files.get(path);
     if (!generations) this.files.set(path, (generations = new Map()));
     if (generations.has(generation)) return false;
-    generations.set(generation, { bytes, made: ++this.#made });
+    generations.set(generation, bytes);
     return true;
   }
 
@@ -54,8 +49,7 @@ export class MemoryFiles {
   list(prefix: string): ListedObject[] {
     return [...this.files]
       .map(([path, generations]) => {
-        const file = generations.get(Math.min(...generations.keys()))!;
-        return { path, size: file.bytes.length, etag: fileTag(file) };
+        return { path, size: generations.get(Math.min(...generations.keys()))!.length };
       })
       .filter(({ path }) => path.startsWith(prefix))
       .sort(byPath);
@@ -69,7 +63,7 @@ export class MemoryFiles {
 
   contents(): Map<string, Buffer> {
     return new Map(
-      [...this.files].map(([path, generations]) => [path, generations.get(Math.max(...generations.keys()))!.bytes]),
+      [...this.files].map(([path, generations]) => [path, generations.get(Math.max(...generations.keys()))!]),
     );
   }
   uncommitted(): string[] {
@@ -80,8 +74,6 @@ export class MemoryFiles {
     return new FileStore(this, send);
   }
 }
-
-const fileTag = ({ bytes, made }: File) => `"${bytes.length.toString(16)}-${made.toString(16)}"`;
 
 class FileStore implements Store {
   readonly #at: MemoryFiles;
@@ -100,25 +92,36 @@ class FileStore implements Store {
     return this.#send(() => {
       const generation = this.#at.newest(path);
       const file = this.#at.files.get(path)?.get(generation);
-      return file && { bytes: Buffer.from(file.bytes), etag: String(generation) };
+      return file && { bytes: Buffer.from(file), tag: sha256Of(file) };
     });
   }
 
   async create(path: string, bytes: Uint8Array): Promise<string | undefined> {
     const own = Buffer.from(bytes);
-    if ((await this.#send(() => this.#at.newest(path))) > 0) return undefined;
-    if (!(await this.#linkNew(path, 1, own))) return undefined;
-    return (await this.#send(() => this.#at.newest(path))) === 1 ? "1" : undefined;
+    if ((await this.#send(() => this.#at.newest(path))) > 0) return this.#ownTag(path, own);
+    if (!(await this.#linkNew(path, 1, own))) return this.#ownTag(path, own);
+    if ((await this.#send(() => this.#at.newest(path))) === 1) return sha256Of(own);
+    await this.#send(() => this.#at.unlink(path, 1));
+    return undefined;
   }
 
-  async replace(path: string, bytes: Uint8Array, etag: string): Promise<string | undefined> {
+  async #ownTag(path: string, own: Buffer): Promise<string | undefined> {
+    const found = await this.read(path);
+    return found?.bytes.equals(own) ? found.tag : undefined;
+  }
+
+  async replace(path: string, bytes: Uint8Array, tag: string): Promise<string | undefined> {
     const own = Buffer.from(bytes);
-    const known = Number(etag);
-    if ((await this.#send(() => this.#at.newest(path))) !== known) return undefined;
-    if (!(await this.#linkNew(path, known + 1, own))) return undefined;
-    const isNext = await this.#send(() => this.#at.newest(path) === known + 1 && this.#at.files.get(path)!.has(known));
+    const known = await this.#send(() => this.#at.newest(path));
+    const isKnown = () => {
+      const file = this.#at.files.get(path)?.get(known);
+      return file !== undefined && sha256Of(file) === tag;
+    };
+    if (!(await this.#send(isKnown))) return this.#ownTag(path, own);
+    if (!(await this.#linkNew(path, known + 1, own))) return this.#ownTag(path, own);
+    const isNext = await this.#send(() => this.#at.newest(path) === known + 1 && isKnown());
     await this.#send(() => this.#at.unlink(path, isNext ? known : known + 1));
-    return isNext ? String(known + 1) : undefined;
+    return isNext ? sha256Of(own) : undefined;
   }
 
   /** Writes a draft, and links it when it is durable. A draft that was abandoned meanwhile becomes nothing. */
@@ -127,17 +130,9 @@ class FileStore implements Store {
     return this.#send(() => this.#at.drafts.delete(key) && this.#at.link(path, generation, bytes));
   }
 
-  async remove(path: string, etag?: string): Promise<void> {
-    if (etag === undefined) {
-      while (await this.#removeOldest(path));
-      return this.discard(path);
-    }
-    const isIt = await this.#send(() => {
-      const generation = this.#at.newest(path);
-      const file = this.#at.files.get(path)?.get(generation);
-      return file !== undefined && (etag === String(generation) || etag === fileTag(file));
-    });
-    if (isIt) while (await this.#removeOldest(path));
+  async remove(path: string): Promise<void> {
+    while (await this.#removeOldest(path));
+    return this.discard(path);
   }
 
   /** @returns whether there was any generation */
@@ -155,7 +150,7 @@ class FileStore implements Store {
   }
 
   size(path: string) {
-    return this.#send(() => this.#at.files.get(path)?.get(this.#at.newest(path))?.bytes.length);
+    return this.#send(() => this.#at.files.get(path)?.get(this.#at.newest(path))?.length);
   }
 
   async *list(prefix: string) {
@@ -173,7 +168,7 @@ class FileStore implements Store {
   stream(path: string, range?: { start: number; count?: number }) {
     return this.#send(() => {
       const file = this.#at.files.get(path)?.get(1);
-      return file && streamOf(file.bytes, fileTag(file), range);
+      return file && streamOf(file, range);
     });
   }
 
@@ -184,6 +179,8 @@ class FileStore implements Store {
   url(path: string): string {
     return `file:///volume/${path}`;
   }
+
+  readonly requestSeconds = 30;
 
   async close(): Promise<void> {}
 }
@@ -228,11 +225,11 @@ class PartWriter implements BlockWriter {
       const committed = this.#at.files.get(this.#path)?.get(1);
       // Without a part the commit was made before: only a commit removes parts.
       if (committed && content === undefined)
-        return committed.bytes.length === [...bytesOfWriters(blocks).values()].reduce((a, b) => a + b, 0)
+        return committed.length === [...bytesOfWriters(blocks).values()].reduce((a, b) => a + b, 0)
           ? "committed"
           : "other";
       if (content === undefined) return "gone";
-      if (committed) return committed.bytes.equals(content) ? "committed" : "other";
+      if (committed) return committed.equals(content) ? "committed" : "other";
       this.#at.link(this.#path, 1, content);
       return "committed";
     });

@@ -185,14 +185,8 @@ export const mutants: Mutant[] = [
   {
     name: "a checkpoint is replaced whoever wrote it",
     file: "src/sink/claim.ts",
-    from: "if (etag === undefined) throw await this.#loseClaim(open);\n    this.#etag = etag;",
-    to: 'if (etag !== undefined) this.#etag = etag;\n    else if (open === "") throw await this.#loseClaim(open);',
-  },
-  {
-    name: "strays stay",
-    file: "src/sink/claim.ts",
-    from: "for (const { path, etag } of strays) await this.#store.remove(path, etag);",
-    to: "",
+    from: "if (tag === undefined) throw await this.#loseClaim(open);\n    this.#tag = tag;",
+    to: 'if (tag !== undefined) this.#tag = tag;\n    else if (open.includes("")) throw await this.#loseClaim(open);',
   },
   {
     name: "what another writer committed is taken for one's own",
@@ -203,8 +197,8 @@ export const mutants: Mutant[] = [
   {
     name: "a checkpoint does not name the segments",
     file: "src/sink/writer.ts",
-    from: "await this.#storePrints();\n    const { done, closed } = this.#output;",
-    to: "const { done, closed } = this.#output;",
+    from: "await this.#storePrints();\n    const checkpoint = this.#checkpoint();",
+    to: "const checkpoint = this.#checkpoint();",
   },
   {
     name: "blocks that are gone are not missed",
@@ -215,20 +209,20 @@ export const mutants: Mutant[] = [
   {
     name: "a planner that wakes up late leaves its plan",
     file: "src/worker/plan/draft.ts",
-    from: "await this.#store.remove(path, etag);\n    throw transient",
+    from: "await this.#store.remove(path);\n    throw transient",
     to: "throw transient",
   },
   {
     name: "a purge does not fence the writers",
     file: "src/worker/purge.ts",
-    from: "const wereOpen = await eachParallel(plan?.shards ?? [], ",
-    to: "const wereOpen = await eachParallel(plan?.shards.slice(0, 0) ?? [], ",
+    from: "const wereOpen = await eachParallel(shards, ",
+    to: "const wereOpen = await eachParallel(shards.slice(0, 0), ",
   },
   {
     name: "a writer does not look whether the export is over",
     file: "src/sink/claim.ts",
-    from: "if (isPlanned && !ends.includes(true)) return;",
-    to: "if (isPlanned || !ends.includes(undefined as never)) return;",
+    from: "if (plan !== undefined && manifest === undefined) return;",
+    to: "if (plan !== undefined || manifest !== 0.5) return;",
   },
   {
     name: "elements are left to the source",
@@ -261,9 +255,21 @@ export const mutants: Mutant[] = [
     to: "if (deletion)",
   },
   {
-    name: "the place of a checkpoint is at the end of its page",
+    name: "output that the manifest does not name stays",
+    file: "src/worker/seal/seal.ts",
+    from: "isOutput(path) && !named.has(path)) unnamed.push(path);",
+    to: "isOutput(path) && !isOutput(path)) unnamed.push(path);",
+  },
+  {
+    name: "a shard that begins again uses the names of its files again",
+    file: "src/sink/output.ts",
+    from: "this.#named = this.#sequence;\n    this.#buffer",
+    to: "this.#named = this.#sequence = 0;\n    this.#buffer",
+  },
+  {
+    name: "errors of the page that is read again are in the checkpoint",
     file: "src/sink/writer.ts",
-    from: "this.#taken += count;",
-    to: "this.#taken += count + 1;",
+    from: "errors: to.errors - from.errors,",
+    to: "errors: this.#errors - from.errors + 0 * to.errors,",
   },
 ];

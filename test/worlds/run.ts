@@ -76,19 +76,30 @@ function isRepeatable({ blows, storageFaults, writes, faults, behaviour, source 
   );
 }
 
+/** The content of each file of the output. A shard that was begun again counts on from the files that it had, so files
+ *  are named by their place among those of their shard. */
+function contentsInOrder(objects: ReadonlyMap<string, Buffer>): Map<string, Buffer> {
+  const files = [...objects]
+    .flatMap(([path, bytes]) => {
+      const [, shard, number, gz] = /^(.*)-(\d+)\.ndjson(\.gz)?$/.exec(path) ?? [];
+      return shard === undefined ? [] : [{ shard, number: Number(number), content: gz ? gunzipSync(bytes) : bytes }];
+    })
+    .sort((a, b) => a.number - b.number);
+  const places = [...Map.groupBy(files, ({ shard }) => shard)].flatMap(([shard, its]) =>
+    its.map(({ content }, at): [string, Buffer] => [`${shard}, file ${at + 1},`, content]),
+  );
+  return new Map(places);
+}
+
 /** What differs of the files of two runs whose transactionTime is the same. */
 function differingFiles(one: ReadonlyMap<string, Buffer>, other: ReadonlyMap<string, Buffer>): string[] {
   const moment = (objects: ReadonlyMap<string, Buffer>) =>
     (JSON.parse(objects.get("manifest.json")!.toString()) as { transactionTime: string }).transactionTime;
   if (moment(one) !== moment(other)) return [];
-  const names = [...new Set([...one.keys(), ...other.keys()])].filter((path) => /\.ndjson(\.gz)?$/.test(path));
-  const content = (objects: ReadonlyMap<string, Buffer>, path: string) => {
-    const bytes = objects.get(path);
-    return bytes && path.endsWith(".gz") ? gunzipSync(bytes) : bytes;
-  };
-  return names
+  const [ours, theirs] = [contentsInOrder(one), contentsInOrder(other)];
+  return [...new Set([...ours.keys(), ...theirs.keys()])]
     .filter((path) => {
-      const [a, b] = [content(one, path), content(other, path)];
+      const [a, b] = [ours.get(path), theirs.get(path)];
       return !a || !b || !a.equals(b);
     })
     .map((path) => `${path} is another one than without kills`);

@@ -1,6 +1,6 @@
 import type { Shard } from "../../contracts.ts";
 import { terminal, transient } from "../../failure.ts";
-import { planningPath } from "../../sink/layout.ts";
+import { manifestPath, planningPath, planPath } from "../../sink/layout.ts";
 import type { Store } from "../../sink/store.ts";
 import type { Work } from "../work.ts";
 import type { WindowSupport } from "./probes.ts";
@@ -56,7 +56,7 @@ export class PlanDraft {
   state: DraftState;
   readonly #store: Store;
   readonly #log: Work["log"];
-  #etag: string | undefined;
+  #tag: string | undefined;
   readonly #clock: Work["clock"];
   #savedAt: number;
   #saving = false;
@@ -64,13 +64,13 @@ export class PlanDraft {
    *  first counts. */
   #lost = false;
 
-  private constructor({ store, log, clock }: Work, state: DraftState, etag: string | undefined) {
+  private constructor({ store, log, clock }: Work, state: DraftState, tag: string | undefined) {
     this.#store = store;
     this.#log = log;
     this.#clock = clock;
     this.#savedAt = clock.monotonic();
     this.state = state;
-    this.#etag = etag;
+    this.#tag = tag;
   }
 
   /** Continues the draft of an earlier planner, or begins one.
@@ -79,10 +79,10 @@ export class PlanDraft {
   static async open(work: Work, begin: () => Promise<DraftState>): Promise<PlanDraft> {
     const found = await PlanDraft.#read(work);
     if (found) work.log.info({ types: Object.keys(found.state.done).length }, "continuing an earlier plan");
-    return new PlanDraft(work, found?.state ?? (await begin()), found?.etag);
+    return new PlanDraft(work, found?.state ?? (await begin()), found?.tag);
   }
 
-  static async #read({ store, task }: Work): Promise<{ state: DraftState; etag: string } | undefined> {
+  static async #read({ store, task }: Work): Promise<{ state: DraftState; tag: string } | undefined> {
     const found = await store.read(planningPath);
     if (!found) return undefined;
     const state = JSON.parse(found.bytes.toString()) as DraftState;
@@ -93,26 +93,42 @@ export class PlanDraft {
       );
     if (state.v !== 1)
       throw terminal("TaskVersion", `planning.json has version ${state.v}; it was written by another release`);
-    return { state, etag: found.etag };
+    return { state, tag: found.tag };
   }
 
   /** Stores the draft before anything else is made. If another planner was first, this one continues with the other's
    *  draft, and so with its moment. */
   async fixMoment(work: Work): Promise<void> {
-    if (this.#etag !== undefined) return;
+    if (this.#tag !== undefined) return;
     await this.#put();
+    if (!this.#lost && !(await this.#isWanted(planningPath))) {
+      await this.#store.remove(planningPath);
+      throw transient("Internal", "the export was planned by another worker while this planner was frozen");
+    }
     const found = this.#lost ? await PlanDraft.#read(work) : undefined;
     if (found) this.state = found.state;
   }
 
-  /** Creates an object of the plan unless it exists. The draft is removed once there is a plan, and by a purge. So if
-   *  it is gone afterwards, this planner was frozen until then, and removes what it has created.
+  /** Creates an object of the plan unless it exists. This planner may have stood still until all was over; then it
+   *  removes what it has created.
+   *  @returns whether it has created the object
    *  @throws transient Internal */
-  async createOnce(path: string, bytes: Buffer): Promise<void> {
-    const etag = await this.#store.create(path, bytes);
-    if (etag === undefined || (await this.#store.read(planningPath))) return;
-    await this.#store.remove(path, etag);
+  async createOnce(path: string, bytes: Buffer): Promise<boolean> {
+    if ((await this.#store.create(path, bytes)) === undefined) return false;
+    if (await this.#isWanted(path)) return true;
+    await this.#store.remove(path);
     throw transient("Internal", "the export was planned or removed by another worker while this planner was frozen");
+  }
+
+  /** Whether an object of the plan that was just made is still needed. The draft is removed by the planner that has
+   *  made the plan, by the seal and by a purge. Where it is gone, the cohort is needed from the plan to the manifest,
+   *  and the plan stays beside the manifest. */
+  async #isWanted(path: string): Promise<boolean> {
+    const paths = [planningPath, planPath, manifestPath];
+    const [draft, plan, manifest] = await Promise.all(paths.map((one) => this.#store.size(one)));
+    if (path === planningPath) return plan === undefined && manifest === undefined;
+    if (draft !== undefined) return true;
+    return path === planPath ? manifest !== undefined : plan !== undefined && manifest === undefined;
   }
 
   /** Wraps `count` so that the source is asked for each window of the type once, by this planner and its successors. */
@@ -140,9 +156,10 @@ export class PlanDraft {
     return shards;
   }
 
-  /** Removes the draft, once plan.json exists. */
+  /** Removes the draft. Only the planner that has made plan.json may do that: it would tell any other that stood still
+   *  that all is over. */
   async remove(): Promise<void> {
-    if (this.#etag !== undefined) await this.#store.remove(planningPath, this.#etag);
+    await this.#store.remove(planningPath);
   }
 
   async #saveIfDue(): Promise<void> {
@@ -158,12 +175,12 @@ export class PlanDraft {
 
   async #put(): Promise<void> {
     const bytes = Buffer.from(JSON.stringify(this.state));
-    const etag =
-      this.#etag === undefined
+    const tag =
+      this.#tag === undefined
         ? await this.#store.create(planningPath, bytes)
-        : await this.#store.replace(planningPath, bytes, this.#etag);
-    this.#lost = etag === undefined;
+        : await this.#store.replace(planningPath, bytes, this.#tag);
+    this.#lost = tag === undefined;
     if (this.#lost) this.#log.info("another planner is at work");
-    else this.#etag = etag;
+    else this.#tag = tag;
   }
 }

@@ -42,8 +42,7 @@ export async function planExport(work: Work): Promise<CommandResult> {
   if (stored) return planResult(stored);
   const draft = await PlanDraft.open(work, () => beginDraft(work));
   const made = await makePlan(work, draft);
-  await draft.createOnce(planPath, Buffer.from(JSON.stringify(made)));
-  await draft.remove();
+  if (await draft.createOnce(planPath, Buffer.from(JSON.stringify(made)))) await draft.remove();
   // another planner may have been first: the plan in storage counts
   return planResult((await readPlan(store, task.uid)) ?? made);
 }

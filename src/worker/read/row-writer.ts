@@ -41,15 +41,15 @@ export class RowWriter {
     this.#takesRuns = select.plain === undefined && select.cut === undefined && hooks.known === undefined;
   }
 
-  /** Writes a page, from the row on where the writer stands. */
+  /** Writes what of a page was not shown before. */
   async write(view: PageView): Promise<void> {
     const { table, lines, prints } = view;
     const { count } = table;
     const writer = this.#writer;
     const isCut = this.#select.cut !== undefined;
     // the first row that is neither written nor passed over
-    let run = writer.position.taken;
-    for (let from = run; from < count; ) {
+    let run = 0;
+    for (let from = 0; from < count; ) {
       const plain = table.plainRows(from, Math.min(count, from + batchRows));
       // A row that is not plain is a batch of its own.
       const to = Math.max(plain, from + 1);
@@ -100,7 +100,6 @@ export class RowWriter {
       this.#hooks.foreign?.(prints.text(row));
     } else if (!isNew) {
       if (verdict === "outside") this.#hooks.outside?.(prints.text(row), table, row);
-      writer.skip();
     } else if (verdict === "pass") writer.pass();
     else return writer.lines(oneLine(this.#select.cut!(table.resource(row))), 0, 1);
     return undefined;

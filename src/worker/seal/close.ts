@@ -1,12 +1,13 @@
 import type { Shard, ShardResult } from "../../contracts.ts";
 import { eachFingerprint } from "../../sink/fingerprints.ts";
-import { resultPath, shardId } from "../../sink/layout.ts";
+import { shardId } from "../../sink/layout.ts";
 import { ShardWriter } from "../../sink/writer.ts";
 import { eachParallel } from "../parallel.ts";
 import { isProven, nextReading, type ReadingEvidence } from "../read/next-reading.ts";
 import { countShard } from "../read/searches.ts";
 import { writerOptions } from "../read/writer-options.ts";
 import type { ExportRun } from "../run.ts";
+import { readResult } from "../stored.ts";
 import { openDoubts } from "./doubts.ts";
 import { writeForeign } from "./foreign.ts";
 import { type OtherRows, readOnceMore } from "./reread.ts";
@@ -51,11 +52,11 @@ export async function closeType(
   type: string,
   results: ReadonlyMap<string, ShardResult>,
 ): Promise<ShardResult> {
-  const { store } = run.work;
+  const { store, task } = run.work;
   const shards = run.plan.shards.filter((shard) => shard.type === type);
   const whole = wholeOf(shards);
-  const done = await store.read(resultPath(whole.id));
-  if (done) return JSON.parse(done.bytes.toString()) as ShardResult;
+  const done = await readResult(store, task.uid, whole.id);
+  if (done) return done;
   const writer = await ShardWriter.open(writerOptions(run.work, whole));
   try {
     // What an earlier seal has written is little, and other resources are touched by now: it is made anew.

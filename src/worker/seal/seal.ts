@@ -1,7 +1,16 @@
 import type { FilePart, Plan, ShardResult } from "../../contracts.ts";
 import { sha256Of } from "../../digest.ts";
 import { transient } from "../../failure.ts";
-import { contentType, manifestPath, planPath, resultPath, sumsPath, workPrefix } from "../../sink/layout.ts";
+import {
+  contentType,
+  errorPath,
+  isCheckpoint,
+  isOutput,
+  manifestPath,
+  planPath,
+  sumsPath,
+  workPrefix,
+} from "../../sink/layout.ts";
 import { MadeObjects } from "../../sink/made.ts";
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../../sink/manifest.ts";
 import type { Store } from "../../sink/store.ts";
@@ -9,7 +18,7 @@ import { sumByType } from "../../totals.ts";
 import { outcomeLine } from "../operation-outcome.ts";
 import { eachParallel } from "../parallel.ts";
 import { type ExportRun, openRun } from "../run.ts";
-import { abandonUnfinished, readPlan } from "../stored.ts";
+import { abandonUnfinished, readPlan, readResult } from "../stored.ts";
 import type { CommandResult, Work } from "../work.ts";
 import { closeType } from "./close.ts";
 import { type DeletedFiles, linesIn, writeDeleted } from "./deleted-files.ts";
@@ -18,9 +27,9 @@ const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
 
 /** The command `seal`. It trusts storage, and not what a Job says:
  *  1. Every shard must have its result.
- *  2. Close each type (close.ts), and write what was deleted.
+ *  2. Close each type (close.ts), write what was deleted, and what could not be exported.
  *  3. Write SHA256SUMS, then the manifest, last and once.
- *  4. Remove the working files.
+ *  4. Remove all output that the manifest does not name, and the working files.
  *  Where there is a manifest already, only 4 is left. Two seals may be at work: what is written first counts.
  *  @throws transient Internal while the plan or a result is missing; terminal Fenced when the export was cancelled */
 export async function seal(work: Work): Promise<CommandResult> {
@@ -28,15 +37,17 @@ export async function seal(work: Work): Promise<CommandResult> {
   const plan = await readPlan(store, task.uid);
   if (!plan) throw transient("Internal", "there is no plan.json");
   const sealed = await store.read(manifestPath);
-  const manifest = sealed?.bytes ?? (await makeAll(work, plan));
-  await removeWork(store);
-  return reportOf(JSON.parse(manifest.toString()) as Manifest, sha256Of(manifest));
+  const bytes = sealed?.bytes ?? (await makeAll(work, plan));
+  const manifest = JSON.parse(bytes.toString()) as Manifest;
+  await correctSums(store, manifest);
+  await removeUnnamed(store, manifest);
+  return reportOf(manifest, sha256Of(bytes));
 }
 
 /** @returns the bytes of the manifest that is in storage then, which may be another seal's */
 async function makeAll(work: Work, plan: Plan): Promise<Buffer> {
   const { store, log } = work;
-  const results = await readResults(store, plan);
+  const results = await readResults(work, plan);
   const run = await openRun(work, plan);
   const closed = await closeAll(run, results);
   const made = new MadeObjects(store);
@@ -45,20 +56,13 @@ async function makeAll(work: Work, plan: Plan): Promise<Buffer> {
   await made.put(sumsPath, renderSums(manifest), "text/plain");
   const ours = renderManifest(manifest);
   const stored = await made.put(manifestPath, ours);
-  if (stored === ours) await made.confirm();
-  else {
-    log.info("another seal was first");
-    const { deleted, error } = JSON.parse(stored.toString()) as Manifest;
-    await made.confirm(new Set([...deleted, ...error].map(({ path }) => path).concat(sumsPath)));
-  }
+  await made.confirm();
+  if (stored !== ours) log.info("another seal was first");
   return stored;
 }
 
-async function readResults(store: Store, plan: Plan): Promise<ShardResult[]> {
-  const results = await eachParallel(plan.shards, async ({ id }) => {
-    const found = await store.read(resultPath(id));
-    return found ? (JSON.parse(found.bytes.toString()) as ShardResult) : undefined;
-  });
+async function readResults({ store, task }: Work, plan: Plan): Promise<ShardResult[]> {
+  const results = await eachParallel(plan.shards, ({ id }) => readResult(store, task.uid, id));
   const missing = plan.shards.filter((_, index) => results[index] === undefined);
   if (missing.length > 0)
     throw transient(
@@ -87,7 +91,7 @@ async function makeManifest(
   const failed = results.reduce((sum, result) => sum + result.errors, 0);
   if (failed > 0)
     doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);
-  const errors = results.flatMap(({ errorFiles }) => errorFiles);
+  const errors = await writeErrors(made, results);
   const notices = await writeNotices(made, [...warnings, ...(plan.warnings ?? []), ...deleted.notices, ...doubts]);
   return {
     transactionTime: plan.transactionTime,
@@ -106,20 +110,54 @@ async function makeManifest(
   };
 }
 
+/** Writes what the shards could not export, a file for each shard. */
+async function writeErrors(made: MadeObjects, results: readonly ShardResult[]): Promise<FilePart[]> {
+  const failed = results.filter(({ errorLines }) => errorLines.length > 0);
+  return eachParallel(failed, ({ shard, errorLines }) => writeLines(made, errorPath(shard), errorLines));
+}
+
 /** Writes what the user should know, as one file of OperationOutcomes. */
 async function writeNotices(made: MadeObjects, texts: string[]): Promise<FilePart[]> {
   if (texts.length === 0) return [];
-  const lines = texts.map((text) => `${outcomeLine("warning", "informational", text)}\n`);
-  const bytes = await made.put(noticesPath, Buffer.from(lines.join("")), contentType);
-  return [{ name: noticesPath, lines: linesIn(bytes), bytes: bytes.length, sha256: sha256Of(bytes) }];
+  return [
+    await writeLines(
+      made,
+      noticesPath,
+      texts.map((text) => outcomeLine("warning", "informational", text)),
+    ),
+  ];
 }
 
-/** Removes the working files. The plan stays: it shows what was done, and a later purge reads it. */
-async function removeWork(store: Store): Promise<void> {
-  const paths: string[] = [];
-  for await (const { path } of store.list(workPrefix)) if (path !== planPath) paths.push(path);
-  await eachParallel(paths, (path) => store.remove(path));
+async function writeLines(made: MadeObjects, name: string, lines: readonly string[]): Promise<FilePart> {
+  const bytes = await made.put(name, Buffer.from(lines.map((line) => `${line}\n`).join("")), contentType);
+  return { name, lines: linesIn(bytes), bytes: bytes.length, sha256: sha256Of(bytes) };
+}
+
+/** SHA256SUMS is written before the manifest. Of two seals the one may have written the sums, and the other the
+ *  manifest: then the manifest counts. */
+async function correctSums(store: Store, manifest: Manifest): Promise<void> {
+  const right = renderSums(manifest);
+  for (let tries = 0; tries < 5; tries++) {
+    const found = await store.read(sumsPath);
+    if (found?.bytes.equals(right)) return;
+    if (found) await store.remove(sumsPath);
+    await store.create(sumsPath, right, "text/plain");
+  }
+  throw transient("Internal", `${sumsPath} is written by another worker at the same time`);
+}
+
+/** Removes what is not of the finished export: output that the manifest does not name, since writers that begin a shard
+ *  again, or stood still, leave it; the working files; and all that is not finished. The plan stays: it shows what was
+ *  done, and a later purge reads it. The checkpoints go last, as they hold off writers that stand still. */
+async function removeUnnamed(store: Store, { output, deleted, error }: Manifest): Promise<void> {
+  const named = new Set([...output, ...deleted, ...error].map(({ path }) => path));
+  const unnamed: string[] = [];
+  for await (const { path } of store.list(""))
+    if (path.startsWith(workPrefix) ? path !== planPath : isOutput(path) && !named.has(path)) unnamed.push(path);
+  const [checkpoints, others] = [unnamed.filter(isCheckpoint), unnamed.filter((path) => !isCheckpoint(path))];
+  await eachParallel(others, (path) => store.remove(path));
   await abandonUnfinished(store, "");
+  await eachParallel(checkpoints, (path) => store.remove(path));
 }
 
 function reportOf(manifest: Manifest, manifestSHA256: string): CommandResult {

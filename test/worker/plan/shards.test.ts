@@ -7,8 +7,8 @@ import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Usage } from "../../../bench/usage.ts";
-import type { Command, Plan, Report, Shard, ShardResult } from "../../../src/contracts.ts";
-import { dataPath, dataPrefix, errorPath, planPath, resultPath, shardId } from "../../../src/sink/layout.ts";
+import type { Checkpoint, Command, Plan, Report, Shard } from "../../../src/contracts.ts";
+import { checkpointPath, dataPath, errorPath, planPath, shardId } from "../../../src/sink/layout.ts";
 import { packShards } from "../../../src/worker/plan/packages.ts";
 import { storage } from "../../sink/stores.ts";
 import type { SampleResource } from "../../sources/generator.ts";
@@ -60,22 +60,21 @@ async function writeResults(of: Export, shards: readonly Shard[]): Promise<void>
     const line = `${resources[n]!.text}\n`;
     const name = dataPath(id, 1, false);
     const part = { name, lines: 1, bytes: line.length, sha256: createHash("sha256").update(line).digest("hex") };
-    const result: ShardResult = {
-      v: 1,
+    const result: Checkpoint = {
+      v: 2,
       uid: of.task.uid,
       shard: id,
-      type,
-      files: [part],
-      errorFiles: [],
-      resources: 1,
+      writer: "00000000",
+      sequence: 1,
+      done: [part],
       errors: 0,
-      seen: 1,
       fingerprints: [],
+      ended: { type, seen: 1 },
     };
-    await mkdir(dirname(join(root, resultPath(id))), { recursive: true });
+    await mkdir(dirname(join(root, checkpointPath(id))), { recursive: true });
     await Promise.all([
       writeFile(join(root, name), line),
-      writeFile(join(root, resultPath(id)), JSON.stringify(result)),
+      writeFile(join(root, checkpointPath(id)), JSON.stringify(result)),
     ]);
   }
 }
@@ -135,7 +134,7 @@ describe("plans of many shards", () => {
       ["Observation-1050", "Observation-10500"],
       ["Observation-0001", "Observation-10001"],
     ] as const) {
-      assert.equal(dataPath(other, 1, false).startsWith(dataPrefix(one)), false);
+      assert.equal(dataPath(other, 1, false).startsWith(`${one}-`), false);
       assert.equal(errorPath(other).startsWith(errorPath(one)), false);
     }
     const packages = packShards(shards, () => 1, 1);
