@@ -61,10 +61,15 @@ export function drawData(r: Random, end: number, uuidVersions = false): Data {
   const groups = groupsOf(r, patients);
   const all = [...groups, ...people, ...shuffled(r, drafts)];
   const times = timesOf(r, all.length, end);
+  const old = end - 700_000;
   // Groups are older than the export, whatever clock it goes by: who is in one is asked as of transactionTime.
-  times.fill(Math.min(times[0]!, end - 700_000), 0, groups.length);
+  times.fill(Math.min(times[0]!, old), 0, groups.length);
   return {
-    resources: all.map((draft, n) => finish(r, draft, times[n]!, uuidVersions ? uuidOf(-n - 1) : undefined)),
+    resources: all.map((draft, n) => {
+      // What is new has no versions that nobody knows of.
+      const number = r.chance(0.05) && times[n]! < old ? String(2 + r.int(30)) : "1";
+      return finish(r, draft, times[n]!, uuidVersions ? uuidOf(-n - 1) : number);
+    }),
     patients,
     groups: groups.map(({ id }) => id),
     body,
@@ -156,10 +161,8 @@ function finish(
   r: Random,
   { type, id, body }: { type: string; id: string; body: shape.Body },
   lastUpdated: number,
-  uuid: string | undefined,
+  versionId: string,
 ): SampleResource {
-  const number = r.chance(0.05) ? String(2 + r.int(30)) : "1";
-  const versionId = uuid ?? number;
   const meta: Json = { versionId, lastUpdated: new Date(lastUpdated).toISOString() };
   const resource: Json = r.chance(0.9)
     ? { resourceType: type, id, meta, ...body }

@@ -31,12 +31,12 @@ const standsStill = ({ blows }: World) => blows.flat().some(({ kind }) => kind =
  *  to be empty: whoever mends a fault takes it out. */
 const knownFaults: { what: string; explains: (world: World, wrong: readonly string[]) => boolean }[] = [
   {
-    what: "a planner that stood still removes the plan that the export was made by",
-    explains: (world, wrong) => standsStill(world) && all(/no _work\/plan\.json|there is no plan/)(world, wrong),
+    what: "a seal that stood still until another one had ended exits while the create of a checkpoint is on its way",
+    explains: (world, wrong) => standsStill(world) && all(/^nothing names _work\/\w+-0000\/checkpoint/)(world, wrong),
   },
   {
-    what: "a worker that stood still leaves working files behind when it wakes up after the end",
-    explains: (world, wrong) => standsStill(world) && all(/^nothing names _work\/|^after the purge/)(world, wrong),
+    what: "a planner that stood still before it wrote anything begins when the export is cancelled and removed",
+    explains: (world, wrong) => standsStill(world) && all(/^after the purge/)(world, wrong),
   },
   {
     what: "one answer of 4xx, a web page, or a link that leads nowhere ends an export that worked before",

@@ -1,6 +1,6 @@
 /** Shows that worlds see: takes out one check of the worker at a time (mutants.ts), and looks for a world that fails by
- *  that: `node test/worlds/mutations.ts [--count N] [--only PART-OF-A-NAME]`. A world that fails without the mutation,
- *  too, does not count. Exits with 1 where worlds do not find one. */
+ *  that: `node test/worlds/mutations.ts [--count N] [--only PART-OF-A-NAME] [--part 1/3]`. A world that fails without
+ *  the mutation, too, does not count. Exits with 1 where worlds do not find one. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +16,7 @@ const { values } = parseArgs({
     count: { type: "string", default: "10000" },
     only: { type: "string", default: "" },
     seed: { type: "string" },
+    part: { type: "string", default: "1/1" },
   },
 });
 
@@ -51,7 +52,9 @@ async function find(mutant: Mutant, first: number): Promise<{ worlds: number; wr
 
 const first = Number(values.seed ?? Math.floor(Math.random() * 1e9));
 let missed = 0;
-for (const mutant of mutants.filter(({ name }) => name.includes(values.only))) {
+const [part, parts] = values.part.split("/").map(Number) as [number, number];
+const chosen = mutants.filter(({ name }, at) => name.includes(values.only) && at % parts === part - 1);
+for (const mutant of chosen) {
   const found = await find(mutant, first);
   if (found) console.log(`✔ ${mutant.name}: world ${found.worlds}: ${found.wrong}`);
   else {

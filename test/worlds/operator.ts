@@ -35,7 +35,7 @@ const maxSendings = 4;
 /** Small, so that a world is cheap. Larger pages go the way of large pages. */
 const slotBytes = 32_768;
 /** No world may need more: it has a few hundred resources. */
-export const maxRequests = { source: 20_000, storage: 40_000 };
+export const maxRequests = { source: 8000, storage: 30_000 };
 
 /** How the export has ended. */
 export type End =
