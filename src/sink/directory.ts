@@ -37,8 +37,8 @@ export function directoryStore(root: string, folder: string): Store {
   };
 }
 
-/** No file system takes longer for one block. */
-const volumeRequestSeconds = 30;
+/** What a process that was killed had asked of the file system is done long before. */
+const volumeRequestSeconds = 10;
 
 async function proveWritable(at: DirectoryFolder): Promise<void> {
   const path = `_work/probe-${randomBytes(6).toString("hex")}`;

@@ -119,7 +119,8 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
           last = await get(name);
           return findCondition(last.status?.conditions, "Ready")?.reason === reason && more(last) ? last : undefined;
         },
-        90_000,
+        // A purge of Azure waits 60 s.
+        150_000,
       );
     } catch (error) {
       throw new Error(
