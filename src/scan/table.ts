@@ -1,5 +1,5 @@
 import { beginning, checkExpected, type Expected, nothingExpected, plainId, plainInstant } from "./expected.ts";
-import { type Page, ScanError } from "./page.ts";
+import type { Page } from "./page.ts";
 import { copyResource, memberSpan, scanPage } from "./plain.ts";
 import { printBytes, printer } from "./print.ts";
 
@@ -75,19 +75,6 @@ export const slack = 64;
 
 /** Bytes at the start of the memory that the scanner needs for itself. */
 export const reservedBytes = 131_072;
-
-/** Checks that a resource is JSON. It is to be called for every Nth resource, because the SIMD scanner does not check
- *  the order of tokens inside a resource, nor the spelling of numbers and literals there.
- *  @param bytes the resource as it lies on the page, not its line: without white space, `1 2` would be the number 12
- *  @throws ScanError when it is not JSON */
-export function checkLine(bytes: Uint8Array): void {
-  try {
-    JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString());
-  } catch {
-    // the message of JSON.parse would show content
-    throw new ScanError("syntax", "a resource of the page is not JSON");
-  }
-}
 
 /** The table of the plain twin, which reads a page by plain.ts. */
 export class PlainTable implements PageTable {

@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { ScanError } from "../../src/scan/page.ts";
-import { checkLine } from "../../src/scan/table.ts";
 import { type Random, random } from "../sources/random.ts";
 import { propertyRuns } from "../tools/sample.ts";
 import { compare, parsed, plain, simd, twins } from "./oracle.ts";
@@ -183,7 +181,7 @@ describe("property tests of pages:", () => {
     assert(own > all / 2, `${own} of ${all}`);
   });
 
-  test("property: a page with a changed byte is refused where JSON.parse refuses it, at the latest when its resources are checked one by one", () => {
+  test("property: a page with a changed byte is refused where JSON.parse refuses it", () => {
     fc.assert(
       fc.property(
         anyPage,
@@ -201,13 +199,8 @@ describe("property tests of pages:", () => {
           } catch {}
           const of = plain.kindOf(changed);
           assert.equal(of === "truncated" ? "syntax" : of, expected);
-          if (of === "none") return compare(simd, changed);
-          // a page that the SIMD scanner refuses was refused by the twin in its place
-          const own = simd.kindOf(changed);
-          if (own !== "none") return assert.equal(own, of);
-          assert.throws(() => {
-            for (let row = 0; row < simd.table.count; row++) checkLine(simd.table.resource(row));
-          }, ScanError);
+          assert.equal(simd.kindOf(changed), of);
+          if (of === "none") compare(simd, changed);
         },
       ),
       propertyRuns(3000, 600),

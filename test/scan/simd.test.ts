@@ -6,7 +6,7 @@ import { nothingExpected } from "../../src/scan/expected.ts";
 import { OwnMemory } from "../../src/scan/own.ts";
 import * as plainTwin from "../../src/scan/plain.ts";
 import { hasSimd, pickScanner, tableBytes } from "../../src/scan/simd.ts";
-import { checkLine, reservedBytes, slack } from "../../src/scan/table.ts";
+import { reservedBytes, slack } from "../../src/scan/table.ts";
 import { bundle } from "../sources/bundle.ts";
 import { generate } from "../sources/generator.ts";
 import type { Current } from "../sources/store.ts";
@@ -219,19 +219,4 @@ describe("the SIMD scanner in one memory:", () => {
     assert.equal(hasSimd(), true);
     assert.deepEqual([pickScanner(memory).kind, pickScanner(memory, false).kind], ["simd", "plain"]);
   });
-});
-
-describe("checkLine", () => {
-  for (const [name, text, good] of [
-    ["a resource", '{"id":"a"}', true],
-    ["a comma missing", '{"id":"a" "b":1}', false],
-    ["numbers side by side", '{"id":1 2}', false],
-    ["a word that is none", '{"id":nul}', false],
-    ["nothing", "", false],
-  ] as const)
-    test(name, () => {
-      const check = () => checkLine(Buffer.from(text));
-      if (good) check();
-      else assert.throws(check, { kind: "syntax", message: "a resource of the page is not JSON" });
-    });
 });

@@ -130,8 +130,9 @@ export interface Behaviour {
   lag?: number;
   /** Each page is preceded by one without entries, as on servers that filter after they page. */
   emptyPages?: boolean;
-  /** Every page that would hold one of these resources is a 500, or ends too early. */
-  poison?: { ids: readonly string[]; as: 500 | "cut" };
+  /** Every page that would hold one of these resources is a 500, or ends too early, or is not JSON inside the
+   *  resource. */
+  poison?: { ids: readonly string[]; as: 500 | "cut" | "notJSON" };
   /** The longest request target; longer ones are 414 with a web page, as from Jetty. */
   maxURL?: number;
   /** The longest form of a POST search, in bytes. */

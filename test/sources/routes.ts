@@ -119,11 +119,8 @@ function page(site: Site, found: Found, request: string): Answer {
     found.next = `${url}${url.includes("?") ? "&" : "?"}_behind=1`;
   if (emptyPages && found.data && !url.includes("_again=1"))
     return { status: 200, body: bundle({ ...found, entries: [], next: `${url}&_again=1` }, []), kind: "page" };
-  if (poison && found.data && found.entries.some(({ id }) => poison.ids.includes(id))) {
-    if (poison.as === 500) return refusal(500, "A resource cannot be rendered", "exception");
-    const body = bundle(found, faults);
-    return { status: 200, body: body.subarray(0, -100), kind: "page" };
-  }
+  if (poison && found.data && found.entries.some(({ id }) => poison.ids.includes(id)))
+    return poisoned(poison, bundle(found, faults));
   writeLinks(found, site.behaviour());
   const headers: { link?: string } = {};
   if (site.behaviour().linkHeader && found.next && !faults.some(({ kind }) => kind === "noNext"))
@@ -143,6 +140,18 @@ function writeLinks(found: Found, { ownBase, linkForm }: Behaviour): void {
   found.self = written(found.self);
   if (found.next !== undefined) found.next = written(found.next);
   if (ownBase !== undefined) found.base = ownBase;
+}
+
+/** The answer in place of a page that has a resource which the server cannot render. */
+function poisoned({ ids, as }: NonNullable<Behaviour["poison"]>, body: Buffer): Answer {
+  if (as === 500) return refusal(500, "A resource cannot be rendered", "exception");
+  return { status: 200, body: as === "cut" ? body.subarray(0, -100) : notJSON(body, ids), kind: "page" };
+}
+
+/** The page, where some resources have a member that is no JSON. Without the space it would be, but another number. */
+function notJSON(body: Buffer, ids: readonly string[]): Buffer {
+  const damaged = ids.reduce((text, id) => text.replaceAll(`"id":"${id}"`, `"id":"${id}","x":0.5 1`), body.toString());
+  return Buffer.from(damaged);
 }
 
 function history(site: Site, { base, parameters }: Asked, path: string, request: string): Answer {

@@ -24,6 +24,7 @@ describe("pages that cannot be read", () => {
     { as: 500, paging: "cursor" },
     { as: "cut", paging: "offset" },
     { as: 500, paging: "snapshot" },
+    { as: "notJSON", paging: "cursor" },
   ] as const)
     test(`resources that the server cannot render (${as}), ${paging} paging, are told, and all others come out once`, async () => {
       const where = await place("directory");

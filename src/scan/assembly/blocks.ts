@@ -15,19 +15,77 @@
 export const quote: u8 = 0x22;
 export const backslash: u8 = 0x5c;
 
+// A constant of 16 lanes is read from memory, where `fillConstants` writes it once. V8 makes one that stands in the
+// code anew at each use, which takes three instructions, where the comparison itself takes one. One that was read stays
+// in a register.
+/** addresses of constants: all 16 lanes are the byte */
+export const quotes16: usize = 3072;
+export const backslashes16: usize = 3088;
+export const spaces16: usize = 3104;
+export const commas16: usize = 3120;
+export const colons16: usize = 3136;
+export const openingBraces16: usize = 3152;
+export const closingBraces16: usize = 3168;
+/** letters */
+export const letterI16: usize = 3184;
+export const letterL16: usize = 3200;
+export const letterM16: usize = 3216;
+export const letterR16: usize = 3232;
+export const letterV16: usize = 3248;
+/** 0x60 and 0x70 */
+export const low16: usize = 3264;
+export const high16: usize = 3280;
+/** the greatest digit, and the greatest letter of a lower-case alphabet that begins with 0 */
+export const nine16: usize = 3296;
+export const twentyFive16: usize = 3312;
+export const letterA16: usize = 3328;
+export const zeroDigits16: usize = 3344;
+export const hyphens16: usize = 3360;
+export const ones16: usize = 3376;
+/** address of a constant for `swizzle`: lane n is all ones where the byte n is white space */
+export const whiteLanes: usize = 3392;
+/** address of the constants of instants, see rows.ts */
+export const instantLanes: usize = 3408;
+
+function fillWith(at: usize, byte: u8): void {
+  v128.store(at, i8x16.splat(byte as i8));
+}
+
+export function fillConstants(): void {
+  fillWith(quotes16, quote);
+  fillWith(backslashes16, backslash);
+  fillWith(spaces16, 0x20);
+  fillWith(commas16, 0x2c);
+  fillWith(colons16, 0x3a);
+  fillWith(openingBraces16, 0x7b);
+  fillWith(closingBraces16, 0x7d);
+  fillWith(letterI16, 0x69);
+  fillWith(letterL16, 0x6c);
+  fillWith(letterM16, 0x6d);
+  fillWith(letterR16, 0x72);
+  fillWith(letterV16, 0x76);
+  fillWith(low16, 0x60);
+  fillWith(high16, 0x70);
+  fillWith(nine16, 9);
+  fillWith(twentyFive16, 25);
+  fillWith(letterA16, 0x61);
+  fillWith(zeroDigits16, 0x30);
+  fillWith(hyphens16, 0x2d);
+  fillWith(ones16, 1);
+  // tab, line feed, carriage return
+  v128.store(whiteLanes, i8x16(0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, 0, 0, -1, 0, 0));
+  v128.store(instantLanes, i8x16(48, 48, 48, 48, 45, 48, 48, 45, 48, 48, 84, 48, 48, 58, 48, 48));
+  v128.store(instantLanes, i8x16(48, 48, 84, 48, 48, 58, 48, 48, 58, 48, 48, 46, 48, 48, 48, 90), 16);
+  v128.store(instantLanes, i8x16(9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9), 32);
+  v128.store(instantLanes, i8x16(9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 9, 0), 48);
+}
+
 /** The mask of a block from four registers of 16 lanes: a bit for each lane that is all ones. */
 // @ts-ignore: decorator
 @inline export function mask(a: v128, b: v128, c: v128, d: v128): u64 {
   const low = (i8x16.bitmask(a) | (i8x16.bitmask(b) << 16)) as u32;
   const high = (i8x16.bitmask(c) | (i8x16.bitmask(d) << 16)) as u32;
   return (low as u64) | ((high as u64) << 32);
-}
-
-/** Which bytes of the block are `byte`. */
-// @ts-ignore: decorator
-@inline export function equal(v0: v128, v1: v128, v2: v128, v3: v128, byte: u8): u64 {
-  const wanted = i8x16.splat(byte as i8);
-  return mask(i8x16.eq(v0, wanted), i8x16.eq(v1, wanted), i8x16.eq(v2, wanted), i8x16.eq(v3, wanted));
 }
 
 /** Bit n of the result is the exclusive or of the bits 0 to n: it changes at each bit that is set. So it makes of the

@@ -1,14 +1,17 @@
-import { backslash, carry, equal, escapedOf, isEscape, mask, prefixXor, quote } from "./blocks";
+import { backslashes16, carry, closingBraces16, colons16, commas16, escapedOf, isEscape, mask } from "./blocks";
+import { openingBraces16, prefixXor, quotes16, spaces16, whiteLanes } from "./blocks";
+import { beginGrammar, blockMasks, blockMasksBytes, checkSegment, emptyList, list, listEnd } from "./grammar";
 import { level } from "./resource";
 
-// Looks at every byte of the page once, and finds the ends of resources.
+// Looks at every byte of the page once, checks the grammar of JSON, and finds the ends of resources.
 //
 // 1. The page is indexed a segment of 8 KiB at a time, ahead of the walk, while a segment fits into the fastest cache.
-//    For each block of 64 bytes `indexBlocks` makes bit masks (blocks.ts): which bytes are inside strings, and which
-//    bytes outside strings are brackets or white space. The addresses of brackets become a list; the masks of white
-//    space are kept for the whole page, for `emit`. What must not be inside a string, or outside, is noted in `wrong`.
+//    For each block of 64 bytes `makeMasks` makes bit masks (blocks.ts): which bytes are inside strings, and which
+//    bytes outside strings are brackets, white space, and so on. From these `checkSegment` (grammar.ts) checks the
+//    grammar, and makes the list of brackets. The masks of white space are kept for the whole page, for `emit`.
 // 2. `jump` goes over one resource. It takes one bracket after the other from the list, keeps the open ones in a stack
-//    of bits, and ends at the bracket that closes the resource. It reads none of the bytes between brackets.
+//    of bits, and ends at the bracket that closes the resource. It reads none of the bytes between brackets. It checks
+//    that brackets match, and that each lies in an object or in an array as grammar.ts says it must.
 // 3. The pieces between brackets that lie directly in the resource, and not inside one of its members' values, are its
 //    own level: there its names are. `jump` collects their addresses, and hands them to `level` (resource.ts), which
 //    looks for the names that matter, once per segment, while the segment is in the cache.
@@ -20,48 +23,47 @@ import { level } from "./resource";
 /** place for a copy of the page's last block */
 const tail: usize = 512;
 const segmentBytes: usize = 8192;
-/** The list of brackets: 32-bit addresses. In the worst case each byte of a segment is a bracket, and up to 4 more
- *  entries behind the last one are written in vain. */
-const list: usize = 4096;
 /** The pieces of the resource's own level: by turns the address where a piece begins, and where it ends. It has as much
  *  room as the list of brackets. */
 const levels: usize = 40_960;
 
+/** the first byte of the segment that was indexed last */
+let segmentAt: usize = 0;
 /** the first byte that is not indexed yet */
 let next: usize = 0;
 /** behind the page's last byte */
 let end: usize = 0;
 /** where the mask of white space of the next block goes */
 let spaces: usize = 0;
-/** the next bracket of the list, and behind its last */
+/** the next bracket of the list */
 let cursor: usize = 0;
-let listEnd: usize = 0;
 /** all ones when the next block begins inside a string, else zero */
 let inString: u64 = 0;
 /** 1 when the first byte of the next block is escaped */
 let escapeCarry: u64 = 0;
-/** not zero when some byte is where JSON does not allow it */
-let wrong: u64 = 0;
+/** some byte is where JSON does not allow it */
+let isWrong: bool = false;
 /** not zero when there was white space outside strings: all masks, or-ed */
 let spaced: u64 = 0;
-/** there were no control characters but line feeds */
-let onlyLineFeeds: bool = true;
 
-/** Begins a page, from `from` to before `to`. @param spaceMasks where its masks of white space go */
-export function beginIndex(from: usize, to: usize, spaceMasks: usize): void {
-  next = from;
+/** Begins a page, from `from` to before `to`.
+ *  @param spaceMasks where its masks of white space go
+ *  @param mark how many bytes of a byte order mark it begins with */
+export function beginIndex(from: usize, to: usize, spaceMasks: usize, mark: usize): void {
+  beginGrammar(mark);
+  segmentAt = next = from;
   end = to;
   spaces = spaceMasks;
-  cursor = listEnd = list;
-  inString = escapeCarry = wrong = spaced = 0;
-  onlyLineFeeds = true;
+  cursor = list;
+  inString = escapeCarry = spaced = 0;
+  isWrong = false;
 }
 
-/** Indexes the rest of the page. Returns whether each byte of the page is where JSON allows it: no raw control
- *  character and no unknown escape inside a string; no backslash, and no control character but white space, outside. */
+/** Indexes the rest of the page. Returns whether all of the page is JSON, as far as it can be told without the stack of
+ *  open brackets: the walk (walk.ts) and `jump` have that. */
 export function endIndex(): bool {
   while (next < end) segment();
-  return wrong == 0;
+  return !isWrong;
 }
 
 /** Whether there is no white space outside strings at the offsets `from` to `to` of the page, which are indexed. */
@@ -79,13 +81,14 @@ export function isCompact(masks: usize, from: u32, to: u32): bool {
 }
 
 /** Goes over the resource whose `{` is at `at`, and gives the pieces of its own level to `level`.
- *  Returns the address behind its `}`; 0 when brackets do not match, when they are nested deeper than 62, when the page
- *  ends too early, or when `level` gives the page up. */
+ *  Returns the address behind its `}`; 0 when brackets do not match, or do not lie where they must, when they are
+ *  nested deeper than 62, when the page ends too early, or when `level` gives the page up. */
 export function jump(at: usize): usize {
   // The open brackets as bits, the innermost lowest, 1 for `{` and 0 for `[`, below a leading 1. Before the resource it
   // is 1, directly inside the resource it is binary 11.
   let stack: u64 = 1;
   let bad: u64 = 0;
+  let from = segmentAt;
   let to = levels;
   while (true) {
     while (cursor == listEnd) {
@@ -93,6 +96,7 @@ export function jump(at: usize): usize {
       to = flush(to);
       if (to == 0) return 0;
       segment();
+      from = segmentAt;
     }
     let last: usize = 0;
     let i = cursor;
@@ -101,12 +105,14 @@ export function jump(at: usize): usize {
     for (; i < listEnd; i += 4) {
       last = load<u32>(i) as usize;
       const byte = load<u8>(last) as u64;
+      // bit 5 is set in { and }, and not in [ and ]; bit 1 is set in { and [, and not in } and ]
       const kind = (byte >> 5) & 1;
-      // In the codes of { and [ bit 1 is set and bit 2 is not; of } and ] it is the other way round. Where both bits
-      // are equal, the byte is no bracket (see `brackets` below). Bit 5 is set in { and }, and not in [ and ].
       const opens = (byte & 2) != 0;
       const before = stack;
-      bad |= ~((byte >> 1) ^ (byte >> 2)) & 1;
+      // in an array the first mask of the block counts, in an object the second one
+      const place = (last - from) as u64;
+      const forbidden = load<u64>(blockMasks + (((place >> 6) * blockMasksBytes + ((before & 1) << 3)) as usize));
+      bad |= (forbidden >> (place & 63)) & 1;
       bad |= select(before >> 62, (before ^ kind) & 1, opens);
       stack = select((before << 1) | kind, before >> 1, opens);
       // A piece of the own level ends at a bracket that opens a value or closes the resource (before it, the stack was
@@ -135,53 +141,74 @@ function flush(to: usize): usize {
   return levels + 4;
 }
 
-/** Copies the page's last bytes, which are less than a block, to a place of their own, with digits behind them: those
- *  mean nothing here. What lies behind the page in memory might be anything. */
+/** Copies the page's last bytes, which are up to a block, to a place of their own, with digits behind them: what lies
+ *  behind the page in memory might be anything. */
 function copyTail(at: usize): usize {
-  memory.fill(tail, 0x30, 64);
+  memory.fill(tail, 0x30, 80);
   memory.copy(tail, at, end - at);
   return tail;
 }
 
-/** Indexes the next segment: lists its brackets, and notes its white space. */
+/** Indexes the next segment. Most pages have no white space outside strings; so it is first read as if it had none,
+ *  which takes a fifth less time. */
 function segment(): void {
-  // A page with white space is indented, and has line feeds in most blocks. To look for line feeds in every block,
-  // without a branch, takes 1 ns a block; to branch where a block has any control character takes 4, as it is often
-  // predicted wrongly. The fast way knows no other control character; a segment with one is indexed once more, in the
-  // other way.
-  if (spaced != 0 && onlyLineFeeds) {
-    if (indexBlocks(true)) return;
-    onlyLineFeeds = false;
+  const read = spaced == 0 && makeMasks(true) && checkSegment(true, next, behindMasks, spaces);
+  if (!read && !(makeMasks(false) && checkSegment(false, next, behindMasks, spaces))) {
+    // The page is given up, so nothing more of it is read.
+    isWrong = true;
+    next = end;
+    cursor = emptyList();
+    return;
   }
-  indexBlocks(false);
+  spaces += ((behindMasks - next + 63) >> 6) << 3;
+  segmentAt = next;
+  next = behindMasks;
+  cursor = list;
+  inString = nextInString;
+  escapeCarry = nextEscapeCarry;
 }
 
-/** Indexes the blocks of a segment. Returns false, and has then changed nothing but scratch memory, when `lineFeeds`
- *  and there is another control character.
- *  @param lineFeeds handle line feeds in every block, and expect no other control character */
+// results of `makeMasks`
+/** the address behind the bytes that the masks are of */
+let behindMasks: usize = 0;
+/** what `inString` and `escapeCarry` are there */
+let nextInString: u64 = 0;
+let nextEscapeCarry: u64 = 0;
+
+/** Makes the masks of the next segment: for `checkSegment`, and those of white space. Returns false when a string holds
+ *  what it must not, or when there is a control character that is no white space; with `compact`, that is any control
+ *  character.
+ *  @param compact does not look for white space: any will be taken for scalars, which `checkSegment` refuses */
 // @ts-ignore: decorator
-@inline function indexBlocks(lineFeeds: bool): bool {
-  const q = i8x16.splat(quote as i8);
-  const b = i8x16.splat(backslash as i8);
-  // the bits in which the codes of the four brackets differ: 5b, 5d, 7b, 7d
-  const differing = i8x16.splat(0x26);
-  const any = i8x16.splat(0x7f);
-  // a control character (below 0x20) has none of these bits
-  const high = i8x16.splat(0xe0 as u8 as i8);
-  const zero = i8x16.splat(0);
-  const feed = i8x16.splat(0x0a);
-  // for each lane the least byte of all blocks that is no line feed
+@inline function makeMasks(compact: bool): bool {
+  const q = v128.load(quotes16);
+  const b = v128.load(backslashes16);
+  const blank = v128.load(spaces16);
+  const comma = v128.load(commas16);
+  const colon = v128.load(colons16);
+  const openingBrace = v128.load(openingBraces16);
+  const closingBrace = v128.load(closingBraces16);
+  const white = v128.load(whiteLanes);
+  // for each lane the least byte of all blocks, without the white space that is looked for
   let least = i8x16.splat(-1);
-  const till = min(next + segmentBytes, end);
-  let to = list;
   let flaws: u64 = 0;
   let spacing: u64 = 0;
   let at = next;
+  const till = min(next + segmentBytes, end);
+  let masks = blockMasks;
   let out = spaces;
   let open = inString;
   let escapeFirst = escapeCarry;
+  const lastBlock = end - 64;
   for (; at < till; at += 64) {
-    const block = end - at < 64 ? copyTail(at) : at;
+    let block = at;
+    // bytes that do not belong to the page any more; they are taken for a string
+    let beyond: u64 = 0;
+    // of a whole block at the page's end, the next byte is looked at, too
+    if (at >= lastBlock) {
+      block = copyTail(at);
+      if (at > lastBlock) beyond = (-1 as u64) << ((end - at) as u64);
+    }
     const v0 = v128.load(block);
     const v1 = v128.load(block, 16);
     const v2 = v128.load(block, 32);
@@ -192,82 +219,74 @@ function segment(): void {
     const b1 = i8x16.eq(v1, b);
     const b2 = i8x16.eq(v2, b);
     const b3 = i8x16.eq(v3, b);
-    let backslashes: u64 = 0;
     if (escapeFirst != 0 || v128.any_true(v128.or(v128.or(b0, b1), v128.or(b2, b3)))) {
-      backslashes = mask(b0, b1, b2, b3);
-      let escaped = escapedOf(backslashes, escapeFirst);
+      let escaped = escapedOf(mask(b0, b1, b2, b3), escapeFirst);
       escapeFirst = carry;
       quotes &= ~escaped;
-      while (escaped != 0) {
-        flaws |= isEscape(at + (ctz(escaped) as usize) - 1) ? 0 : 1;
-        escaped &= escaped - 1;
-      }
+      for (; escaped != 0; escaped &= escaped - 1) flaws |= isEscape(at + (ctz(escaped) as usize) - 1) ? 0 : 1;
     }
     // inside strings; the highest bit, spread over all, is where the next block begins
     const inside = prefixXor(quotes) ^ open;
     open = ((inside as i64) >> 63) as u64;
-    flaws |= backslashes & ~inside;
 
-    // One comparison for all four brackets: with the bits set in which they differ, each is 0x7f. The only other bytes
-    // of which that is true are Y, y, _ and DEL, and outside strings none of these is JSON: `jump` notices them.
-    let brackets =
-      mask(
-        i8x16.eq(v128.or(v0, differing), any),
-        i8x16.eq(v128.or(v1, differing), any),
-        i8x16.eq(v128.or(v2, differing), any),
-        i8x16.eq(v128.or(v3, differing), any),
-      ) & ~inside;
-    // Four addresses are stored in any case, even if there are fewer brackets. A branch per bracket would be predicted
-    // wrongly about once per block, which costs 5 ns where a block takes 15.
-    const found = popcnt(brackets) as usize;
-    store<u32>(to, (at as u32) + (ctz(brackets) as u32));
-    brackets &= brackets - 1;
-    store<u32>(to, (at as u32) + (ctz(brackets) as u32), 4);
-    brackets &= brackets - 1;
-    store<u32>(to, (at as u32) + (ctz(brackets) as u32), 8);
-    brackets &= brackets - 1;
-    store<u32>(to, (at as u32) + (ctz(brackets) as u32), 12);
-    if (found > 4)
-      for (let more = to + 16; more < to + (found << 2); more += 4) {
-        brackets &= brackets - 1;
-        store<u32>(more, (at as u32) + (ctz(brackets) as u32));
-      }
-    to += found << 2;
-
-    let blanks = equal(v0, v1, v2, v3, 0x20) & ~inside;
-    if (lineFeeds) {
-      const f0 = i8x16.eq(v0, feed);
-      const f1 = i8x16.eq(v1, feed);
-      const f2 = i8x16.eq(v2, feed);
-      const f3 = i8x16.eq(v3, feed);
-      // `or` makes line feeds 0xff, so that they do not count here
-      least = i8x16.min_u(least, i8x16.min_u(i8x16.min_u(v128.or(v0, f0), v128.or(v1, f1)), i8x16.min_u(v128.or(v2, f2), v128.or(v3, f3))));
-      const feeds = mask(f0, f1, f2, f3);
-      flaws |= feeds & inside;
-      blanks |= feeds;
-    } else if (v128.any_true(i8x16.eq(v128.and(i8x16.min_u(i8x16.min_u(v0, v1), i8x16.min_u(v2, v3)), high), zero))) {
-      const controls = mask(
-        i8x16.eq(v128.and(v0, high), zero),
-        i8x16.eq(v128.and(v1, high), zero),
-        i8x16.eq(v128.and(v2, high), zero),
-        i8x16.eq(v128.and(v3, high), zero),
+    // with bit 5 set, [ is { and ] is }
+    const l0 = v128.or(v0, blank);
+    const l1 = v128.or(v1, blank);
+    const l2 = v128.or(v2, blank);
+    const l3 = v128.or(v3, blank);
+    const o0 = i8x16.eq(l0, openingBrace);
+    const o1 = i8x16.eq(l1, openingBrace);
+    const o2 = i8x16.eq(l2, openingBrace);
+    const o3 = i8x16.eq(l3, openingBrace);
+    const r0 = v128.or(o0, i8x16.eq(l0, closingBrace));
+    const r1 = v128.or(o1, i8x16.eq(l1, closingBrace));
+    const r2 = v128.or(o2, i8x16.eq(l2, closingBrace));
+    const r3 = v128.or(o3, i8x16.eq(l3, closingBrace));
+    // To bring masks out of the registers takes the most time. Three of them have room in one: no byte is two of a
+    // comma, an opening bracket, and what may stand in front of a colon, a quote or white space.
+    const signs = mask(
+      v128.or(v128.or(o0, i8x16.eq(v0, comma)), i8x16.eq(v128.load(block, 1), colon)),
+      v128.or(v128.or(o1, i8x16.eq(v1, comma)), i8x16.eq(v128.load(block, 17), colon)),
+      v128.or(v128.or(o2, i8x16.eq(v2, comma)), i8x16.eq(v128.load(block, 33), colon)),
+      v128.or(v128.or(o3, i8x16.eq(v3, comma)), i8x16.eq(v128.load(block, 49), colon)),
+    );
+    let brackets: u64 = 0;
+    let blanks: u64 = 0;
+    if (compact) {
+      least = i8x16.min_u(least, i8x16.min_u(i8x16.min_u(v0, v1), i8x16.min_u(v2, v3)));
+      brackets = mask(r0, r1, r2, r3);
+    } else {
+      // Tabs, line feeds and carriage returns are looked up: a byte above 15 gives zero. No such byte is a bracket, so
+      // they have room in the masks of brackets.
+      const w0 = i8x16.swizzle(white, v0);
+      const w1 = i8x16.swizzle(white, v1);
+      const w2 = i8x16.swizzle(white, v2);
+      const w3 = i8x16.swizzle(white, v3);
+      // `or` makes them 0xff, so that they do not count here
+      least = i8x16.min_u(least, i8x16.min_u(i8x16.min_u(v128.or(v0, w0), v128.or(v1, w1)), i8x16.min_u(v128.or(v2, w2), v128.or(v3, w3))));
+      const both = mask(v128.or(r0, w0), v128.or(r1, w1), v128.or(r2, w2), v128.or(r3, w3));
+      const all = mask(
+        v128.or(i8x16.eq(v0, blank), w0),
+        v128.or(i8x16.eq(v1, blank), w1),
+        v128.or(i8x16.eq(v2, blank), w2),
+        v128.or(i8x16.eq(v3, blank), w3),
       );
-      const breaks = equal(v0, v1, v2, v3, 0x0a) | equal(v0, v1, v2, v3, 0x0d) | equal(v0, v1, v2, v3, 0x09);
-      flaws |= (controls & inside) | (controls & ~breaks);
-      blanks |= controls;
+      flaws |= both & all & inside;
+      brackets = both & ~all;
+      blanks = all & ~inside;
+      spacing |= blanks;
     }
-    spacing |= blanks;
     store<u64>(out, blanks);
+    store<u64>(masks, inside | beyond);
+    store<u64>(masks, quotes, 8);
+    store<u64>(masks, brackets & ~inside, 16);
+    store<u64>(masks, signs & ~inside, 24);
     out += 8;
+    masks += blockMasksBytes;
   }
-  if (lineFeeds && v128.any_true(i8x16.eq(v128.and(least, high), zero))) return false;
-  next = at;
-  spaces = out;
-  cursor = list;
-  listEnd = to;
-  inString = open;
-  escapeCarry = escapeFirst;
-  wrong |= flaws;
   spaced |= spacing;
-  return true;
+  behindMasks = at;
+  nextInString = open;
+  nextEscapeCarry = escapeFirst;
+  return flaws == 0 && !v128.any_true(i8x16.lt_u(least, blank));
 }

@@ -1,4 +1,5 @@
-import { backslash, quote } from "./blocks";
+import { backslash, backslashes16, high16, letterI16, letterL16, letterM16, letterR16, letterV16, low16 } from "./blocks";
+import { openingBraces16, quote, quotes16, spaces16 } from "./blocks";
 import { isCompact, jump } from "./index";
 import { referenceIn } from "./reference";
 import { baseURL, letters, spanBytes, wantedBytes, wantedCount, wantedNames } from "./rows";
@@ -96,13 +97,13 @@ export function level(pairs: usize, last: usize): bool {
 /** Compiled twice, with `more` as a constant. @param more look for wanted members, too */
 // @ts-ignore: decorator
 @inline function pieces(pairs: usize, last: usize, more: bool): bool {
-  const q = i8x16.splat(quote as i8);
-  const b = i8x16.splat(backslash as i8);
-  const i = i8x16.splat(0x69);
-  const m = i8x16.splat(0x6d);
-  const r = i8x16.splat(0x72);
-  const low = i8x16.splat(0x60);
-  const high = i8x16.splat(0x70);
+  const q = v128.load(quotes16);
+  const b = v128.load(backslashes16);
+  const i = v128.load(letterI16);
+  const m = v128.load(letterM16);
+  const r = v128.load(letterR16);
+  const low = v128.load(low16);
+  const high = v128.load(high16);
   const lows = lowLetters;
   const highs = highLetters;
   for (; pairs < last; pairs += 8) {
@@ -305,10 +306,10 @@ function sameMeta(): bool {
   const updatedTo = closing(updatedFrom);
   if (updatedTo == 0) return false;
   const updatedCoded = escaped || notASCII;
-  const q = i8x16.splat(quote as i8);
-  const b = i8x16.splat(backslash as i8);
-  const l = i8x16.splat(0x6c);
-  const n = i8x16.splat(0x76);
+  const q = v128.load(quotes16);
+  const b = v128.load(backslashes16);
+  const l = v128.load(letterL16);
+  const n = v128.load(letterV16);
   let hits: u64 = 0;
   for (let from = updatedTo; from < metaEnd; from += 16) {
     const v = v128.load(from);
@@ -326,12 +327,12 @@ function sameMeta(): bool {
 /** Searches `meta` for lastUpdated and versionId. Returns false, so that `meta` must be walked, where it has a
  *  backslash, or such a name behind an inner bracket, where it may be a name of a deeper object. */
 function searchMeta(): bool {
-  const q = i8x16.splat(quote as i8);
-  const b = i8x16.splat(backslash as i8);
-  const l = i8x16.splat(0x6c);
-  const n = i8x16.splat(0x76);
-  const bit = i8x16.splat(0x20);
-  const open = i8x16.splat(0x7b);
+  const q = v128.load(quotes16);
+  const b = v128.load(backslashes16);
+  const l = v128.load(letterL16);
+  const n = v128.load(letterV16);
+  const bit = v128.load(spaces16);
+  const open = v128.load(openingBraces16);
   let deeper = false;
   for (let at = meta + 1; at < metaEnd; at += 16) {
     const v = v128.load(at);

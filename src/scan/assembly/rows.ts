@@ -1,3 +1,4 @@
+import { hyphens16, instantLanes, letterA16, nine16, ones16, spaces16, twentyFive16, zeroDigits16 } from "./blocks";
 import { equalBytes } from "./same";
 
 // Answers what the host would ask of row after row, for many rows in one call: whether they are as expected, and their
@@ -67,9 +68,9 @@ export function firstUnexpected(page: usize, expected: usize, row: usize, last: 
 // @ts-ignore: decorator
 @inline export function nonIdBytes(at: usize): i32 {
   const v = v128.load(at);
-  const letter = i8x16.le_u(i8x16.sub(v128.or(v, i8x16.splat(0x20)), i8x16.splat(0x61)), i8x16.splat(25));
-  const digit = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x30)), i8x16.splat(9));
-  const mark = i8x16.le_u(i8x16.sub(v, i8x16.splat(0x2d)), i8x16.splat(1));
+  const letter = i8x16.le_u(i8x16.sub(v128.or(v, v128.load(spaces16)), v128.load(letterA16)), v128.load(twentyFive16));
+  const digit = i8x16.le_u(i8x16.sub(v, v128.load(zeroDigits16)), v128.load(nine16));
+  const mark = i8x16.le_u(i8x16.sub(v, v128.load(hyphens16)), v128.load(ones16));
   return ~i8x16.bitmask(v128.or(v128.or(letter, digit), mark)) & 0xffff;
 }
 
@@ -80,11 +81,11 @@ export function firstUnexpected(page: usize, expected: usize, row: usize, last: 
   const head = v128.load(at);
   const rest = v128.load(at, 8);
   // Each byte less the least that its place allows: '0' for a digit, the mark itself for a mark. So a digit is up to 9,
-  // a mark 0
-  const aboveHead = i8x16.sub(head, i8x16(48, 48, 48, 48, 45, 48, 48, 45, 48, 48, 84, 48, 48, 58, 48, 48));
-  const aboveRest = i8x16.sub(rest, i8x16(48, 48, 84, 48, 48, 58, 48, 48, 58, 48, 48, 46, 48, 48, 48, 90));
-  const mostHead = i8x16(9, 9, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9);
-  const mostRest = i8x16(9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 9, 0);
+  // a mark 0 (the constants are in blocks.ts).
+  const aboveHead = i8x16.sub(head, v128.load(instantLanes));
+  const aboveRest = i8x16.sub(rest, v128.load(instantLanes, 16));
+  const mostHead = v128.load(instantLanes, 32);
+  const mostRest = v128.load(instantLanes, 48);
   if (!i8x16.all_true(v128.and(i8x16.le_u(aboveHead, mostHead), i8x16.le_u(aboveRest, mostRest)))) return false;
   const different =
     i8x16.bitmask(i8x16.ne(head, v128.load(bound))) | (i8x16.bitmask(i8x16.ne(rest, v128.load(bound, 8))) << 8);

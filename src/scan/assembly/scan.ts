@@ -11,19 +11,21 @@
 // 3. At an entry's resource, `jump` finds its end. For that the page is indexed, 8 KiB ahead of the walk: the brackets
 //    outside strings become a list, and white space outside strings becomes bit masks. `jump` takes brackets from the
 //    list until the resource's own is closed, and reads nothing between them (index.ts).
-// 4. What lies directly in the resource, outside the brackets of its members' values, is searched for the names that
+// 4. While it is indexed, the page's grammar is checked: inside resources, too, each string, number, literal, comma and
+//    colon is where JSON allows it (grammar.ts). So all that `emit` copies is JSON, and white space can be left out.
+// 5. What lies directly in the resource, outside the brackets of its members' values, is searched for the names that
 //    matter: resourceType, id, meta, and members that the host wants (resource.ts). Of a wanted member it is said
 //    whether it refers to a patient (reference.ts).
-// 5. Offsets of all that was found become a row of the table, which is described below. No text is copied or decoded.
-// 6. At the page's end the rest is indexed, so that every byte has been checked: strings hold no raw control
-//    characters and no unknown escapes, and outside them there is nothing that JSON does not have.
-// 7. The host asks for many rows at once whether they are as expected, and for their fingerprints (rows.ts), and has
+// 6. Offsets of all that was found become a row of the table, which is described below. No text is copied or decoded.
+// 7. At the page's end the rest is indexed, so that every byte has been checked.
+// 8. The host asks for many rows at once whether they are as expected, and for their fingerprints (rows.ts), and has
 //    them copied as lines, without the white space that the masks name (emit.ts).
 //
 // The scanner has only one answer to what is wrong or unusual: `scan` returns false, and gives the page up. Then its
-// twin (../plain.ts) reads the page, and says what is wrong with it. So nothing here needs to be complete, only right.
-// Not checked are, inside resources, the order of tokens and the spelling of numbers and literals; the host has some
-// resources parsed.
+// twin (../plain.ts) reads the page, and says what is wrong with it. So it must never take what is no JSON; what it
+// gives up need not be wrong. It takes what JSON.parse takes, but for names that are spelled with escapes, members
+// `entry` and `resource` that come twice, and nesting deeper than 60: these pages go to the twin, which takes them, but
+// for nesting deeper than 256. That bytes are UTF-8 the host has looked at before.
 //
 // The host gives the memory. The page lies in it, and the table. 64 bytes before and behind the page must be readable;
 // what they hold does not matter. The first 128 KiB of the memory are the module's own:
@@ -31,15 +33,19 @@
 //   512      the last bytes of the page (index.ts)
 //   768      `lastMode` (below)
 //   1024     the table of shuffles (emit.ts)
-//   4096     the list of brackets (index.ts)
+//   3072     constants (blocks.ts)
+//   4096     the list of brackets (grammar.ts)
 //   40,960   the pieces of a resource's own level (index.ts)
 //   73,856   the texts that are compared (same.ts)
+//   77,824   the list of scalars and commas (grammar.ts)
+//   114,688  the masks of a segment (grammar.ts)
 //
 // In all these files, a function that reads a value takes its address, and returns the address behind it; 0 gives the
 // page up. Texts are compared as numbers: 0x6b6e696c are the bytes "link", the first one lowest; a comment says which
 // text it is.
 //
 // Build: node src/scan/assembly/build.ts
+import { fillConstants } from "./blocks";
 import { copyRows, fill } from "./emit";
 import { beginIndex, endIndex } from "./index";
 import { beginResources, resource } from "./resource";
@@ -77,6 +83,7 @@ let rowSpanBytes: usize = 0;
 let bundle: bool = false;
 
 fill();
+fillConstants();
 
 /** Reads the page at `offset`, and fills the table at `tableOffset`. False gives the page up.
  *  @param maskBytes bytes of the table's masks
@@ -92,13 +99,13 @@ export function scan(offset: usize, length: usize, tableOffset: usize, maskBytes
   bundle = false;
   v128.store(table, i64x2.splat(0));
   v128.store(table, i64x2.splat(0), 16);
-  beginIndex(page, end, masks);
   beginWalk(end);
   beginSame(end);
   beginResources(table + 32);
   spans = spansOffset;
   rowSpanBytes = (load<u32>(table + 32, wantedCount) as usize) * spanBytes;
   const mark: usize = length >= 3 && (load<u32>(page) & 0xffffff) == 0xbfbbef ? 3 : 0;
+  beginIndex(page, end, masks, mark);
   const at = root(space(page + mark));
   store<u32>(table, count);
   return at != 0 && at <= end && bundle && space(at) == end && endIndex();

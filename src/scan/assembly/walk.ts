@@ -1,4 +1,4 @@
-import { backslash, quote } from "./blocks";
+import { backslashes16, quote, quotes16, spaces16 } from "./blocks";
 
 // Walks over JSON outside resources, and checks its whole grammar there. What index.ts checks of the whole page is not
 // checked again: that strings end, and hold nothing that they must not. Each function takes the address where it begins
@@ -31,7 +31,7 @@ export function beginWalk(to: usize): void {
 }
 
 function skipSpace(at: usize): usize {
-  const blank = i8x16.splat(0x20);
+  const blank = v128.load(spaces16);
   for (; at < end; at += 16) {
     const others = i8x16.bitmask(i8x16.gt_u(v128.load(at), blank));
     if (others != 0) return min(at + (ctz(others) as usize), end);
@@ -61,8 +61,8 @@ export function member(at: usize, first: bool): usize {
   at++;
   name = at;
   const v = v128.load(at);
-  const quotes = i8x16.bitmask(i8x16.eq(v, i8x16.splat(quote as i8)));
-  const backslashes = i8x16.bitmask(i8x16.eq(v, i8x16.splat(backslash as i8)));
+  const quotes = i8x16.bitmask(i8x16.eq(v, v128.load(quotes16)));
+  const backslashes = i8x16.bitmask(i8x16.eq(v, v128.load(backslashes16)));
   let length: usize = 0;
   if (quotes != 0) {
     length = ctz(quotes) as usize;
@@ -95,8 +95,8 @@ export let notASCII: bool = false;
 
 /** The address of the quote that ends the string whose first character is at `at`. Sets `escaped` and `notASCII`. */
 export function closing(at: usize): usize {
-  const quotes = i8x16.splat(quote as i8);
-  const backslashes = i8x16.splat(backslash as i8);
+  const quotes = v128.load(quotes16);
+  const backslashes = v128.load(backslashes16);
   let beyondASCII: i32 = 0;
   let escapes = false;
   while (at < end) {

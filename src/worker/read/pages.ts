@@ -5,14 +5,12 @@ import { earlyNext, linkHeaderNext } from "../../scan/early.ts";
 import { OwnMemory } from "../../scan/own.ts";
 import { copyResource } from "../../scan/plain.ts";
 import { RowPrints } from "../../scan/row-prints.ts";
-import { checkLine, type Expected, type PageTable } from "../../scan/table.ts";
+import type { Expected, PageTable } from "../../scan/table.ts";
 import type { Lines } from "../../sink/lines.ts";
 import type { Chain, PageMemory, Slot } from "../page-memory.ts";
 
 /** How often a page is tried before the worker looks whether the fault is the page's own (bisect.ts). */
 const usualTries = 4;
-/** One resource of this many is parsed in full: its 15 us are 1 % of the time that 1,000 take. */
-const checkEvery = 1000;
 /** The first bytes of a page. They hold its next link if the server writes `link` before `entry`, as FHIR orders
  *  them. */
 const firstBytes = 65_536;
@@ -40,8 +38,6 @@ export class PageReader {
   readonly #chain: Chain;
   readonly #expected: Expected;
   readonly #prints: RowPrints;
-  /** Resources since one was parsed in full. Of the first page one is. */
-  #unchecked = checkEvery;
   /** the memory of pages that were too large for their slot */
   readonly #own = new Map<Slot, OwnMemory>();
   #current: Slot;
@@ -146,20 +142,10 @@ export class PageReader {
   #scan(body: SlotBody, { headers }: Head, slot: Slot): PageView {
     const large = body.finish(headers);
     try {
-      const view = large ? this.#large(large, slot) : this.#small(slot, body.length);
-      this.#check(view.table);
-      return view;
+      return large ? this.#large(large, slot) : this.#small(slot, body.length);
     } catch (error) {
       throw toPageError(error);
     }
-  }
-
-  /** The scanner does not look at everything inside a resource, so one of many is parsed in full. */
-  #check(table: PageTable): void {
-    this.#unchecked += table.count;
-    if (this.#unchecked < checkEvery || table.count === 0) return;
-    checkLine(table.resource(this.#unchecked % table.count));
-    this.#unchecked = 0;
   }
 
   #small({ table, at }: Slot, length: number): PageView {
