@@ -111,6 +111,9 @@ function drawWrites(r: Random, data: Data): Write[] {
   return writes;
 }
 
+/** Faults with which a source answers all the same, so that it may have them for ever. */
+const lasting: Fault["kind"][] = ["wrongType", "outcome", "shortPage", "doubled", "overlap", "noNext", "repeatNext"];
+
 function drawFaults(r: Random): Fault[] {
   const kinds: (() => Fault)[] = [
     () => ({ kind: "status", status: r.pick([408, 429, 500, 502, 503, 504]), ...(r.chance(0.3) && { retryAfter: 2 }) }),
@@ -131,11 +134,12 @@ function drawFaults(r: Random): Fault[] {
     () => ({ kind: "expired" }),
   ];
   if (r.chance(0.4)) return [];
-  return Array.from({ length: 1 + r.int(4) }, () => ({
-    ...r.pick(kinds)(),
-    skip: r.int(r.pick([10, 60, 200])),
-    times: r.pick([1, 1, 2, 6]),
-  }));
+  return Array.from({ length: 1 + r.int(4) }, () => {
+    const fault = r.pick(kinds)();
+    const times = r.pick([1, 1, 1, 1, 2, 2, 6, 6, "always"] as const);
+    const skip = r.int(r.pick([10, 60, 200]));
+    return { ...fault, skip, times: times === "always" && !lasting.includes(fault.kind) ? 1 : times };
+  });
 }
 
 function drawStorageFaults(r: Random): StorageFault[] {

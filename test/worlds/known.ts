@@ -31,8 +31,9 @@ const standsStill = ({ blows }: World) => blows.flat().some(({ kind }) => kind =
  *  to be empty: whoever mends a fault takes it out. */
 const knownFaults: { what: string; explains: (world: World, wrong: readonly string[]) => boolean }[] = [
   {
-    what: "a seal that stood still until another one had ended exits while the create of a checkpoint is on its way",
-    explains: (world, wrong) => standsStill(world) && all(/^nothing names _work\/\w+-0000\/checkpoint/)(world, wrong),
+    what: "a worker that stood still until all was over ends between making an object and taking it back",
+    explains: (world, wrong) =>
+      standsStill(world) && all(/^nothing names _work\/(\w+-\d+\/checkpoint|planning)\.json/)(world, wrong),
   },
   {
     what: "a planner that stood still before it wrote anything begins when the export is cancelled and removed",

@@ -7,7 +7,7 @@ import { explanationOf, readSeeds } from "./known.ts";
 import { examineWorld, type Result } from "./run.ts";
 import { shrink } from "./shrink.ts";
 import { Statistics } from "./statistics.ts";
-import { describeWorld, featuresOf } from "./words.ts";
+import { describeWorld, featuresOf, kindOf } from "./words.ts";
 import type { World } from "./world.ts";
 
 const { values } = parseArgs({
@@ -21,13 +21,6 @@ const { values } = parseArgs({
   },
   allowNegative: true,
 });
-
-/** What went wrong, without names and numbers: two worlds that fail alike have the same. */
-const kindOf = ({ wrong, end }: Result): string =>
-  `${end}: ${wrong[0]!
-    .replace(/[A-Z][A-Za-z]+\/[\w.-]+/g, "…")
-    .replace(/[A-Z][A-Za-z]+-\d+/g, "…")
-    .replace(/\d+/g, "N")}`;
 
 const failures = new Map<string, number[]>();
 const statistics = new Statistics();

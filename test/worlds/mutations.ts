@@ -1,6 +1,6 @@
 /** Shows that worlds see: takes out one check of the worker at a time (mutants.ts), and looks for a world that fails by
- *  that: `node test/worlds/mutations.ts [--count N] [--only PART-OF-A-NAME] [--part 1/3]`. A world that fails without
- *  the mutation, too, does not count. Exits with 1 where worlds do not find one. */
+ *  that: `node test/worlds/mutations.ts [--count N] [--only PART-OF-A-NAME] [--part 1/3]`. A world that fails alike
+ *  without the mutation does not count. Exits with 1 where worlds do not find one. */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { drawWorld } from "./draw.ts";
 import { type Mutant, mutants } from "./mutants.ts";
 import { examineWorld } from "./run.ts";
+import { kindOf } from "./words.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const { values } = parseArgs({
@@ -41,8 +42,10 @@ async function find(mutant: Mutant, first: number): Promise<{ worlds: number; wr
     const mutated = (await import(pathToFileURL(join(tree, "test/worlds/run.ts")).href)) as typeof import("./run.ts");
     for (let worlds = 1; worlds <= Number(values.count); worlds++) {
       const world = drawWorld(first + worlds);
-      const { wrong } = await mutated.examineWorld(world);
-      if (wrong.length > 0 && (await examineWorld(world)).wrong.length === 0) return { worlds, wrong: wrong[0]! };
+      const result = await mutated.examineWorld(world);
+      if (result.wrong.length === 0) continue;
+      const usual = await examineWorld(world);
+      if (kindOf(usual) !== kindOf(result)) return { worlds, wrong: result.wrong[0]! };
     }
     return undefined;
   } finally {

@@ -69,3 +69,10 @@ const show = (value: object): string =>
   Object.entries(value)
     .map(([name, one]) => `${name} ${typeof one === "object" ? JSON.stringify(one) : one}`)
     .join(", ") || "well-behaved";
+
+/** What went wrong, without names and numbers: two worlds that fail alike have the same. */
+export const kindOf = ({ wrong, end }: { wrong: readonly string[]; end: string }): string =>
+  `${end}: ${(wrong[0] ?? "")
+    .replace(/[A-Z][A-Za-z]+\/[\w.-]+/g, "…")
+    .replace(/[A-Z][A-Za-z]+-\d+/g, "…")
+    .replace(/\d+/g, "N")}`;
