@@ -44,6 +44,13 @@ export interface Task {
     /** false: never ask the source to sort */
     sort?: boolean;
     retrySeconds: number;
+    /** Strict: next links must be below baseURL as they stand; absent: Auto */
+    links?: "Auto" | "Strict";
+    /** Sent with each request. Without a value it is in the file source/header-{index}. */
+    headers?: { name: string; value?: string }[];
+    /** CONNECT proxy to the source. hasSignIn: its user and password are in source/proxy-username and
+     *  source/proxy-password. */
+    proxy?: { url: string; hasSignIn?: true };
     /** what this run may take of the source's limits */
     share: { requests: number; perSecond?: number };
   };
@@ -76,6 +83,7 @@ export interface Task {
 // like the keys of their Secrets, and are looked for beside task.json:
 //   task.json
 //   source/{username,password,token,client-secret,private-key.jwk,ca.crt,tls.crt,tls.key}
+//   source/{header-0 to header-15,proxy-username,proxy-password}
 //   target/{connection-string,sas-token}
 
 /** V8 does not count the pieces in which pages arrive as garbage of its young generation. A small young generation is
@@ -144,6 +152,9 @@ export interface Shard {
    *  of the compartment; `expected` is then the sum of what these searches count. Absent: the whole type is searched,
    *  and each resource is judged by what it holds. */
   members?: [from: number, to: number];
+  /** The source refuses all searches of the type, with this status (0: it gives no whole answer). The shard stands for
+   *  the type, so that this is told, and is not read. */
+  refused?: number;
 }
 
 /** A file of the output; `name` is its path below the export's folder. */
@@ -307,6 +318,8 @@ export interface Progress {
   totals: Totals;
   types: TypeCount[];
   throttledSeconds: number;
+  /** no request is sent to the source for some seconds, as it has asked for that (Retry-After) */
+  paused?: true;
   checkpointAt?: string;
 }
 

@@ -3,9 +3,7 @@ import { type Entry, ScanError } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
 import type { SourceClient } from "./client.ts";
 import { onceEach } from "./links.ts";
-
-/** Statuses by which servers say that they have no such history. All others are failures of the request (client.ts). */
-const noHistory = [400, 403, 404, 405, 410, 501];
+import { PageFailure } from "./retries.ts";
 
 /** A resource as its server keeps it, parsed. */
 export type HistoryResource = Record<string, unknown> & {
@@ -66,8 +64,8 @@ export type HistoryEnd = "whole" | "older" | "stopped" | "refused" | "unordered"
  *  Each page is checked as a whole before `see` meets any of its entries:
  *  1. It must be a Bundle of type `history`. Some servers answer 200 with an OperationOutcome, or take `_history` for a
  *     search. An answer without entries would be read as "nothing was written", so all other JSON counts as a refusal,
- *     like the statuses of `noHistory`. It does not end the export: what a history would tell can be searched for, or
- *     is told as a doubt.
+ *     like a status by which the source refuses it (refusals.ts), or one that stays. It does not end the export: what
+ *     a history would tell can be searched for, or is told as a doubt.
  *  2. Its entries must be newest first. Under writes a page may repeat the end of the page before, so only the entries
  *     of one page are compared with each other; and with the page before as long as no two times have differed.
  *
@@ -75,21 +73,23 @@ export type HistoryEnd = "whole" | "older" | "stopped" | "refused" | "unordered"
  *  time is shown, and takes no part in the order.
  *
  *  @param see takes an entry; it answers true to stop
- *  @throws terminal SourceInconsistent when a next link repeats; waiting when a page cannot be read */
+ *  @throws waiting when the source answers nothing */
 export async function readHistory(
   source: SourceClient,
   query: HistoryQuery,
   see: (entry: HistoryEntry) => boolean,
 ): Promise<HistoryEnd> {
-  const follow = onceEach(query.type);
+  const follow = onceEach();
   const order = new NewestFirst();
   let isOlder = false;
   for (let link: string | undefined = query.link; link !== undefined; ) {
-    follow(link);
-    const page: HistoryPage | undefined = await source.get(
-      link,
-      ({ status, body }) => (status < 400 ? parsePage(body) : undefined),
-      { accept: noHistory },
+    // A history that never ends tells nothing, like one that is refused.
+    if (!follow(link)) return "refused";
+    const page: HistoryPage | undefined = await orRefused(
+      source.get(link, ({ isRefusal, body }) => (isRefusal ? undefined : parsePage(body)), {
+        purpose: "probe",
+        type: query.type,
+      }),
     );
     if (!page) return "refused";
     const entries = historyEntries(page, query);
@@ -101,8 +101,9 @@ export async function readHistory(
         isOlder = true;
       } else if (see(entry)) return "stopped";
     }
-    const next: string | undefined = page.bundle.link?.find((sent) => sent?.relation === "next")?.url;
-    link = next === undefined ? undefined : source.resolve(next).href;
+    const { bundle }: HistoryPage = page;
+    const linkOf = (relation: string) => bundle.link?.find((sent) => sent?.relation === relation)?.url;
+    link = source.next(link, { next: linkOf("next"), self: linkOf("self") });
   }
   return isOlder ? "older" : "whole";
 }
@@ -158,16 +159,28 @@ export async function versionBefore(
 
 /** A resource as it is now; "none" when it is gone; undefined when the source does not show it. */
 export function newestVersion(source: SourceClient, type: string, id: string): Promise<Version | "none" | undefined> {
-  return source.get(
-    `${type}/${encodeURIComponent(id)}`,
-    ({ status, body }) => {
-      if (status >= 400) return status === 404 || status === 410 ? "none" : undefined;
-      const bytes = Buffer.concat([bundleStart, body, bundleEnd]);
-      const entry = onlyEntry(bytes);
-      return entry?.type === type && entry.id === id ? { bytes, entry } : undefined;
-    },
-    { accept: noHistory },
+  return orRefused(
+    source.get(
+      `${type}/${encodeURIComponent(id)}`,
+      ({ status, isRefusal, body }) => {
+        if (isRefusal) return status === 404 || status === 410 ? "none" : undefined;
+        const bytes = Buffer.concat([bundleStart, body, bundleEnd]);
+        const entry = onlyEntry(bytes);
+        return entry?.type === type && entry.id === id ? { bytes, entry } : undefined;
+      },
+      { purpose: "resource" },
+    ),
   );
+}
+
+/** undefined where the request was given up, as the source answers others */
+async function orRefused<T>(answer: Promise<T | undefined>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof PageFailure) return undefined;
+    throw error;
+  }
 }
 
 /** @throws transient SourceInconsistent when the answer to a read is not JSON; it is then asked for again */

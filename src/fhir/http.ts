@@ -34,6 +34,8 @@ export interface Receiver {
   place?(most: number): Uint8Array | undefined;
   /** `length` bytes, at least one, were put into the place that was named last. */
   placed?(length: number): void;
+  /** The first bytes of the body that has arrived, as text. */
+  beginning?(): string;
 }
 
 /** The head of an answer, which is given when the whole answer has arrived. */
@@ -79,6 +81,9 @@ export class TransportError extends Error {
 /** The answer began and broke off. The cause says why. */
 export class BrokenAnswer extends Error {}
 
+/** Enough of an OperationOutcome to find its code. */
+export const beginningBytes = 2048;
+
 /** Collects a body as one Buffer. It throws `tooLong()` where the body is longer than `max` bytes. */
 export class Collector implements Receiver {
   #chunks: Buffer[] = [];
@@ -98,6 +103,9 @@ export class Collector implements Receiver {
     this.#length += chunk.length;
     if (this.#length > this.#max) throw this.#tooLong();
     this.#chunks.push(Buffer.from(chunk));
+  }
+  beginning(): string {
+    return this.#chunks[0]?.toString("latin1", 0, beginningBytes) ?? "";
   }
   get bytes(): Buffer {
     return this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks, this.#length);

@@ -2,7 +2,8 @@ import { terminal, transient } from "../failure.ts";
 import { type Page, ScanError } from "../scan/page.ts";
 import { scanPage } from "../scan/plain.ts";
 import type { Clock } from "../surroundings.ts";
-import type { SourceAnswer, SourceClient } from "./client.ts";
+import type { GetOptions, SourceAnswer, SourceClient } from "./client.ts";
+import { type AnswerCause, PageFailure } from "./retries.ts";
 import { type Search, searchURL } from "./search.ts";
 import { type Statement, typesWith } from "./stated.ts";
 
@@ -15,32 +16,31 @@ export interface ReadPage {
   ms: number;
 }
 
-/** Reads a search page. A page that is cut short is read again.
- *  @param accept statuses, 400 or above, for which it gives the status alone
- *  @param tries see GetOptions.tries
- *  @throws terminal SourceNotFHIR where the answer is JSON but no Bundle; else what SourceClient.get throws */
-export function readPage(client: SourceClient, link: string): Promise<ReadPage>;
-export function readPage(
-  client: SourceClient,
-  link: string,
-  accept: number[],
-  tries?: number,
-): Promise<ReadPage | { status: number }>;
-export function readPage(
-  client: SourceClient,
-  link: string,
-  accept: number[] = [],
-  tries?: number,
-): Promise<ReadPage | { status: number }> {
-  return client.get(
-    link,
-    (answer) =>
-      answer.status >= 400
-        ? { status: answer.status }
-        : { bytes: answer.body, page: scanAnswer(answer), ms: answer.ms },
-    { accept, ...(tries !== undefined && { tries }) },
-  );
+/** A search that was refused, or given up.
+ *  `status` is undefined where no whole answer came. `isPerhapsPage`: other pages of the search may be readable. */
+export interface RefusedPage {
+  status: number | undefined;
+  isPerhapsPage?: true;
 }
+
+/** Reads a search page that the export can do without.
+ *  @param more `type` where the link does not say it
+ *  @throws what SourceClient.get throws, but no PageFailure */
+export async function probePage(
+  client: SourceClient,
+  link: string,
+  more: Partial<GetOptions> = {},
+): Promise<ReadPage | RefusedPage> {
+  try {
+    return await client.get(link, pageOf, { purpose: "probe", isPage: true, ...more });
+  } catch (error) {
+    if (!(error instanceof PageFailure)) throw error;
+    return { status: error.status, ...(error.isOfOnePage && { isPerhapsPage: true as const }) };
+  }
+}
+
+const pageOf = (answer: SourceAnswer): ReadPage | RefusedPage =>
+  answer.isRefusal ? { status: answer.status } : { bytes: answer.body, page: scanAnswer(answer), ms: answer.ms };
 
 function scanAnswer({ body }: SourceAnswer): Page {
   try {
@@ -50,22 +50,22 @@ function scanAnswer({ body }: SourceAnswer): Page {
   }
 }
 
-/** What an error of the scanner means for a search page: terminal SourceNotFHIR where it is no Bundle, else transient
- *  SourceInconsistent, as the page may have been cut short. Other errors are given back unchanged. */
+/** What an error of the scanner means for a search page: transient SourceNotFHIR where it is no Bundle, which some
+ *  servers answer instead of an error, else transient SourceInconsistent, as the page may have been cut short. Other
+ *  errors are given back unchanged. */
 export function toPageError(error: unknown): unknown {
   if (!(error instanceof ScanError)) return error;
-  if (error.kind === "notBundle")
-    return terminal(
-      "SourceNotFHIR",
-      `the source answers a search with JSON that is no Bundle (${error.message}); check spec.baseURL of the FhirSource`,
-      error,
-    );
+  if (error.kind === "notBundle") {
+    const text = `the source answers a search with JSON that is no Bundle (${error.message}); check spec.baseURL of the FhirSource`;
+    const failure = terminal("SourceNotFHIR", text, error);
+    return transient("SourceNotFHIR", text, { failure, isTooMuch: false } satisfies AnswerCause);
+  }
   return transient("SourceInconsistent", `a page of the source is broken: ${error.message}`, error);
 }
 
 /** Asks for the number of matches by `_summary=count`; undefined where the source does not count. */
 export async function countMatches(client: SourceClient, search: Omit<Search, "summary">): Promise<number | undefined> {
-  const answer = await readPage(client, searchURL({ ...search, summary: true }), [400]);
+  const answer = await probePage(client, searchURL({ ...search, summary: true }), { isPage: false });
   return "page" in answer ? answer.page.total : undefined;
 }
 
@@ -88,7 +88,6 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
   return client.get(
     "metadata",
     (answer) => {
-      if (answer.status === 404) throw notFHIR("there is no /metadata (404)");
       let statement: Statement;
       try {
         statement = JSON.parse(answer.body.toString());
@@ -110,7 +109,7 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
         instanceHistory: typesWith(statement, "history-instance").size > 0,
       };
     },
-    { accept: [404], retrySeconds },
+    { purpose: "statement", retrySeconds },
   );
 }
 
@@ -119,20 +118,26 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
  *  @returns milliseconds since the epoch; undefined where the source sends no `Date`, or a cache answers (header
  *  `Age`) */
 export async function readClock(client: SourceClient, type: string, clock: Clock): Promise<number | undefined> {
-  const date = () =>
+  const dateBy = (link: string) =>
     client.get(
-      searchURL({ type, till: "1900-01-01T00:00:00.000Z", summary: true }),
+      link,
       ({ headers }) => (headers.age === undefined ? Date.parse(String(headers.date)) : Number.NaN),
-      {
-        accept: [400],
-      },
+      link === "metadata" ? { purpose: "statement" } : { purpose: "probe" },
     );
-  const first = await date();
-  // The header has whole seconds, so it changes within one. 60 polls of 50 ms leave room for slow answers.
-  for (let polls = 0; polls < 60 && !Number.isNaN(first); polls++) {
-    await clock.sleep(50);
-    const next = await date();
-    if (next > first) return next;
-  }
+  // Every answer has the time, a refusal too. Only a request that fails again and again has none.
+  const links = [searchURL({ type, till: "1900-01-01T00:00:00.000Z", summary: true }), `${type}?_count=1`, "metadata"];
+  for (const link of links)
+    try {
+      const first = await dateBy(link);
+      // The header has whole seconds, so it changes within one. 60 polls of 50 ms leave room for slow answers.
+      for (let polls = 0; polls < 60 && !Number.isNaN(first); polls++) {
+        await clock.sleep(50);
+        const next = await dateBy(link);
+        if (next > first) return next;
+      }
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof PageFailure)) throw error;
+    }
   return undefined;
 }

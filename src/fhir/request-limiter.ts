@@ -70,6 +70,10 @@ export class RequestLimiter {
   get throttledMs(): number {
     return this.#throttledMs;
   }
+  /** Milliseconds for which no request is sent, as the source has asked to wait. */
+  get pausedMs(): number {
+    return Math.max(0, this.#pausedUntil - this.#options.now());
+  }
   /** The most requests at a time, as of now. */
   get limit(): number {
     return Math.floor(this.#limit);

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { connect as connectPlainly, isIP } from "node:net";
+import { connect as connectPlainly, isIP, type Socket } from "node:net";
 import { join } from "node:path";
 import {
   connect as connectSecurely,
@@ -8,8 +8,10 @@ import {
   type SecureContext,
   type SecureContextOptions,
 } from "node:tls";
+import type { Task } from "../contracts.ts";
 import { terminal } from "../failure.ts";
 import type { OpenSocket } from "./connection.ts";
+import { feed, tunnelsTo } from "./proxy.ts";
 
 /** The PEM texts of `spec.tls` of a FhirSource; undefined for what it does not name. */
 export interface TlsFiles {
@@ -28,11 +30,13 @@ const tcpProbeMs = 60_000;
  *  connection, so that rotated ones count for it. Without files the well-known CAs are trusted, and no client
  *  certificate is sent.
  *  @param folder the folder of the Task
+ *  @param proxy through which all connections are made
  *  @returns throws terminal SourceUnauthorized where a file is not valid */
-export function socketOpener(folder: string, origin: URL): OpenSocket {
+export function socketOpener(folder: string, origin: URL, proxy?: Task["source"]["proxy"]): OpenSocket {
   const isSecure = origin.protocol === "https:";
   const host = origin.hostname.replace(/^\[|\]$/g, "");
   const where = { host, port: Number(origin.port) || (isSecure ? 443 : 80) };
+  const tunnel = proxy && tunnelsTo(where, proxy, folder);
   const files = tlsFiles(folder);
   let known: TlsFiles | undefined;
   let secureContext: SecureContext | undefined;
@@ -46,7 +50,8 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
     }
     const options = {
       ...where,
-      onread,
+      // Node gives nothing to `onread` where it has not made the connection itself.
+      ...(tunnel ? { socket: tunnel() } : { onread }),
       secureContext: secureContext!,
       ALPNProtocols: ["http/1.1"],
       // An IP address may not be sent as a server name (RFC 6066 section 3). The certificate is then checked against
@@ -54,12 +59,21 @@ export function socketOpener(folder: string, origin: URL): OpenSocket {
       servername: isIP(host) ? "" : host,
       ...(session && { session }),
     };
-    return connectSecurely(options).on("session", (given) => {
+    const socket = connectSecurely(options).on("session", (given) => {
       if (now === known) session = given;
     });
+    if (tunnel) feed(socket, onread);
+    return socket;
   };
-  return (onread) =>
-    (isSecure ? secure(onread) : connectPlainly({ ...where, onread })).setNoDelay(true).setKeepAlive(true, tcpProbeMs);
+  const plain: OpenSocket = (onread) => {
+    if (!tunnel) return connectPlainly({ ...where, onread });
+    const stream = tunnel();
+    feed(stream, onread);
+    // It has all that a Connection uses of a socket.
+    return stream as unknown as Socket;
+  };
+  const open = isSecure ? secure : plain;
+  return (onread) => open(onread).setNoDelay(true).setKeepAlive(true, tcpProbeMs);
 }
 
 /** @returns reads the files as they are at that moment, and gives the same object while nothing has changed. It throws

@@ -3,6 +3,7 @@ import { FailureError, transient } from "../failure.ts";
 import { countMatches } from "../fhir/reads.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { sumByType } from "../totals.ts";
+import { outcomeLine } from "./operation-outcome.ts";
 import { nextReading } from "./read/next-reading.ts";
 import type { ShardRead } from "./read/search.ts";
 import { countShard, isWindowed } from "./read/searches.ts";
@@ -72,12 +73,20 @@ async function exportShard(run: ExportRun, shard: Shard): Promise<ShardResult> {
   }
   const writer = await ShardWriter.open(writerOptions(run.work, shard));
   try {
-    const result = await writeShard({ ...run, shard, writer, select: rowSelector(run, shard), hooks: {} });
+    const read: ShardRead = { ...run, shard, writer, select: rowSelector(run, shard), hooks: {} };
+    const result = await (shard.refused === undefined ? writeShard(read) : tellRefusedType(read, shard.refused));
     board.set(shard.id, shard.type, totalsOf(result));
     return result;
   } finally {
     writer.close();
   }
+}
+
+/** Tells of a type that the source refused when the export was planned. */
+function tellRefusedType({ shard: { type }, writer }: ShardRead, status: number): Promise<ShardResult> {
+  const text = `No resource of ${type} is exported: the source refuses all searches of it (${status || "no whole answer"}).`;
+  writer.error(outcomeLine("error", status === 401 || status === 403 ? "forbidden" : "not-supported", text));
+  return writer.finish([]);
 }
 
 /** Reads a shard, and again for each of the two reasons for which nextReading asks, once each: what stays after that is

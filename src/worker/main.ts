@@ -9,6 +9,8 @@ import { openWork, readTask } from "./work.ts";
 
 /** Kubernetes cuts a pod's termination message at 4,096 bytes, and a report that is cut is not JSON. */
 const maxReportBytes = 3500;
+/** Shorter pauses that the source asks for are not shown. */
+const shownPauseMs = 3000;
 
 /** Runs one command of the worker, and writes its Report into the file for the termination message.
  *  @param surroundings only tests change them
@@ -39,6 +41,7 @@ export async function runWorker(
       );
     await using work = await openWork({ task, index, board, log, signal, ...surroundings }, folder);
     board.throttledSeconds = () => work.source.throttledMs / 1000;
+    board.isPaused = () => work.source.pausedMs > shownPauseMs;
     log.info({ export: task.name, attempt: task.attempt }, "started");
     Object.assign(report, await (await load())(work));
     log.info({ totals: report.totals }, "done");

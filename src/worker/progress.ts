@@ -9,6 +9,7 @@ export class ProgressBoard {
   readonly #shards = new Map<string, { type: string; counts: Totals; checkpointAt?: string | undefined }>();
   readonly #expected = new Map<string, number>();
   throttledSeconds = () => 0;
+  isPaused = () => false;
 
   /** Adds to the number of resources of a type that are to come. Only for a worker that does all of the export. */
   expect(type: string, resources: number): void {
@@ -40,6 +41,7 @@ export class ProgressBoard {
         ...(this.#expected.has(type) && { expected: this.#expected.get(type)! }),
       })),
       throttledSeconds: Math.round(this.throttledSeconds()),
+      ...(this.isPaused() && { paused: true as const }),
       ...(checkpointAt && { checkpointAt }),
     };
   }

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { after, before, describe, test } from "node:test";
 import type { Task } from "../../src/contracts.ts";
 import { SourceClient } from "../../src/fhir/client.ts";
-import { readPage } from "../../src/fhir/reads.ts";
+import { probePage } from "../../src/fhir/reads.ts";
 import { type Source, startSource } from "../sources/server.ts";
 
 let source: Source;
@@ -29,8 +29,10 @@ async function search(link: string) {
   const client = new SourceClient(task(), tmpdir(), new AbortController().signal);
   const from = source.requests.length;
   try {
-    const { page } = await readPage(client, link);
-    const { page: again } = await readPage(client, link);
+    const first = await probePage(client, link);
+    const second = await probePage(client, link);
+    assert("page" in first && "page" in second);
+    const [{ page }, { page: again }] = [first, second];
     assert.deepEqual(again.entries.length, page.entries.length);
     return {
       ids: page.entries.map(({ id }) => id),
@@ -94,11 +96,14 @@ describe("how the message about a refused request names its URL", () => {
         new AbortController().signal,
       );
       try {
-        await assert.rejects(readPage(client, path), ({ message }: Error) => {
-          assert.match(message, /the source answers 500 at/);
-          assert(message.includes(`at ${base}/${shown}`) && !/SECRET|Smith/.test(message), message);
-          return true;
-        });
+        await assert.rejects(
+          client.get(path, () => {}, { purpose: "search" }),
+          ({ message }: Error) => {
+            assert.match(message, /the source answers 500 at/);
+            assert(message.includes(`at ${base}/${shown}`) && !/SECRET|Smith/.test(message), message);
+            return true;
+          },
+        );
       } finally {
         await client.close();
         server.close();

@@ -45,7 +45,7 @@ export function signedClients() {
       client,
       write,
       /** Reads one page of patients. @returns its status */
-      get: () => client.get("Patient?_count=1", ({ status }) => status),
+      get: () => client.get("Patient?_count=1", ({ status }) => status, { purpose: "probe" }),
     };
   };
 }

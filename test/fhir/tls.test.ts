@@ -34,12 +34,13 @@ const pair = ({ cert, key }: { cert: string; key: string }) => ({ "tls.crt": cer
 describe("private certificate authority", () => {
   test("is trusted, for the links of pages, too", async () => {
     const { client } = await open(plain.baseURL, none, { "ca.crt": authority.cert });
-    const next = await client.get("Patient?_count=1", ({ body }) => {
-      const { link } = JSON.parse(body.toString()) as { link: { relation: string; url: string }[] };
-      return link.find(({ relation }) => relation === "next")!.url;
-    });
+    const nextOf = (body: Buffer) =>
+      (JSON.parse(body.toString()) as { link: { relation: string; url: string }[] }).link.find(
+        ({ relation }) => relation === "next",
+      )!.url;
+    const next = await client.get("Patient?_count=1", ({ body }) => nextOf(body), { purpose: "search" });
     assert.match(next, /^https:/);
-    assert.equal(await client.get(next, ({ status }) => status), 200);
+    assert.equal(await client.get(next, ({ status }) => status, { purpose: "next" }), 200);
   });
 
   test("several certificates in one file are trusted", async () => {

@@ -190,7 +190,7 @@ suite("a kick-off is refused, and the text names what to mend", () => {
       code: "invalid",
       text: /once/,
     },
-    "_since in the future": { request: { query: "_since=2026-03-02T00:00:00Z" }, code: "invalid", text: /future/ },
+    "_since in the future": { request: { query: "_since=2026-03-02T04:00:00Z" }, code: "invalid", text: /future/ },
     "_since after _until": {
       request: { query: "_since=2026-02-01T00:00:00Z&_until=2026-01-01T00:00:00Z" },
       code: "invalid",

@@ -151,6 +151,10 @@ suite("a kick-off becomes parts of a spec", () => {
       request: { ...post({ name: "_type", valueString: "Patient" }), query: "_type=Group" },
       spec: { types: ["Group", "Patient"] },
     },
+    "_since as the source's clock has it, which is ahead": {
+      request: { query: "_since=2026-03-01T14:00:00Z" },
+      spec: { since: "2026-03-01T14:00:00.000Z" },
+    },
     "Azure: what it knows and we need not": {
       request: { query: "_maxCount=1000&_isParallel=true&_till=2026-02-01&_since=2025" },
       rules: azure,

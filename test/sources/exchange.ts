@@ -175,6 +175,8 @@ function limitAnswer(
   const isOpen = url.pathname === `${basePath}/metadata` && !behaviour.closedMetadata;
   if (!isOpen && !isSignedIn(headers.authorization, auth)) return unauthorized(auth);
   if (logged.url.length > (behaviour.maxURL ?? 8192)) return { ...webPage, status: 414 };
+  if (logged.form?.some(([name]) => name === "_pad"))
+    return { status: 400, body: Buffer.from(outcome("error", "A continuation token is for a GET")), kind: "other" };
   if (logged.form && body.length > (behaviour.maxForm ?? 200_000))
     return { status: 500, body: Buffer.from(outcome("error", "Unable to parse form content")), kind: "other" };
   return undefined;
@@ -189,7 +191,7 @@ function fhirAnswer(
   const asked: Asked = {
     method,
     path: url.pathname.slice(basePath.length).split("/").filter(Boolean).map(decodeURIComponent),
-    parameters: [...queryOf(target), ...(form ?? [])].filter(([name]) => name !== "_again" && name !== "_behind"),
+    parameters: [...queryOf(target), ...(form ?? [])].filter(([name]) => !["_again", "_behind", "_pad"].includes(name)),
     body,
     strict: /handling\s*=\s*strict/.test(String(headers.prefer ?? "")),
     base: `${url.origin}${basePath}`,

@@ -4,8 +4,9 @@ export type Fault = {
   times?: number | "always";
   /** How many matching requests it spares before the first hit. */
   skip?: number;
-  /** A part of `METHOD path?query`, with the query decoded. Default: every request below the base. */
-  match?: string;
+  /** A part of `METHOD path?query`, with the query decoded, or several that must all be there. Default: every request
+   *  below the base. */
+  match?: string | readonly string[];
 } & (
   | { kind: "status"; status: number; retryAfter?: number | string }
   /** A web page with 200, as a login portal or a wrong base URL gives. */
@@ -133,6 +134,14 @@ export interface Behaviour {
   /** Every page that would hold one of these resources is a 500, or ends too early, or is not JSON inside the
    *  resource. */
   poison?: { ids: readonly string[]; as: 500 | "cut" | "notJSON" };
+  /** So many characters are added to each next link, which then is good for a GET only, as continuation tokens are. */
+  longLinks?: number;
+  /** The last page of a search has one more next link. It is answered by a status, or by empty pages without end. */
+  behindEnd?: number | "endless";
+  /** No Bundle.total on pages. */
+  noTotal?: boolean;
+  /** Pages with more resources than this are refused by a status, or by 400 with an OperationOutcome too-costly. */
+  tooMuch?: { above: number; as: 413 | 500 | 504 | "too-costly" };
   /** The longest request target; longer ones are 414 with a web page, as from Jetty. */
   maxURL?: number;
   /** The longest form of a POST search, in bytes. */
@@ -177,7 +186,8 @@ export class Faults {
     const hit: Fault[] = [];
     for (const item of this.#waiting) {
       const { fault } = item;
-      if (!applies(fault.kind) || (fault.match !== undefined && !request.includes(fault.match))) continue;
+      const parts = [fault.match ?? []].flat();
+      if (!applies(fault.kind) || !parts.every((part) => request.includes(part))) continue;
       if (item.skip > 0) item.skip--;
       else {
         item.left--;

@@ -79,8 +79,37 @@ function route(site: Site, asked: Asked, request: string): Answer {
   return refusal(400, "Compartment searches are not supported", "not-supported");
 }
 
+/** Adds the links that a page has beyond those that it should have. */
+function addLinks(found: Found, url: string, behaviour: Behaviour): void {
+  const { longLinks, behindEnd, noTotal, linkBehindLast } = behaviour;
+  if (url.includes("_behind=1")) Object.assign(found, { entries: [], next: undefined });
+  else if (linkBehindLast && found.data && !found.history && found.next === undefined)
+    found.next = `${url}${url.includes("?") ? "&" : "?"}_behind=1`;
+  if (!found.data) return;
+  if (noTotal) found.total = undefined;
+  if (found.next && longLinks) found.next += `${found.next.includes("?") ? "&" : "?"}_pad=${"A".repeat(longLinks)}`;
+  const type = /[A-Z][A-Za-z]+(?=\?|$)/.exec(found.self.slice(found.base.length))?.[0];
+  if (!found.next && behindEnd !== undefined && type) found.next = `${found.base}/${type}?_beyond=1`;
+}
+
+function tooMuchAnswer(as: NonNullable<Behaviour["tooMuch"]>["as"]): Answer {
+  return as === "too-costly"
+    ? refusal(400, "This search has too many results", as)
+    : refusal(as, as === 413 ? "The answer is too large" : "Upstream request timeout", "timeout");
+}
+
+/** The answer to the next link behind the last page. */
+function behind(base: string, type: string, number: number, as: Behaviour["behindEnd"]): Answer {
+  if (typeof as === "number") return refusal(as, "There is no such page", "not-found");
+  const self = `${base}/${type}?_beyond=${number}`;
+  const next = as === "endless" ? { next: `${base}/${type}?_beyond=${number + 1}` } : {};
+  return { status: 200, body: bundle({ type: "searchset", base, self, ...next, entries: [] }, []), kind: "page" };
+}
+
 function search(site: Site, asked: Asked, type: string, request: string): Answer {
   const { base, parameters, strict } = asked;
+  const number = parameters.find(([name]) => name === "_beyond")?.[1];
+  if (number !== undefined) return behind(base, type, Number(number), site.behaviour().behindEnd);
   if (!searchable.includes(type) && !site.store.types().includes(type))
     return refusal(400, `${type} cannot be searched`, "not-supported");
   const token = parameters.find(([name]) => name === "_cursor")?.[1];
@@ -113,10 +142,9 @@ function page(site: Site, found: Found, request: string): Answer {
     if (fault.kind === "repeatNext") found.next = url;
   }
   before.set(site.store, found.entries.slice(-3));
-  const { poison, emptyPages, linkBehindLast } = site.behaviour();
-  if (url.includes("_behind=1")) Object.assign(found, { entries: [], next: undefined });
-  else if (linkBehindLast && found.data && !found.history && found.next === undefined)
-    found.next = `${url}${url.includes("?") ? "&" : "?"}_behind=1`;
+  const { poison, emptyPages, tooMuch } = site.behaviour();
+  if (tooMuch && found.data && found.entries.length > tooMuch.above) return tooMuchAnswer(tooMuch.as);
+  addLinks(found, url, site.behaviour());
   if (emptyPages && found.data && !url.includes("_again=1"))
     return { status: 200, body: bundle({ ...found, entries: [], next: `${url}&_again=1` }, []), kind: "page" };
   if (poison && found.data && found.entries.some(({ id }) => poison.ids.includes(id)))

@@ -63,6 +63,19 @@ const cases: {
     says: /counts more resources of Observation/,
   },
   {
+    name: "next links that repeat where an order is asked for: nothing is missing without the order",
+    faults: [{ kind: "repeatNext", times: "always", match: "&_sort=" }],
+    exact: true,
+  },
+  {
+    name: "next links that repeat: all behind them is missing",
+    faults: [{ kind: "repeatNext", times: "always", match: "_count=250" }],
+    exact: false,
+    errors: 1,
+    missing: -1,
+    says: /A search of Observation from .* cannot be read: a next link of the source repeats/,
+  },
+  {
     name: "a page that always holds a resource of another type",
     faults: [{ kind: "wrongType", times: "always", match: "&_sort=" }],
     exact: false,

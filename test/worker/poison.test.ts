@@ -46,6 +46,36 @@ describe("pages that cannot be read", () => {
       }
     });
 
+  test("a source all of whose pages are cut short: nothing is exported, and told", async () => {
+    const where = await place("directory");
+    const exported = new Export(where, source.baseURL, { ...parameters, export: { types: ["Group"] } });
+    source.inject({ kind: "cut", clean: true, match: "_count=", times: "always" });
+    const done = await exported.all();
+    source.clearFaults();
+    assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, false]);
+    assert(done.report.totals!.errors > 0);
+    const { lines, manifest } = await linesOf(await where.open());
+    assert.equal(lines.size, 0);
+    assert(manifest.error.length > 0);
+  });
+
+  test("some seconds without an answer to any search, while /metadata is there, cost no resource", async () => {
+    const where = await place("directory");
+    const exported = new Export(where, source.baseURL, { ...parameters, source: { count: 50, retrySeconds: 60 } });
+    assert.deepEqual((await exported.run("plan")).report.error, undefined);
+    let failed = 0;
+    const stop = source.onRequest(() => {
+      // from the fifth page on, until 25 requests have failed
+      if (++failed === 5) source.inject({ kind: "status", status: 500, match: "Observation", times: 25 });
+    });
+    const done = await exported.all();
+    stop();
+    assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, true]);
+    const { lines } = await linesOf(await where.open());
+    assert.deepEqual([...lines.keys()].sort(), [...all].sort());
+    assert.equal(done.report.totals!.errors, 0);
+  });
+
   test("with onResourceError: Fail they end the export", async () => {
     const exported = new Export(await place("directory"), source.baseURL, {
       ...parameters,

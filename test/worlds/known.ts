@@ -24,7 +24,6 @@ export function readSeeds(): FoundSeed[] {
 }
 
 const all = (pattern: RegExp) => (_: unknown, wrong: readonly string[]) => wrong.every((one) => pattern.test(one));
-const hasFault = ({ faults }: World, ...kinds: string[]) => faults.some(({ kind }) => kinds.includes(kind));
 const standsStill = ({ blows }: World) => blows.flat().some(({ kind }) => kind === "freeze");
 
 /** Faults of the worker that are known and not mended yet, and what a world must be like to fail by them. The list is
@@ -38,29 +37,6 @@ const knownFaults: { what: string; explains: (world: World, wrong: readonly stri
   {
     what: "a planner that stood still before it wrote anything begins when the export is cancelled and removed",
     explains: (world, wrong) => standsStill(world) && all(/^after the purge/)(world, wrong),
-  },
-  {
-    what: "one answer of 4xx, a web page, or a link that leads nowhere ends an export that worked before",
-    explains: (world, wrong) =>
-      hasFault(world, "status", "html", "notBundle", "outcomeInstead", "repeatNext", "foreignNext") &&
-      all(/ fails: terminal (SourceNotFHIR|SourceInconsistent|SourceUnauthorized|WrongResource)/)(world, wrong),
-  },
-  {
-    what: "a parameter, a count or a history that is refused by another status than 400 ends the export",
-    explains: (world, wrong) =>
-      world.behaviour.refusalStatus !== undefined && all(/ fails: (terminal|waiting) Source/)(world, wrong),
-  },
-  {
-    what: "links that are a query alone, or name the server by another host, are not followed",
-    explains: ({ behaviour: { linkForm, ownBase } }, wrong) =>
-      (linkForm === "query" || ownBase !== undefined) &&
-      all(/next link|^more than \d+ requests to source/)(undefined, wrong),
-  },
-  {
-    what: "a page that never can be read, in a history or where the planner reads it, is waited for without end",
-    explains: (world, wrong) =>
-      world.behaviour.poison !== undefined &&
-      all(/ fails: waiting Source|^more than \d+ requests to source/)(world, wrong),
   },
   {
     what: "a difference is not told for which the export has no evidence yet",

@@ -34,7 +34,7 @@ export class TokenClient {
   readonly #signal: AbortSignal;
   readonly #agent: Agent;
 
-  constructor({ auth, baseURL }: Task["source"], folder: string, signal: AbortSignal) {
+  constructor({ auth, baseURL, proxy }: Task["source"], folder: string, signal: AbortSignal) {
     this.kind = auth.kind as "oauth2" | "smart";
     this.base = new URL(withTrailingSlash(baseURL));
     this.#signal = signal;
@@ -45,7 +45,7 @@ export class TokenClient {
       allowH2: false,
       headersTimeout: tokenTimeoutMs,
       bodyTimeout: tokenTimeoutMs,
-      connect: connector(folder),
+      connect: connector(folder, proxy),
     });
   }
 

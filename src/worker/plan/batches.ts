@@ -1,7 +1,7 @@
 import type { Cohort } from "../../contracts.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { compartmentParameters, patientsBy } from "../../fhir/compartment.ts";
-import { type Capabilities, countMatches, readPage } from "../../fhir/reads.ts";
+import { type Capabilities, countMatches, probePage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
 import type { Entry } from "../../scan/page.ts";
 import { eachParallel } from "../parallel.ts";
@@ -21,8 +21,6 @@ const otherCharacters = 200;
 const membersPerShard = 1000;
 /** how many of a type's oldest resources, and how many of its newest, show whether its searches by members hold */
 const sampleSize = 100;
-/** statuses by which a server refuses a search that is too long, or that it does not know */
-const refusals = [400, 404, 405, 413, 414, 422, 431, 501];
 
 /** The members of a cohort, and how many of their ids one search takes. */
 export interface MemberBatches {
@@ -61,10 +59,10 @@ async function findsAll(source: SourceClient, ids: readonly string[], length: nu
       sum += values.at(-1)!.length + 1;
     }
     const search = { type: "Patient", by: { parameter: "_id", values } };
-    const counted = await readPage(source, searchURL({ ...search, summary: true }), refusals);
+    const counted = await probePage(source, searchURL({ ...search, summary: true }), { isPage: false });
     if (!("page" in counted)) return Number.NaN;
     if (counted.page.total !== undefined) return counted.page.total;
-    const answer = await readPage(source, searchURL({ ...search, count: ids.length }), refusals);
+    const answer = await probePage(source, searchURL({ ...search, count: ids.length }));
     return "page" in answer ? answer.page.entries.length : Number.NaN;
   };
   const half = Math.ceil(ids.length / 2);
@@ -142,7 +140,7 @@ async function findsExamples(
 
 /** @returns undefined when the source refuses the search */
 async function readSample(source: SourceClient, search: Search): Promise<Sample | undefined> {
-  const answer = await readPage(source, searchURL(search), refusals);
+  const answer = await probePage(source, searchURL(search));
   if (!("page" in answer)) return undefined;
   const { bytes, page } = answer;
   const entries = page.entries.filter(({ mode }) => mode !== "outcome");

@@ -16,6 +16,8 @@ export interface SourceProbe extends WindowSupport {
   empty: string[];
   /** how many resources each type has, where the source counts them */
   held?: Record<string, number>;
+  /** types that the source refuses to search, by the status of its answer */
+  refused?: Record<string, number>;
   /** how many resources a shard should have at most */
   max: number;
 }

@@ -67,14 +67,15 @@ export async function resolveGroup(
 function readGroup(source: SourceClient, id: string): Promise<Group | undefined> {
   return source.get(
     `Group/${encodeURIComponent(id)}`,
-    ({ status, body }) => {
-      if (status >= 400) return undefined;
+    ({ status, isRefusal, body }) => {
+      if (isRefusal && (status === 404 || status === 410)) return undefined;
+      if (isRefusal) throw terminal("UnknownGroup", `spec.groupId: the source refuses to show the Group (${status})`);
       const group = parseGroup(body);
       if (group.resourceType !== "Group")
         throw terminal("WrongResource", "the source answers a read of a Group with another resource");
       return group;
     },
-    { accept: [404, 410] },
+    { purpose: "resource" },
   );
 }
 

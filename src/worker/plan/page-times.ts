@@ -1,9 +1,7 @@
 import type { Shard } from "../../contracts.ts";
 import type { SourceClient } from "../../fhir/client.ts";
-import { readPage } from "../../fhir/reads.ts";
-import { PageFailure } from "../../fhir/retries.ts";
+import { probePage } from "../../fhir/reads.ts";
 import { type Search, searchURL } from "../../fhir/search.ts";
-import { pageTries } from "./probes.ts";
 
 /** Milliseconds until the first byte of the first pages of some searches, and of the pages behind them. */
 interface SearchTimes {
@@ -22,11 +20,12 @@ export interface PageTimes {
 export async function timePages(source: SourceClient, search: Search, windows: readonly Shard[]): Promise<PageTimes> {
   const times: PageTimes = { windowed: { first: [], next: [] }, plain: { first: [], next: [] } };
   const time = async (url: string, into: SearchTimes) => {
-    const first = await readPage(source, url, [400], pageTries);
+    const first = await probePage(source, url);
     if (!("page" in first)) return;
     into.first.push(first.ms);
-    if (first.page.next === undefined) return;
-    const next = await readPage(source, source.resolve(first.page.next).href, [400, 404, 410], pageTries);
+    const link = source.next(url, first.page);
+    if (link === undefined) return;
+    const next = await probePage(source, link, { type: search.type });
     if ("page" in next) into.next.push(next.ms);
   };
   // in turn: what slows one kind down slows the other as well
@@ -35,9 +34,7 @@ export async function timePages(source: SourceClient, search: Search, windows: r
       [searchURL(search), times.plain],
       [searchURL({ ...search, from, till }), times.windowed],
     ] as const)
-      await time(url, into).catch((error) => {
-        if (!(error instanceof PageFailure)) throw error;
-      });
+      await time(url, into);
   return times;
 }
 

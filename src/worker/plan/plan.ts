@@ -1,7 +1,8 @@
 import type { Cohort, Plan, Shard, Task, TypeCount } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
+import { firstContactSeconds } from "../../fhir/client.ts";
 import { compartmentTypes } from "../../fhir/compartment.ts";
-import { countMatches, readCapabilities, readClock } from "../../fhir/reads.ts";
+import { readCapabilities, readClock } from "../../fhir/reads.ts";
 import { cohortPath, planPath } from "../../sink/layout.ts";
 import { zeroTotals } from "../../totals.ts";
 import { eachParallel } from "../parallel.ts";
@@ -11,12 +12,9 @@ import { findsByMembers, type MemberBatches, probeBatchSize } from "./batches.ts
 import { type DraftState, PlanDraft, type Planning, type SourceProbe } from "./draft.ts";
 import { resolveGroup } from "./group.ts";
 import { packageSize, packShards, shardSize } from "./packages.ts";
-import { checkFilter, probeSort, probeWindows } from "./probes.ts";
-import { boundsOf, cutType } from "./shards.ts";
+import { checkFilter, lookAtTypes, probeSort, probeWindows, type TypesSeen } from "./probes.ts";
+import { boundsOf, cutType, refusedShard } from "./shards.ts";
 
-/** How long the first request is tried again, so that a wrong address is known soon. All later requests are tried for
- *  Task.source.retrySeconds. */
-const firstContactSeconds = 30;
 const skewWarningMs = 60_000;
 /** Types that are exported only where spec.types names them. Binary is not bulk data. The others are generated for an
  *  answer. */
@@ -28,8 +26,8 @@ const typeName = /^[A-Z][A-Za-z]{0,63}$/;
  *  same each time: otherwise a second run of the plan could leave half of the work to a Job. */
 export function isInline({ shards }: Plan, { plan: { inlineResources } }: Task): boolean {
   return (
-    shards.every(({ expected }) => expected !== undefined) &&
-    shards.reduce((sum, { expected }) => sum + expected!, 0) < inlineResources
+    shards.every(({ expected, refused }) => expected !== undefined || refused !== undefined) &&
+    shards.reduce((sum, { expected = 0 }) => sum + expected, 0) < inlineResources
   );
 }
 
@@ -75,6 +73,8 @@ async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
   else if (Math.abs(sourceTime - clock.now()) > skewWarningMs)
     warnings.push("The source's clock is more than 60 s off this machine's; transactionTime follows the source's.");
   const end = (sourceTime ?? Math.floor(clock.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
+  if (task.export.since !== undefined && Date.parse(task.export.since) >= end)
+    warnings.push("spec.since is not before transactionTime, which follows the source's clock: nothing is exported.");
   const { typeHistory, instanceHistory } = capabilities;
   return { v: 1, uid: task.uid, end, types, typeHistory, instanceHistory, warnings, done: {}, counts: {} };
 }
@@ -85,7 +85,7 @@ async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
   const { end, types, typeHistory, instanceHistory, warnings } = draft.state;
   const { windows, seconds, counts, sort, batch } = probe;
   const shards = await cutTypes({ work, draft, probe, bounds: boundsOf(task.export, end, probe) });
-  const cost = (shard: Shard) => shard.expected ?? task.plan.shardResources;
+  const cost = ({ expected, refused }: Shard) => expected ?? (refused === undefined ? task.plan.shardResources : 0);
   const total = shards.reduce((sum, shard) => sum + cost(shard), 0);
   return {
     v: 1,
@@ -117,6 +117,8 @@ async function cutTypes(planning: Planning): Promise<Shard[]> {
   if (bounds.till <= (bounds.from ?? 0)) return [];
   const cut = async (type: string): Promise<Shard[]> => {
     if (probe.empty.includes(type)) return [];
+    const refused = probe.refused?.[type];
+    if (refused !== undefined) return [refusedShard(bounds, type, refused)];
     const isByMembers = capabilities && (await findsByMembers(planning, type, capabilities));
     return cutType(planning, type, isByMembers ? batches : undefined);
   };
@@ -146,28 +148,52 @@ function chooseTypes({ level, types }: Task["export"], searchable: ReadonlySet<s
 
 /** Finds out what the source's searches can do, and stores it in the draft. */
 async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
-  const { task, source, log } = work;
+  const { task, log } = work;
   const { typeFilters = [] } = task.export;
   // first of all, because the cohort is written once and must be of the same moment as the plan
   await draft.fixMoment(work);
   const cohort = await makeCohort(work, draft);
-  for (const [index, filter] of typeFilters.entries()) await checkFilter(work, index, filter);
-  const { types } = draft.state;
-  const windows = await probeWindows(work, types);
+  const { types: all } = draft.state;
+  const { held, refused } = await lookAtTypes(work, all, cohort !== undefined);
+  checkRefused(work, all, refused);
+  const types = all.filter((type) => refused[type] === undefined);
+  for (const [index, filter] of typeFilters.entries())
+    if (!Object.hasOwn(refused, filter.slice(0, filter.indexOf("?")))) await checkFilter(work, index, filter);
+  const windows = await probeWindows(work, types, held);
   const sort = task.source.sort !== false && (await probeSort(work, types));
   const batch = cohort && (await probeBatchSize(work, cohort));
-  log.info({ types: types.length, ...windows, sort, batch }, "source probed");
-  const held = await eachParallel(types, async (type) => (windows.counts ? countMatches(source, { type }) : undefined));
-  const total = held.reduce<number>((sum, count) => sum + (count ?? 0), 0);
+  const { headers, proxy } = task.source;
+  const wire = { ...(headers && { headers: headers.map(({ name }) => name) }), ...(proxy && { proxy: proxy.url }) };
+  log.info({ types: types.length, refused, ...wire, ...windows, sort, batch }, "source probed");
+  const total = Object.values(held).reduce((sum, count) => sum + count, 0);
   draft.state.probed ??= {
     ...windows,
     sort,
     ...(batch !== undefined && { batch }),
-    empty: types.filter((_, index) => held[index] === 0),
-    held: Object.fromEntries(types.flatMap((type, index) => (held[index] === undefined ? [] : [[type, held[index]]]))),
+    empty: types.filter((type) => held[type] === 0),
+    held,
+    refused,
     max: shardSize(total, task.plan, task.source.share.requests),
   };
   return draft.state.probed;
+}
+
+/** Types that the source refuses are told, and the others exported.
+ *  @throws terminal SourceUnauthorized or SourceInconsistent where none is left, or onResourceError is Fail */
+function checkRefused({ task }: Work, types: readonly string[], refused: TypesSeen["refused"]): void {
+  const [first] = Object.entries(refused);
+  const isFatal = task.export.onResourceError === "Fail" || Object.keys(refused).length === types.length;
+  if (!first || !isFatal) return;
+  const [type, status] = first;
+  const isSignIn = status === 401 || status === 403;
+  throw terminal(
+    isSignIn ? "SourceUnauthorized" : "SourceInconsistent",
+    `the source refuses all searches of ${type} (${status || "no whole answer"}); ${
+      isSignIn
+        ? "check spec.auth of the FhirSource and what the server allows to that client"
+        : "check the log of the server"
+    }, or leave the type out of spec.types`,
+  );
 }
 
 /** Resolves who is in the export, once: everything later reads the stored cohort, so that all of it has one cohort.

@@ -4,10 +4,10 @@ import { terminal } from "../../failure.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { membersOf } from "../../fhir/compartment.ts";
 import { cutResource, elementsToAsk, wantedElements } from "../../fhir/elements.ts";
-import { countMatches, readPage } from "../../fhir/reads.ts";
-import { PageFailure } from "../../fhir/retries.ts";
+import { countMatches, probePage, type RefusedPage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
 import type { Entry } from "../../scan/page.ts";
+import { eachParallel } from "../parallel.ts";
 import type { Work } from "../work.ts";
 
 /** how many resources of each type are compared, as cut by the source and as cut here */
@@ -16,8 +16,8 @@ const elementsSample = 50;
 const [timesSample, timesAsked] = [50, 3];
 /** how many resources of two readings are compared by their order */
 const sortSample = 100;
-/** how often a page is tried before it counts as one that cannot be read */
-export const pageTries = 4;
+/** after so many types whose pages cannot be read a probe is given up */
+const maxFailedTypes = 3;
 /** before all data */
 const longAgo = "1900-01-01T00:00:00.000Z";
 
@@ -28,8 +28,9 @@ export async function checkFilter({ source }: Work, index: number, text: string)
   const at = text.indexOf("?");
   const [type, filter] = [text.slice(0, at), text.slice(at + 1)];
   const name = `spec.typeFilters[${index}] (${type})`;
-  const answer = await readPage(source, searchURL({ type, filter, count: 1 }), [400, 404, 422]);
-  if ("status" in answer) throw terminal("InvalidFilter", `${name}: the source refuses this filter (${answer.status})`);
+  const answer = await probePage(source, searchURL({ type, filter, count: 1 }));
+  if (!("page" in answer))
+    throw terminal("InvalidFilter", `${name}: the source refuses this filter (${answer.status ?? "a broken answer"})`);
   const ignored = ignoredParameters(filter, answer.page.self).map((parameter) =>
     /^[\w-]{1,40}(:[\w-]{1,40})?$/.test(parameter) ? parameter : "one of its parameters",
   );
@@ -50,32 +51,80 @@ export interface WindowSupport {
   seconds: boolean;
 }
 
+/** What one look at each type has found. */
+export interface TypesSeen {
+  /** how many resources each type has, where the source counts them */
+  held: Record<string, number>;
+  /** types that cannot be searched in any way, with the status that the source answers; 0: none */
+  refused: Record<string, number>;
+}
+
+/** Counts each type. Of a type that is not counted one page must be readable: as a whole, in a window or by its
+ *  filters.
+ *  Searches by members of a cohort are tried when they are made. */
+export async function lookAtTypes(work: Work, types: readonly string[], byMembers: boolean): Promise<TypesSeen> {
+  const seen: TypesSeen = { held: {}, refused: {} };
+  let isIgnored = false;
+  await eachParallel(types, async (type) => {
+    const answer = await probePage(work.source, searchURL({ type, summary: true }), { isPage: false });
+    if (!("page" in answer)) {
+      const status = byMembers ? undefined : await wholeRefusal(work, type);
+      if (status !== undefined) seen.refused[type] = status;
+    } else if (answer.page.total === undefined) isIgnored = true;
+    else seen.held[type] = answer.page.total;
+  });
+  // A source that ignores `_summary=count` may give a total all the same where one page holds all.
+  return isIgnored ? { ...seen, held: {} } : seen;
+}
+
+/** @returns the status by which all searches of a type are refused, 0 where there is none; undefined: one is
+ *    answered */
+async function wholeRefusal({ source, task }: Work, type: string): Promise<number | undefined> {
+  const filters = (task.export.typeFilters ?? []).filter((text) => text.startsWith(`${type}?`));
+  const searches: Search[] = [
+    { type },
+    { type, from: longAgo },
+    ...filters.map((text) => ({ type, filter: text.slice(type.length + 1) })),
+  ];
+  let first: RefusedPage | undefined;
+  for (const search of searches) {
+    const answer = await probePage(source, searchURL({ ...search, count: 1 }));
+    if ("page" in answer) return undefined;
+    first ??= answer;
+  }
+  return first!.status ?? 0;
+}
+
 /** Whether the source keeps windows, and counts them. It is asked for a window that must be empty, one that must hold
  *  everything, and one of a single resource's own millisecond.
- *  @throws PageFailure when no type has a page that can be read */
-export async function probeWindows({ source }: Work, types: string[]): Promise<WindowSupport> {
+ *  @param held what the source counts, by type */
+export async function probeWindows(
+  { source }: Work,
+  types: readonly string[],
+  held: TypesSeen["held"],
+): Promise<WindowSupport> {
   const none: WindowSupport = { windows: false, counts: true, seconds: false };
-  let counts = true;
-  const probed = await firstAnswer(types, async (type): Promise<WindowSupport | undefined> => {
-    const all = await countMatches(source, { type });
-    if (all === undefined) counts = false;
-    if (!counts || all === 0) return undefined;
+  if (types.length > 0 && Object.keys(held).length === 0)
+    return { ...(await probeWindowsByPages(source, types)), counts: false };
+  const full = types.filter((type) => (held[type] ?? 0) > 0);
+  const probed = await firstAnswer(full, async (type): Promise<WindowSupport | undefined | "failed"> => {
     const before = await countMatches(source, { type, till: longAgo });
     // More are fine, as the source may be written to meanwhile. Fewer are not.
-    const full = await countMatches(source, { type, from: longAgo });
-    if (before !== 0 || full === undefined || full < all!) return none;
-    const precision = await precisionOf(source, type, await firstPageEntries(source, { type, count: timesSample }));
+    const all = await countMatches(source, { type, from: longAgo });
+    if (before !== 0 || all === undefined || all < held[type]!) return none;
+    const sample = await firstPageEntries(source, { type, count: timesSample });
+    if (!sample) return "failed";
+    const precision = await precisionOf(source, type, sample);
     return { windows: precision !== "other", counts: true, seconds: precision === "seconds" };
   });
-  if (counts) return probed ?? { ...none, windows: true };
-  return { ...(await probeWindowsByPages(source, types)), counts: false };
+  return probed.answer ?? { ...none, windows: !probed.failed };
 }
 
 /** The same for a source that does not count. A window before all data must give a page without data. A window of
  *  everything must give data if there are any. */
 async function probeWindowsByPages(
   source: SourceClient,
-  types: string[],
+  types: readonly string[],
 ): Promise<Pick<WindowSupport, "windows" | "seconds">> {
   let precision: TimePrecision | undefined;
   const refuted = await firstAnswer(types, async (type) => {
@@ -89,26 +138,24 @@ async function probeWindowsByPages(
     precision ??= await precisionOf(source, type, all);
     return undefined;
   });
-  return { windows: !refuted && precision !== "other", seconds: precision === "seconds" };
+  return { windows: !refuted.answer && !refuted.failed && precision !== "other", seconds: precision === "seconds" };
 }
 
 /** Asks about one type after the other until one gives an answer. A page that cannot be read, because of a resource in
  *  it, gives none.
- *  @throws PageFailure when every type has such a page */
-async function firstAnswer<T>(types: string[], ask: (type: string) => Promise<T | undefined>): Promise<T | undefined> {
-  let failure: PageFailure | undefined;
+ *  @returns `failed`: there is no answer, as such pages were all that could be had */
+async function firstAnswer<T>(
+  types: readonly string[],
+  ask: (type: string) => Promise<T | undefined | "failed">,
+): Promise<{ answer?: T; failed: boolean }> {
   let failed = 0;
-  for (const type of types)
-    try {
-      const answer = await ask(type);
-      if (answer !== undefined) return answer;
-    } catch (error) {
-      if (!(error instanceof PageFailure)) throw error;
-      failure = error;
-      failed++;
-    }
-  if (failure && failed === types.length) throw failure;
-  return undefined;
+  for (const type of types) {
+    const answer = await ask(type);
+    if (answer === "failed") failed++;
+    else if (answer !== undefined) return { answer, failed: false };
+    if (failed === maxFailedTypes) break;
+  }
+  return { failed: failed > 0 };
 }
 
 /** What the source compares the bounds of a window with: `meta.lastUpdated` itself, its whole seconds (an index of
@@ -141,27 +188,31 @@ async function precisionOf(
   return seconds > 0 ? "seconds" : "other";
 }
 
-/** The resources on a search's first page; undefined where the source refuses the search.
- *  @throws PageFailure */
+/** The resources on a search's first page; undefined where the source refuses the search, or it cannot be read. */
 async function firstPageEntries(source: SourceClient, search: Search): Promise<Entry[] | undefined> {
-  const answer = await readPage(source, searchURL(search), [400], pageTries);
+  const answer = await probePage(source, searchURL(search));
   return "page" in answer
     ? answer.page.entries.filter(({ mode, type }) => mode !== "outcome" && type === search.type)
     : undefined;
 }
 
 /** Whether the source keeps an order: two sorted readings show the same resources in the same order. Sorting is used
- *  where they do, because it makes the files of two runs equal.
- *  @throws PageFailure when no type has a page that can be read */
-export async function probeSort({ source, task }: Work, types: string[]): Promise<boolean> {
-  const agree = await firstAnswer(types, async (type) => {
-    const search = { type, sort: true, count: Math.min(task.source.count, sortSample) };
-    const [first, second] = [await firstPageEntries(source, search), await firstPageEntries(source, search)];
-    if (!first || !second) return false;
-    const ids = (entries: Entry[]) => entries.map(({ id }) => id).join();
-    return first.length > 1 ? ids(first) === ids(second) : undefined;
+ *  where they do, because it makes the files of two runs equal. */
+export async function probeSort({ source, task }: Work, types: readonly string[]): Promise<boolean> {
+  const { answer, failed } = await firstAnswer(types, async (type) => {
+    const link = searchURL({ type, sort: true, count: Math.min(task.source.count, sortSample) });
+    const readings: string[] = [];
+    for (let reading = 0; reading < 2; reading++) {
+      const page = await probePage(source, link);
+      // A page may hold a resource that cannot be rendered; then another type may tell.
+      if (!("page" in page)) return page.isPerhapsPage ? "failed" : false;
+      const entries = page.page.entries.filter(({ mode, type: found }) => mode !== "outcome" && found === type);
+      if (entries.length < 2) return undefined;
+      readings.push(entries.map(({ id }) => id).join());
+    }
+    return readings[0] === readings[1];
   });
-  return agree ?? true;
+  return answer ?? !failed;
 }
 
 /** The value of `_elements` to ask the source for. Undefined where the export wants all elements, and where the source
@@ -171,7 +222,7 @@ export async function askElements(task: Task, source: SourceClient, type: string
   if (!wanted) return undefined;
   const elements = elementsToAsk(type, wanted, task.export.level === "System" ? [] : membersOf(type));
   const lines = async (search: Search) => {
-    const answer = await readPage(source, searchURL({ ...search, count: elementsSample }), [400, 404, 422, 501]);
+    const answer = await probePage(source, searchURL({ ...search, count: elementsSample }));
     if (!("page" in answer)) return undefined;
     const { bytes, page } = answer;
     return new Map(

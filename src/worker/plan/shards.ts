@@ -1,6 +1,6 @@
 import type { Shard, Task } from "../../contracts.ts";
-import { countMatches } from "../../fhir/reads.ts";
-import type { Search } from "../../fhir/search.ts";
+import { countMatches, probePage } from "../../fhir/reads.ts";
+import { type Search, searchURL } from "../../fhir/search.ts";
 import { shardId } from "../../sink/layout.ts";
 import { cutMembers, type MemberBatches } from "./batches.ts";
 import type { Planning } from "./draft.ts";
@@ -47,7 +47,7 @@ export async function cutType(planning: Planning, type: string, batches?: Member
   const cut: TypeCut = { planning, type, filters, elements };
   if (batches) return cutByMembers(cut, batches);
   if (!probe.windows) return [shardWithoutWindow(cut)];
-  if (!probe.counts) return [uncountedShard(cut)];
+  if (!probe.counts) return [await uncountedShard(cut)];
   return cutByWindows(cut);
 }
 
@@ -58,7 +58,7 @@ async function cutByWindows(cut: TypeCut): Promise<Shard[]> {
   const count = counterOf(cut);
   const countOnce = draft.rememberCounts(type, count);
   const total = await countOnce(from, till);
-  if (total === undefined) return [uncountedShard(cut)];
+  if (total === undefined) return [await uncountedShard(cut)];
   // None in the window, but some outside of it: what was in the window a moment ago is found when the type is closed.
   if (total === 0)
     return (await count(undefined, undefined)) === 0 ? [] : [shardOf(cut, 1, { ...bounds, expected: 0 })];
@@ -139,6 +139,16 @@ function counterOf({ planning, type, filters }: TypeCut, by?: Search["by"]): Cou
   };
 }
 
+/** Stands for a type that the source refuses to search. It is not read, and told.
+ *  @param status of the answer; 0: there is none */
+export const refusedShard = ({ from, till }: Bounds, type: string, status: number): Shard => ({
+  id: shardId(type, 1),
+  type,
+  ...(from !== undefined && { from: timeOf(from)! }),
+  till: timeOf(till)!,
+  refused: status,
+});
+
 /** @param number from 1, in the shard's id */
 function shardOf(
   { type, filters, elements }: TypeCut,
@@ -164,10 +174,15 @@ function shardWithoutWindow(cut: TypeCut, expected?: number): Shard {
 }
 
 /** All of the type in one shard, where the source does not count it. A window that leaves out only what is newer would
- *  save nothing, and could hide resources without a lastUpdated. */
-function uncountedShard(cut: TypeCut): Shard {
+ *  save nothing, and could hide resources without a lastUpdated. The source may refuse the window of this type
+ *  alone. */
+async function uncountedShard(cut: TypeCut): Promise<Shard> {
   const { work, bounds } = cut.planning;
-  return isUnbounded(work.task, bounds) ? shardWithoutWindow(cut) : shardOf(cut, 1, bounds);
+  if (isUnbounded(work.task, bounds)) return shardWithoutWindow(cut);
+  const window = { type: cut.type, from: timeOf(bounds.from), till: timeOf(bounds.till), count: 1 };
+  return "page" in (await probePage(work.source, searchURL(window)))
+    ? shardOf(cut, 1, bounds)
+    : shardWithoutWindow(cut);
 }
 
 /** Whether the export asks for neither `since` nor `until`. */

@@ -1,60 +1,93 @@
-import { terminal } from "../../failure.ts";
-import { readCapabilities } from "../../fhir/reads.ts";
-import type { PageFailure } from "../../fhir/retries.ts";
+import { terminal, waiting } from "../../failure.ts";
+import { PageFailure } from "../../fhir/retries.ts";
 import { outcomeLine } from "../operation-outcome.ts";
-import { type OpenShardRead, readSearch, type SearchEnd } from "./search.ts";
+import { type OpenShardRead, readSearch, type SearchEnd, type ShardRead } from "./search.ts";
 import { countShard, isWindowed, shardSearches } from "./searches.ts";
 
-/** How often a page is tried: in a window that can be halved, and in one of a single millisecond. */
+/** How often a page is tried: where it will be asked for again, and for the last time. */
 const [tries, lastTries] = [1, 4];
+/** After so many milliseconds that cannot be read, with nothing readable between them, what fails is halved no more: it
+ *  is not a resource, it is all of the search. */
+const maxDry = 20;
 
 /** Reads around a page that cannot be read; without it, its next link is not known either.
- *  1. Is it the page? If the source does not answer `/metadata`, the source is waited for.
+ *  1. The failure is the page's own: the source has answered others of the type (SourceClient.get).
  *  2. The window of the search is halved until the fault is alone in one millisecond. All other parts are read.
  *  3. That millisecond, which a transaction may have given to many resources, is read one resource at a time, from both
  *     ends if the source keeps an order.
- *  4. What is left is told as an OperationOutcome (onResourceError: Record), or ends the export.
+ *  4. What cannot be read is asked for once more when all else is read: the source may have been ill for a while.
+ *  5. What is left is told as an OperationOutcome (onResourceError: Record), or ends the export.
  *  Where the windows of the type do not hold all of it, halves could hide more than the page: all behind it is told.
  *  @param search index of the shard's search
  *  @throws terminal SourceInconsistent (onResourceError: Fail); waiting when the source does not answer at all */
 export async function readAround(read: OpenShardRead, search: number, failure: PageFailure): Promise<void> {
   const { work, plan, shard, writer } = read;
-  await readCapabilities(work.source, work.task.source.retrySeconds);
+  if (!failure.isOfOnePage) return tellSearchLoss(read, failure);
   work.log.warn({ shard: shard.id, failure: failure.message }, "a page cannot be read; reading around it");
   writer.leaveThePages();
   const isCounted = shard.expected !== undefined;
   // A type whose windows add up to its count has all of it in halves, too, even if it is read without them.
-  if (!isWindowed(plan, shard) && !isCounted)
-    return tellLoss(read, failure, { resources: 1, which: `A page of ${shard.type} and those behind it` });
+  if (!isWindowed(plan, shard) && !isCounted) return readBehind(read, search, failure);
   const from = shard.from === undefined ? 0 : Date.parse(shard.from);
-  await readHalves(read, search, [from, Date.parse(shard.till)]);
+  const halving: Halving = { read, search, lost: [], dry: 0 };
+  await readHalves(halving, [from, Date.parse(shard.till)]);
+  for (const part of halving.lost) {
+    const left = await readOneByOne(part, search, lastTries);
+    if (left) tellLoss(part, left.failure, { resources: left.resources, which: `A page of ${shard.type}` });
+  }
+}
+
+/** Without windows the search is read from its start once more before all behind the page is told. */
+async function readBehind(read: OpenShardRead, search: number, failure: PageFailure): Promise<void> {
+  const again = await readPart(read, search, { tries: lastTries });
+  if (again.end === "stuck")
+    tellLoss(read, failure, { resources: 1, which: `A page of ${read.shard.type} and those behind it` });
+}
+
+/** A search that is read around a page. */
+interface Halving {
+  read: OpenShardRead;
+  search: number;
+  /** the parts that cannot be read: milliseconds, as a rule */
+  lost: OpenShardRead[];
+  /** how many of them were met since a part has shown something */
+  dry: number;
 }
 
 /** @param window [from, till) in milliseconds */
-async function readHalves(read: OpenShardRead, search: number, [from, till]: [number, number]): Promise<void> {
-  const { plan, shard } = read;
+async function readHalves(halving: Halving, [from, till]: [number, number]): Promise<void> {
+  const { read, search, lost } = halving;
   const instant = (ms: number) => new Date(ms).toISOString();
-  const { from: _, windows: __, ...rest } = shard;
-  const part = { ...rest, till: instant(till), ...(from > 0 && { from: instant(from) }) };
-  const partRead = { ...read, shard: part };
-  const whole = await readPart(partRead, search, { tries });
+  const { from: _, windows: __, ...rest } = read.shard;
+  const shard = { ...rest, till: instant(till), ...(from > 0 && { from: instant(from) }) };
+  const part = { ...read, shard };
+  const whole = await readPart(part, search, { tries });
+  if (whole.shown > 0) halving.dry = 0;
   if (whole.end === "done") return;
-  if (till - from > 1) {
+  if (till - from > 1 && halving.dry < maxDry) {
     const middle = from + Math.floor((till - from) / 2);
-    await readHalves(read, search, [from, middle]);
-    return readHalves(read, search, [middle, till]);
+    await readHalves(halving, [from, middle]);
+    return readHalves(halving, [middle, till]);
   }
-  const oneByOne = { ...partRead, plan: { ...plan, source: { ...plan.source, count: 1 } } };
-  const up = await readPart(oneByOne, search, { tries: lastTries });
-  if (up.end === "done") return;
-  const down = plan.source.sort
-    ? await readPart(oneByOne, search, { tries: lastTries, backwards: true })
-    : { shown: 0 };
-  const count = await countShard(read, part);
-  tellLoss(partRead, up.failure, {
-    resources: Math.max(1, (count ?? 0) - up.shown - down.shown),
-    which: `A page of ${part.type}`,
-  });
+  if (!(await readOneByOne(part, search, tries))) return;
+  lost.push(part);
+  halving.dry++;
+}
+
+/** Reads the part one resource at a time, from both ends if the source keeps an order.
+ *  @returns what is left; undefined: nothing */
+async function readOneByOne(
+  read: OpenShardRead,
+  search: number,
+  tries: number,
+): Promise<{ failure: PageFailure; resources: number } | undefined> {
+  const { plan, shard } = read;
+  const oneByOne = { ...read, plan: { ...plan, source: { ...plan.source, count: 1 } } };
+  const up = await readPart(oneByOne, search, { tries });
+  if (up.end === "done") return undefined;
+  const down = plan.source.sort ? await readPart(oneByOne, search, { tries, backwards: true }) : { shown: 0 };
+  const count = await countShard(read, shard);
+  return { failure: up.failure, resources: Math.max(1, (count ?? 0) - up.shown - down.shown) };
 }
 
 /** @param how `backwards`: from the last resource of the search to its first */
@@ -62,19 +95,31 @@ async function readPart(
   read: OpenShardRead,
   search: number,
   { tries, backwards = false }: { tries: number; backwards?: boolean },
-): Promise<Exclude<SearchEnd, { end: "expired" }>> {
+): Promise<Exclude<SearchEnd, { end: "expired" | "refused" | "tooMuch" }>> {
   const url = shardSearches(read, read.shard)[search]!;
   const first = backwards ? url.replace("_sort=_lastUpdated,_id", "_sort=-_lastUpdated,-_id") : url;
   for (;;) {
     const end = await readSearch(read, { first, from: first, tries });
     // A search that the source has forgotten is asked for from its start; what it has shown is known.
-    if (end.end !== "expired") return end;
+    if (end.end === "refused") return { end: "stuck", failure: refusedSearch(end.status), shown: 0, outside: 0 };
+    if (end.end !== "expired" && end.end !== "tooMuch") return end;
   }
+}
+
+export const refusedSearch = (status: number) =>
+  new PageFailure(waiting("SourceInconsistent", `the source refuses the search (${status})`), status);
+
+/** Tells of what a search has not shown, and will not show.
+ *  @throws terminal SourceInconsistent (onResourceError: Fail) */
+export function tellSearchLoss(read: ShardRead, failure: PageFailure): void {
+  const { type, expected = 1 } = read.shard;
+  const resources = Math.max(1, expected - read.writer.seen);
+  tellLoss(read, failure, { resources, which: `A search of ${type}` });
 }
 
 /** @param loss how many resources it stands for at least, and which answers they are on */
 function tellLoss(
-  { work, shard: { from, till }, writer }: OpenShardRead,
+  { work, shard: { from, till }, writer }: ShardRead,
   failure: PageFailure,
   { resources, which }: { resources: number; which: string },
 ): void {

@@ -1,6 +1,8 @@
-import { decoded, type GetOptions, maxPageBytes, type SourceClient } from "../../fhir/client.ts";
-import { Collector, type Head, type Headers, type Receiver } from "../../fhir/http.ts";
+import { type GetOptions, maxPageBytes, type SourceClient } from "../../fhir/client.ts";
+import { decoded, isPacked } from "../../fhir/content-coding.ts";
+import { beginningBytes, Collector, type Headers, type Receiver } from "../../fhir/http.ts";
 import { toPageError } from "../../fhir/reads.ts";
+import { isTooMuch } from "../../fhir/refusals.ts";
 import { earlyNext, linkHeaderNext } from "../../scan/early.ts";
 import { OwnMemory } from "../../scan/own.ts";
 import { copyResource } from "../../scan/plain.ts";
@@ -9,13 +11,9 @@ import type { Expected, PageTable } from "../../scan/table.ts";
 import type { Lines } from "../../sink/lines.ts";
 import type { Chain, PageMemory, Slot } from "../page-memory.ts";
 
-/** How often a page is tried before the worker looks whether the fault is the page's own (bisect.ts). */
-const usualTries = 4;
 /** The first bytes of a page. They hold its next link if the server writes `link` before `entry`, as FHIR orders
  *  them. */
 const firstBytes = 65_536;
-/** Statuses of a page that are told to the caller: the source refuses the search, or has forgotten the next link. */
-const toldStatuses = [400, 404, 410];
 
 /** A page that was read. It is good until the next page is asked for. */
 export interface PageView {
@@ -27,7 +25,7 @@ export interface PageView {
 }
 
 /** What the source answers when it is asked for a page. */
-export type PageAnswer = PageView | { kind: "refused"; status: number };
+export type PageAnswer = PageView | { kind: "refused"; status: number; isTooMuch: boolean };
 
 /** Reads the pages of one chain, one page ahead of the one that is worked on: the request for the next page goes out
  *  as soon as this page names it, in its Link header or its first bytes. A wrong guess costs a request and nothing
@@ -63,9 +61,14 @@ export class PageReader {
   }
 
   /** Reads the page at `link`; the page before it is gone then.
-   *  @returns `refused` where the source refuses the search, or does not know the link any more (400, 404, 410)
-   *  @throws PageFailure when this page fails `tries` times; terminal SourceNotFHIR when it is JSON but no Bundle */
-  async read(link: string, tries = usualTries): Promise<PageAnswer> {
+   *  @param how `purpose`: whether it is the first page of a search, or behind a next link; `tries`: how often it is
+   *    tried before it is given up; `canAskLess`: a smaller page can be asked for
+   *  @returns `refused` where the source refuses the search, or does not know the link any more
+   *  @throws PageFailure when this page is given up; terminal SourceNotFHIR when it is JSON but no Bundle */
+  async read(
+    link: string,
+    { tries, ...how }: { purpose: "search" | "next"; tries?: number | undefined; canAskLess: boolean },
+  ): Promise<PageAnswer> {
     const ahead = this.#ahead;
     if (ahead?.link === link) {
       this.#ahead = undefined;
@@ -75,7 +78,7 @@ export class PageReader {
     }
     await this.#leaveAhead();
     this.#early = undefined;
-    return this.#fetch(link, this.#current, { accept: toldStatuses, tries });
+    return this.#fetch(link, this.#current, { ...how, ...(tries !== undefined && { tries }) });
   }
 
   /** Ends the request that is under way and gives the memory back. */
@@ -95,8 +98,8 @@ export class PageReader {
     if (link === undefined || this.#ahead) return;
     this.#early = undefined;
     const page = this.#fetch(link, this.#other(), {
-      accept: toldStatuses,
-      tries: usualTries,
+      purpose: "next",
+      canAskLess: true,
       signal: this.#abort.signal,
     });
     // `read` meets the error when the page is asked for; without this it would count as unhandled until then.
@@ -115,31 +118,36 @@ export class PageReader {
   }
 
   #fetch(link: string, slot: Slot, options: GetOptions): Promise<PageAnswer> {
-    const body = new SlotBody(slot, this.#memory.memory, (next) => this.#found(next, slot), this.#source.tooLong);
+    const found = (next: string) => this.#found(next, link, slot);
+    const body = new SlotBody(slot, this.#memory.memory, found, this.#source.tooLong);
     return this.#source.receive(
       link,
       body,
-      (head) => (head.status >= 400 ? { kind: "refused", status: head.status } : this.#scan(body, head, slot)),
-      options,
+      ({ status, headers }, isRefusal) =>
+        isRefusal
+          ? { kind: "refused", status, isTooMuch: isTooMuch(status, body.beginning()) }
+          : this.#scan(body, headers, slot),
+      { ...options, type: this.#expected.type, isPage: true },
     );
   }
 
-  /** Takes the next link of the page that `slot` receives. */
-  #found(next: string, slot: Slot): void {
-    let link: string;
+  /** Takes the next link of the page that `slot` receives.
+   *  @param asked the link of that page */
+  #found(next: string, asked: string, slot: Slot): void {
+    let link: string | undefined;
     try {
-      link = this.#source.resolve(next).href;
+      link = this.#source.next(asked, { next });
     } catch {
       // The link is resolved again, and refused, when the page is there.
       return;
     }
     // A page that is tried again names its next link again.
-    if (this.#ahead?.link === link) return;
+    if (link === undefined || this.#ahead?.link === link) return;
     this.#early = link;
     if (slot === this.#current) this.#goAhead();
   }
 
-  #scan(body: SlotBody, { headers }: Head, slot: Slot): PageView {
+  #scan(body: SlotBody, headers: Headers, slot: Slot): PageView {
     const large = body.finish(headers);
     try {
       return large ? this.#large(large, slot) : this.#small(slot, body.length);
@@ -198,6 +206,7 @@ class SlotBody implements Receiver {
   readonly #memory: Buffer;
   readonly #found: (next: string) => void;
   readonly #spill: Collector;
+  readonly #tooLong: () => Error;
   #spilled = false;
   #looked = false;
 
@@ -206,12 +215,13 @@ class SlotBody implements Receiver {
     this.#slot = slot;
     this.#memory = memory;
     this.#found = found;
+    this.#tooLong = tooLong;
     this.#spill = new Collector(maxPageBytes, tooLong);
   }
 
   start(headers: Headers): void {
     this.length = 0;
-    this.#spilled = headers["content-encoding"] === "gzip";
+    this.#spilled = isPacked(headers);
     if (this.#spilled) this.#spill.start();
     // Two large pages of one chain at a time would take too much memory, so the next one is not asked for early.
     const large = Number(headers["content-length"]) > this.#slot.size;
@@ -256,10 +266,16 @@ class SlotBody implements Receiver {
     }
   }
 
+  beginning(): string {
+    if (this.#spilled) return this.#spill.beginning();
+    const { at } = this.#slot;
+    return this.#memory.toString("latin1", at, at + Math.min(this.length, beginningBytes));
+  }
+
   /** @returns the page's bytes, if they do not fit into the slot; undefined where they lie in it */
   finish(headers: Headers): Buffer | undefined {
     if (!this.#spilled) return undefined;
-    const bytes = decoded(this.#spill.bytes, headers);
+    const bytes = decoded(this.#spill.bytes, headers, maxPageBytes, this.#tooLong);
     if (bytes.length > this.#slot.size) return bytes;
     this.#memory.set(bytes, this.#slot.at);
     this.length = bytes.length;

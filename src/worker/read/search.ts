@@ -1,6 +1,7 @@
 import type { Shard } from "../../contracts.ts";
-import { terminal } from "../../failure.ts";
+import { waiting } from "../../failure.ts";
 import { onceEach } from "../../fhir/links.ts";
+import { type SmallerPage, smallerPage } from "../../fhir/page-size.ts";
 import { PageFailure } from "../../fhir/retries.ts";
 import type { ShardWriter } from "../../sink/writer.ts";
 import type { ExportRun } from "../run.ts";
@@ -32,12 +33,16 @@ export type SearchEnd =
       outside: number;
     }
   /** The source does not know a next link any more. */
-  | { end: "expired" }
+  | { end: "expired"; shown: number }
+  /** The source refuses the search. */
+  | { end: "refused"; status: number }
+  /** A page was too much for the source: the search continues with smaller ones. */
+  | { end: "tooMuch"; smaller: SmallerPage }
   /** A page cannot be read. */
   | { end: "stuck"; failure: PageFailure; shown: number; outside: number };
 
 /** Where the reading of a search begins. */
-interface SearchStart {
+export interface SearchStart {
   /** URL of the search's first page */
   first: string;
   /** URL of the page to begin with */
@@ -46,40 +51,90 @@ interface SearchStart {
   tries?: number;
 }
 
-/** Reads one search of a shard to its end, and writes what is selected and was not shown before.
- *  @throws terminal SourceInconsistent where the source refuses the search, or a next link repeats */
+/** After so many pages without a resource one behind the other a search is given up: some servers name next links
+ *  without end. Servers that filter after they page have some such pages. */
+const maxEmptyPages = 200;
+
+/** Reads one search of a shard to its end, and writes what is selected and was not shown before. The end is the page
+ *  without a next link. Where all that is counted was shown, it is also the next link that cannot be followed, or leads
+ *  to a page without resources: some servers name one more link than they have pages. */
 export async function readSearch(read: OpenShardRead, { first, from, tries }: SearchStart): Promise<SearchEnd> {
   const { work, shard, writer, reader } = read;
-  const { source, board, log, signal } = work;
-  const follow = onceEach(shard.type);
+  const { source, board, signal } = work;
+  const follow = onceEach();
   const rows = new RowWriter(writer, read.select, read.hooks);
-  let total: number | undefined;
+  const progress = new SearchProgress(rows);
+  let emptyPages = 0;
   for (let link: string | undefined = from; link !== undefined; ) {
     signal.throwIfAborted();
-    follow(link);
-    let page: PageAnswer;
-    try {
-      page = await reader.read(link, tries);
-    } catch (failure) {
-      if (failure instanceof PageFailure) return { end: "stuck", failure, shown: rows.shown, outside: rows.outside };
-      throw failure;
-    }
-    if (page.kind === "refused") {
-      const { status } = page;
-      if (link === first)
-        throw terminal("SourceInconsistent", `the source refuses a search of ${shard.type} (${status})`);
-      log.warn({ shard: shard.id, status }, "the source does not know the next link any more; reading the shard again");
-      return { end: "expired" };
+    if (!follow(link)) return progress.stuck(endless("a next link of the source repeats"));
+    const isFirst = link === first;
+    // While it is read around, what is asked for is little already.
+    const smaller = tries === undefined && !progress.isAllShown ? smallerPage(link, first) : undefined;
+    const purpose = isFirst ? "search" : "next";
+    const page = await orFailure(reader.read(link, { purpose, tries, canAskLess: smaller !== undefined }));
+    if (!("table" in page)) {
+      if (page.isTooMuch && smaller) return { end: "tooMuch", smaller };
+      return progress.endAt(page, isFirst);
     }
     const { table } = page;
-    if (link === from) total = table.total;
+    if (link === from) progress.total = table.total;
     writer.begin(link);
     await rows.write(page);
-    const { next }: { next: string | undefined } = table;
-    link = next === undefined ? undefined : source.resolve(next).href;
+    emptyPages = table.count > 0 ? 0 : emptyPages + 1;
+    link = emptyPages > 0 && progress.isAllShown ? undefined : source.next(link, table);
     await writer.pageDone(link);
     const { checkpointAt, ...counts } = writer.durable;
     board.set(shard.id, shard.type, counts, checkpointAt);
+    if (emptyPages === maxEmptyPages)
+      return progress.stuck(endless(`${maxEmptyPages} pages of the source without a resource follow one another`));
   }
-  return { end: "done", total, shown: rows.shown, outside: rows.outside };
+  return progress.done();
 }
+
+/** Whether all that is counted was shown. A whole number of thousands may be the most that the source counts, and no
+ *  proof: servers on top of a search engine stop counting, and showing, at 1,000 or 10,000. */
+export const isShown = (shown: number, count: number | undefined): boolean =>
+  count !== undefined && shown > 0 && shown >= count && count % 1000 !== 0;
+
+/** What a search has shown so far, and what its end means. */
+class SearchProgress {
+  /** Bundle.total of the first page that was read */
+  total: number | undefined;
+  readonly #rows: RowWriter;
+
+  constructor(rows: RowWriter) {
+    this.#rows = rows;
+  }
+
+  /** All that the first page has counted. */
+  get isAllShown(): boolean {
+    return isShown(this.#rows.shown, this.total);
+  }
+
+  done(): SearchEnd {
+    const { shown, outside } = this.#rows;
+    return { end: "done", total: this.total, shown, outside };
+  }
+
+  stuck(failure: PageFailure): SearchEnd {
+    const { shown, outside } = this.#rows;
+    return this.isAllShown ? this.done() : { end: "stuck", failure, shown, outside };
+  }
+
+  /** @param isFirst the page is the first of the search */
+  endAt(page: PageFailure | Exclude<PageAnswer, { kind: "page" }>, isFirst: boolean): SearchEnd {
+    if (page instanceof PageFailure) return this.stuck(page);
+    if (isFirst) return { end: "refused", status: page.status };
+    return this.isAllShown ? this.done() : { end: "expired", shown: this.#rows.shown };
+  }
+}
+
+const orFailure = (page: Promise<PageAnswer>): Promise<PageAnswer | PageFailure> =>
+  page.catch((error: unknown) => {
+    if (error instanceof PageFailure) return error;
+    throw error;
+  });
+
+/** The pages are answered, and never come to an end. */
+const endless = (what: string) => new PageFailure(waiting("SourceInconsistent", what), 200);

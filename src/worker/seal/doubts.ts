@@ -27,10 +27,12 @@ interface TailGaps {
   gone: number;
   /** No count would miss what was deleted. */
   goneUnknown: boolean;
+  /** What was written since D could not be read. */
+  unread: boolean;
 }
 
 export function tailDoubts(type: string, gaps: TailGaps): string[] {
-  const { older, twice, lost, newer, gone, goneUnknown } = gaps;
+  const { older, twice, lost, newer, gone, goneUnknown, unread } = gaps;
   const doubts: string[] = [];
   if (older > 0)
     doubts.push(
@@ -54,6 +56,10 @@ export function tailDoubts(type: string, gaps: TailGaps): string[] {
   if (goneUnknown)
     doubts.push(
       `Whether resources of ${type} were deleted while the export ran, before they were read, cannot be known: the source shows no history of the type and no exact counts of it.`,
+    );
+  if (unread)
+    doubts.push(
+      `What was written to ${type} while the export ran cannot be read: the source refuses that search. Some resources may be missing.`,
     );
   return doubts;
 }

@@ -73,7 +73,8 @@ async function readResults({ store, task }: Work, plan: Plan): Promise<ShardResu
 }
 
 async function closeAll(run: ExportRun, results: readonly ShardResult[]): Promise<ShardResult[]> {
-  const types = [...new Set(run.plan.shards.map(({ type }) => type))];
+  const read = run.plan.shards.filter(({ refused }) => refused === undefined);
+  const types = [...new Set(read.map(({ type }) => type))];
   const byShard = new Map(results.map((result) => [result.shard, result]));
   return eachParallel(types, (type) => closeType(run, type, byShard));
 }

@@ -41,6 +41,7 @@ export async function writeTail(
     newer: written.newer,
     gone: tail.history ? 0 : Math.max(0, expected - (seen + written.asNow + written.lost)),
     goneUnknown: !tail.history && (await mayHaveGone(closing)),
+    unread: tail.unread === true,
   });
 }
 

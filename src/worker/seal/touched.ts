@@ -7,9 +7,8 @@ import {
   typeHistory,
 } from "../../fhir/history.ts";
 import { onceEach } from "../../fhir/links.ts";
-import { readPage } from "../../fhir/reads.ts";
+import { probePage, type ReadPage, type RefusedPage } from "../../fhir/reads.ts";
 import { searchURL } from "../../fhir/search.ts";
-import type { Page } from "../../scan/page.ts";
 import { fingerprinter } from "../../sink/fingerprints.ts";
 import { membersIn } from "../read/owner.ts";
 import type { FingerprintHooks } from "../read/row-writer.ts";
@@ -29,6 +28,8 @@ export interface Tail {
   touched: Map<string, Touched>;
   /** It was read from a history, so it has the deletions, too. */
   history: boolean;
+  /** The source refuses the search for what was written: nobody knows it. */
+  unread?: true;
   /** D */
   since: string;
 }
@@ -115,8 +116,8 @@ async function readTail(closing: TypeClosing, withHistory: boolean): Promise<Tai
     work.log.warn({ type, history: ended }, "the history of the type cannot be used; doing without it");
   }
   const notes = new TouchedNotes(closing);
-  if (plan.source.windows) await searchTail(closing, since, notes);
-  return { touched: notes.touched, history: false, since };
+  const isRead = !plan.source.windows || (await searchTail(closing, since, notes));
+  return { touched: notes.touched, history: false, since, ...(!isRead && { unread: true as const }) };
 }
 
 const historyFrom = ({ plan, type }: TypeClosing, from: number): HistoryQuery => ({
@@ -185,18 +186,25 @@ class TouchedNotes {
   }
 }
 
-async function searchTail({ work, plan, type }: TypeClosing, since: string, notes: TouchedNotes): Promise<void> {
+/** @returns false where the source refuses the search, or a page of it cannot be read */
+async function searchTail({ work, plan, type }: TypeClosing, since: string, notes: TouchedNotes): Promise<boolean> {
   const { source } = work;
-  const follow = onceEach(type);
+  const follow = onceEach();
   const first = searchURL({ type, from: since, count: plan.source.count });
   for (let link: string | undefined = first; link !== undefined; ) {
-    follow(link);
-    const { bytes, page }: { bytes: Buffer; page: Page } = await readPage(source, link);
+    if (!follow(link)) return false;
+    const answer: ReadPage | RefusedPage = await probePage(source, link, { type });
+    if (!("page" in answer)) {
+      work.log.warn({ type, status: answer.status }, "the source refuses to show what was written while it was read");
+      return false;
+    }
+    const { bytes, page } = answer;
     for (const { type: found, id, start, end } of page.entries) {
       if (found !== type) continue;
       const { meta } = JSON.parse(bytes.toString("utf8", start, end)) as { meta?: { versionId?: string } };
       notes.add(id, meta?.versionId);
     }
-    link = page.next === undefined ? undefined : source.resolve(page.next).href;
+    link = source.next(link, page);
   }
+  return true;
 }

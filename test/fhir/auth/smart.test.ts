@@ -93,7 +93,10 @@ describe("SMART Backend Services", () => {
   test("a discovery that fails for a moment", async () => {
     server.script({ at: "discovery", status: 502, headers: { "content-type": "text/html" }, body: "<html>" });
     const { client } = await smart(keys.RS384.privateKey);
-    assert.equal(await client.get("Patient?_count=1", ({ status }) => status, { retrySeconds: 10 }), 200);
+    assert.equal(
+      await client.get("Patient?_count=1", ({ status }) => status, { purpose: "probe", retrySeconds: 10 }),
+      200,
+    );
   });
 });
 
