@@ -426,6 +426,29 @@ export interface FhirExportRun {
    */
   sourceCertificate?: string;
   /**
+   * Secrets with what is sent in headers to the source.
+   *
+   * @maxItems 16
+   */
+  sourceHeaders?: {
+    /**
+     * Index of the header in spec.headers of the source.
+     */
+    index: number;
+    /**
+     * Name of the Secret.
+     */
+    name: string;
+    /**
+     * Key in the Secret.
+     */
+    key: string;
+  }[];
+  /**
+   * Name of the Secret with the user and password for the proxy to the source.
+   */
+  sourceProxy?: string;
+  /**
    * How workers sign in at the target.
    */
   targetAuth?: string;

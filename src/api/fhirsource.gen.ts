@@ -159,6 +159,56 @@ export interface FhirSourceSpec {
     };
   };
   /**
+   * Headers that are sent with each request to the FHIR server, for example the API key or the tenant that a gateway wants. They are not sent to a token endpoint.
+   *
+   * @maxItems 16
+   */
+  headers?: {
+    /**
+     * Name of the header. Example: X-API-Key.
+     */
+    name: string;
+    /**
+     * What is sent. Everybody who may read the FhirSource can read it; put a secret into a Secret. Example: tenant-7.
+     */
+    value?: string;
+    /**
+     * Key of a Secret that holds what is sent. It is read again at each use, so it can be rotated.
+     */
+    secretRef?: {
+      /**
+       * Name of the Secret.
+       */
+      name: string;
+      /**
+       * Key in the Secret. Example: api-key.
+       */
+      key: string;
+    };
+  }[];
+  /**
+   * HTTP proxy through which the FHIR server is reached, by the method CONNECT, so that the proxy sees nothing of what is sent over https. The token endpoint is reached through it, too. By default servers are reached without a proxy.
+   */
+  proxy?: {
+    /**
+     * URL of the proxy. Example: http://proxy.example.org:3128.
+     */
+    url: string;
+    /**
+     * Secret with the keys username and password for the proxy (HTTP basic authentication).
+     */
+    secretRef?: {
+      /**
+       * Name of the Secret.
+       */
+      name: string;
+    };
+  };
+  /**
+   * Auto takes next links that name the server by another address than baseURL, as servers behind a proxy give them, and asks for them at baseURL; nothing is ever sent elsewhere. Strict refuses such links, which ends the export.
+   */
+  links?: "Auto" | "Strict";
+  /**
    * How result pages are asked for.
    */
   paging?: {

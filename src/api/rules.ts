@@ -36,6 +36,26 @@ const immutable = [
   "origin",
 ] as const satisfies (keyof FhirExportSpec)[];
 
+const proxyPattern = /^https?:\/\/[^/?#@ ]+\/?$/;
+/** Headers that auth sets, or that say how a message is sent. */
+const reservedHeaders = [
+  "authorization",
+  "host",
+  "connection",
+  "keep-alive",
+  "content-length",
+  "content-type",
+  "transfer-encoding",
+  "te",
+  "trailer",
+  "upgrade",
+  "expect",
+  "accept",
+  "accept-encoding",
+  "range",
+  "if-none-match",
+  "if-modified-since",
+];
 const baseURLPattern = /^https?:\/\/[^/?#@ ]+(\/[^?# ]*)?$/;
 const tokenURLPattern = /^https?:\/\/[^/?#@ ]+(\/[^# ]*)?$/;
 const containerPattern = /^[a-z0-9](-?[a-z0-9])*$/;
@@ -136,6 +156,30 @@ export const sourceRules: Rule<FhirSource>[] = [
     message: "tokenURL must be an http or https URL without user and fragment",
     holds: ({ spec: { auth } }) =>
       [auth?.oauth2?.tokenURL, auth?.smart?.tokenURL].every((url) => url === undefined || tokenURLPattern.test(url)),
+  },
+  {
+    path: "spec.headers",
+    message: "headers: each name may come once",
+    holds: ({ spec: { headers = [] } }) =>
+      new Set(headers.map(({ name }) => name.toLowerCase())).size === headers.length,
+  },
+  {
+    path: "spec.headers",
+    message:
+      "headers: sign-in is set by auth, and how messages are sent is not yours to set; remove headers such as Authorization, Host, Accept and Content-Length",
+    holds: ({ spec: { headers } }) => !headers?.some(({ name }) => reservedHeaders.includes(name.toLowerCase())),
+  },
+  {
+    path: "spec.headers",
+    message: "headers: each must have exactly one of value and secretRef",
+    holds: ({ spec: { headers } }) =>
+      headers?.every(({ value, secretRef }) => (value === undefined) !== (secretRef === undefined)) ?? true,
+  },
+  {
+    path: "spec.proxy",
+    message:
+      "proxy.url must be an http or https URL without user, path, query and fragment, for example http://proxy.example.org:3128",
+    holds: ({ spec: { proxy } }) => !proxy || proxyPattern.test(proxy.url),
   },
   {
     path: "spec.limits",

@@ -158,6 +158,15 @@ function projectedSources(object: FhirExport, run: FhirExportRun) {
       ? [sourceCA.kind === "Secret" ? secret(sourceCA.name, ca) : { configMap: { name: sourceCA.name, items: ca } }]
       : []),
     ...(sourceCertificate ? [secret(sourceCertificate, files("source", ["tls.crt", "tls.key"]))] : []),
+    ...(run.sourceHeaders ?? []).map(({ index, name, key }) => secret(name, [{ key, path: `source/header-${index}` }])),
+    ...(run.sourceProxy
+      ? [
+          secret(
+            run.sourceProxy,
+            ["username", "password"].map((key) => ({ key, path: `source/proxy-${key}` })),
+          ),
+        ]
+      : []),
     ...(targetSecret ? [secret(targetSecret, files("target", targetFiles[targetAuth] ?? []))] : []),
   ];
 }

@@ -22,7 +22,10 @@ export function makeRun(
   { attempt, startTime }: Pick<FhirExportRun, "attempt" | "startTime">,
   settings: Settings,
 ): FhirExportRun {
-  const { auth = { none: {} }, tls, limits } = source.spec;
+  const { auth = { none: {} }, tls, limits, proxy } = source.spec;
+  const headers = (source.spec.headers ?? []).flatMap(({ secretRef }, index) =>
+    secretRef ? [{ index, ...secretRef }] : [],
+  );
   const { azureBlob, volume } = target.spec;
   const { parallelism, ...share } = shareOf(limits, object.spec.parallelism ?? 4);
   const sourceSecret = (auth.basic ?? auth.bearer ?? auth.oauth2 ?? auth.smart)?.secretRef.name;
@@ -39,6 +42,8 @@ export function makeRun(
     ...(sourceSecret ? { sourceSecret } : {}),
     ...(tls?.caRef ? { sourceCA: { kind: tls.caRef.kind ?? "ConfigMap", name: tls.caRef.name } } : {}),
     ...(tls?.clientCertificateRef ? { sourceCertificate: tls.clientCertificateRef.name } : {}),
+    ...(headers.length > 0 ? { sourceHeaders: headers } : {}),
+    ...(proxy?.secretRef ? { sourceProxy: proxy.secretRef.name } : {}),
     ...(azureBlob ? { targetAuth: targetAuth(azureBlob.auth) } : {}),
     ...(targetSecret ? { targetSecret } : {}),
     ...(volume ? { claimName: volume.claimName } : {}),
@@ -81,6 +86,7 @@ export function makeTask(resolved: ResolvedExport, run: FhirExportRun, settings:
       history: (source.spec.history ?? "Auto") === "Auto",
       ...(source.spec.paging?.sort === "None" ? { sort: false } : {}),
       retrySeconds: settings.retrySeconds,
+      ...wireOf(source),
       share: run.share ?? { requests: 1 },
     },
     target: targetOf(resolved, settings),
@@ -116,6 +122,17 @@ function targetOf({ export: object, target }: ResolvedExport, settings: Settings
       blockBytes: parseBytes(azureBlob.blockSize ?? "8Mi") ?? 2 ** 23,
       auth: targetAuth(azureBlob.auth),
     },
+  };
+}
+
+/** How requests reach the source, where that is not as usual. */
+function wireOf({ spec: { links, headers, proxy } }: FhirSource): Pick<Task["source"], "links" | "headers" | "proxy"> {
+  return {
+    ...(links === "Strict" ? { links } : {}),
+    ...(headers?.length ? { headers: headers.map(({ name, value }) => ({ name, ...(value ? { value } : {}) })) } : {}),
+    ...(proxy
+      ? { proxy: { url: withoutTrailingSlash(proxy.url), ...(proxy.secretRef ? { hasSignIn: true as const } : {}) } }
+      : {}),
   };
 }
 

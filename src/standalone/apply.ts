@@ -9,6 +9,7 @@ import type { StandaloneArguments } from "./arguments.ts";
 import type { Folders } from "./folders.ts";
 import type { Kind, Kinds, Objects } from "./objects.ts";
 import type { Place } from "./place.ts";
+import { proxyFor } from "./proxy-variables.ts";
 
 /** Makes or changes the FhirSource "source" and the ExportTarget "target" as the command line says.
  *  @throws terminal, naming the argument, when one is invalid or a file is missing */
@@ -17,7 +18,7 @@ export function putSourceAndTarget(
   given: StandaloneArguments,
   env: NodeJS.ProcessEnv,
 ): void {
-  apply(objects, "FhirSource", "source", sourceSpec(given, folders));
+  apply(objects, "FhirSource", "source", sourceSpec(given, folders, env));
   apply(objects, "ExportTarget", "target", targetSpec(given, folders, env));
 }
 
@@ -62,17 +63,32 @@ export function readExports(file: string): FhirExport[] {
 }
 
 function sourceSpec(
-  { source, auth: { token, username, password }, ca, pageSize }: StandaloneArguments,
+  { source, auth: { token, username, password }, headers, ca, pageSize }: StandaloneArguments,
   folders: Folders,
+  env: NodeJS.ProcessEnv,
 ): FhirSourceSpec {
   const files: Record<string, string> = token ? { token } : username && password ? { username, password } : {};
   if (Object.keys(files).length > 0) folders.linkSecret("source", files);
   if (ca) folders.linkSecret("source-ca", { "ca.crt": ca });
+  if (headers.length > 0)
+    folders.linkSecret(
+      "source-headers",
+      Object.fromEntries(headers.map(({ file }, index) => [`header-${index}`, file])),
+    );
+  const proxy = proxyFor(source, env);
+  if (proxy?.signIn) folders.writeSecret("source-proxy", proxy.signIn);
   const secretRef = { name: "source" };
   return {
     baseURL: source,
     auth: token ? { bearer: { secretRef } } : username ? { basic: { secretRef } } : { none: {} },
     ...(ca && { tls: { caRef: { kind: "Secret", name: "source-ca" } } }),
+    ...(headers.length > 0 && {
+      headers: headers.map(({ name }, index) => ({
+        name,
+        secretRef: { name: "source-headers", key: `header-${index}` },
+      })),
+    }),
+    ...(proxy && { proxy: { url: proxy.url, ...(proxy.signIn && { secretRef: { name: "source-proxy" } }) } }),
     ...(pageSize !== undefined && { paging: { count: pageSize } }),
   };
 }

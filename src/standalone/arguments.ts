@@ -4,7 +4,8 @@ import { terminal } from "../failure.ts";
 
 export const standaloneUsage = `fhir-export standalone --source URL --target DIR|azure [options]
 
-Serves FHIR $export over HTTP and runs the exports on this machine, without a cluster.
+Serves FHIR $export over HTTP and runs the exports on this machine, without a cluster. The source is reached through the proxy
+that HTTPS_PROXY (HTTP_PROXY for http sources) names, unless NO_PROXY names its host.
 
   --source URL               FHIR base URL to export from
   --target DIR|azure         folder to write to; or Azure Blob Storage, whose connection string is in the environment variable
@@ -15,6 +16,7 @@ Serves FHIR $export over HTTP and runs the exports on this machine, without a cl
   --source-auth-token FILE   file that holds the bearer token for the source; it is read again at each use
   --source-auth-username FILE, --source-auth-password FILE
                              files that hold user name and password for HTTP basic authentication; they are read again, too
+  --source-header NAME=FILE  header to send with each request to the source, and the file that holds its value; may be given several times
   --source-ca FILE           certificate authorities (PEM) to trust for the source
   --page-size N              resources to ask for per page (1000)
   --shard-resources N        resources per shard, which one process exports at a time (100000)
@@ -34,6 +36,7 @@ export interface StandaloneArguments {
   target: { kind: "folder"; folder: string } | { kind: "azure"; container?: string };
   connectionStringFile?: string;
   auth: { token?: string; username?: string; password?: string };
+  headers: { name: string; file: string }[];
   ca?: string;
   pageSize?: number;
   shardResources?: number;
@@ -57,6 +60,7 @@ const argumentsByName = {
   "source-auth-token": textArgument,
   "source-auth-username": textArgument,
   "source-auth-password": textArgument,
+  "source-header": { type: "string", multiple: true },
   "source-ca": textArgument,
   "page-size": textArgument,
   "shard-resources": textArgument,
@@ -98,6 +102,7 @@ export function parseArguments(args: string[]): StandaloneArguments {
         : { kind: "folder", folder: resolve(target) },
     ...given("connectionStringFile", values["azure-connection-string"]),
     auth: { ...given("token", token), ...given("username", username), ...given("password", password) },
+    headers: (values["source-header"] ?? []).map(headerOf),
     ...given("ca", values["source-ca"]),
     ...given("pageSize", wholeNumber("page-size", values["page-size"], 1)),
     ...given("shardResources", wholeNumber("shard-resources", values["shard-resources"], 1)),
@@ -110,6 +115,13 @@ export function parseArguments(args: string[]): StandaloneArguments {
     data: resolve(values.data ?? "fhir-export-data"),
     ...given("apply", values.apply),
   };
+}
+
+function headerOf(text: string): { name: string; file: string } {
+  const at = text.indexOf("=");
+  if (at < 1 || at === text.length - 1)
+    throw badArgument("--source-header must be NAME=FILE, for example X-API-Key=/run/secrets/api-key");
+  return { name: text.slice(0, at), file: text.slice(at + 1) };
 }
 
 const badArgument = (message: string) => terminal("UnsupportedParameter", message);

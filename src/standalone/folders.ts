@@ -67,6 +67,10 @@ export class Folders {
     this.#linkKeys(join(draft, "source"), sourceKeys, run.sourceSecret);
     this.#linkKeys(join(draft, "source"), ["ca.crt"], run.sourceCA?.name);
     this.#linkKeys(join(draft, "source"), ["tls.crt", "tls.key"], run.sourceCertificate);
+    for (const { index, name, key } of run.sourceHeaders ?? [])
+      symlinkSync(join(this.secret(name), key), join(draft, "source", `header-${index}`));
+    for (const key of run.sourceProxy ? ["username", "password"] : [])
+      symlinkSync(join(this.secret(run.sourceProxy!), key), join(draft, "source", `proxy-${key}`));
     this.#linkKeys(join(draft, "target"), targetKeys, run.targetSecret);
     writeFileSync(join(draft, "task.json"), JSON.stringify(task), { mode: 0o600, flush: true });
     renameSync(draft, folder);

@@ -19,6 +19,12 @@ export const sources: Case[] = [
     settleSeconds: 5,
     limits: { maxConcurrentExports: 2, concurrentRequests: 16, requestsPerSecond: 100 },
     history: "None",
+    headers: [
+      { name: "X-Tenant", value: "seven 7" },
+      { name: "Ocp-Apim-Subscription-Key", secretRef: { name: "gateway", key: "key" } },
+    ],
+    proxy: { url: "http://proxy.example.org:3128", secretRef },
+    links: "Strict",
   } satisfies Omit<FhirSourceSpec, "baseURL">),
   ...(["none", "basic", "bearer", "oauth2", "smart", "workloadIdentity"] as const).map((kind) =>
     source(`auth ${kind}`, {
@@ -76,6 +82,26 @@ export const sources: Case[] = [
   ),
   source("exports 0", { limits: { maxConcurrentExports: 0 } }, /maxConcurrentExports/),
   source("settleSeconds below 0", { settleSeconds: -1 }, /settleSeconds/),
+  source("a header of auth", { headers: [{ name: "authorization", value: "x" }] }, /sign-in is set by auth/),
+  source("a header of the connection", { headers: [{ name: "HOST", value: "x" }] }, /sign-in is set by auth/),
+  source("a header with nothing", { headers: [{ name: "X-Key" }] }, /exactly one of value and secretRef/),
+  source(
+    "a header with both",
+    { headers: [{ name: "X-Key", value: "a", secretRef: { name: "x", key: "k" } }] },
+    /exactly one of value and secretRef/,
+  ),
+  source(
+    "a header twice",
+    { headers: ["X-Key", "x-key"].map((name) => ({ name, value: "a" })) },
+    /each name may come once/,
+  ),
+  source("a header with a colon", { headers: [{ name: "X-Key:", value: "a" }] }, /name/),
+  source("a header with a line end", { headers: [{ name: "X-Key", value: "a\r\nb: c" }] }, /value/),
+  source("a header of a Secret without key", { headers: [{ name: "X-Key", secretRef }] }, /key/),
+  source("a proxy with a user", { proxy: { url: "http://u:p@proxy.example.org:3128" } }, /proxy\.url must be/),
+  source("a proxy with a path", { proxy: { url: "http://proxy.example.org/a" } }, /proxy\.url must be/),
+  source("a proxy of another kind", { proxy: { url: "socks5://proxy.example.org" } }, /proxy\.url must be/),
+  source("unknown links", { links: "None" }, /links/),
   source("an unknown history", { history: "Always" }, /history/),
 ];
 

@@ -185,6 +185,29 @@ const files: [string, object, Parameters<typeof makeTarget>[0], object[]][] = [
     [{ secret: { name: "ca", items: [{ key: "ca.crt", path: "source/ca.crt" }] } }],
   ],
   [
+    "headers and a proxy",
+    {
+      headers: [
+        { name: "X-Tenant", value: "seven" },
+        { name: "X-API-Key", secretRef: { name: "gateway", key: "api-key" } },
+      ],
+      proxy: { url: "http://proxy.example.org:3128", secretRef: { name: "proxy" } },
+    },
+    { volume: { claimName: "c" } },
+    [
+      { secret: { name: "gateway", items: [{ key: "api-key", path: "source/header-1" }] } },
+      {
+        secret: {
+          name: "proxy",
+          items: [
+            { key: "username", path: "source/proxy-username" },
+            { key: "password", path: "source/proxy-password" },
+          ],
+        },
+      },
+    ],
+  ],
+  [
     "a client certificate beside the sign-in",
     { auth: { bearer: { secretRef } }, tls: { clientCertificateRef: { name: "worker-tls" } } },
     { volume: { claimName: "c" } },

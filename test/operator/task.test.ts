@@ -256,6 +256,24 @@ test("a client certificate", () => {
   assert.deepEqual([run.sourceCertificate, run.sourceCA], ["worker-tls", undefined]);
 });
 
+test("headers and a proxy: what Secrets hold is named in the run, and in neither run nor Task", () => {
+  const wire = {
+    headers: [
+      { name: "X-Tenant", value: "seven" },
+      { name: "X-API-Key", secretRef: { name: "gateway", key: "api-key" } },
+    ],
+    proxy: { url: "http://proxy.example.org:3128/", secretRef: { name: "proxy" } },
+    links: "Strict" as const,
+  };
+  const run = runOf({ source: wire });
+  assert.deepEqual([run.sourceHeaders, run.sourceProxy], [[{ index: 1, name: "gateway", key: "api-key" }], "proxy"]);
+  const { headers, proxy, links } = taskOf({ source: wire }).source;
+  assert.deepEqual(headers, [{ name: "X-Tenant", value: "seven" }, { name: "X-API-Key" }]);
+  assert.deepEqual([proxy, links], [{ url: "http://proxy.example.org:3128", hasSignIn: true }, "Strict"]);
+  const usual = taskOf({}).source;
+  assert.deepEqual([usual.headers, usual.proxy, usual.links], [undefined, undefined, undefined]);
+});
+
 test("Ready of sources and targets, from their own fields", () => {
   const ready = (status: { conditions?: { type: string; status: string; reason: string; message: string }[] }) =>
     status.conditions?.[0];

@@ -136,7 +136,7 @@ imagePullSecrets:
 {{/* FhirSource.spec, as JSON */}}
 {{- define "fhir-export.sourceSpec" -}}
 {{- $source := .Values.source -}}
-{{- $spec := dict "baseURL" $source.baseURL "settleSeconds" (int $source.settleSeconds) "history" $source.history -}}
+{{- $spec := dict "baseURL" $source.baseURL "settleSeconds" (int $source.settleSeconds) "history" $source.history "links" $source.links -}}
 {{- $auth := deepCopy $source.auth -}}
 {{- if $source.secret -}}
 {{- range $kind, $keys := dict "basic" "username" "bearer" "token" "oauth2" "client-secret" "smart" "private-key.jwk" -}}
@@ -152,6 +152,8 @@ imagePullSecrets:
 {{- $tls := deepCopy $source.tls -}}
 {{- if $source.caBundle -}}{{- $_ := set $tls "caRef" (dict "kind" "ConfigMap" "name" (printf "%s-source-ca" (include "fhir-export.fullname" .))) -}}{{- end -}}
 {{- with $tls -}}{{- $_ := set $spec "tls" . -}}{{- end -}}
+{{- with $source.headers -}}{{- $_ := set $spec "headers" . -}}{{- end -}}
+{{- with $source.proxy -}}{{- $_ := set $spec "proxy" . -}}{{- end -}}
 {{- with $source.paging -}}{{- $_ := set $spec "paging" . -}}{{- end -}}
 {{- with $source.limits -}}{{- $_ := set $spec "limits" . -}}{{- end -}}
 {{- toJson $spec -}}
