@@ -82,7 +82,8 @@ export function parseProgress(text: string, exportUID: string, podUID: string): 
     const known = value.v === 1 && value.uid === exportUID && (value.podUID === undefined || value.podUID === podUID);
     if (!known || !isWholeCount(value.index) || !isTotals(value.totals)) return undefined;
     const types = Array.isArray(value.types) ? value.types.filter(isTypeCount).slice(0, 200) : [];
-    return { v: 1, uid: value.uid, podUID, index: value.index, totals: value.totals, types, throttledSeconds: 0 };
+    const { uid, index, totals, paused } = value;
+    return { v: 1, uid, podUID, index, totals, types, throttledSeconds: 0, ...(paused === true && { paused }) };
   } catch {
     return undefined;
   }

@@ -238,6 +238,8 @@ function followActive({ spec }: Facts, run: RunView, stage: Stage): ExportStep {
     return { kind: "step", ...stage, effects: [{ do: "setRun", uid: run.uid, suspend: false }] };
   if (run.blocked)
     return { kind: "step", ...stage, message: `${stage.message}; it is blocked: ${run.blocked}`, requeueAfter: 15 };
+  if (run.progress.some(({ paused }) => paused))
+    return { kind: "step", ...stage, message: `${stage.message}; the source asks to wait (Retry-After)` };
   // No change of an object that is watched tells that a run gets no pods at all, so it is looked at again.
   return run.live > 0 ? { kind: "step", ...stage } : { kind: "step", ...stage, requeueAfter: 10 };
 }

@@ -24,6 +24,12 @@ const answers: [string, object | string, boolean][] = [
   ["a negative index", { ...progress, index: -1 }, false],
   ["null", "null", false],
 ];
+test("progress of a pod says that the source asks to wait, and nothing else that it is not asked for", () => {
+  const parse = (paused: unknown) => parseProgress(JSON.stringify({ ...progress, paused, more: "x" }), "e", "p");
+  assert.deepEqual(parse(true), { ...progress, paused: true });
+  assert.deepEqual([parse(undefined), parse("yes")], [progress, progress]);
+});
+
 for (const [name, answer, want] of answers)
   test(`progress of a pod: ${name} is ${want ? "taken" : "left out"}`, () =>
     assert.equal(

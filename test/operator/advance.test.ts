@@ -60,6 +60,31 @@ const table: DecisionRow[] = [
     message: /ImagePullBackOff: no such image/,
   },
   {
+    case: "the source asks to wait",
+    world: world({
+      status: admitted(),
+      runs: {
+        plan: {
+          progress: [
+            {
+              v: 1,
+              uid: "x",
+              index: 0,
+              totals: { files: 0, resources: 0, bytes: 0, errors: 0 },
+              types: [],
+              throttledSeconds: 0,
+              paused: true,
+            },
+          ],
+        },
+      },
+    }),
+    reason: "Planning",
+    ready: "Unknown",
+    holds: ["Accepted", "Reconciling"],
+    message: /the source asks to wait \(Retry-After\)/,
+  },
+  {
     case: "planned",
     world: world({ status: admitted(), runs: { plan: doneRun("plan") } }),
     reason: "Running",
