@@ -72,6 +72,16 @@ describe("long searches", () => {
   });
 });
 
+test("a next link that is empty is none", async () => {
+  const client = new SourceClient(task(), tmpdir(), new AbortController().signal);
+  try {
+    for (const next of ["", " ", undefined]) assert.equal(client.next("Patient?_count=1", { next }), undefined);
+    assert.match(client.next("Patient?_count=1", { next: "Patient?_count=1&p=2" })!, /^http.*[?]_count=1&p=2$/);
+  } finally {
+    await client.close();
+  }
+});
+
 describe("how the message about a refused request names its URL", () => {
   const cases: [path: string, shown: string][] = [
     ["Patient/SECRET-1", "Patient/{id}"],
