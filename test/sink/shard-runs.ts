@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import type { ShardResult } from "../../src/contracts.ts";
+import type { Checkpoint, ShardResult } from "../../src/contracts.ts";
 import { copyResource, scanPage } from "../../src/scan/plain.ts";
 import { slack } from "../../src/scan/table.ts";
+import { resultOf } from "../../src/sink/checkpoint.ts";
 import { eachFingerprint, fingerprinter, wordsOf } from "../../src/sink/fingerprints.ts";
-import { planPath } from "../../src/sink/layout.ts";
+import { checkpointPath, planPath } from "../../src/sink/layout.ts";
 import type { Lines } from "../../src/sink/lines.ts";
 import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
 import type { BlockWriter, Store } from "../../src/sink/store.ts";
@@ -83,6 +84,10 @@ export async function run({
   maxBlocks,
   order,
 }: Run): Promise<ShardResult> {
+  // Like a worker, which does not open a writer for a shard that is done.
+  const found = await store.read(checkpointPath("Patient-0001"));
+  const done = found && resultOf(JSON.parse(found.bytes.toString()) as Checkpoint);
+  if (done) return done;
   let [now, nonces] = [0, 0];
   const slabs = new Slabs(Buffer.alloc(2 * slabSpace(slab) + slack), 0, slab, 2);
   const writer = await ShardWriter.open({
