@@ -131,8 +131,8 @@ export const mutants: Mutant[] = [
   {
     name: "the source's clock is not waited for",
     file: "src/fhir/reads.ts",
-    from: "const first = await date();",
-    to: "const first = await date();\n  if (first > 0) return first + 1000;",
+    from: "const first = await dateBy(link);",
+    to: "const first = await dateBy(link);\n      if (first > 0) return first + 1000;",
   },
   {
     name: "a history that is not newest first is believed",
