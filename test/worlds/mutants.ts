@@ -167,8 +167,8 @@ export const mutants: Mutant[] = [
   {
     name: "an order is believed",
     file: "src/worker/plan/probes.ts",
-    from: "return first.length > 1 ? ids(first) === ids(second) : undefined;",
-    to: "return ids(first) !== ids(second) || true;",
+    from: "return readings[0] === readings[1];",
+    to: "return readings.length === 2;",
   },
   {
     name: "windows are believed",
