@@ -70,6 +70,11 @@ const outcome = ({ class: kind, reason, message }: { class: string; reason: stri
 /** Failures that a world may end with, and what it must be like for that. */
 const explained: [RegExp, (world: World) => boolean][] = [
   [/^terminal InvalidFilter /, ({ export: { typeFilters } }) => typeFilters !== undefined],
+  // The first contact is not asked again, so that a wrong address is known at once.
+  [
+    /^terminal SourceNotFHIR .*\/metadata/,
+    ({ faults }) => faults.some(({ kind }) => ["html", "notBundle", "outcomeInstead", "status"].includes(kind)),
+  ],
   [/^terminal \w+ .*onResourceError: Fail/, ({ export: { onResourceError } }) => onResourceError === "Fail"],
 ];
 
