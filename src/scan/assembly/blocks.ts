@@ -42,6 +42,7 @@ export const letterA16: usize = 3328;
 export const zeroDigits16: usize = 3344;
 export const hyphens16: usize = 3360;
 export const ones16: usize = 3376;
+export const lineFeeds16: usize = 3472;
 /** address of a constant for `swizzle`: lane n is all ones where the byte n is white space */
 export const whiteLanes: usize = 3392;
 /** address of the constants of instants, see rows.ts */
@@ -72,6 +73,7 @@ export function fillConstants(): void {
   fillWith(zeroDigits16, 0x30);
   fillWith(hyphens16, 0x2d);
   fillWith(ones16, 1);
+  fillWith(lineFeeds16, 0x0a);
   // tab, line feed, carriage return
   v128.store(whiteLanes, i8x16(0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, 0, 0, -1, 0, 0));
   v128.store(instantLanes, i8x16(48, 48, 48, 48, 45, 48, 48, 45, 48, 48, 84, 48, 48, 58, 48, 48));

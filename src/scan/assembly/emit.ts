@@ -5,16 +5,24 @@
 //    that has none inside the resource is copied whole.
 // 3. In all other blocks 8 bytes at a time are squeezed: their 8 bits of the mask say which bytes stay. A shuffle, an
 //    instruction that picks lanes by a list of their numbers, moves those to the front; the list comes from a table
-//    with one for each of the 256 masks. 8 bytes are stored, but the address moves on only by as many as stay, so the
-//    next store overwrites the rest. No branch depends on the bytes.
+//    with one for each of the 256 masks. One shuffle squeezes 16 bytes, each half to its own front. 8 bytes are stored
+//    of each half, but the address moves on only by as many as stay, so the next store overwrites the rest. No branch
+//    depends on the bytes.
 
 /** The table: for each mask of 8 bits the numbers of its set bits in order, in 8 bytes. `fill` writes it once. */
 const shuffles: usize = 1024;
+/** The same for the upper half of 16 bytes: the numbers are greater by 8. */
+const upperShuffles: usize = 118_784;
 
 export function fill(): void {
   for (let bits: u32 = 0; bits < 256; bits++) {
-    let to = shuffles + ((bits as usize) << 3);
-    for (let bit: u32 = 0; bit < 8; bit++) if ((bits >> bit) & 1) store<u8>(to++, bit as u8);
+    let to = (bits as usize) << 3;
+    for (let bit: u32 = 0; bit < 8; bit++) {
+      if (((bits >> bit) & 1) == 0) continue;
+      store<u8>(shuffles + to, bit as u8);
+      store<u8>(upperShuffles + to, (bit + 8) as u8);
+      to++;
+    }
   }
 }
 
@@ -51,22 +59,24 @@ function squeeze(page: usize, spaces: usize, start: usize, end: usize, out: usiz
       out += 64;
       continue;
     }
-    out = eight(at, keep, out);
-    out = eight(at + 8, keep >> 8, out);
-    out = eight(at + 16, keep >> 16, out);
-    out = eight(at + 24, keep >> 24, out);
-    out = eight(at + 32, keep >> 32, out);
-    out = eight(at + 40, keep >> 40, out);
-    out = eight(at + 48, keep >> 48, out);
-    out = eight(at + 56, keep >> 56, out);
+    out = sixteen(at, keep << 3, keep >> 5, out);
+    out = sixteen(at + 16, keep >> 13, keep >> 21, out);
+    out = sixteen(at + 32, keep >> 29, keep >> 37, out);
+    out = sixteen(at + 48, keep >> 45, keep >> 53, out);
   }
   return out;
 }
 
-/** Squeezes 8 bytes. @param keep its lowest 8 bits say which of them stay */
+/** Squeezes 16 bytes. The bits 3 to 10 of `lower` and of `upper` say which of them stay; so these, and no others, are
+ *  offsets in the tables. */
 // @ts-ignore: decorator
-@inline function eight(at: usize, keep: u64, out: usize): usize {
-  const bits = (keep & 0xff) as usize;
-  v128.store64_lane(out, i8x16.swizzle(v128.load64_zero(at), v128.load64_zero(shuffles + (bits << 3))), 0);
-  return out + (popcnt(bits as u32) as usize);
+@inline function sixteen(at: usize, lower: u64, upper: u64, out: usize): usize {
+  const low = (lower as usize) & 0x7f8;
+  const high = (upper as usize) & 0x7f8;
+  const numbers = v128.load64_lane(high, v128.load64_zero(low, shuffles), 1, upperShuffles);
+  const squeezed = i8x16.swizzle(v128.load(at), numbers);
+  v128.store64_lane(out, squeezed, 0);
+  out += popcnt(low);
+  v128.store64_lane(out, squeezed, 1);
+  return out + popcnt(high);
 }

@@ -39,6 +39,7 @@
 //   73,856   the texts that are compared (same.ts)
 //   77,824   the list of scalars and commas (grammar.ts)
 //   114,688  the masks of a segment (grammar.ts)
+//   118,784  the second table of shuffles (emit.ts)
 //
 // In all these files, a function that reads a value takes its address, and returns the address behind it; 0 gives the
 // page up. Texts are compared as numbers: 0x6b6e696c are the bytes "link", the first one lowest; a comment says which
