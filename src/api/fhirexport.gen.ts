@@ -2,7 +2,7 @@
 import type {Condition, ObjectMeta} from "./meta.ts";
 
 /**
- * A FhirExport copies the matching resources of one FHIR R4 server, as they are at one moment, as NDJSON files into object storage or a volume, with a manifest of counts, sizes and SHA-256 sums. It does once what the FHIR operation $export does.
+ * A FhirExport copies the matching resources of one FHIR server, as they are at one moment, as NDJSON files into object storage or a volume, with a manifest of counts, sizes and SHA-256 sums. It does once what the FHIR operation $export does.
  */
 export interface FhirExport {
   /**

@@ -2,7 +2,7 @@
 import type {Condition, ObjectMeta} from "./meta.ts";
 
 /**
- * A FhirSource describes a FHIR R4 server to export from: its address, how to sign in, and how much load it may get.
+ * A FhirSource describes a FHIR server (R4, R4B or R5) to export from: its address, how to sign in, and how much load it may get.
  */
 export interface FhirSource {
   /**

@@ -12,8 +12,9 @@ export const isOutputFormat = (value: string): value is OutputFormat =>
 /** Whether the value has the form of a FHIR type name. Whether the source knows the type is seen when it is asked. */
 export const isTypeName = (value: string) => value.length <= 64 && /^[A-Z][A-Za-z]+$/.test(value);
 
-/** Whether the value is a FHIR logical id. */
-export const isID = (value: string) => /^[A-Za-z0-9.-]{1,64}$/.test(value);
+/** Whether the value may be the id of a Patient or a Group. FHIR allows 64 letters, digits, hyphens and dots; servers
+ *  have others. */
+export const isID = (value: string) => /^[A-Za-z0-9._:=-]{1,128}$/.test(value);
 
 /** Whether the value is `element` or `Type.element`, where the element is one of the resource's own level. */
 export const isElementName = (value: string) =>

@@ -52,7 +52,11 @@ export function parseKickOff(request: KickOff, now: Date, rules: ParseRules): Pa
   const spec: SpecParts = { level };
   if (level === "Group") {
     if (isID(request.groupId ?? "")) spec.groupId = request.groupId!;
-    else fault("invalid", "the Group's id in the path must be 1 to 64 letters, digits, hyphens and dots");
+    else
+      fault(
+        "invalid",
+        "the Group's id in the path must be 1 to 128 letters, digits, hyphens, dots, underscores, colons and equals signs",
+      );
   }
   const body =
     method === "POST"

@@ -234,7 +234,7 @@ suite("a kick-off is refused, and the text names what to mend", () => {
       code: "invalid",
       text: /_elements must be/,
     },
-    "a malformed Group id": { request: { level: "Group", groupId: "a_b" }, code: "invalid", text: /Group's id/ },
+    "a malformed Group id": { request: { level: "Group", groupId: "a,b" }, code: "invalid", text: /Group's id/ },
   };
   for (const [name, { request, rules, status = 400, code, text }] of Object.entries(cases))
     test(name, () => {
