@@ -6,6 +6,8 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { bundle } from "../build/bundle.ts";
 import { nodeFlags, type Plan, type Task, workerNodeOptions } from "../src/contracts.ts";
+import { PatientCompartment } from "../src/fhir/compartment.ts";
+import { ServerNames } from "../src/fhir/references.ts";
 import { shardSearches } from "../src/worker/read/searches.ts";
 import { makeAuthority } from "../test/fhir/certificates.ts";
 import { freePort } from "../test/tools/azurite.ts";
@@ -181,8 +183,9 @@ export class Lab implements AsyncDisposable {
   /** Measures a peer of peers.ts. */
   peer(name: "raw" | "careful" | "naive", { digest = true, exchange = false } = {}): Promise<Measured> {
     const plan = this.#plan!;
+    const compartment = new PatientCompartment("R4", new ServerNames(new URL(`${this.#source}/fhir/`)));
     const searches = plan.shards
-      .flatMap((shard) => shardSearches({ plan, cohort: undefined }, shard))
+      .flatMap((shard) => shardSearches({ plan, cohort: undefined, compartment }, shard))
       .map((search) => `${this.#source}/fhir/${search}`);
     const job: Job = {
       searches,

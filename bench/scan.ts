@@ -3,7 +3,8 @@
  *  find an id means to have its bytes, as a span or as a string; the bars were set for that (15 compact, 10 pretty, on
  *  the mix). Another column makes strings of all ids, as JSON.parse does. */
 import assert from "node:assert/strict";
-import { Compartment, membersOf, PatientSet, patientsOf } from "../src/fhir/compartment.ts";
+import { CompartmentRows, PatientCompartment, PatientSet } from "../src/fhir/compartment.ts";
+import { ServerNames } from "../src/fhir/references.ts";
 import { copyResource, scanPage } from "../src/scan/plain.ts";
 import { printer } from "../src/scan/print.ts";
 import { pickScanner, tableBytes } from "../src/scan/simd.ts";
@@ -182,15 +183,16 @@ export function benchRows(print: (line: string) => void, rounds = 41): void {
   const every = (visit: (row: number) => number | boolean) => () => {
     for (let row = 0; row < table.count; row++) found += Number(visit(row));
   };
+  const all = new PatientCompartment("R4", new ServerNames(base));
   const asked = (type: string): Record<string, () => void> => {
-    const compartment = new Compartment(type, base);
+    const compartment = new CompartmentRows(type, all);
     return {
       plainRows: () => assert.equal(table.plainRows(0, table.count), table.count),
       prints: () => table.prints(0, table.count, outAt),
       "prints without wasm": every((row) => print16(table.id(row)).length),
-      "in any compartment": every((row) => compartment.has(table, row)),
-      "in a cohort's": every((row) => compartment.has(table, row, cohort)),
-      "JSON.parse and patientsOf": every((row) => patientsOf(JSON.parse(table.resource(row).toString()), base).size),
+      "in any compartment": every((row) => compartment.has(table, row) === "in"),
+      "in a cohort's": every((row) => compartment.has(table, row, cohort) === "in"),
+      "JSON.parse and patientsOf": every((row) => all.patientsOf(JSON.parse(table.resource(row).toString())).size),
     };
   };
   print(
@@ -222,8 +224,8 @@ export function benchRows(print: (line: string) => void, rounds = 41): void {
           column++;
         };
         add([], undefined);
-        add(membersOf(type), undefined);
-        for (const ask of Object.values(asked(type))) add(membersOf(type), ask);
+        add(all.membersOf(type), undefined);
+        for (const ask of Object.values(asked(type))) add(all.membersOf(type), ask);
       }
       const [scan, scanWith, ...rest] = figures.map(median) as [number, number, ...number[]];
       const names = ["scan", "members", ...Object.keys(asked(""))];

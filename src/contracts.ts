@@ -3,6 +3,8 @@
 // checkpoint.json are refused by the terminal error TaskVersion where their version `v` is unknown. A report or
 // progress of an unknown version counts as lost.
 
+import type { FHIRRelease } from "./fhir/release.ts";
+
 export type Command = "plan" | "export" | "seal" | "purge" | "verify";
 
 /** What one attempt of an export has to do, as task.json. The operator writes it once per attempt into an immutable
@@ -104,6 +106,10 @@ export interface Plan {
   transactionTime: string;
   /** what the source can do, as the plan has found it out */
   source: {
+    /** of FHIR, by its CapabilityStatement; absent in plans that were made before it was read: R4 */
+    release?: FHIRRelease;
+    /** base URLs besides `baseURL` by which the source calls itself; at Patient and Group level */
+    names?: string[];
     /** its searches by `_lastUpdated` show what is in a window, and nothing else */
     windows: boolean;
     /** it compares whole seconds only, so a window may also show resources of the seconds at its bounds that are
@@ -127,6 +133,8 @@ export interface Plan {
   key: string;
   /** what the user should know, for example about the source's clock; each becomes an OperationOutcome line */
   warnings?: string[];
+  /** why the export may not be exact, as far as the plan knows */
+  doubts?: string[];
   /** shard ids per completion index; at most 10,000 indexes */
   packages: string[][];
 }
@@ -194,6 +202,8 @@ export interface Checkpoint {
   /** how many resources before `next` could not be read */
   errors: number;
   foreign?: true;
+  /** as in ShardResult */
+  left?: number;
   /** OperationOutcome lines of the first 100 of these errors */
   errorLines?: string[];
   /** The shard is done, and all of `done` is committed: this is the shard's last checkpoint. */
@@ -223,6 +233,9 @@ export interface ShardResult extends ShardEnding {
   /** its searches have shown foreign resources: another shard writes them, or only the source can tell to which member
    *  they belong. `seen` does not count them. */
   foreign?: true;
+  /** How many of `seen` were left out because nobody can tell whether they are in the export's compartments: they refer
+   *  to patients in a way that even the source does not resolve. */
+  left?: number;
   /** names of the segments that hold the fingerprints of the resources that were seen */
   fingerprints: string[];
 }

@@ -1,121 +1,162 @@
 import { ScanError } from "../scan/page.ts";
 import type { PageTable } from "../scan/table.ts";
 import { ascii } from "../scan/text.ts";
-import table from "./patient-compartment.json" with { type: "json" };
+import type { ServerNames, Unclear } from "./references.ts";
+import { type Definitions, definitionsOf, type FHIRRelease } from "./release.ts";
 
-/** The R4 Patient compartment, from the specification's CompartmentDefinition/patient 4.0.1 and the expressions of the
- *  search parameters that it names: type -> search parameter -> elements. A resource is in the compartment of a patient
- *  when one of these elements refers to the patient. */
-const compartment: Record<string, Record<string, string[]>> = table;
+/** What of a resource is in which patients' compartments, in one release of FHIR and for one server. */
+export class PatientCompartment {
+  readonly release: FHIRRelease;
+  readonly names: ServerNames;
+  readonly #definition: Definitions["compartment"];
+  readonly #members = new Map<string, Member[]>();
 
-export const compartmentTypes: ReadonlySet<string> = new Set(Object.keys(compartment));
+  constructor(release: FHIRRelease, names: ServerNames) {
+    this.release = release;
+    this.names = names;
+    this.#definition = definitionsOf(release).compartment;
+  }
 
-/** The ids of the patients in whose compartment a parsed resource is. Only the elements of the compartment count, no
- *  other reference.
- *  @param base the source's base URL: an absolute reference counts only where it leads there */
-export function patientsOf(resource: Record<string, unknown>, base: URL): Set<string> {
-  const type = String(resource.resourceType);
-  const ids = new Set<string>();
-  if (type === "Patient" && typeof resource.id === "string") ids.add(resource.id);
-  for (const parameter of Object.keys(compartment[type] ?? {}))
-    for (const id of patientsBy(resource, parameter, base)) ids.add(id);
-  return ids;
+  hasType(type: string): boolean {
+    return type in this.#definition;
+  }
+
+  /** The ids of the patients in whose compartment a parsed resource is, as far as its references tell. Only the
+   *  elements of the compartment count, no other reference. */
+  patientsOf(resource: Record<string, unknown>): Set<string> {
+    const type = String(resource.resourceType);
+    const ids = new Set<string>();
+    if (type === "Patient" && typeof resource.id === "string") ids.add(resource.id);
+    for (const parameter of Object.keys(this.#definition[type] ?? {}))
+      for (const id of this.patientsBy(resource, parameter)) ids.add(id);
+    return ids;
+  }
+
+  /** The search parameters that together find everything of a type that is in a patient's compartment. A parameter is
+   *  left out where another one has all of its elements. */
+  parameters(type: string): string[] {
+    const parameters = Object.entries(this.#definition[type] ?? {});
+    const covers = (other: string[], elements: string[]) => elements.every((element) => other.includes(element));
+    return parameters
+      .filter(
+        ([, elements], at) =>
+          !parameters.some(
+            ([, other], index) => index !== at && covers(other, elements) && (index < at || !covers(elements, other)),
+          ),
+      )
+      .map(([name]) => name);
+  }
+
+  /** The ids of the patients to which the elements of one search parameter refer. */
+  patientsBy(resource: Record<string, unknown>, parameter: string): string[] {
+    return this.#valuesBy(resource, parameter)
+      .map((value) => this.names.idOf("Patient", value))
+      .filter((id) => id !== undefined);
+  }
+
+  /** The references to patients that only the source can resolve, by search parameter: to another address, by URN or by
+   *  identifier. */
+  unclearOf(resource: Record<string, unknown>): { parameter: string; reference: Unclear }[] {
+    return this.parameters(String(resource.resourceType)).flatMap((parameter) =>
+      this.#valuesBy(resource, parameter).flatMap((value) => {
+        const reference = this.names.readPatient(value);
+        return typeof reference === "object" && "unclear" in reference ? [{ parameter, reference }] : [];
+      }),
+    );
+  }
+
+  #valuesBy(resource: Record<string, unknown>, parameter: string): unknown[] {
+    const paths = this.#definition[String(resource.resourceType)]?.[parameter] ?? [];
+    return paths.flatMap((path) => valuesAt(resource, path.split(".")));
+  }
+
+  /** The names of the members below which a resource of the type refers to patients, for `Expected.members` of the
+   *  scanner. */
+  membersOf(type: string): string[] {
+    return this.referringMembers(type).map(({ name }) => name);
+  }
+
+  referringMembers(type: string): readonly Member[] {
+    const known = this.#members.get(type);
+    if (known) return known;
+    const members: Member[] = [];
+    for (const path of new Set(Object.values(this.#definition[type] ?? {}).flat())) {
+      const [name, ...below] = path.split(".") as [string, ...string[]];
+      const member = members.find((other) => other.name === name);
+      if (member) member.below.push(below);
+      else members.push({ name, below: [below], refers: below.length === 0 });
+    }
+    this.#members.set(type, members);
+    return members;
+  }
 }
-
-/** The search parameters that together find everything of a type that is in a patient's compartment. A parameter is
- *  left out where another one has all of its elements. */
-export function compartmentParameters(type: string): string[] {
-  const parameters = Object.entries(compartment[type] ?? {});
-  const covers = (other: string[], elements: string[]) => elements.every((element) => other.includes(element));
-  return parameters
-    .filter(
-      ([, elements], at) =>
-        !parameters.some(
-          ([, other], index) => index !== at && covers(other, elements) && (index < at || !covers(elements, other)),
-        ),
-    )
-    .map(([name]) => name);
-}
-
-/** The ids of the patients to which the elements of one search parameter of the compartment refer. */
-export const patientsBy = (resource: Record<string, unknown>, parameter: string, base: URL): string[] =>
-  referencesOf(resource, compartment[String(resource.resourceType)]?.[parameter] ?? [])
-    .map((reference) => patientId((reference as { reference?: unknown } | null)?.reference, base))
-    .filter((id) => id !== undefined);
-
-/** Whether an element of the compartment refers in a way that only the server can resolve: to another address, by URN
- *  or by identifier. */
-export function isUnclear(resource: Record<string, unknown>, base: URL): boolean {
-  const paths = Object.values(compartment[String(resource.resourceType)] ?? {}).flat();
-  return referencesOf(resource, paths).some((value) => {
-    const { reference, identifier } = (value ?? {}) as { reference?: unknown; identifier?: unknown };
-    if (typeof reference !== "string") return identifier !== undefined;
-    return !reference.startsWith("#") && !reference.startsWith(base.href) && !/^[A-Z][A-Za-z]+\//.test(reference);
-  });
-}
-
-/** The names of the members below which a resource of the type refers to patients, for `Expected.members` of the
- *  scanner. */
-export const membersOf = (type: string): string[] => referringMembers(type).map(({ name }) => name);
 
 /** What is looked for in a row: one of these patients, all patients (their ids are added to the list), or, undefined,
  *  any patient at all. */
 type WantedPatients = PatientSet | string[] | undefined;
 
+/** Whether a resource is in a compartment. "unclear": none of its references says so, and one of them may. */
+export type InCompartment = "in" | "out" | "unclear";
+
 /** Finds the patients in whose compartment the resources of one type are, in the rows of a page's table. It gives what
  *  `patientsOf` gives for the parsed resource, but parses only those members of a resource that refer, and only where
  *  the scanner did not recognise their bytes. The table must have been made to expect this type and its `membersOf`,
  *  and a row must have an id. */
-export class Compartment {
-  /** the source's base URL */
-  readonly base: URL;
+export class CompartmentRows {
   readonly #type: string;
+  readonly #names: ServerNames;
   readonly #members: readonly Member[];
 
-  /** @param base see patientsOf */
-  constructor(type: string, base: URL) {
+  constructor(type: string, compartment: PatientCompartment) {
     this.#type = type;
-    this.base = base;
-    this.#members = referringMembers(type);
+    this.#names = compartment.names;
+    this.#members = compartment.referringMembers(type);
   }
 
-  /** The ids of the patients; one may occur several times. @throws ScanError where a value is not JSON */
-  patientsIn(table: PageTable, row: number): string[] {
+  /** The ids of the patients; one may occur several times.
+   *  @returns also whether the row has references that only the source can resolve
+   *  @throws ScanError where a value is not JSON */
+  patientsIn(table: PageTable, row: number): { ids: string[]; isUnclear: boolean } {
     const ids: string[] = [];
-    this.#find(table, row, ids);
-    return ids;
+    return { ids, isUnclear: this.#find(table, row, ids) === "unclear" };
   }
 
   /** Whether the row is in the compartment of one of `patients`, or, without them, of any patient. It stops at the
    *  first.
    *  @throws ScanError where a value is not JSON */
-  has(table: PageTable, row: number, patients?: PatientSet): boolean {
+  has(table: PageTable, row: number, patients?: PatientSet): InCompartment {
     return this.#find(table, row, patients);
   }
 
-  #find(table: PageTable, row: number, wanted: WantedPatients): boolean {
-    if (this.#type === "Patient" && isWantedPatient(table.id(row), wanted)) return true;
+  #find(table: PageTable, row: number, wanted: WantedPatients): InCompartment {
+    let found: InCompartment = "out";
+    if (this.#type === "Patient" && isWantedPatient(table.id(row), wanted)) return "in";
     for (let index = 0; index < this.#members.length; index++) {
       const reference = table.reference(row, index);
       if (reference === "none") continue;
       if (reference === "parse" || !this.#members[index]!.refers) {
-        if (this.#findParsed(table, row, index, wanted)) return true;
-      } else if (wanted === undefined) return true;
+        const parsed = this.#findParsed(table, row, index, wanted);
+        if (parsed === "in") return "in";
+        if (parsed === "unclear") found = parsed;
+      } else if (wanted === undefined) return "in";
       else if (wanted instanceof PatientSet) {
-        if (wanted.hasAt(table.bytes, reference.from, reference.to)) return true;
+        if (wanted.hasAt(table.bytes, reference.from, reference.to)) return "in";
       } else wanted.push(ascii(table.bytes, reference.from, reference.to));
     }
-    return false;
+    return found;
   }
 
-  #findParsed(table: PageTable, row: number, index: number, wanted: WantedPatients): boolean {
+  #findParsed(table: PageTable, row: number, index: number, wanted: WantedPatients): InCompartment {
     const value = parseMember(table, row, index);
+    let result: InCompartment = "out";
     for (const path of this.#members[index]!.below)
       for (const found of valuesAt(value, path)) {
-        const id = patientId((found as { reference?: unknown } | null)?.reference, this.base);
-        if (id && isWantedPatient(id, wanted)) return true;
+        const referred = this.#names.readPatient(found);
+        if (referred === "none") continue;
+        if ("unclear" in referred) result = "unclear";
+        else if (isWantedPatient(referred.id, wanted)) return "in";
       }
-    return false;
+    return result;
   }
 }
 
@@ -174,21 +215,6 @@ interface Member {
   /** whether its value itself refers, or the elements of the list that it is */
   refers: boolean;
 }
-const membersByType = new Map<string, Member[]>();
-
-function referringMembers(type: string): Member[] {
-  const known = membersByType.get(type);
-  if (known) return known;
-  const members: Member[] = [];
-  for (const path of new Set(Object.values(compartment[type] ?? {}).flat())) {
-    const [name, ...below] = path.split(".") as [string, ...string[]];
-    const member = members.find((other) => other.name === name);
-    if (member) member.below.push(below);
-    else members.push({ name, below: [below], refers: below.length === 0 });
-  }
-  membersByType.set(type, members);
-  return members;
-}
 
 function parseMember(table: PageTable, row: number, index: number): unknown {
   const { from, to } = table.member(row, index)!;
@@ -200,24 +226,8 @@ function parseMember(table: PageTable, row: number, index: number): unknown {
   }
 }
 
-/** The id of the patient to which a reference refers: `Patient/x`, `Patient/x/_history/1`, or one of them below
- *  `base`. */
-export const patientId = (reference: unknown, base: URL): string | undefined => referredId("Patient", reference, base);
-
-/** The id of the resource to which a reference refers, where it is of `type`. */
-export function referredId(type: string, reference: unknown, base: URL): string | undefined {
-  if (typeof reference !== "string") return undefined;
-  const relative = reference.startsWith(base.href) ? reference.slice(base.href.length) : reference;
-  const [, found, id] =
-    /^([A-Z][A-Za-z]+)\/([A-Za-z0-9\-.]{1,64})(?:\/_history\/[A-Za-z0-9\-.]{1,64})?$/.exec(relative) ?? [];
-  return found === type ? id : undefined;
-}
-
-const referencesOf = (resource: unknown, paths: readonly string[]): unknown[] =>
-  paths.flatMap((path) => valuesAt(resource, path.split(".")));
-
 /** The values at a path, which goes through every element of a list on its way. */
-function valuesAt(value: unknown, path: string[]): unknown[] {
+export function valuesAt(value: unknown, path: string[]): unknown[] {
   if (Array.isArray(value)) return value.flatMap((item) => valuesAt(item, path));
   const [name, ...rest] = path;
   if (name === undefined) return value === undefined ? [] : [value];

@@ -1,39 +1,44 @@
 import { copyResource } from "../scan/plain.ts";
 import { Walker } from "../scan/walker.ts";
-import choices from "./choice-elements.json" with { type: "json" };
-import mandatory from "./mandatory-elements.json" with { type: "json" };
+import { definitionsOf, type FHIRRelease } from "./release.ts";
 
-/** R4 type -> the elements of its own level without which a resource is not valid, or means something else
- *  (StructureDefinition: min > 0, isModifier) */
-const mandatoryElements: Record<string, string[]> = mandatory;
-/** R4 type -> choice element of its own level (`value`) -> its names in JSON (`valueQuantity`, …) */
-const choiceElements: Record<string, Record<string, string[]>> = choices;
-
-/** The names of the elements that a resource of `type` keeps, with `id`, `meta` and the mandatory elements (Bulk Data
- *  IG: "SHOULD always include mandatory elements"). `value` stands for `valueQuantity` and the other names of the
- *  choice.
+/** The names, in JSON, of the members that a resource of `type` keeps: those of the wanted elements, with `id`, `meta`
+ *  and the mandatory elements (Bulk Data IG: "SHOULD always include mandatory elements"). `value` stands for
+ *  `valueQuantity` and the other names of the choice.
  *  @param elements as in the IG's `_elements`: `name` for all types, or `Type.name`; only elements of the resource's
  *    own level
  *  @returns undefined: the resource is kept as it is, since `elements` names only those of other types */
-export function wantedElements(type: string, elements: readonly string[]): ReadonlySet<string> | undefined {
+export function wantedElements(
+  type: string,
+  elements: readonly string[],
+  release: FHIRRelease,
+): ReadonlySet<string> | undefined {
   const own = elements
     .map((element) => element.split("."))
     .filter(([first, second]) => second === undefined || first === type);
   if (own.length === 0) return undefined;
-  return new Set(
-    ["id", "meta", ...(mandatoryElements[type] ?? []), ...own.map((parts) => parts.at(-1)!)].map((name) =>
-      name.replace(/\[x\]$/, ""),
-    ),
+  const { mandatory, choices } = definitionsOf(release);
+  const names = ["id", "meta", ...(mandatory[type] ?? []), ...own.map((parts) => parts.at(-1)!)].map((name) =>
+    name.replace(/\[x\]$/, ""),
   );
+  return new Set(names.flatMap((name) => [name, ...(choices[type]?.[name] ?? [])]));
 }
 
 /** The value of `_elements` with which the source is asked: what is wanted, and what the exporter itself reads. Choice
- *  elements are named by all their names, since some servers do not know them by `value`.
+ *  elements are named by all their names, since some servers do not know them by `value`, and others by nothing else.
  *  @param looked the names of the members by which compartments are found */
-export const elementsToAsk = (type: string, wanted: ReadonlySet<string>, looked: readonly string[]): string =>
-  [...new Set([...wanted, ...looked].flatMap((name) => [name, ...(choiceElements[type]?.[name] ?? [])]))]
+export function elementsToAsk(
+  type: string,
+  wanted: ReadonlySet<string>,
+  looked: readonly string[],
+  release: FHIRRelease,
+): string {
+  const choices = Object.entries(definitionsOf(release).choices[type] ?? {});
+  const choicesOf = (name: string) => choices.filter(([, names]) => names.includes(name)).map(([choice]) => choice);
+  return [...new Set([...wanted, ...looked.flatMap((name) => [name, ...choicesOf(name)])])]
     .filter((name) => name !== "id" && name !== "meta")
     .join(",");
+}
 
 const subsetted = '{"system":"http://terminology.hl7.org/CodeSystem/v3-ObservationValue","code":"SUBSETTED"}';
 /** By this much a resource becomes longer at most: the tag, and the names of `meta` and `tag` around it. */
@@ -43,6 +48,7 @@ const tagBytes = subsetted.length + 32;
  *  except white space outside strings. A resource that the source has cut and tagged already keeps its tag; one that
  *  the source has cut without a tag gets it here.
  *  @param bytes the resource, from `{` to `}`
+ *  @param wanted of wantedElements
  *  @throws ScanError where it is not JSON */
 export function cutResource(bytes: Buffer, wanted: ReadonlySet<string>): Buffer {
   const line = new SubsetLine(bytes);
@@ -136,18 +142,9 @@ class SubsetLine {
   }
 }
 
-function isWanted(name: string, wanted: ReadonlySet<string>): boolean {
-  if (name === "resourceType") return true;
-  // `_birthDate` holds the extensions of `birthDate`.
-  const element = name.startsWith("_") ? name.slice(1) : name;
-  if (wanted.has(element)) return true;
-  // The name of a choice element is followed by the name of its type.
-  for (let at = element.length - 1; at > 0; at--) {
-    const letter = element.charCodeAt(at);
-    if (letter >= 0x41 && letter <= 0x5a && wanted.has(element.slice(0, at))) return true;
-  }
-  return false;
-}
+/** `_birthDate` holds the extensions of `birthDate`. */
+const isWanted = (name: string, wanted: ReadonlySet<string>): boolean =>
+  name === "resourceType" || wanted.has(name.startsWith("_") ? name.slice(1) : name);
 
 /** Where the value of an object's last member of that name ends. */
 function endOfMember(bytes: Buffer, start: number, name: string): number {

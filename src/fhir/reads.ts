@@ -5,7 +5,7 @@ import type { Clock } from "../surroundings.ts";
 import type { GetOptions, SourceAnswer, SourceClient } from "./client.ts";
 import { type AnswerCause, PageFailure } from "./retries.ts";
 import { type Search, searchURL } from "./search.ts";
-import { type Statement, typesWith } from "./stated.ts";
+import { type Statement, statedTypes, typesWith } from "./stated.ts";
 
 /** A search page that was read. */
 export interface ReadPage {
@@ -71,7 +71,11 @@ export async function countMatches(client: SourceClient, search: Omit<Search, "s
 
 /** What the source's CapabilityStatement says. */
 export interface Capabilities {
-  /** the types that can be searched */
+  /** the release of FHIR that it names, such as `4.0.1` */
+  fhirVersion: string | undefined;
+  /** the base URL by which the server calls itself */
+  url: string | undefined;
+  /** the types that can be searched; empty where it does not say */
   types: Set<string>;
   /** the names of the search parameters that it lists, by type */
   parameters: Map<string, ReadonlySet<string>>;
@@ -84,7 +88,7 @@ export interface Capabilities {
  *  @throws terminal SourceNotFHIR where `/metadata` is missing or is no CapabilityStatement */
 export function readCapabilities(client: SourceClient, retrySeconds: number): Promise<Capabilities> {
   const notFHIR = (what: string) =>
-    terminal("SourceNotFHIR", `${what} at spec.baseURL of the FhirSource; it must be the base of a FHIR R4 server`);
+    terminal("SourceNotFHIR", `${what} at spec.baseURL of the FhirSource; it must be the base of a FHIR server`);
   return client.get(
     "metadata",
     (answer) => {
@@ -99,14 +103,16 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
         );
       }
       if (statement?.resourceType !== "CapabilityStatement") throw notFHIR("/metadata is no CapabilityStatement");
-      const resources = (statement.rest ?? []).flatMap((rest) => rest.resource ?? []);
+      const stated = statedTypes(statement);
+      const { fhirVersion, implementation } = statement;
+      const url = (implementation as { url?: unknown } | null | undefined)?.url;
       return {
-        types: typesWith(statement, "search-type"),
-        parameters: new Map(
-          resources.map(({ type, searchParam = [] }) => [type, new Set(searchParam.map(({ name }) => name))]),
-        ),
-        typeHistory: typesWith(statement, "history-type").size > 0,
-        instanceHistory: typesWith(statement, "history-instance").size > 0,
+        fhirVersion: typeof fhirVersion === "string" ? fhirVersion : undefined,
+        url: typeof url === "string" ? url : undefined,
+        types: typesWith(stated, "search-type"),
+        parameters: new Map(stated.map(({ type, parameters }) => [type, parameters])),
+        typeHistory: typesWith(stated, "history-type").size > 0,
+        instanceHistory: typesWith(stated, "history-instance").size > 0,
       };
     },
     { purpose: "statement", retrySeconds },

@@ -1,3 +1,5 @@
+import { escapeValue } from "./references.ts";
+
 /** A search of one type, as the exporter makes it. Instants are RFC 3339 with milliseconds and Z. */
 export interface Search {
   type: string;
@@ -25,7 +27,7 @@ export interface Search {
 /** The URL of a search, relative to the source's base. */
 export function searchURL({ type, from, till, filter, by, elements, count, sort, order, summary }: Search): string {
   const query: string[] = [];
-  if (by) query.push(`${by.parameter}=${by.values.join(",")}`);
+  if (by) query.push(`${by.parameter}=${by.values.map((value) => encodeParameter(escapeValue(value))).join(",")}`);
   if (filter)
     query.push(
       ...filterParameters(filter).map(([name, value]) => `${encodeParameter(name)}=${encodeParameter(value)}`),

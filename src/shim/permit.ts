@@ -1,7 +1,7 @@
 /** What a kick-off may export: by its token, by the settings, and by what is known of the source and the target.
  *  Pure. */
 import { checkContainer } from "../api/parameters.ts";
-import { compartmentTypes } from "../fhir/compartment.ts";
+import { compartmentTypes } from "../fhir/release.ts";
 import { type Access, anonymous, mayExport } from "./auth/scopes.ts";
 import type { Known } from "./catalog.ts";
 import type { Issue } from "./outcome.ts";

@@ -11,6 +11,8 @@ export interface Position {
   prints: number;
   /** resources before the page that could not be read */
   errors: number;
+  /** resources of which nobody can tell whether they are for the output */
+  left: number;
   /** OperationOutcome lines that belong to them */
   errorLines: readonly string[];
   /** the file that is being written, if any, as far as its blocks have arrived */
@@ -38,7 +40,7 @@ export function readCheckpoint(bytes: Buffer, { uid, shard }: { uid: string; sha
 /** The result of a shard; undefined where its checkpoint is not the last one. */
 export function resultOf({ ended, ...checkpoint }: Checkpoint): ShardResult | undefined {
   if (!ended) return undefined;
-  const { uid, shard, done, errors, errorLines = [], foreign, fingerprints } = checkpoint;
+  const { uid, shard, done, errors, errorLines = [], foreign, left, fingerprints } = checkpoint;
   return {
     uid,
     shard,
@@ -47,6 +49,7 @@ export function resultOf({ ended, ...checkpoint }: Checkpoint): ShardResult | un
     errors,
     errorLines,
     ...(foreign && { foreign }),
+    ...(left !== undefined && { left }),
     fingerprints,
     ...ended,
   };

@@ -1,10 +1,10 @@
 import { transient } from "../failure.ts";
 import { printer } from "../scan/print.ts";
 import type { ShardClaim } from "./claim.ts";
-import { fingerprintPath } from "./layout.ts";
+import { fingerprintPath, linesOfSegment } from "./layout.ts";
 import type { Store } from "./store.ts";
 
-const fingerprintBytes = 16;
+export const fingerprintBytes = 16;
 const wordsPer = fingerprintBytes / 4;
 const leastExpected = 1024;
 /** A shard has about 100,000 resources. */
@@ -43,6 +43,19 @@ async function readSegment(store: Store, segment: string): Promise<Buffer> {
   return found.bytes;
 }
 
+/** Calls `visit` with the bytes of those fingerprints of a segment whose resources became lines of the output. */
+export async function eachWritten(
+  store: Store,
+  segments: readonly string[],
+  visit: (prints: Buffer) => void,
+): Promise<void> {
+  for (const segment of segments) {
+    const bytes = await readSegment(store, segment);
+    const lines = linesOfSegment(segment);
+    visit(lines === undefined ? bytes : bytes.subarray(0, lines * fingerprintBytes));
+  }
+}
+
 type Words = Uint32Array<ArrayBuffer>;
 interface Spare {
   words: Words;
@@ -68,6 +81,9 @@ export class ShownResources {
    *  a look into #words, which is rarely in the caches. */
   #index: Words;
   #segments: string[] = [];
+  /** Which of the fingerprints that are not stored yet are of resources that are not for the output, by their number in
+   *  the order. */
+  readonly #passed = new Set<number>();
   /** how many fingerprints the segments hold */
   #stored = 0;
   /** Keeps the JIT from dropping #touch's reads as dead code. */
@@ -135,15 +151,22 @@ export class ShownResources {
     return added;
   }
 
-  /** Stores the first `count` fingerprints, as far as they are not in segments yet.
+  /** The resource of the last fingerprint is not for the output. */
+  pass(): void {
+    this.#passed.add(this.#count - 1);
+  }
+
+  /** Stores the first `count` fingerprints, as far as they are not in segments yet. In a segment those of lines come
+   *  first, and its name says how many they are, so that it can be told later what was written.
    *  @param nonce of the writer, so that the name is new: a writer that was killed before its checkpoint may have left
    *  a segment
    *  @param put writes an object */
   async store(count: number, nonce: string, put: ShardClaim["put"]): Promise<void> {
     if (count <= this.#stored) return;
-    const name = fingerprintPath(this.#shard, this.#stored, nonce);
     // a copy, since #grow may move the words while they are sent
     const fresh = this.#words.slice(this.#stored * wordsPer, count * wordsPer);
+    const lines = this.#linesFirst(fresh, count);
+    const name = fingerprintPath(this.#shard, this.#stored, nonce, lines);
     await put(name, Buffer.from(fresh.buffer));
     this.#segments.push(name);
     this.#stored = count;
@@ -161,7 +184,25 @@ export class ShownResources {
     this.#stored = this.#count;
   }
 
+  /** Sorts fresh fingerprints, the last of the first `count`: those of lines, then the others. Within each the order
+   *  stays. @returns how many are of lines; undefined: all */
+  #linesFirst(fresh: Words, count: number): number | undefined {
+    const passed: number[] = [];
+    for (const at of this.#passed) if (at < count) passed.push(at);
+    if (passed.length === 0) return undefined;
+    const others = new Uint32Array(passed.length * wordsPer);
+    let [lines, other] = [0, 0];
+    for (let at = this.#stored; at < count; at++) {
+      const from = (at - this.#stored) * wordsPer;
+      if (this.#passed.delete(at)) others.set(fresh.subarray(from, from + wordsPer), wordsPer * other++);
+      else fresh.copyWithin(wordsPer * lines++, from, from + wordsPer);
+    }
+    fresh.set(others, lines * wordsPer);
+    return lines;
+  }
+
   clear(): void {
+    this.#passed.clear();
     this.#index.fill(0);
     this.#count = this.#stored = 0;
     this.#segments = [];

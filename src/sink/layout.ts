@@ -14,8 +14,15 @@ export const isCheckpoint = (path: string) => /^_work\/[^/]+\/checkpoint\.json$/
 export const shardOfCheckpoint = (path: string) => path.split("/")[1]!;
 /** A segment of a shard's fingerprints.
  *  @param from how many fingerprints the segments before it hold
- *  @param nonce of the writer */
-export const fingerprintPath = (shard: string, from: number, nonce: string) => `_work/${shard}/fp-${from}-${nonce}`;
+ *  @param nonce of the writer
+ *  @param lines how many of them are of lines of the output, where not all are */
+export const fingerprintPath = (shard: string, from: number, nonce: string, lines?: number) =>
+  `_work/${shard}/fp-${from}-${nonce}${lines === undefined ? "" : `-${lines}`}`;
+/** How many fingerprints of a segment, from its start, are of lines of the output; undefined: all. */
+export function linesOfSegment(name: string): number | undefined {
+  const lines = /\/fp-\d+-[^-/]+-(\d+)$/.exec(name)?.[1];
+  return lines === undefined ? undefined : Number(lines);
+}
 
 /** `Patient-0001-1.ndjson[.gz]`. @param sequence counts the shard's files from 1 */
 export const dataPath = (shard: string, sequence: number, gzip: boolean) =>

@@ -60,6 +60,7 @@ export class ShardWriter {
   #ahead = 0;
   #foreign = false;
   #errors = 0;
+  #left = 0;
   #errorLines: string[] = [];
   /** What lies before the page of the errors that were met since the shard's start. A successor meets the others
    *  again. */
@@ -168,9 +169,16 @@ export class ShardWriter {
     return this.#output.lines(lines, from, to);
   }
 
-  /** The resource that was shown is not for the output. */
+  /** The resource that was shown last is not for the output. */
   pass(): void {
+    this.#prints.pass();
     this.#ahead--;
+  }
+
+  /** The resource that was shown last may be for the output, which nobody can tell: it is left out, and told. */
+  leave(): void {
+    this.pass();
+    this.#left++;
   }
 
   /** The resource belongs to another shard, or only its server knows where it belongs. */
@@ -236,7 +244,7 @@ export class ShardWriter {
     this.#nonce = this.#options.nonce();
     this.#prints.clear();
     this.#foreign = this.#detour = false;
-    this.#errors = this.#ahead = 0;
+    this.#errors = this.#left = this.#ahead = 0;
     this.#errorLines = [];
     this.rewind();
     this.#durable = this.#position();
@@ -269,6 +277,7 @@ export class ShardWriter {
       prints: this.#prints.count - this.#ahead,
       errors: to.errors - from.errors,
       errorLines: this.#errorLines.slice(from.lines, to.lines),
+      left: this.#left,
       open: this.#output.open,
     };
   }
@@ -295,7 +304,7 @@ export class ShardWriter {
 
   #checkpoint(): Checkpoint {
     const { uid, shard } = this.#options;
-    const { page, search, errors, errorLines, open } = this.#durable;
+    const { page, search, errors, left, errorLines, open } = this.#durable;
     return {
       v: 2,
       uid,
@@ -308,19 +317,32 @@ export class ShardWriter {
       fingerprints: [...this.#prints.segments],
       errors,
       ...(this.#foreign && { foreign: true }),
+      ...(left > 0 && { left }),
       ...(errorLines.length > 0 && { errorLines: [...errorLines] }),
       ...(this.#ending && { ended: this.#ending }),
     };
   }
 
   async #restore(checkpoint: Checkpoint): Promise<void> {
-    const { next, search = 0, done, open, fingerprints, errors, foreign, errorLines = [], sequence } = checkpoint;
+    const {
+      next,
+      search = 0,
+      done,
+      open,
+      fingerprints,
+      errors,
+      left = 0,
+      foreign,
+      errorLines = [],
+      sequence,
+    } = checkpoint;
     await this.#prints.restore(fingerprints);
     this.#output.restore(done, sequence);
     this.#page = next;
     this.#search = search;
     this.#foreign = foreign ?? false;
     this.#errors = errors;
+    this.#left = left;
     this.#errorLines = [...errorLines];
     this.#settled.to = this.#metErrors;
     // #position() would not name the open file, which is continued only when this writer has claimed the shard

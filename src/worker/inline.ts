@@ -1,6 +1,7 @@
 import { manifestPath } from "../sink/layout.ts";
 import { exportShards } from "./export.ts";
 import { isInline, planExport } from "./plan/plan.ts";
+import { isReadLast } from "./read/provenance.ts";
 import { openRun } from "./run.ts";
 import { seal } from "./seal/seal.ts";
 import { readPlan } from "./stored.ts";
@@ -15,6 +16,10 @@ export async function planAndSmallExport(work: Work): Promise<CommandResult> {
   if (!plan || !isInline(plan, work.task)) return planned;
   for (const { type, expected } of plan.shards) work.board.expect(type, expected ?? 0);
   // Once there is a manifest, the results of the shards are removed: they must not be made again.
-  if (!(await work.store.read(manifestPath))) await exportShards(await openRun(work, plan), plan.shards);
+  if (!(await work.store.read(manifestPath)))
+    await exportShards(
+      await openRun(work, plan),
+      plan.shards.filter(({ type }) => !isReadLast(work.task.export, type)),
+    );
   return { ...(await seal(work)), packages: 0 };
 }

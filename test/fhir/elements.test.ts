@@ -2,12 +2,28 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { cutResource, elementsToAsk, wantedElements } from "../../src/fhir/elements.ts";
-import { compartmentTable, readExcerpt, tables } from "../tools/spec.ts";
+import type { FHIRRelease } from "../../src/fhir/release.ts";
+import { definitionsOf, readExcerpt, releases, tableOf } from "../tools/spec.ts";
 
 const tagged = { system: "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", code: "SUBSETTED" };
 const tagText = JSON.stringify(tagged);
 const cut = (text: string, ...wanted: string[]) =>
   cutResource(Buffer.from(text), new Set(["id", "meta", ...wanted])).toString();
+
+const deceased = ["deceased", "deceasedBoolean", "deceasedDateTime"];
+const values = [
+  "valueQuantity",
+  "valueCodeableConcept",
+  "valueString",
+  "valueBoolean",
+  "valueInteger",
+  "valueRange",
+  "valueRatio",
+  "valueSampledData",
+  "valueTime",
+  "valueDateTime",
+  "valuePeriod",
+];
 
 describe("what is wanted", () => {
   for (const [name, type, elements, wanted] of [
@@ -15,32 +31,36 @@ describe("what is wanted", () => {
       "unqualified: of all types",
       "Patient",
       ["birthDate"],
-      ["id", "meta", "implicitRules", "modifierExtension", "active", "deceased", "link", "birthDate"],
+      ["id", "meta", "implicitRules", "modifierExtension", "active", ...deceased, "link", "birthDate"],
     ],
     [
       "qualified",
       "Patient",
       ["Patient.name", "Observation.value"],
-      ["id", "meta", "implicitRules", "modifierExtension", "active", "deceased", "link", "name"],
+      ["id", "meta", "implicitRules", "modifierExtension", "active", ...deceased, "link", "name"],
     ],
     [
       "with what is mandatory",
       "Observation",
       ["value[x]"],
-      ["id", "meta", "implicitRules", "modifierExtension", "status", "code", "value"],
+      ["id", "meta", "implicitRules", "modifierExtension", "status", "code", "value", ...values],
     ],
     ["only of other types: whole resources", "Encounter", ["Patient.name"], undefined],
   ] as [string, string, string[], string[] | undefined][])
     test(name, () => {
-      const found = wantedElements(type, elements);
+      const found = wantedElements(type, elements, "R4");
       assert.deepEqual(found && [...found].sort(), wanted?.sort());
     });
   test("the source is asked for the wanted elements and for those by which compartments are found", () => {
     assert.equal(
-      elementsToAsk("Observation", new Set(["id", "meta", "status", "code"]), ["subject", "code"]),
+      elementsToAsk("Observation", new Set(["id", "meta", "status", "code"]), ["subject", "code"], "R4"),
       "status,code,subject",
     );
-    assert.equal(elementsToAsk("Patient", new Set(["deceased"]), []), "deceased,deceasedBoolean,deceasedDateTime");
+    // a choice by its own name, too: servers know one of the two
+    assert.equal(
+      elementsToAsk("NutritionIntake", new Set(["code"]), ["reportedReference"], "R5"),
+      "code,reportedReference,reported",
+    );
   });
 });
 
@@ -49,7 +69,7 @@ describe("cutting", () => {
     [
       "what is not wanted goes, the rest stays as it is",
       '{"resourceType":"Patient","id":"1","meta":{"versionId":"2"},"name":[{"family":"M\\u00fcller"}],"birthDate":"1970-01-01","multipleBirthInteger":1.50}',
-      ["name", "multipleBirth"],
+      ["name", "multipleBirthInteger"],
       `{"resourceType":"Patient","id":"1","meta":{"versionId":"2","tag":[${tagText}]},"name":[{"family":"M\\u00fcller"}],"multipleBirthInteger":1.50}`,
     ],
     [
@@ -111,10 +131,10 @@ describe("cutting", () => {
       `{"id":"1","meta":{"tag":[${tagText}]},"meta":{"tag":[${tagText}]},"meta":{"tag":[${tagText}]},"code":1,"code":2}`,
     ],
     [
-      "a name that only begins alike",
-      '{"id":"1","meta":{},"valueset":1,"valueString":"s"}',
-      ["value"],
-      `{"id":"1","meta":{"tag":[${tagText}]},"valueString":"s"}`,
+      "names that only begin alike",
+      '{"id":"1","meta":{},"status":"a","statusHistory":[1],"statusReason":{"text":"x"},"_statusReason":{}}',
+      ["status"],
+      `{"id":"1","meta":{"tag":[${tagText}]},"status":"a"}`,
     ],
   ] as [string, string, string[], string][])
     test(name, () => assert.equal(cut(text, ...wanted), line));
@@ -144,7 +164,8 @@ describe("cutting", () => {
         fc.subarray(["status", "code", "value", "text", "name"]),
         fc.constantFrom(0, 2),
         (resource, wanted, indent) => {
-          const line = cut(JSON.stringify(resource, undefined, indent), ...wanted);
+          const names = wanted.flatMap((it) => (it === "value" ? [it, "valueString", "valueQuantity"] : [it]));
+          const line = cut(JSON.stringify(resource, undefined, indent), ...names);
           const keeps = (key: string) =>
             ["resourceType", "id", "meta"].includes(key) ||
             [key, key.replace("_", ""), key.startsWith("value") ? "value" : key].some((it) =>
@@ -192,12 +213,10 @@ describe("cutting", () => {
     );
     // How a name is spelt, what it means, and whether it is kept when `code` and `value` are asked for.
     const member = fc.constantFrom(
-      ...(["code", "_code", "value", "valueQuantity", "_valueString", "codeX"] as const).map(
-        (name) => [name, true] as const,
-      ),
-      ...(["coded", "_coded", "valuequantity", "xcode", "status", "", "text", "__code"] as const).map(
-        (name) => [name, false] as const,
-      ),
+      ...(["code", "_code", "value", "valueQuantity", "_valueString"] as const).map((name) => [name, true] as const),
+      ...(
+        ["coded", "_coded", "valuequantity", "xcode", "status", "", "text", "__code", "codeX", "valueX"] as const
+      ).map((name) => [name, false] as const),
       ...[["c\\u006fde", true] as const, ["\\u005fcode", true] as const, ["st\\u0061tus", false] as const],
     );
     const metas = [
@@ -237,22 +256,90 @@ describe("cutting", () => {
           /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^{}[\],:"]+/g,
         )!;
         const spread = tokens.map((token, index) => (index === 0 ? "" : space.next().value) + token).join("");
-        assert.equal(cut(spread, "code", "value"), `{${kept.map((it) => it.kept).join(",")}}`);
+        assert.equal(
+          cut(spread, "code", "value", "valueQuantity", "valueString"),
+          `{${kept.map((it) => it.kept).join(",")}}`,
+        );
       }),
       { numRuns: 500 },
     );
   });
 });
 
+/** Resources whose elements only begin like those that are wanted, and what must be left of them. */
+const alike: { name: string; release: FHIRRelease; type: string; wanted: string; given: object; left: string[] }[] = [
+  {
+    name: "status keeps neither its history nor its reason",
+    release: "R4",
+    type: "Encounter",
+    wanted: "subject",
+    given: { status: "finished", statusHistory: [{}], class: {}, classHistory: [{}], subject: {}, reasonCode: [{}] },
+    left: ["status", "class", "subject"],
+  },
+  {
+    name: "a mandatory choice is kept by its names alone",
+    release: "R4",
+    type: "MedicationRequest",
+    wanted: "subject",
+    given: {
+      status: "stopped",
+      statusReason: { text: "x" },
+      intent: "order",
+      medicationCodeableConcept: {},
+      medicationX: 1,
+    },
+    left: ["status", "intent", "medicationCodeableConcept"],
+  },
+  {
+    name: "a choice that is wanted",
+    release: "R4",
+    type: "Observation",
+    wanted: "value",
+    given: {
+      status: "final",
+      code: {},
+      valueQuantity: { value: 1 },
+      valueset: 1,
+      valueCanonical: "x",
+      _valueQuantity: {},
+    },
+    left: ["status", "code", "valueQuantity", "_valueQuantity"],
+  },
+  {
+    name: "a choice that only a later release has",
+    release: "R5",
+    type: "Observation",
+    wanted: "value",
+    given: { status: "final", code: {}, valueAttachment: {} },
+    left: ["status", "code", "valueAttachment"],
+  },
+  {
+    name: "and not the one before",
+    release: "R4",
+    type: "Observation",
+    wanted: "value",
+    given: { status: "final", code: {}, valueAttachment: {} },
+    left: ["status", "code"],
+  },
+];
+
+describe("elements that begin alike", () => {
+  for (const { name, release, type, wanted, given, left } of alike)
+    test(name, () => {
+      const text = JSON.stringify({ resourceType: type, id: "1", meta: {}, ...given });
+      const line = cutResource(Buffer.from(text), wantedElements(type, [wanted], release)!).toString();
+      const { resourceType: _, id: __, meta: ___, ...rest } = JSON.parse(line) as Record<string, unknown>;
+      assert.deepEqual(Object.keys(rest), left);
+    });
+});
+
 describe("data of the specification", () => {
-  const read = async (url: URL) => (await import(url.href, { with: { type: "json" } })).default as unknown;
-  test("the compartment table equals what the definitions give", async () => {
-    const table = await read(tables.compartment);
-    assert.equal(JSON.stringify(table), JSON.stringify(compartmentTable(readExcerpt())));
-    assert.equal(Object.keys(table as object).length, 67);
-  });
-  test("the mandatory elements equal what the definitions give", async () => {
-    assert.deepEqual(await read(tables.elements), readExcerpt().elements);
-    assert.deepEqual(await read(tables.choices), readExcerpt().choices);
-  });
+  for (const release of releases)
+    test(`${release}: the tables are what the definitions give`, async () => {
+      const { default: table } = await import(tableOf(release).href, { with: { type: "json" } });
+      assert.equal(JSON.stringify(table), JSON.stringify(definitionsOf(readExcerpt(release))));
+      assert.equal(Object.keys(table.compartment).length, { stu3: 0, r4: 67, r4b: 66, r5: 73 }[release]);
+      const paths = Object.values(table.compartment as Record<string, Record<string, string[]>>).flatMap(Object.values);
+      for (const path of paths.flat(2)) assert.match(path, /^[a-z][A-Za-z]+(\.[a-z][A-Za-z]+)*$/);
+    });
 });

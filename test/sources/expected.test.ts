@@ -74,9 +74,9 @@ suite("what an export must hold", () => {
     ],
     ["Patient, narrowed", { level: "Patient", patients: ["c"] }, ["c", "of-b-by-c", "of-version", "pr", "n"]],
     [
-      "Group: now; who links to a member is in its compartment",
+      "Group: now; who links to a member is in its compartment, and what is about an exported resource comes with it",
       { level: "Group", groupId: "g" },
-      ["a", "b", "of-a", "g"],
+      ["a", "b", "of-a", "pr", "g"],
     ],
     [
       "Group: in 2020",
@@ -88,7 +88,7 @@ suite("what an export must hold", () => {
     [
       "since does not touch the cohort",
       { level: "Group", groupId: "g", since: "2024-01-04T00:00:00.000Z" },
-      ["of-a", "g"],
+      ["of-a", "pr", "g"],
     ],
     [
       "filters narrow their own type, any of them suffices",

@@ -123,6 +123,12 @@ export interface Behaviour {
   date?: "none" | "aged";
   /** Another base URL; references that begin with it count as references to this server. */
   alias?: string;
+  /** The server calls itself by its alias: in self links, and in its CapabilityStatement. */
+  usesAlias?: boolean;
+  /** Members of the CapabilityStatement, in place of those that it has. */
+  statement?: Record<string, unknown>;
+  /** The CapabilityStatement says of no type what can be done with it. */
+  noInteractions?: boolean;
   /** Of the references in a list, searches find only the last. */
   lastReferenceOnly?: boolean;
   /** /metadata needs a sign-in, too. */

@@ -1,8 +1,18 @@
 import { parametersOf, readable, searchable } from "./parameters.ts";
 
+/** What the server's CapabilityStatement is like. */
+interface StatementOptions {
+  typeHistory: boolean;
+  instanceHistory: boolean;
+  interactions: boolean;
+  /** members in place of those that it has */
+  changed: Record<string, unknown>;
+}
+
 /** The CapabilityStatement, as text. */
-export function capabilities(base: string, options: { typeHistory: boolean; instanceHistory: boolean }): string {
-  const interactions = (codes: (string | false)[]) => codes.filter((code) => code !== false).map((code) => ({ code }));
+export function capabilities(base: string, options: StatementOptions): string {
+  const interactions = (codes: (string | false)[]) =>
+    options.interactions ? codes.filter((code) => code !== false).map((code) => ({ code })) : undefined;
   return JSON.stringify({
     resourceType: "CapabilityStatement",
     status: "active",
@@ -38,5 +48,6 @@ export function capabilities(base: string, options: { typeHistory: boolean; inst
         ].sort((a, b) => (a.type < b.type ? -1 : 1)),
       },
     ],
+    ...options.changed,
   });
 }

@@ -62,8 +62,13 @@ function route(site: Site, asked: Asked, request: string): Answer {
     return refusal(400, "Searches across types are not supported", "not-supported");
   }
   if (type === "metadata" && second === undefined) {
-    const histories = { typeHistory: !behaviour.noTypeHistory, instanceHistory: !behaviour.noInstanceHistory };
-    return { status: 200, body: Buffer.from(capabilities(base, histories)), kind: "other" };
+    const statement = capabilities(behaviour.usesAlias ? behaviour.alias! : base, {
+      typeHistory: !behaviour.noTypeHistory,
+      instanceHistory: !behaviour.noInstanceHistory,
+      interactions: !behaviour.noInteractions,
+      changed: behaviour.statement ?? {},
+    });
+    return { status: 200, body: Buffer.from(statement), kind: "other" };
   }
   const known = searchable.includes(type) || readable.includes(type) || site.store.types().includes(type);
   if (!known) return refusal(404, `Unknown resource type "${type}"`, "not-found");
@@ -72,7 +77,8 @@ function route(site: Site, asked: Asked, request: string): Answer {
   if (method !== "GET") return refusal(405, `${method} is not supported here`, "not-supported");
   if (second === undefined) return search(site, asked, type, request);
   if (second === "_history" && third === undefined) return history(site, asked, type, request);
-  if (!/^[A-Za-z0-9.-]{1,64}$/.test(second)) return refusal(400, `Unknown operation "${second}"`, "not-supported");
+  if (second.startsWith("$") || second.startsWith("_"))
+    return refusal(400, `Unknown operation "${second}"`, "not-supported");
   if (third === undefined) return read(site, type, second);
   if (third === "_history")
     return fourth === undefined ? history(site, asked, `${type}/${second}`, request) : read(site, type, second, fourth);

@@ -84,7 +84,8 @@ export class Searches {
     const behaviour = this.#behaviour();
     const { countError = 0, countsNothing, resultCap = Number.POSITIVE_INFINITY } = behaviour;
     const count = () => (countsNothing ? 0 : Math.min(resultCap, Math.max(0, total(this.#store, query) + countError)));
-    const self = token === undefined ? selfLink(base, query) : tokenLink(base, position, token);
+    const shown = behaviour.usesAlias ? behaviour.alias! : base;
+    const self = token === undefined ? selfLink(shown, query) : tokenLink(shown, position, token);
     const common = {
       type: "searchset",
       base,

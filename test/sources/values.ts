@@ -170,9 +170,9 @@ function referenceTest(
     const { reference } = item as { reference?: unknown };
     if (typeof reference !== "string") return false;
     const base = bases.find((base) => reference.startsWith(`${base}/`));
-    const local = base === undefined ? reference : reference.slice(base.length + 1);
+    const local = base === undefined ? reference.replace(/^\//, "") : reference.slice(base.length + 1);
     // a reference to one version is a reference to the resource, too
-    const match = /^([A-Za-z]+)\/([A-Za-z0-9.-]{1,64})(\/_history\/.+)?$/.exec(local);
+    const match = /^([A-Za-z]+)\/([^/?#\s]{1,128})(\/_history\/.+)?$/.exec(local);
     if (match === null || (target && match[1] !== target)) return false;
     return wanted.has(`${match[1]}/${match[2]}`) || wanted.has(match[2]!);
   };

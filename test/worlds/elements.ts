@@ -1,4 +1,4 @@
-import mandatory from "../../src/fhir/mandatory-elements.json" with { type: "json" };
+import r4 from "../../src/fhir/definitions/r4.json" with { type: "json" };
 import type { Resource } from "../sources/expected.ts";
 
 const choices = [
@@ -30,7 +30,7 @@ export function cutOf(line: string, elements: readonly string[], isCut = false):
     "resourceType",
     "id",
     "meta",
-    ...[...((mandatory as Record<string, string[]>)[type] ?? []), ...own.map((parts) => parts.at(-1)!)].map((name) =>
+    ...[...((r4.mandatory as Record<string, string[]>)[type] ?? []), ...own.map((parts) => parts.at(-1)!)].map((name) =>
       name.replace(/\[x\]$/, ""),
     ),
   ]);

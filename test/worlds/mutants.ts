@@ -47,8 +47,20 @@ export const mutants: Mutant[] = [
   {
     name: "all are in the compartment",
     file: "src/worker/read/verdict.ts",
-    from: 'return compartment.has(table, row, members?.set) ? "line" : "pass";',
-    to: 'return compartment.has(table, row, members?.set) || row > 3 ? "line" : "pass";',
+    from: "return verdicts[judge(table, row)];",
+    to: 'return row > 3 ? "line" : verdicts[judge(table, row)];',
+  },
+  {
+    name: "Provenance is exported only with its patients",
+    file: "src/worker/read/provenance.ts",
+    from: 'else if (isExported(target.type, target.id)) return "in";',
+    to: "",
+  },
+  {
+    name: "what was passed over counts as written",
+    file: "src/sink/writer.ts",
+    from: "this.#prints.pass();",
+    to: "",
   },
   {
     name: "other Groups of a member are exported",
@@ -233,13 +245,13 @@ export const mutants: Mutant[] = [
   {
     name: "inactive members count",
     file: "src/worker/plan/group.ts",
-    from: "if (inactive === true || !periodHolds(period, at)) continue;",
-    to: "if (!periodHolds(period, at)) continue;",
+    from: "if (inactive !== true && periodHolds(period, at)) addMember(",
+    to: "if (periodHolds(period, at)) addMember(",
   },
   {
     name: "nested Groups do not count",
     file: "src/worker/plan/group.ts",
-    from: "if (nested) groups.add(nested);",
+    from: 'else if (referred.type === "Group") found.groups.add(referred.id);',
     to: "",
   },
   {

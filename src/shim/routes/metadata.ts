@@ -1,5 +1,5 @@
 import type { FastifyInstance } from "fastify";
-import { compartmentTypes } from "../../fhir/compartment.ts";
+import { definitionsOf } from "../../fhir/release.ts";
 import { capabilityStatement, type PublicService } from "../capability.ts";
 import { operationDefinitions, operationIds } from "../operations.ts";
 import { fhirJSON, type HttpAnswer } from "../outcome.ts";
@@ -21,7 +21,7 @@ export async function metadataRoutes(app: FastifyInstance, { deps, base, started
     GET: async () => {
       const { types } = await deps.catalog.get();
       // a FHIR server that does not tell everybody its types: assume those that Patient and Group exports can hold
-      const exportable = deps.settings().allow.types ?? types ?? compartmentTypes.keys();
+      const exportable = deps.settings().allow.types ?? types ?? Object.keys(definitionsOf("R4").compartment);
       return fhirAnswer(capabilityStatement(service(), exportable));
     },
   });

@@ -1,11 +1,12 @@
 import type { Cohort } from "../../contracts.ts";
 import type { SourceClient } from "../../fhir/client.ts";
-import { compartmentParameters, patientsBy } from "../../fhir/compartment.ts";
 import { type Capabilities, countMatches, probePage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
 import type { Entry } from "../../scan/page.ts";
 import { eachParallel } from "../parallel.ts";
-import { batchesOf } from "../read/searches.ts";
+import { PatientQuestions } from "../patient-questions.ts";
+import { batchesOf, type MemberBatches } from "../read/searches.ts";
+import { decideUnclear, type UnclearRow } from "../read/unclear.ts";
 import type { Work } from "../work.ts";
 import type { Planning } from "./draft.ts";
 
@@ -21,12 +22,6 @@ const otherCharacters = 200;
 const membersPerShard = 1000;
 /** how many of a type's oldest resources, and how many of its newest, show whether its searches by members hold */
 const sampleSize = 100;
-
-/** The members of a cohort, and how many of their ids one search takes. */
-export interface MemberBatches {
-  cohort: Cohort;
-  size: number;
-}
 
 /** How many ids of the cohort one search takes. Undefined where reading whole types is better, or where a search by
  *  several ids does not find all of them.
@@ -85,7 +80,7 @@ interface Sample {
  *  resources that refer to a patient by it. (HAPI never finds what was written before the patient that it refers to.)
  *  @throws FailureError of the source */
 export async function findsByMembers(
-  { work, probe: { sort, batch } }: Planning,
+  { work, probe: { sort, batch }, compartment }: Planning,
   type: string,
   { parameters }: Capabilities,
 ): Promise<boolean> {
@@ -93,7 +88,7 @@ export async function findsByMembers(
   // the Groups of an export are searched by their own ids
   if (type === "Group" && task.export.level === "Group") return true;
   const listed = parameters.get(type);
-  const wanted = compartmentParameters(type);
+  const wanted = compartment.parameters(type);
   if (listed && listed.size > 0 && wanted.some((parameter) => !listed.has(parameter))) return false;
   const ends: SampledResource[][] = [];
   for (const order of sort ? (["up", "down"] as const) : [undefined])
@@ -107,12 +102,21 @@ export async function findsByMembers(
     if (!(await findsNobody(work, type, parameter))) return false;
     const examples = new Map<string, string>();
     for (const resource of resources) {
-      const [patient] = resource.resourceType === type ? patientsBy(resource, parameter, source.base) : [];
+      const [patient] = resource.resourceType === type ? compartment.patientsBy(resource, parameter) : [];
       if (patient !== undefined && examples.size < most) examples.set(resource.id, `Patient/${patient}`);
     }
     if (examples.size > 0 && !(await findsExamples(source, type, parameter, examples))) return false;
   }
-  return true;
+  const unclear = resources.map((resource) => ({ id: resource.id, references: compartment.unclearOf(resource) }));
+  return findsUnclear(source, type, unclear.filter(({ references }) => references.length > 0).slice(0, most));
+}
+
+/** Whether the source finds each of these resources by the patients that it may refer to. Where it does not, all of the
+ *  type is read, so that these resources can be told: no search by members would show them.
+ *  @param rows that refer to patients by another address, a URN or an identifier */
+async function findsUnclear(source: SourceClient, type: string, rows: readonly UnclearRow[]): Promise<boolean> {
+  const asked = { type, questions: new PatientQuestions(source), isMember: () => true };
+  return ![...(await decideUnclear(rows, asked)).values()].includes("left");
 }
 
 /** Whether the parameter is known, and finds nothing for a patient that does not exist. */
@@ -160,10 +164,11 @@ export interface MemberRange {
  *  @param count of one search, its window and filters included; undefined where the source does not count */
 export async function cutMembers(
   type: string,
-  { cohort, size }: MemberBatches,
+  batches: MemberBatches,
   max: number,
   count: (by: NonNullable<Search["by"]>) => Promise<number | undefined>,
 ): Promise<MemberRange[]> {
+  const { cohort, size } = batches;
   const total = cohort.patients.length;
   // the Groups of the export are searched by their own ids, all at once
   const step = type === "Group" && cohort.groups.length > 0 ? total : size;
@@ -173,7 +178,7 @@ export async function cutMembers(
   ]);
   const counts = await eachParallel(parts, async (part) => {
     let sum = 0;
-    for (const by of batchesOf(type, part, size, cohort)) sum += (await count(by)) ?? Number.NaN;
+    for (const by of batchesOf(type, part, batches)) sum += (await count(by)) ?? Number.NaN;
     return sum;
   });
   const isCounted = !counts.some(Number.isNaN);

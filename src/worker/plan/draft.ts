@@ -1,5 +1,7 @@
 import type { Shard } from "../../contracts.ts";
 import { terminal, transient } from "../../failure.ts";
+import type { PatientCompartment } from "../../fhir/compartment.ts";
+import type { FHIRRelease } from "../../fhir/release.ts";
 import { manifestPath, planningPath, planPath } from "../../sink/layout.ts";
 import type { Store } from "../../sink/store.ts";
 import type { Work } from "../work.ts";
@@ -32,7 +34,12 @@ export interface DraftState {
   types: string[];
   typeHistory: boolean;
   instanceHistory: boolean;
+  /** as in Plan.source */
+  release?: FHIRRelease;
+  names?: string[];
   warnings: string[];
+  /** Plan.doubts */
+  doubts?: string[];
   probed?: SourceProbe;
   /** the shards of each type that is already cut */
   done: Record<string, Shard[]>;
@@ -45,6 +52,7 @@ export interface Planning {
   work: Work;
   draft: PlanDraft;
   probe: SourceProbe;
+  compartment: PatientCompartment;
   /** what the searches of the export are bounded by */
   bounds: Bounds;
 }

@@ -1,26 +1,24 @@
 import type { Cohort, Plan, Shard, Task, TypeCount } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import { firstContactSeconds } from "../../fhir/client.ts";
-import { compartmentTypes } from "../../fhir/compartment.ts";
 import { readCapabilities, readClock } from "../../fhir/reads.ts";
 import { cohortPath, planPath } from "../../sink/layout.ts";
 import { zeroTotals } from "../../totals.ts";
 import { eachParallel } from "../parallel.ts";
+import { isReadLast } from "../read/provenance.ts";
+import type { MemberBatches } from "../read/searches.ts";
+import { compartmentOf } from "../run.ts";
 import { readCohort, readPlan } from "../stored.ts";
 import type { CommandResult, Work } from "../work.ts";
-import { findsByMembers, type MemberBatches, probeBatchSize } from "./batches.ts";
+import { findsByMembers, probeBatchSize } from "./batches.ts";
 import { type DraftState, PlanDraft, type Planning, type SourceProbe } from "./draft.ts";
 import { resolveGroup } from "./group.ts";
 import { packageSize, packShards, shardSize } from "./packages.ts";
 import { checkFilter, lookAtTypes, probeSort, probeWindows, type TypesSeen } from "./probes.ts";
 import { boundsOf, cutType, refusedShard } from "./shards.ts";
+import { chooseRelease, chooseTypes, countMissingPatients, readNames, searchableTypes } from "./source-facts.ts";
 
 const skewWarningMs = 60_000;
-/** Types that are exported only where spec.types names them. Binary is not bulk data. The others are generated for an
- *  answer. */
-const neverByDefault = new Set(["Binary", "OperationOutcome", "Parameters", "Bundle"]);
-/** The names of types become parts of paths and URLs. */
-const typeName = /^[A-Z][A-Za-z]{0,63}$/;
 
 /** Whether the plan's pod exports and seals everything itself. The answer follows from what is stored, so it is the
  *  same each time: otherwise a second run of the plan could leave half of the work to a Job. */
@@ -59,13 +57,9 @@ function planResult({ transactionTime, packages, shards }: Plan): CommandResult 
 async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
   const warnings: string[] = [];
-  const named = new Set([...capabilities.types].filter((type) => typeName.test(type)));
-  const misnamed = capabilities.types.size - named.size;
-  if (misnamed > 0)
-    warnings.push(
-      `${misnamed} types of the source's CapabilityStatement have names that are no names of FHIR types; they are left out.`,
-    );
-  const types = chooseTypes(task.export, named);
+  const release = chooseRelease(task.export, capabilities, warnings);
+  const types = chooseTypes(task.export, searchableTypes(capabilities, warnings), release);
+  const names = task.export.level === "System" ? [] : await readNames(source, capabilities, types[0]!);
 
   const sourceTime = await readClock(source, types[0] ?? "Patient", clock);
   if (sourceTime === undefined)
@@ -76,15 +70,33 @@ async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
   if (task.export.since !== undefined && Date.parse(task.export.since) >= end)
     warnings.push("spec.since is not before transactionTime, which follows the source's clock: nothing is exported.");
   const { typeHistory, instanceHistory } = capabilities;
-  return { v: 1, uid: task.uid, end, types, typeHistory, instanceHistory, warnings, done: {}, counts: {} };
+  return {
+    v: 1,
+    uid: task.uid,
+    end,
+    types,
+    typeHistory,
+    instanceHistory,
+    release,
+    names,
+    warnings,
+    done: {},
+    counts: {},
+  };
 }
 
 async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
   const { task } = work;
   const probe = draft.state.probed ?? (await probeSource(work, draft));
-  const { end, types, typeHistory, instanceHistory, warnings } = draft.state;
+  const { end, types, typeHistory, instanceHistory, release, names = [], warnings, doubts = [] } = draft.state;
   const { windows, seconds, counts, sort, batch } = probe;
-  const shards = await cutTypes({ work, draft, probe, bounds: boundsOf(task.export, end, probe) });
+  const shards = await cutTypes({
+    work,
+    draft,
+    probe,
+    compartment: compartmentOf(work, draft.state),
+    bounds: boundsOf(task.export, end, probe),
+  });
   const cost = ({ expected, refused }: Shard) => expected ?? (refused === undefined ? task.plan.shardResources : 0);
   const total = shards.reduce((sum, shard) => sum + cost(shard), 0);
   return {
@@ -93,6 +105,8 @@ async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
     // the last millisecond of the export, so that "up to and including transactionTime" is true
     transactionTime: new Date(end - 1).toISOString(),
     source: {
+      ...(release && { release }),
+      ...(names.length > 0 && { names }),
       windows,
       ...(seconds && { seconds }),
       counts,
@@ -106,7 +120,12 @@ async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
     ...(task.export.since !== undefined && { types }),
     key: work.random(16).toString("hex"),
     ...(warnings.length > 0 && { warnings }),
-    packages: packShards(shards, cost, packageSize(total, task.plan, task.source.share.requests)),
+    ...(doubts.length > 0 && { doubts }),
+    packages: packShards(
+      shards.filter(({ type }) => !isReadLast(task.export, type)),
+      cost,
+      packageSize(total, task.plan, task.source.share.requests),
+    ),
   };
 }
 
@@ -119,31 +138,17 @@ async function cutTypes(planning: Planning): Promise<Shard[]> {
     if (probe.empty.includes(type)) return [];
     const refused = probe.refused?.[type];
     if (refused !== undefined) return [refusedShard(bounds, type, refused)];
-    const isByMembers = capabilities && (await findsByMembers(planning, type, capabilities));
+    // What is read last is found by more than its members.
+    const isByMembers =
+      capabilities && !isReadLast(work.task.export, type) && (await findsByMembers(planning, type, capabilities));
     return cutType(planning, type, isByMembers ? batches : undefined);
   };
   return (await eachParallel(draft.state.types, (type) => draft.shardsOf(type, () => cut(type)))).flat();
 }
 
-async function memberBatches({ work, probe }: Planning): Promise<MemberBatches | undefined> {
+async function memberBatches({ work, probe, compartment }: Planning): Promise<MemberBatches | undefined> {
   if (probe.batch === undefined) return undefined;
-  return { cohort: (await readCohort(work))!, size: probe.batch };
-}
-
-/** The types of an export: those that it names, or all that the source can search and that belong to its level.
- *  @throws terminal UnknownType, UnsupportedParameter, both naming spec.types */
-function chooseTypes({ level, types }: Task["export"], searchable: ReadonlySet<string>): string[] {
-  const inLevel = (type: string) => level === "System" || compartmentTypes.has(type);
-  if (!types?.length) return [...searchable].filter((type) => inLevel(type) && !neverByDefault.has(type)).sort();
-  const unknown = types.filter((type) => !searchable.has(type));
-  if (unknown.length > 0) throw terminal("UnknownType", `spec.types: the source cannot search ${unknown.join(", ")}`);
-  const outside = types.filter((type) => !inLevel(type));
-  if (outside.length > 0)
-    throw terminal(
-      "UnsupportedParameter",
-      `spec.types: ${outside.join(", ")} is not in the Patient compartment; use level System, or leave it out`,
-    );
-  return [...new Set(types)].sort();
+  return { cohort: (await readCohort(work))!, size: probe.batch, compartment };
 }
 
 /** Finds out what the source's searches can do, and stores it in the draft. */
@@ -200,16 +205,13 @@ function checkRefused({ task }: Work, types: readonly string[], refused: TypesSe
  *  @returns undefined where everybody is in the export
  *  @throws terminal UnknownGroup, UnsupportedParameter */
 async function makeCohort(work: Work, draft: PlanDraft): Promise<Cohort | undefined> {
-  const { task, source } = work;
-  const { end, warnings } = draft.state;
+  const { task } = work;
   const { level, groupId, patients } = task.export;
   if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
-  const resolved =
+  const found: Omit<Cohort, "v" | "uid"> =
     level === "Group"
-      ? await resolveGroup(source, groupId!, end)
-      : { patients: [...new Set(patients)].sort(), groups: [], notices: [] };
-  const { notices, ...found } = resolved;
-  for (const notice of notices) if (!warnings.includes(notice)) warnings.push(notice);
+      ? await membersOfGroup(work, draft, groupId!)
+      : { patients: [...new Set(patients)].sort(), groups: [] };
   if (level === "Group" && patients?.length) {
     const all = new Set(found.patients);
     const outside = patients.filter((id) => !all.has(id));
@@ -224,4 +226,19 @@ async function makeCohort(work: Work, draft: PlanDraft): Promise<Cohort | undefi
   await draft.createOnce(cohortPath, Buffer.from(JSON.stringify(cohort)));
   // another planner may have been first: the cohort in storage counts
   return readCohort(work);
+}
+
+/** The members of a Group. The draft takes what the user should know of them. */
+async function membersOfGroup(work: Work, { state }: PlanDraft, groupId: string): Promise<Omit<Cohort, "v" | "uid">> {
+  const { names } = compartmentOf(work, state);
+  const { patients, groups, ...told } = await resolveGroup(work.source, names, groupId, state.end);
+  const gone = await countMissingPatients(work.source, patients);
+  if (gone > 0)
+    told.notices.push(
+      `${gone} members of the Group are no Patients that the source has now; nothing is exported of those that it never had.`,
+    );
+  state.warnings = [...new Set([...state.warnings, ...told.notices])];
+  state.doubts = [...new Set([...(state.doubts ?? []), ...told.doubts])];
+  state.names = [...new Set([...(state.names ?? []), ...told.names])];
+  return { patients, groups };
 }

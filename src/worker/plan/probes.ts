@@ -1,14 +1,13 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Task } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import type { SourceClient } from "../../fhir/client.ts";
-import { membersOf } from "../../fhir/compartment.ts";
 import { cutResource, elementsToAsk, wantedElements } from "../../fhir/elements.ts";
 import { countMatches, probePage, type RefusedPage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";
 import type { Entry } from "../../scan/page.ts";
 import { eachParallel } from "../parallel.ts";
 import type { Work } from "../work.ts";
+import type { Planning } from "./draft.ts";
 
 /** how many resources of each type are compared, as cut by the source and as cut here */
 const elementsSample = 50;
@@ -217,10 +216,14 @@ export async function probeSort({ source, task }: Work, types: readonly string[]
 
 /** The value of `_elements` to ask the source for. Undefined where the export wants all elements, and where the source
  *  refuses the parameter or leaves out what is wanted. What the source sends beyond it is cut here. */
-export async function askElements(task: Task, source: SourceClient, type: string): Promise<string | undefined> {
-  const wanted = wantedElements(type, task.export.elements ?? []);
+export async function askElements(
+  { work: { task, source }, compartment }: Pick<Planning, "work" | "compartment">,
+  type: string,
+): Promise<string | undefined> {
+  const wanted = wantedElements(type, task.export.elements ?? [], compartment.release);
   if (!wanted) return undefined;
-  const elements = elementsToAsk(type, wanted, task.export.level === "System" ? [] : membersOf(type));
+  const looked = task.export.level === "System" ? [] : compartment.membersOf(type);
+  const elements = elementsToAsk(type, wanted, looked, compartment.release);
   const lines = async (search: Search) => {
     const answer = await probePage(source, searchURL({ ...search, count: elementsSample }));
     if (!("page" in answer)) return undefined;

@@ -2,7 +2,8 @@ import type { Shard, Task } from "../../contracts.ts";
 import { countMatches, probePage } from "../../fhir/reads.ts";
 import { type Search, searchURL } from "../../fhir/search.ts";
 import { shardId } from "../../sink/layout.ts";
-import { cutMembers, type MemberBatches } from "./batches.ts";
+import type { MemberBatches } from "../read/searches.ts";
+import { cutMembers } from "./batches.ts";
 import type { Planning } from "./draft.ts";
 import { timePages, windowsAreSlow } from "./page-times.ts";
 import { askElements, type WindowSupport } from "./probes.ts";
@@ -43,7 +44,7 @@ export async function cutType(planning: Planning, type: string, batches?: Member
   const filters = (work.task.export.typeFilters ?? [])
     .filter((text) => text.startsWith(`${type}?`))
     .map((text) => text.slice(type.length + 1));
-  const elements = await askElements(work.task, work.source, type);
+  const elements = await askElements(planning, type);
   const cut: TypeCut = { planning, type, filters, elements };
   if (batches) return cutByMembers(cut, batches);
   if (!probe.windows) return [shardWithoutWindow(cut)];

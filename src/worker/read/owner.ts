@@ -1,5 +1,5 @@
 import type { Cohort } from "../../contracts.ts";
-import { type Compartment, isUnclear, PatientSet } from "../../fhir/compartment.ts";
+import { type CompartmentRows, PatientSet } from "../../fhir/compartment.ts";
 import { ScanError } from "../../scan/page.ts";
 import type { PageTable } from "../../scan/table.ts";
 
@@ -43,19 +43,18 @@ export type RowOwner = "line" | "foreign" | "pass";
 export function rowOwner(
   table: PageTable,
   row: number,
-  compartment: Compartment,
+  compartment: CompartmentRows,
   { places, from, to }: OwnMembers,
 ): RowOwner {
+  const { ids, isUnclear } = compartment.patientsIn(table, row);
   let lowest = Number.POSITIVE_INFINITY;
-  for (const id of compartment.patientsIn(table, row))
-    lowest = Math.min(lowest, places.get(id) ?? Number.POSITIVE_INFINITY);
+  for (const id of ids) lowest = Math.min(lowest, places.get(id) ?? Number.POSITIVE_INFINITY);
   if (lowest >= from && lowest < to) return "line";
-  return lowest < Number.POSITIVE_INFINITY || isUnclear(parseResource(table.resource(row)), compartment.base)
-    ? "foreign"
-    : "pass";
+  return lowest < Number.POSITIVE_INFINITY || isUnclear ? "foreign" : "pass";
 }
 
-function parseResource(resource: Buffer): Record<string, unknown> {
+/** @throws ScanError where it is not JSON */
+export function parseResource(resource: Buffer): Record<string, unknown> {
   try {
     return JSON.parse(resource.toString()) as Record<string, unknown>;
   } catch {

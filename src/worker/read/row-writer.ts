@@ -60,7 +60,8 @@ export class RowWriter {
         this.shown += row - from;
       }
       for (; row < to; row++) {
-        const verdict = this.#judge(table, row, row < plain);
+        let verdict = this.#judge(table, row, row < plain);
+        if (verdict === "unclear") verdict = await this.#select.ask!(table, row);
         const isNew = this.#isNew(view, row, verdict);
         if (isNew && verdict === "line" && !isCut) continue;
         const before = run < row ? writer.lines(lines, run, row) : undefined;
@@ -86,7 +87,7 @@ export class RowWriter {
 
   /** Whether the row is a resource of the shard that was not shown before; then it counts as shown. */
   #isNew({ prints }: PageView, row: number, verdict: RowVerdict): boolean {
-    if (verdict !== "line" && verdict !== "pass") return false;
+    if (verdict !== "line" && verdict !== "pass" && verdict !== "left") return false;
     const { known } = this.#hooks;
     return !known?.(prints.text(row)) && this.#writer.show(prints.words, prints.wordOf(row));
   }
@@ -101,6 +102,7 @@ export class RowWriter {
     } else if (!isNew) {
       if (verdict === "outside") this.#hooks.outside?.(prints.text(row), table, row);
     } else if (verdict === "pass") writer.pass();
+    else if (verdict === "left") writer.leave();
     else return writer.lines(oneLine(this.#select.cut!(table.resource(row))), 0, 1);
     return undefined;
   }

@@ -1,12 +1,12 @@
 import type { Cohort, Plan, Shard } from "../../contracts.ts";
-import { compartmentParameters } from "../../fhir/compartment.ts";
+import type { PatientCompartment } from "../../fhir/compartment.ts";
 import { countMatches } from "../../fhir/reads.ts";
 import { type Search, searchURL } from "../../fhir/search.ts";
 import { eachParallel } from "../parallel.ts";
 import type { ExportRun } from "../run.ts";
 
 /** What the searches of a shard follow from. */
-type Planned = Pick<ExportRun, "plan" | "cohort">;
+type Planned = Pick<ExportRun, "plan" | "cohort" | "compartment">;
 
 /** Whether a shard's searches name its window, so that the source shows nothing else. */
 export const isWindowed = ({ source }: Plan, { windows }: Shard): boolean => source.windows && windows !== false;
@@ -17,17 +17,20 @@ export const windowOf = (plan: Plan, shard: Shard): Pick<Shard, "from" | "till">
 
 /** The searches that together show what is in a shard, as URLs of their first pages: one per typeFilter, and where the
  *  shard is searched by members of the cohort, one per batch of them and parameter of the compartment. */
-export const shardSearches = ({ plan, cohort }: Planned, shard: Shard): string[] =>
-  searchesOf({ plan, cohort }, shard, isWindowed(plan, shard)).map((search) =>
+export function shardSearches(planned: Planned, shard: Shard): string[] {
+  const { plan } = planned;
+  return searchesOf(planned, shard, isWindowed(plan, shard)).map((search) =>
     searchURL({ ...search, count: plan.source.count, sort: plan.source.sort }),
   );
+}
 
 /** What the source counts in a shard now, as the sum over its searches. A shard without windows is counted in its
  *  window all the same, if the source has windows.
  *  @returns undefined where a count would say nothing: the source does not count, or the shard's filters overlap */
-export async function countShard({ work, plan, cohort }: ExportRun, shard: Shard): Promise<number | undefined> {
+export async function countShard(run: ExportRun, shard: Shard): Promise<number | undefined> {
+  const { work, plan } = run;
   if (shard.expected === undefined) return undefined;
-  const searches = searchesOf({ plan, cohort }, shard, plan.source.windows);
+  const searches = searchesOf(run, shard, plan.source.windows);
   const counts = await eachParallel(searches, (search) =>
     countMatches(work.source, { ...search, elements: undefined }),
   );
@@ -40,31 +43,38 @@ export async function countShard({ work, plan, cohort }: ExportRun, shard: Shard
 }
 
 function searchesOf(
-  { plan, cohort }: Planned,
+  { plan, cohort, compartment }: Planned,
   { type, filters = [], from, till, elements, members }: Shard,
   windowed: boolean,
 ): Search[] {
   const rest = { type, elements, ...(windowed && { from, till }) };
-  const batches = members ? batchesOf(type, members, plan.source.batch!, cohort!) : [undefined];
+  const batches = members
+    ? batchesOf(type, members, { cohort: cohort!, size: plan.source.batch!, compartment })
+    : [undefined];
   return batches.flatMap((by) =>
     (filters.length > 0 ? filters : [undefined]).map((filter) => ({ ...rest, by, filter })),
   );
 }
 
-/** The searches of a range of members: a batch of them by each parameter that finds what is in their compartments.
- *  @param size ids of one search */
+/** The members of a cohort, and how many of their ids one search takes. */
+export interface MemberBatches {
+  cohort: Cohort;
+  size: number;
+  compartment: PatientCompartment;
+}
+
+/** The searches of a range of members: a batch of them by each parameter that finds what is in their compartments. */
 export function batchesOf(
   type: string,
   [from, to]: [number, number],
-  size: number,
-  { patients, groups }: Cohort,
+  { cohort: { patients, groups }, size, compartment }: MemberBatches,
 ): NonNullable<Search["by"]>[] {
   // Other Groups of a member would tell who else is in them.
   if (type === "Group" && groups.length > 0)
     return slicesOf(groups, size).map((values) => ({ parameter: "_id", values }));
   return slicesOf(patients.slice(from, to), size).flatMap((ids) => [
     ...(type === "Patient" ? [{ parameter: "_id", values: ids }] : []),
-    ...compartmentParameters(type).map((parameter) => ({ parameter, values: ids.map((id) => `Patient/${id}`) })),
+    ...compartment.parameters(type).map((parameter) => ({ parameter, values: ids.map((id) => `Patient/${id}`) })),
   ]);
 }
 

@@ -1,13 +1,15 @@
 import type { Shard } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
-import { Compartment, membersOf } from "../../fhir/compartment.ts";
+import { CompartmentRows } from "../../fhir/compartment.ts";
 import { cutResource, wantedElements } from "../../fhir/elements.ts";
 import { ScanError } from "../../scan/page.ts";
 import type { PageTable } from "../../scan/table.ts";
 import { outcomeLine } from "../operation-outcome.ts";
 import { type ExportRun, exportEnd } from "../run.ts";
 import { membersIn, type RowOwner, rowOwner } from "./owner.ts";
+import { provenanceJudge } from "./provenance.ts";
 import { isWindowed, windowOf } from "./searches.ts";
+import { askerOf } from "./unclear.ts";
 
 /** What becomes of a row of a shard's pages (docs/internals/exactness.md, "Every row gets a verdict"):
  *  - `line`: it is a line of the output.
@@ -15,8 +17,10 @@ import { isWindowed, windowOf } from "./searches.ts";
  *  - `outside`: it is not of the shard's window either.
  *  - `skip`: it is no data at all.
  *  - `foreign`: another shard may have to write it, which is decided when all shards of the type are there.
+ *  - `unclear`: only the source can tell whether it is in a compartment of the export; RowSelector.ask asks it.
+ *  - `left`: nobody can tell. It is left out, and told.
  *  - an object: it cannot be exported, and this OperationOutcome says why. */
-export type RowVerdict = RowOwner | "outside" | "skip" | { outcome: string };
+export type RowVerdict = RowOwner | "outside" | "skip" | "unclear" | "left" | { outcome: string };
 
 /** Decides on the rows of a shard's pages. */
 export interface RowSelector {
@@ -26,6 +30,8 @@ export interface RowSelector {
   plain?: (table: PageTable, row: number) => RowVerdict;
   /** of any row */
   any: (table: PageTable, row: number) => RowVerdict;
+  /** of a row that one of them finds unclear: "line", "pass" or "left" */
+  ask?: (table: PageTable, row: number) => Promise<RowVerdict>;
   /** makes the line of a resource, if only some elements are wanted. undefined: the resource is the line */
   cut?: (resource: Buffer) => Buffer;
 }
@@ -33,7 +39,7 @@ export interface RowSelector {
 /** @param till the instant that lines are older than; later than the export's end where what is newer is wanted as
  *  well */
 export function rowSelector(run: ExportRun, shard: Shard, till: string = exportEnd(run)): RowSelector {
-  const { work, plan } = run;
+  const { work, plan, compartment } = run;
   const { type } = shard;
   const since = sinceOf(run);
   // All that is read where the source has no history is newer than transactionTime: no window is compared then.
@@ -41,11 +47,12 @@ export function rowSelector(run: ExportRun, shard: Shard, till: string = exportE
   // A server that rounds times in its index shows such a resource in this window, and counts it there.
   const beside = isWindowed(plan, shard) ? "pass" : "outside";
   const end = new Date(Date.parse(plan.transactionTime) + 1).toISOString();
-  const wanted = wantedElements(type, work.task.export.elements ?? []);
+  const wanted = wantedElements(type, work.task.export.elements ?? [], compartment.release);
   const isInLevel = levelOf(run, shard);
   const wrong = wrongRow(run, shard);
   return {
-    members: isInLevel ? membersOf(type) : [],
+    members: isInLevel ? compartment.membersOf(type) : [],
+    ...(isInLevel && !shard.members && { ask: askerOf(run, type) }),
     ...(wanted && { cut: (resource: Buffer) => cutResource(resource, wanted) }),
     ...((isInLevel || since !== undefined) && {
       plain: (table, row) =>
@@ -94,6 +101,8 @@ const sinceOf = ({ work }: ExportRun): string | undefined => {
   return since === undefined ? undefined : new Date(since).toISOString();
 };
 
+const verdicts = { in: "line", out: "pass", unclear: "unclear", left: "left" } as const;
+
 /** Decides whether a resource is of the export's level. undefined: all of the type are. */
 function levelOf(run: ExportRun, shard: Shard): ((table: PageTable, row: number) => RowVerdict) | undefined {
   const { work, cohort } = run;
@@ -102,15 +111,19 @@ function levelOf(run: ExportRun, shard: Shard): ((table: PageTable, row: number)
   const members = cohort && membersIn(cohort);
   if (level === "System" || (level === "Patient" && type === "Patient" && !members)) return undefined;
   const groups = level === "Group" && type === "Group" ? new Set(cohort?.groups) : undefined;
-  const compartment = new Compartment(type, work.source.base);
+  const compartment = new CompartmentRows(type, run.compartment);
   const own = range && members && { places: members.places, from: range[0], to: range[1] };
   const wrong = wrongRow(run, shard);
+  const judge =
+    type === "Provenance" && run.exported
+      ? provenanceJudge(compartment, run, members?.set)
+      : (table: PageTable, row: number) => compartment.has(table, row, members?.set);
   return (table, row) => {
     // Other Groups of a member would tell who else is in them.
     if (groups && !groups.has(table.id(row))) return "pass";
     try {
       if (own) return rowOwner(table, row, compartment, own);
-      return compartment.has(table, row, members?.set) ? "line" : "pass";
+      return verdicts[judge(table, row)];
     } catch (error) {
       if (error instanceof ScanError) return wrong("a resource that is not JSON");
       throw error;

@@ -25,7 +25,7 @@ export async function writeDeleted(run: ExportRun, made: MadeObjects): Promise<D
   const files: FilePart[] = [];
   const notices: string[] = [];
   const all = await eachParallel(types, (type) =>
-    readDeleted(run, type, { since, till }, listedAt(request, cohort, type, work.source.base)),
+    readDeleted(run, type, { since, till }, listedAt(request, cohort, type, run.compartment)),
   );
   // A seal that was killed may have seen more deletions: its files count, and are named even where this one has none.
   const left = new Set<string>();

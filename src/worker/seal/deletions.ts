@@ -1,6 +1,6 @@
 import type { Cohort, Plan, Task } from "../../contracts.ts";
 import type { SourceClient } from "../../fhir/client.ts";
-import { patientsOf } from "../../fhir/compartment.ts";
+import type { PatientCompartment } from "../../fhir/compartment.ts";
 import {
   type HistoryEntry,
   type HistoryQuery,
@@ -14,7 +14,7 @@ import { eachParallel } from "../parallel.ts";
 import type { Work } from "../work.ts";
 
 /** Whether the deletion of a resource is for the export. undefined: that depends on `before`, its last version,
- *  which was not given. */
+ *  which was not given; or its last version does not tell. */
 type IsListed = (id: string, before?: HistoryResource) => boolean | undefined;
 
 /** The deletions of a type. */
@@ -36,8 +36,8 @@ interface Deletion {
   timed: boolean;
   /** as the history gives it: HistoryEntry.version */
   version: string | undefined;
-  /** whether its last version is listed, if the history of the type has shown it */
-  listed?: boolean;
+  /** whether its last version is listed, if the history of the type has shown it; "unclear" where nobody can tell */
+  listed?: boolean | "unclear";
 }
 
 /** Reads which resources of a type were deleted in [since, till) and did not come back before `till`, for the
@@ -69,9 +69,10 @@ export async function readDeleted(
   const unclear = await dropTooNew(source, historyFrom(till), deleted);
   const listed = await eachParallel([...deleted], async ([id, deletion]) => {
     const known = isListed(id) ?? deletion.listed;
+    if (known === "unclear") return undefined;
     if (known !== undefined) return known;
     const before = hasInstanceHistory ? await lastVersion(source, type, id, end) : undefined;
-    return before && isListed(id, before) === true;
+    return before && isListed(id, before);
   });
   const ids = [...deleted.keys()].filter((_, index) => listed[index] === true).sort();
   const isFiltered = task.export.typeFilters?.some((filter) => filter.startsWith(`${type}?`)) === true;
@@ -97,7 +98,7 @@ async function findDeleted(source: SourceClient, query: HistoryQuery, end: numbe
     // The history is newest first, so a deletion that was met before is even newer than this entry: too new as well.
     if (at >= end) deleted.delete(id);
     else if (deletion) {
-      if (resource && deletion.listed === undefined) deletion.listed = isListed(id, resource) === true;
+      if (resource && deletion.listed === undefined) deletion.listed = isListed(id, resource) ?? "unclear";
     } else if (!resource) {
       if (!alive.has(id)) deleted.set(id, { timed: !Number.isNaN(at), version });
     } else {
@@ -170,9 +171,13 @@ function noticesOf(
 
 /** Which deletions belong to an export. At Patient and Group level those of resources that were in the compartment, as
  *  `rowSelector` decides on resources that exist.
- *  @param cohort undefined where everybody is in the export
- *  @param base URL of the source */
-export function listedAt({ level }: Task["export"], cohort: Cohort | undefined, type: string, base: URL): IsListed {
+ *  @param cohort undefined where everybody is in the export */
+export function listedAt(
+  { level }: Task["export"],
+  cohort: Cohort | undefined,
+  type: string,
+  compartment: PatientCompartment,
+): IsListed {
   if (level === "System") return () => true;
   const patients = cohort && new Set(cohort.patients);
   const groups = new Set(cohort?.groups);
@@ -180,8 +185,10 @@ export function listedAt({ level }: Task["export"], cohort: Cohort | undefined, 
     if (level === "Group" && type === "Group" && !groups.has(id)) return false;
     if (type === "Patient" && (!patients || patients.has(id))) return true;
     if (!before) return undefined;
-    const found = [...patientsOf(before, base)];
-    return patients ? found.some((patient) => patients.has(patient)) : found.length > 0;
+    const found = [...compartment.patientsOf(before)];
+    if (patients ? found.some((patient) => patients.has(patient)) : found.length > 0) return true;
+    // Only the source could have resolved its references, or it was exported with what it is about.
+    return compartment.unclearOf(before).length > 0 || type === "Provenance" ? undefined : false;
   };
 }
 

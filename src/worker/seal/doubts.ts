@@ -1,3 +1,4 @@
+import type { ShardResult } from "../../contracts.ts";
 import type { ShardClosing } from "./type-closing.ts";
 
 // Doubts: why an export may not be exact, each a sentence for an OperationOutcome, without ids. Pure.
@@ -12,6 +13,16 @@ export const openDoubts = (open: readonly ShardClosing[]): string[] =>
       ? `The source, which does not count the resources of shard ${id}, shows other ones of ${type} each time; some may be missing.`
       : `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
   );
+
+/** Of resources whose patients nobody can tell, by type. */
+export function leftDoubts(results: readonly Pick<ShardResult, "type" | "left">[]): string[] {
+  const byType = new Map<string, number>();
+  for (const { type, left = 0 } of results) if (left > 0) byType.set(type, (byType.get(type) ?? 0) + left);
+  return [...byType].map(
+    ([type, left]) =>
+      `${left} resources of ${type} are left out: they refer to a patient by an identifier, a URN or another server's address, and the source does not find them by a patient of its own.`,
+  );
+}
 
 /** What the tail of a type leaves open, in numbers of resources. */
 interface TailGaps {

@@ -1,4 +1,4 @@
-import type { FilePart, Plan, ShardResult } from "../../contracts.ts";
+import type { FilePart, Plan, Shard, ShardResult } from "../../contracts.ts";
 import { sha256Of } from "../../digest.ts";
 import { transient } from "../../failure.ts";
 import {
@@ -15,19 +15,23 @@ import { MadeObjects } from "../../sink/made.ts";
 import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../../sink/manifest.ts";
 import type { Store } from "../../sink/store.ts";
 import { sumByType } from "../../totals.ts";
+import { exportShards } from "../export.ts";
+import { ExportedResources } from "../exported.ts";
 import { outcomeLine } from "../operation-outcome.ts";
 import { eachParallel } from "../parallel.ts";
+import { isReadLast } from "../read/provenance.ts";
 import { type ExportRun, openRun } from "../run.ts";
 import { abandonUnfinished, readPlan, readResult } from "../stored.ts";
 import type { CommandResult, Work } from "../work.ts";
 import { closeType } from "./close.ts";
 import { type DeletedFiles, linesIn, writeDeleted } from "./deleted-files.ts";
+import { leftDoubts } from "./doubts.ts";
 
 const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
 
 /** The command `seal`. It trusts storage, and not what a Job says:
- *  1. Every shard must have its result.
- *  2. Close each type (close.ts), write what was deleted, and what could not be exported.
+ *  1. Every shard of a package must have its result.
+ *  2. Close each type (close.ts); read and close Provenance; write what was deleted, and what could not be exported.
  *  3. Write SHA256SUMS, then the manifest, last and once.
  *  4. Remove all output that the manifest does not name, and the working files.
  *  Where there is a manifest already, only 4 is left. Two seals may be at work: what is written first counts.
@@ -47,12 +51,11 @@ export async function seal(work: Work): Promise<CommandResult> {
 /** @returns the bytes of the manifest that is in storage then, which may be another seal's */
 async function makeAll(work: Work, plan: Plan): Promise<Buffer> {
   const { store, log } = work;
-  const results = await readResults(work, plan);
   const run = await openRun(work, plan);
-  const closed = await closeAll(run, results);
+  const results = await exportAndClose(run);
   const made = new MadeObjects(store);
   const deleted = await writeDeleted(run, made);
-  const manifest = await makeManifest(run, [...results, ...closed], deleted, made);
+  const manifest = await makeManifest(run, results, deleted, made);
   await made.put(sumsPath, renderSums(manifest), "text/plain");
   const ours = renderManifest(manifest);
   const stored = await made.put(manifestPath, ours);
@@ -61,20 +64,35 @@ async function makeAll(work: Work, plan: Plan): Promise<Buffer> {
   return stored;
 }
 
-async function readResults({ store, task }: Work, plan: Plan): Promise<ShardResult[]> {
-  const results = await eachParallel(plan.shards, ({ id }) => readResult(store, task.uid, id));
-  const missing = plan.shards.filter((_, index) => results[index] === undefined);
+/** Closes all types. Provenance, which depends on what the others have written, is read behind them. */
+async function exportAndClose(run: ExportRun): Promise<ShardResult[]> {
+  const { work, plan } = run;
+  const [last, first] = [true, false].map((wanted) =>
+    plan.shards.filter(({ type }) => isReadLast(work.task.export, type) === wanted),
+  ) as [Shard[], Shard[]];
+  const results = await readResults(work, first);
+  results.push(...(await closeAll(run, results)));
+  if (last.length === 0) return results;
+  const lastRun = { ...run, exported: await ExportedResources.read(work.store, results, plan.key) };
+  await exportShards(lastRun, last);
+  const read = await readResults(work, last);
+  return [...results, ...read, ...(await closeAll(lastRun, read))];
+}
+
+async function readResults({ store, task }: Work, shards: readonly Shard[]): Promise<ShardResult[]> {
+  const results = await eachParallel(shards, ({ id }) => readResult(store, task.uid, id));
+  const missing = shards.filter((_, index) => results[index] === undefined);
   if (missing.length > 0)
     throw transient(
       "Internal",
-      `${missing.length} of ${plan.shards.length} shards have no result yet, the first is ${missing[0]!.id}`,
+      `${missing.length} of ${shards.length} shards have no result yet, the first is ${missing[0]!.id}`,
     );
   return results as ShardResult[];
 }
 
 async function closeAll(run: ExportRun, results: readonly ShardResult[]): Promise<ShardResult[]> {
-  const read = run.plan.shards.filter(({ refused }) => refused === undefined);
-  const types = [...new Set(read.map(({ type }) => type))];
+  const refused = new Set(run.plan.shards.filter((shard) => shard.refused !== undefined).map(({ type }) => type));
+  const types = [...new Set(results.map(({ type }) => type))].filter((type) => !refused.has(type));
   const byShard = new Map(results.map((result) => [result.shard, result]));
   return eachParallel(types, (type) => closeType(run, type, byShard));
 }
@@ -88,7 +106,7 @@ async function makeManifest(
   const { store, task } = work;
   const { request = "", warnings = [] } = task.export;
   const url = (path: string) => store.url(path);
-  const doubts = results.flatMap((result) => result.doubts ?? []);
+  const doubts = [...(plan.doubts ?? []), ...results.flatMap((result) => result.doubts ?? []), ...leftDoubts(results)];
   const failed = results.reduce((sum, result) => sum + result.errors, 0);
   if (failed > 0)
     doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);

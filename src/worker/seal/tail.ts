@@ -93,7 +93,7 @@ async function writeVersions(
     for (const [index, [print]] of some.entries()) {
       const version = found[index];
       if (version === "none" || (version && !versions.isInTime(version))) continue;
-      const row = version && versions.judge(version);
+      const row = version && (await versions.judge(version));
       // Nobody knows whether it matched the filters then. If it is not of the export anyway, that is no loss.
       if (!row || (whole.filters && row.verdict === "line")) counts.lost++;
       if (!row || whole.filters) continue;
@@ -143,11 +143,12 @@ class VersionWriter {
   }
 
   /** What is answered is good until the next call. */
-  judge(version: Version): JudgedVersion {
+  async judge(version: Version): Promise<JudgedVersion> {
     const { plan, type } = this.#closing;
     const { members } = this.#select;
     const { table } = this.#memory.read(bundleOf(version), { type, till: this.#end, key: plan.key, members });
-    return { table, verdict: this.#select.any(table, 0) };
+    const verdict = this.#select.any(table, 0);
+    return { table, verdict: verdict === "unclear" ? await this.#select.ask!(table, 0) : verdict };
   }
 
   async write(print: string, { table, verdict }: JudgedVersion): Promise<void> {
@@ -157,6 +158,7 @@ class VersionWriter {
     writer.show(wordsOf(print), 0);
     if (verdict === "line")
       await writer.lines(cut ? oneLine(cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
+    else if (verdict === "left") writer.leave();
     else writer.pass();
   }
 }

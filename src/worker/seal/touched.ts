@@ -1,4 +1,3 @@
-import { isUnclear, patientsOf } from "../../fhir/compartment.ts";
 import {
   type HistoryEnd,
   type HistoryQuery,
@@ -164,10 +163,10 @@ async function readLateHistory(
 }
 
 /** Whether a resource is, or may be, in the compartment of a member of the cohort. */
-function membersOnly({ work, cohort }: ExportRun): (resource: HistoryResource) => boolean {
-  const { base } = work.source;
+function membersOnly({ cohort, compartment }: ExportRun): (resource: HistoryResource) => boolean {
   const places = cohort && membersIn(cohort).places;
-  return (resource) => [...patientsOf(resource, base)].some((id) => places?.has(id)) || isUnclear(resource, base);
+  return (resource) =>
+    [...compartment.patientsOf(resource)].some((id) => places?.has(id)) || compartment.unclearOf(resource).length > 0;
 }
 
 /** Collects touched resources from what shows them newest first. */

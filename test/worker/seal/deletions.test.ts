@@ -5,6 +5,8 @@ import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import type { Cohort, Task } from "../../../src/contracts.ts";
 import { SourceClient } from "../../../src/fhir/client.ts";
+import { PatientCompartment } from "../../../src/fhir/compartment.ts";
+import { ServerNames } from "../../../src/fhir/references.ts";
 import { listedAt, readDeleted, renderDeleted } from "../../../src/worker/seal/deletions.ts";
 import type { Behaviour } from "../../sources/faults.ts";
 import { type Source, startSource } from "../../sources/server.ts";
@@ -93,7 +95,7 @@ describe("deletions", () => {
         count: 3,
         ...given.plan,
       };
-      const isListed = listedAt(task.export, cohort, type, client.base);
+      const isListed = listedAt(task.export, cohort, type, new PatientCompartment("R4", new ServerNames(client.base)));
       return await readDeleted(
         { work: { source: client, task }, plan: { source: plan } },
         type,
