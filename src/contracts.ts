@@ -198,6 +198,9 @@ export interface Checkpoint {
   sequence: number;
   done: FilePart[];
   open?: FilePart;
+  /** Segments with what follows the blocks of `open`, as it will be stored. `lines` and `contentBytes` of `open` count
+   *  it, `bytes` does not. */
+  tail?: [path: string, bytes: number][];
   fingerprints: string[];
   /** how many resources before `next` could not be read */
   errors: number;

@@ -17,6 +17,8 @@ export interface Position {
   errorLines: readonly string[];
   /** the file that is being written, if any, as far as its blocks have arrived */
   open: FilePart | undefined;
+  /** Checkpoint.tail */
+  tail: [path: string, bytes: number][];
 }
 
 /** A shard's checkpoint, if it is this export's and its writer may continue.

@@ -98,7 +98,7 @@ export class ShardClaim {
   async #loseClaim(open: readonly string[]): Promise<FailureError> {
     const found = await this.#store.read(this.#path);
     const checkpoint = found && (JSON.parse(found.bytes.toString()) as Checkpoint);
-    const named = new Set(checkpoint?.fingerprints);
+    const named = new Set([...(checkpoint?.fingerprints ?? []), ...(checkpoint?.tail ?? []).map(([path]) => path)]);
     for (const path of this.#made) if (!named.has(path)) await this.#store.remove(path);
     if (!checkpoint || checkpoint.fenced || checkpoint.ended) for (const path of open) await this.#store.discard(path);
     if (!checkpoint)

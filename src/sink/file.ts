@@ -39,11 +39,6 @@ export class OutputFile {
     this.#contentHash = begun || !gzip ? undefined : createHash("sha256");
   }
 
-  /** how many blocks were sent, the one that travels included */
-  get blocks(): number {
-    return this.#staged;
-  }
-
   /** Takes the content of the next block, before gzip, for the digests. It may come in pieces, all of them before the
    *  block is staged. */
   content(bytes: Uint8Array): void {
@@ -56,8 +51,7 @@ export class OutputFile {
    *  @param sequence the file's number in its shard, from 1 */
   async stage(nonce: string, sequence: number, stored: readonly Uint8Array[]): Promise<void> {
     const id = `${nonce}-${String(sequence).padStart(5, "0")}-${String(this.#staged++).padStart(5, "0")}`;
-    const all = this.#gzip && this.#staged === 1 ? [gzipHeader, ...stored] : stored;
-    const bytes = all.length === 1 ? all[0]! : Buffer.concat(all);
+    const bytes = stored.length === 1 ? stored[0]! : Buffer.concat(stored);
     // without gzip the stored bytes are the content, which has been hashed already
     if (this.#gzip) this.#hash?.update(bytes);
     await this.#writer.stage(id, bytes);
@@ -65,9 +59,12 @@ export class OutputFile {
     this.part.bytes += bytes.length;
   }
 
-  /** What must follow all of the content at the end of the file. */
-  get trailer(): Uint8Array[] {
-    return this.#gzip ? [gzipTrailer(this.part.crc!, this.part.contentBytes)] : [];
+  /** What must stand before the content, and behind it. */
+  get header(): Uint8Array {
+    return this.#gzip ? gzipHeader : new Uint8Array();
+  }
+  get trailer(): Uint8Array {
+    return this.#gzip ? gzipTrailer(this.part.crc!, this.part.contentBytes) : new Uint8Array();
   }
 
   /** The file as the result will name it. Its blocks are not committed yet. */
@@ -85,8 +82,8 @@ export class OutputFile {
   }
 
   /** Whether all that an earlier writer has staged still exists. */
-  holds(): Promise<boolean> {
-    return this.#writer.holds(this.part.blocks);
+  async holds(): Promise<boolean> {
+    return this.part.blocks.length === 0 || this.#writer.holds(this.part.blocks);
   }
 }
 

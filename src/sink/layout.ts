@@ -23,6 +23,10 @@ export function linesOfSegment(name: string): number | undefined {
   const lines = /\/fp-\d+-[^-/]+-(\d+)$/.exec(name)?.[1];
   return lines === undefined ? undefined : Number(lines);
 }
+/** A part of what follows the last block of a shard's open file.
+ *  @param nonce of the writer
+ *  @param number of the segment, which counts those of the writer */
+export const tailPath = (shard: string, nonce: string, number: number) => `_work/${shard}/tail-${nonce}-${number}`;
 
 /** `Patient-0001-1.ndjson[.gz]`. @param sequence counts the shard's files from 1 */
 export const dataPath = (shard: string, sequence: number, gzip: boolean) =>

@@ -1,16 +1,13 @@
-import type { FilePart } from "../contracts.ts";
+import type { Checkpoint, FilePart } from "../contracts.ts";
 import type { Clock } from "../surroundings.ts";
-import type { Position } from "./checkpoint.ts";
 import { commitClosed, OutputFile } from "./file.ts";
-import { dataPath } from "./layout.ts";
+import { dataPath, tailPath } from "./layout.ts";
 import { LineBuffer, type LineBufferOptions, type Lines } from "./lines.ts";
 import type { Store } from "./store.ts";
 
 export interface ShardOutputOptions extends LineBufferOptions {
   store: Store;
   shard: { id: string };
-  /** Azure takes 50,000 blocks a blob, which is the default */
-  maxBlocks?: number;
   clock: Pick<Clock, "now" | "monotonic">;
 }
 
@@ -18,12 +15,10 @@ export interface ShardOutputOptions extends LineBufferOptions {
 interface CheckpointKeeper {
   /** 8 hex digits that begin the id of each block of this writer */
   nonce(): string;
-  /** `count` lines more are in the output, but not durable yet. */
+  /** `count` lines more are in the output. */
   tookLines(count: number): void;
-  /** The place behind the last line that the output took. */
-  position(): Position;
-  /** Everything before `position` is durable. */
-  reached(position: Position): void;
+  /** Writes an object of the shard with the writer's nonce in its name. */
+  put(path: string, bytes: Uint8Array): Promise<void>;
   /** Writes a checkpoint now. */
   checkpoint(): Promise<unknown>;
   /** Writes a checkpoint if the last one is old enough. */
@@ -31,9 +26,10 @@ interface CheckpointKeeper {
 }
 
 /** The files of one shard. Lines gather in a slab until they are a block. A block is staged while the next page is
- *  read, one at a time; what it holds is durable when it has arrived. A file that has reached its size is closed: its
- *  last block is staged, a checkpoint names its blocks, and only then is it committed. So a writer that is killed at
- *  any moment leaves nothing that its successor does not know of. */
+ *  read, one at a time. What waits for its block is stored beside the files when a checkpoint is written, as the file's
+ *  tail: so the checkpoint holds all lines up to its place, wherever blocks end. A file that has reached its size is
+ *  closed: its last block is staged, a checkpoint names its blocks, and only then is it committed. So a writer that is
+ *  killed at any moment leaves nothing that its successor does not know of. */
 export class ShardOutput {
   readonly #options: ShardOutputOptions;
   readonly #keeper: CheckpointKeeper;
@@ -48,6 +44,12 @@ export class ShardOutput {
   /** the block that travels */
   #staging: Promise<void> = Promise.resolve();
   #stagedAt: number;
+  /** what follows the last block of the open file, in segments that are stored */
+  #tail: [path: string, bytes: number][] = [];
+  /** how many segments this writer has stored */
+  #segments = 0;
+  /** segments of this writer that the next checkpoint does not name any more */
+  #staleTail: string[] = [];
 
   /** @param openedAt the time by `clock.monotonic`, as if a block had been staged then */
   constructor(options: ShardOutputOptions, keeper: CheckpointKeeper, openedAt: number) {
@@ -64,25 +66,25 @@ export class ShardOutput {
   get closed(): { readonly lines: number; readonly bytes: number } {
     return this.#closed;
   }
-  /** the file that is being written, with the blocks that have arrived */
+  /** The file that is being written, when all blocks that were sent have arrived. */
   get open(): FilePart | undefined {
     const part = this.#file?.part;
     return part && { ...part, blocks: part.blocks.slice() };
   }
+  /** Segments with what follows the blocks of the open file. `storeTail` has made it complete. */
+  get tail(): [path: string, bytes: number][] {
+    return this.#tail.slice();
+  }
   /** The number of the last file that a checkpoint has named, the one included that is being made. It counts on when
    *  files are forgotten, so that no name is used twice. */
   get named(): number {
-    const isNamed = this.#file === undefined || this.#file.part.blocks.length > 0;
+    const isNamed = this.#file === undefined || this.#file.part.lines > 0;
     return Math.max(this.#named, isNamed ? this.#sequence : this.#sequence - 1);
   }
   /** names of the files that may have blocks but no commit */
   get uncommitted(): string[] {
     const closed = this.#done.filter(({ blocks }) => blocks);
     return [...closed, ...(this.#file ? [this.#file.part] : [])].map(({ name }) => name);
-  }
-  /** bytes that wait to be sent as a block */
-  get waiting(): number {
-    return this.#buffer.waiting;
   }
   get stagedAt(): number {
     return this.#stagedAt;
@@ -92,38 +94,44 @@ export class ShardOutput {
    *  @returns what must be awaited before anything else, if anything */
   lines(lines: Lines, from: number, to: number): Promise<void> | undefined {
     const at = this.#fill(lines, from, to);
-    return at === to && !this.#mayBeDue ? undefined : this.#drain(lines, at, to);
+    return at === to && !this.#buffer.full ? undefined : this.#drain(lines, at, to);
   }
 
-  /** Resolves when every block that was sent has arrived. */
-  arrived(): Promise<void> {
-    return this.#staging;
+  /** Makes all lines so far durable: waits for the block that travels, and stores what waits for the next one, as far
+   *  as that is new. */
+  async settle(): Promise<void> {
+    await this.#staging;
+    if (!this.#file) return;
+    const bytes = this.#buffer.newTail();
+    if (bytes.length === 0) return;
+    const path = tailPath(this.#options.shard.id, this.#keeper.nonce(), ++this.#segments);
+    await this.#keeper.put(path, bytes);
+    this.#tail.push([path, bytes.length]);
   }
 
-  /** Sends what waits as a block, however small. */
-  async stage(): Promise<void> {
-    const block = this.#file && this.#buffer.takeBlock();
-    if (block) await this.#send(block.stored, block.release);
+  /** Segments of this writer that no checkpoint names any more; each is given once. */
+  takeStale(): string[] {
+    return this.#staleTail.splice(0);
   }
 
   /** Closes the file that is open, and commits it. */
   async closeFile(): Promise<void> {
     const file = this.#file;
-    const block = file && this.#buffer.takeBlock();
-    if (file && (block || file.part.lines > 0)) {
-      const end = [...(block?.stored ?? []), ...file.trailer];
-      if (end.length > 0) await this.#send(end, block?.release ?? (() => {}), true);
+    if (file && file.part.lines > 0) {
+      this.#buffer.flush();
+      this.#buffer.frame(file.trailer);
+      while (await this.#sendBlock(true));
     }
     await this.#staging;
     this.#file = undefined;
     if (!file) return;
     if (file.part.lines === 0) {
       this.#sequence--;
+      this.#buffer.close();
       return;
     }
     const part = file.close();
     this.#add(part);
-    this.#keeper.reached(this.#keeper.position());
     await this.#keeper.checkpoint();
     await file.commit(part);
   }
@@ -137,12 +145,16 @@ export class ShardOutput {
   /** Makes sure that everything exists that an earlier writer's checkpoint names: commits its closed files, continues
    *  the open one.
    *  @returns false when blocks are gone, so that the shard must begin again */
-  async resume(open: FilePart | undefined): Promise<boolean> {
+  async resume({ open, tail = [] }: Pick<Checkpoint, "open" | "tail">): Promise<boolean> {
     const { store, gzip } = this.#options;
     for (const part of this.#done) if (part.blocks && !(await commitClosed(store, gzip, part))) return false;
     if (!open) return true;
     this.#file = new OutputFile(store, gzip, open.name, open);
-    return this.#file.holds();
+    const segments = await Promise.all(tail.map(([path]) => store.read(path)));
+    if (segments.includes(undefined) || !(await this.#file.holds())) return false;
+    this.#buffer.restore(Buffer.concat(segments.map((segment) => segment!.bytes)));
+    this.#tail = [...tail];
+    return true;
   }
 
   /** Forgets all files, when the block that travels has arrived or failed. */
@@ -152,6 +164,8 @@ export class ShardOutput {
     this.#done = [];
     this.#closed = { lines: 0, bytes: 0 };
     this.#file = undefined;
+    this.#tail = [];
+    this.#staleTail = [];
     // It may have blocks that no checkpoint names.
     this.#named = this.#sequence;
     this.#buffer.close();
@@ -183,76 +197,53 @@ export class ShardOutput {
     this.#keeper.tookLines(lines);
   }
 
-  /** There is a block to send, or with gzip perhaps a segment to compress. */
-  get #mayBeDue(): boolean {
-    return this.#buffer.full || this.#options.gzip;
-  }
-
-  /** Makes room for the lines `at` to `to` - 1 until all are taken: compresses, sends blocks and closes files as they
-   *  fill up. */
+  /** Makes room for the lines `at` to `to` - 1 until all are taken: sends blocks and closes files as they fill up. */
   async #drain(lines: Lines, at: number, to: number): Promise<void> {
-    for (let pending = at < to; ; pending = at < to) {
-      const stoppedBy = pending ? this.#buffer.stoppedBy : undefined;
-      if (stoppedBy === "limit") await this.closeFile();
-      else if (stoppedBy === "large") await this.#sendLargeLine(lines, at++);
+    for (;;) {
+      const stoppedBy = at < to ? this.#buffer.stoppedBy : undefined;
+      if (this.#buffer.full) {
+        await this.#sendBlock(false);
+        await this.#keeper.checkpointIfDue();
+      } else if (stoppedBy === "limit") await this.closeFile();
       else if (stoppedBy === "slab") {
         // the block that travels gives its slab back when it has arrived
         await this.#staging;
         await this.#options.slabs.free();
-      } else {
-        this.#buffer.compress(stoppedBy !== undefined);
-        if (stoppedBy === "block" || this.#buffer.full) {
-          await this.stage();
-          await this.#keeper.checkpointIfDue();
-        }
       }
-      if (at === to) return;
-      at = this.#fill(lines, at, to);
-      if (at === to && !this.#mayBeDue) return;
+      if (at === to && !this.#buffer.full) return;
+      if (at < to) at = this.#fill(lines, at, to);
     }
-  }
-
-  /** Sends a line that is larger than a slab as a block of its own. */
-  async #sendLargeLine(lines: Lines, index: number): Promise<void> {
-    const room = lines.room(index, index + 1);
-    const { part } = this.#file!;
-    if (part.contentBytes > 0 && part.contentBytes + room > this.#options.maxFileBytes) {
-      await this.closeFile();
-      this.#file = this.#newFile();
-    }
-    const { block, length } = this.#buffer.takeLargeLine(lines, index);
-    this.#count(1, length);
-    await this.#send(block.stored, block.release);
   }
 
   #newFile(): OutputFile {
     const { store, shard, gzip } = this.#options;
-    return new OutputFile(store, gzip, dataPath(shard.id, ++this.#sequence, gzip));
+    const file = new OutputFile(store, gzip, dataPath(shard.id, ++this.#sequence, gzip));
+    this.#buffer.frame(file.header);
+    return file;
   }
 
   /** Sends a block when the one before it has arrived; the next page is read while this one travels.
-   *  @param last nothing comes behind it in the file, so no successor may continue the file there */
-  async #send(stored: readonly Uint8Array[], release: () => void, last = false): Promise<void> {
+   *  @param all also what is no full block yet: the file's last
+   *  @returns false when there is none */
+  async #sendBlock(all: boolean): Promise<boolean> {
+    const block = this.#buffer.takeBlock(all);
+    if (!block) return false;
+    const { stored, release } = block;
     const file = this.#file!;
+    // What follows the block is not stored yet.
+    const own = `tail-${this.#keeper.nonce()}-`;
+    this.#staleTail.push(...this.#tail.map(([path]) => path).filter((path) => path.includes(own)));
+    this.#tail = [];
     this.#stagedAt = this.#options.clock.monotonic();
-    const at = this.#keeper.position();
     try {
       await this.#staging;
     } catch (error) {
       release();
       throw error;
     }
-    const { part } = file;
-    this.#staging = file
-      .stage(this.#keeper.nonce(), this.#sequence, stored)
-      .then(() => {
-        if (!last)
-          this.#keeper.reached({ ...at, open: { ...at.open!, bytes: part.bytes, blocks: part.blocks.slice() } });
-      })
-      .finally(release);
+    this.#staging = file.stage(this.#keeper.nonce(), this.#sequence, stored).finally(release);
     // A failure is thrown where #staging is awaited next. Until then it would count as an unhandled rejection.
     this.#staging.catch(() => {});
-    // the trailer of gzip may need a block of its own
-    if (!last && file.blocks >= (this.#options.maxBlocks ?? 50_000) - file.trailer.length) await this.closeFile();
+    return true;
   }
 }

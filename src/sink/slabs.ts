@@ -10,6 +10,8 @@ export interface Slab {
  *  into the block that is sent. */
 export class Slabs {
   readonly memory: Buffer;
+  /** bytes of each */
+  readonly size: number;
   readonly #free: Slab[] = [];
   readonly #waiting: (() => void)[] = [];
 
@@ -17,6 +19,7 @@ export class Slabs {
    *  overwrite */
   constructor(memory: Buffer, at: number, size: number, count: number) {
     this.memory = memory;
+    this.size = size;
     // The slab that was given back last is taken first. So only as many slabs are ever touched, and take memory, as are
     // in use at a time.
     for (let i = count - 1; i >= 0; i--) this.#free.push({ at: at + i * slabSpace(size), size });

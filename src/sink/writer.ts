@@ -39,9 +39,8 @@ export interface ShardWriterOptions extends ShardOutputOptions {
 
 /** A kill repeats at most this much work, plus one page. */
 const shardCheckpointMs = 2000;
-/** Blocks that are staged before they are full stay below 40,000, so that 10,000 of the 50,000 that Azure takes remain
- *  for full ones. */
-export const maxEarlyBlocks = 40_000;
+/** A blob takes 50,000 blocks. The rest is for what gzip adds to content that cannot be compressed. */
+export const maxBlocks = 40_000;
 const maxErrorLines = 100;
 
 /** Turns the resources of one shard into committed files. What `lines` returns must be awaited before the next call. */
@@ -85,11 +84,8 @@ export class ShardWriter {
         tookLines: (count) => {
           this.#ahead -= count;
         },
-        position: () => this.#position(),
-        reached: (position) => {
-          this.#durable = position;
-        },
-        checkpoint: () => this.#writeCheckpoint(),
+        put: (...object) => this.#claim.put(...object),
+        checkpoint: () => this.#settle(),
         checkpointIfDue: () => this.#checkpointIfDue(),
       },
       this.#checkpointedAt,
@@ -105,7 +101,7 @@ export class ShardWriter {
     if (!checkpoint) return writer;
     await writer.#restore(checkpoint);
     await writer.#writeCheckpoint();
-    if (!(await writer.#output.resume(checkpoint.open))) await writer.restart();
+    if (!(await writer.#output.resume(checkpoint))) await writer.restart();
     return writer;
   }
 
@@ -200,16 +196,10 @@ export class ShardWriter {
   async pageDone(next: string | undefined): Promise<void> {
     // Behind the last page the place stays at that page: no page at all would mean the shard's start.
     if (next !== undefined && !this.#detour) this.#moveTo(next);
-    const { waiting } = this.#output;
-    if (waiting === 0) {
-      await this.#output.arrived();
-      this.#durable = this.#position();
-    } else if (
-      this.#options.clock.monotonic() - this.#output.stagedAt >= shardCheckpointMs &&
-      waiting >= this.#options.maxFileBytes / maxEarlyBlocks
-    )
-      await this.#output.stage();
-    if (next !== undefined) await this.#checkpointIfDue();
+    if (next === undefined) return;
+    // Where blocks close often, a checkpoint at the end of a block is cheaper: less waits for the next one.
+    const since = Math.max(this.#checkpointedAt, this.#output.stagedAt);
+    if (this.#options.clock.monotonic() - since >= shardCheckpointMs) await this.#settle();
   }
 
   /** The shard is read from its start once more; `show` then answers false for resources that were shown before. */
@@ -232,8 +222,7 @@ export class ShardWriter {
     await this.#output.closeFile();
     this.#output.close();
     this.#ending = { type: this.#options.shard.type, seen: this.seen, ...(doubts.length > 0 && { doubts }) };
-    this.#durable = { ...this.#position(), errors: this.#errors, errorLines: this.#errorLines };
-    return resultOf(await this.#writeCheckpoint())!;
+    return resultOf(await this.#settle())!;
   }
 
   /** Forgets what was written, and begins at the shard's start, e.g. when the source does not know a next link any
@@ -270,7 +259,8 @@ export class ShardWriter {
   }
 
   #position(): Position {
-    const { from, to } = this.#settled;
+    // In the end there is nothing that a successor would meet again.
+    const { from, to } = this.#ending ? { from: { errors: 0, lines: 0 }, to: this.#metErrors } : this.#settled;
     return {
       page: this.#page,
       search: this.#search,
@@ -279,13 +269,21 @@ export class ShardWriter {
       errorLines: this.#errorLines.slice(from.lines, to.lines),
       left: this.#left,
       open: this.#output.open,
+      tail: this.#output.tail,
     };
   }
 
   async #checkpointIfDue(): Promise<void> {
-    if (this.#options.clock.monotonic() - this.#checkpointedAt < shardCheckpointMs) return;
-    await this.#output.arrived();
-    await this.#writeCheckpoint();
+    if (this.#options.clock.monotonic() - this.#checkpointedAt >= shardCheckpointMs) await this.#settle();
+  }
+
+  /** Makes everything durable up to where the writer is, and writes a checkpoint that says so. */
+  async #settle(): Promise<Checkpoint> {
+    await this.#output.settle();
+    this.#durable = this.#position();
+    const checkpoint = await this.#writeCheckpoint();
+    for (const path of this.#output.takeStale()) await this.#options.store.remove(path);
+    return checkpoint;
   }
 
   async #writeCheckpoint(): Promise<Checkpoint> {
@@ -304,7 +302,7 @@ export class ShardWriter {
 
   #checkpoint(): Checkpoint {
     const { uid, shard } = this.#options;
-    const { page, search, errors, left, errorLines, open } = this.#durable;
+    const { page, search, errors, left, errorLines, open, tail } = this.#durable;
     return {
       v: 2,
       uid,
@@ -313,7 +311,7 @@ export class ShardWriter {
       ...(page !== undefined && !this.#ending && { next: page, ...(search > 0 && { search }) }),
       sequence: this.#output.named,
       done: this.#output.done,
-      ...(open && open.blocks!.length > 0 && { open }),
+      ...(open && open.lines > 0 && { open, ...(tail.length > 0 && { tail }) }),
       fingerprints: [...this.#prints.segments],
       errors,
       ...(this.#foreign && { foreign: true }),
@@ -324,18 +322,8 @@ export class ShardWriter {
   }
 
   async #restore(checkpoint: Checkpoint): Promise<void> {
-    const {
-      next,
-      search = 0,
-      done,
-      open,
-      fingerprints,
-      errors,
-      left = 0,
-      foreign,
-      errorLines = [],
-      sequence,
-    } = checkpoint;
+    const { next, search = 0, done, open, tail = [], fingerprints } = checkpoint;
+    const { errors, left = 0, foreign, errorLines = [], sequence } = checkpoint;
     await this.#prints.restore(fingerprints);
     this.#output.restore(done, sequence);
     this.#page = next;
@@ -346,7 +334,7 @@ export class ShardWriter {
     this.#errorLines = [...errorLines];
     this.#settled.to = this.#metErrors;
     // #position() would not name the open file, which is continued only when this writer has claimed the shard
-    this.#durable = { ...this.#position(), open };
+    this.#durable = { ...this.#position(), open, tail };
   }
 }
 

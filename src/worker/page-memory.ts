@@ -2,7 +2,7 @@ import type { Task } from "../contracts.ts";
 import { pickScanner, tableBytes } from "../scan/simd.ts";
 import { type PageTable, reservedBytes, slack } from "../scan/table.ts";
 import { Slabs, slabSpace } from "../sink/slabs.ts";
-import { maxEarlyBlocks } from "../sink/writer.ts";
+import { maxBlocks } from "../sink/writer.ts";
 import { maxParallel } from "./parallel.ts";
 
 /** Much larger than the pages of most servers. A larger page is received into a buffer of its own, which is slower
@@ -88,9 +88,9 @@ const align = (bytes: number) => Math.ceil(bytes / 8) * 8;
  *  50,000 blocks. */
 export function blockBytesOf({ target, export: { maxFileBytes } }: Task): number {
   const wanted = "azureBlob" in target ? target.azureBlob.blockBytes : volumeBlockBytes;
-  return Math.min(maxSlabBytes, Math.max(wanted, Math.ceil(maxFileBytes / maxEarlyBlocks)));
+  return Math.min(maxSlabBytes, Math.max(wanted, Math.ceil(maxFileBytes / maxBlocks)));
 }
 
 /** Bytes of the largest file: what the export says, but no more than its blocks can hold. */
 export const maxFileBytesOf = (task: Task): number =>
-  Math.min(task.export.maxFileBytes, blockBytesOf(task) * maxEarlyBlocks);
+  Math.min(task.export.maxFileBytes, blockBytesOf(task) * maxBlocks);

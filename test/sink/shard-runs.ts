@@ -42,9 +42,9 @@ interface Run {
   nonce: string;
   /** bytes of a block; some lines are larger than a small one */
   slab?: number;
-  maxBlocks?: number;
   /** The source gives the entries of a page in an order of this number; undefined: as they are. */
   order?: number | undefined;
+  onPage?: (page: number) => void;
   /** Milliseconds by which the clock advances each time it is read: with 1000, a checkpoint is due at every second
    *  reading. */
   tick?: number;
@@ -81,8 +81,8 @@ export async function run({
   nonce,
   tick = 1000,
   slab = 700,
-  maxBlocks,
   order,
+  onPage,
 }: Run): Promise<ShardResult> {
   // Like a worker, which does not open a writer for a shard that is done.
   const found = await store.read(checkpointPath("Patient-0001"));
@@ -97,12 +97,12 @@ export async function run({
     shard: { id: "Patient-0001", type: "Patient" },
     gzip,
     maxFileBytes: 4000,
-    blockBytes: gzip ? 1 : slab,
+    blockBytes: gzip ? 150 : slab,
     nonce: () => nonce.slice(0, 7) + String(nonces++),
     clock: { now: () => now, monotonic: () => (now += tick) },
-    ...(maxBlocks !== undefined && { maxBlocks }),
   });
   for (let page = Number(writer.position.page ?? 0); page < pages.length; page++) {
+    onPage?.(page);
     writer.begin(String(page));
     const lines = linesOf(page, order);
     let from = 0;

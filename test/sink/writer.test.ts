@@ -69,14 +69,66 @@ for (const kind of kinds)
         assert(resumed > deaths.length / 4, `successors continued from the middle (${resumed} of ${deaths.length})`);
       });
 
-    test("a file that has as many blocks as a blob takes is closed, and the next one begins", async () => {
-      const store = await planned(await place(kind));
-      const [few, many] = [
-        await run({ store, nonce: "aaaaaaaa", maxBlocks: 3 }),
-        await run({ store: await fresh(), nonce: "aaaaaaaa" }),
-      ];
-      assert.equal(content(await files(store, few)), expected);
-      assert(few.files.length > many.files.length);
+    for (const { gzip, slab } of [
+      { gzip: false, slab: 700 },
+      { gzip: false, slab: 100 },
+      { gzip: true, slab: 700 },
+    ])
+      test(`${gzip ? "gzip, " : ""}slabs of ${slab} bytes: all blocks of a file but its last have one size, also after a kill`, async () => {
+        const size = gzip ? 150 : slab;
+        const staged = new Map<string, number>();
+        const store = await fresh();
+        const noted = (under: Store): Store => ({
+          ...under,
+          blocks(path, type) {
+            const writer = under.blocks(path, type);
+            return {
+              ...writer,
+              stage(id, bytes) {
+                staged.set(id, bytes.length);
+                return writer.stage(id, bytes);
+              },
+              commit(blocks) {
+                const sizes = blocks.map(([id]) => staged.get(id)!);
+                assert.deepEqual(new Set(sizes.slice(0, -1)), new Set(sizes.length > 1 ? [size] : []), path);
+                assert(sizes.at(-1)! > 0 && sizes.at(-1)! <= size, path);
+                return writer.commit(blocks);
+              },
+            };
+          },
+        });
+        const early = dyingAt(noted(store), gzip ? 60 : 25, false);
+        await assert.rejects(run({ store: early.store, nonce: "aaaaaaaa", gzip, slab }), /killed/);
+        const result = await run({ store: noted(store), nonce: "bbbbbbbb", gzip, slab });
+        assert.equal(content(await files(store, result), gzip), expected);
+        assert(staged.size > result.files.length);
+      });
+
+    test("lines that fill no block are in the tail of a checkpoint: a successor reads no page before it again", async () => {
+      const store = await fresh();
+      // never a full block, and a checkpoint at the end of each page
+      const slow = { slab: 100_000, tick: 3000 };
+      const counted = dyingAt(await fresh(), Number.POSITIVE_INFINITY, false);
+      await run({ store: counted.store, nonce: "aaaaaaaa", ...slow });
+      const dying = dyingAt(store, counted.calls.indexOf("stage") + 1, false);
+      await assert.rejects(run({ store: dying.store, nonce: "aaaaaaaa", ...slow }), /killed/);
+      const { open, tail, next } = JSON.parse(
+        (await store.read(checkpointPath("Patient-0001")))!.bytes.toString(),
+      ) as Checkpoint;
+      assert(open!.lines > 0 && tail!.length > 0 && Number(next) > 1, JSON.stringify({ open, tail, next }));
+      const asked: number[] = [];
+      const result = await run({ store, nonce: "bbbbbbbb", ...slow, onPage: (page) => void asked.push(page) });
+      assert.equal(asked[0], Number(next));
+      assert.equal(content(await files(store, result)), expected);
+    });
+
+    test("segments of the tail go when their lines are in blocks", async () => {
+      const store = await fresh();
+      const result = await run({ store, nonce: "aaaaaaaa", slab: 2000, tick: 3000 });
+      assert.deepEqual(
+        await paths(store, "_work/Patient-0001/"),
+        [checkpointPath("Patient-0001"), ...result.fingerprints].sort(),
+      );
     });
 
     test("where blocks have vanished, the shard begins again", async () => {

@@ -215,8 +215,14 @@ export const mutants: Mutant[] = [
   {
     name: "blocks that are gone are not missed",
     file: "src/sink/output.ts",
-    from: "return this.#file.holds();",
-    to: "return this.#file.holds().then(() => true);",
+    from: "|| !(await this.#file.holds())) return false;",
+    to: "|| (await this.#file.holds()) === undefined) return false;",
+  },
+  {
+    name: "the tail of a file is not in the checkpoint",
+    file: "src/sink/output.ts",
+    from: "this.#tail.push([path, bytes.length]);",
+    to: "",
   },
   {
     name: "a planner that wakes up late leaves its plan",
