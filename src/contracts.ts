@@ -175,8 +175,10 @@ export interface FilePart {
   contentBytes?: number;
   /** CRC-32 of the content so far; only of a gzip file that is still open */
   crc?: number;
+  /** of the upload, once a block is staged; absent once the commit of the file is known */
+  key?: string;
   /** the staged blocks; absent once the commit of the file is known */
-  blocks?: [id: string, bytes: number][];
+  blocks?: [ref: string, bytes: number][];
   sha256?: string;
   contentSha256?: string;
 }

@@ -1,12 +1,21 @@
 import { transient } from "../failure.ts";
-import { isStatus, storageCodeOf } from "./azure-errors.ts";
+import { isStatus } from "./azure-errors.ts";
 import type { AzureFolder } from "./azure-folder.ts";
-import type { BlockWriter, StagedBlock } from "./store.ts";
+import type { StagedBlock, Upload } from "./store.ts";
+
+/** All blocks of a blob are of one upload, whoever has staged them. */
+export const azureKey = "blocks";
 
 /** Writes one block blob. A block that is staged is invisible until a commit lists it; Azure keeps it for a week. */
-export function azureBlocks(folder: AzureFolder, path: string, contentType: string): BlockWriter {
+export function azureUpload(folder: AzureFolder, path: string, contentType: string): Upload {
   return {
-    stage: (id, bytes) => folder.call(() => stageBlock(folder, path, id, bytes)),
+    key: azureKey,
+    async stage(number, nonce, bytes) {
+      // Azure wants ids of equal length.
+      const id = `${nonce}-${String(number).padStart(5, "0")}`;
+      await folder.call(() => stageBlock(folder, path, id, bytes));
+      return id;
+    },
     holds: (blocks) => folder.call(() => holdsBlocks(folder, path, blocks)),
     commit: (blocks) => folder.call(() => commitBlocks(folder, path, contentType, blocks)),
   };
@@ -28,7 +37,7 @@ async function commitBlocks(
   path: string,
   contentType: string,
   blocks: readonly StagedBlock[],
-): Promise<"committed" | "other"> {
+): Promise<"committed" | "gone"> {
   try {
     const ids = blocks.map(([id]) => azureID(id));
     await folder.blob(path).commitBlockList(ids, {
@@ -42,9 +51,9 @@ async function commitBlocks(
     if (!isStatus(error, 400, 409, 412)) throw error;
     const committed = (await listBlocks(folder, path, "committed")).map(({ name, size }) => `${name} ${size}`);
     if (committed.length > 0)
-      return committed.join() === blocks.map(([id, bytes]) => `${azureID(id)} ${bytes}`).join() ? "committed" : "other";
-    if (storageCodeOf(error) !== "InvalidBlockList") throw error;
-    throw transient("TargetUnreachable", `the blocks of ${path} are gone; the shard is checked once more`, error);
+      return committed.join() === blocks.map(([id, bytes]) => `${azureID(id)} ${bytes}`).join() ? "committed" : "gone";
+    if (!(await holdsBlocks(folder, path, blocks))) return "gone";
+    throw transient("TargetUnreachable", `${path} could not be committed; it is tried again`, error);
   }
 }
 

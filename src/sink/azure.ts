@@ -1,10 +1,9 @@
 import type { Readable } from "node:stream";
 import type { FailureError } from "../failure.ts";
 import { type AzureBlob, azureRequestSeconds, openAccount } from "./azure-account.ts";
-import { azureBlocks } from "./azure-blocks.ts";
+import { azureKey, azureUpload } from "./azure-blocks.ts";
 import { isMissingContainer, isStatus } from "./azure-errors.ts";
 import { AzureFolder } from "./azure-folder.ts";
-import { workPrefix } from "./layout.ts";
 import { signedURL } from "./sas.ts";
 import type { ListedObject, Store, StoredObject, StoredStream, Unfinished } from "./store.ts";
 
@@ -21,14 +20,13 @@ export async function azureStore(target: AzureBlob, folder: string, secrets: str
       at.call(() => writeBlob(at, path, { bytes, type, onlyIf: { ifNoneMatch: "*" } })),
     replace: (path, bytes, tag) =>
       at.call(() => writeBlob(at, path, { bytes, type: "application/json", onlyIf: { ifMatch: tag } })),
-    remove: (path) => at.call(() => removeBlob(at, path)),
-    discard: (path) => at.call(() => discardBlocks(at, path)),
+    remove: (path) => at.call(async () => void (await at.blob(path).deleteIfExists({ deleteSnapshots: "include" }))),
     size: (path) => at.call(() => sizeOfBlob(at, path)),
     list: (below) => listBlobs(at, below, false),
     unfinished: (below) => listUncommitted(at, below),
     abandon: (path) => at.call(() => discardBlocks(at, path)),
     stream: (path, range) => at.call(() => streamBlob(at, path, range)),
-    blocks: (path, contentType) => azureBlocks(at, path, contentType),
+    upload: async (path, contentType) => azureUpload(at, path, contentType),
     url: (path) => new URL(at.blob(path).url).origin + new URL(at.blob(path).url).pathname,
     signedURL: (path, seconds) => at.call(() => signedURL(target, () => account.service, at.blob(path), seconds)),
     requestSeconds: azureRequestSeconds,
@@ -99,12 +97,6 @@ async function writeBlob(
     }
 }
 
-async function removeBlob(at: AzureFolder, path: string): Promise<void> {
-  // the objects of _work are written whole, so they have no blocks
-  if (!path.startsWith(workPrefix)) await discardBlocks(at, path);
-  await at.blob(path).deleteIfExists({ deleteSnapshots: "include" });
-}
-
 /** Removes uncommitted blocks: commits an empty list, and deletes the empty blob. A delete alone is not enough. Azure
  *  answers it with 404 where there are only uncommitted blocks, which could still be committed; the emulator deletes
  *  the blob but keeps its blocks. */
@@ -138,7 +130,7 @@ async function* listUncommitted(at: AzureFolder, below: string): AsyncGenerator<
   for await (const { path, size } of listBlobs(at, below, true)) if (size === 0) uncommitted.add(path);
   if (uncommitted.size === 0) return;
   for await (const { path } of listBlobs(at, below, false)) uncommitted.delete(path);
-  for (const path of uncommitted) yield { path, key: "" };
+  for (const path of uncommitted) yield { path, key: azureKey };
 }
 
 /** One page of a list; undefined when there is no container. */

@@ -26,6 +26,17 @@ import { readCheckpoint } from "./checkpoint.ts";
 import { checkpointPath, manifestPath, planPath } from "./layout.ts";
 import type { Store } from "./store.ts";
 
+/** A file with uncommitted blocks. */
+export interface Begun {
+  name: string;
+  /** of the upload */
+  key: string;
+}
+
+export async function abandonAll(store: Store, begun: readonly Begun[]): Promise<void> {
+  for (const { name, key } of begun) await store.abandon(name, key);
+}
+
 export class ShardClaim {
   readonly #store: Store;
   readonly #uid: string;
@@ -67,9 +78,9 @@ export class ShardClaim {
   }
 
   /** Replaces the checkpoint.
-   *  @param open names of the files that have uncommitted blocks
+   *  @param open the files that have uncommitted blocks
    *  @throws when the claim is lost, after this writer's objects are deleted */
-  async write(checkpoint: Buffer, open: readonly string[]): Promise<void> {
+  async write(checkpoint: Buffer, open: readonly Begun[]): Promise<void> {
     const tag = await this.#store.replace(this.#path, checkpoint, this.#tag);
     if (tag === undefined) throw await this.#loseClaim(open);
     this.#tag = tag;
@@ -95,12 +106,12 @@ export class ShardClaim {
       : this.#finished();
   }
 
-  async #loseClaim(open: readonly string[]): Promise<FailureError> {
+  async #loseClaim(open: readonly Begun[]): Promise<FailureError> {
     const found = await this.#store.read(this.#path);
     const checkpoint = found && (JSON.parse(found.bytes.toString()) as Checkpoint);
     const named = new Set([...(checkpoint?.fingerprints ?? []), ...(checkpoint?.tail ?? []).map(([path]) => path)]);
     for (const path of this.#made) if (!named.has(path)) await this.#store.remove(path);
-    if (!checkpoint || checkpoint.fenced || checkpoint.ended) for (const path of open) await this.#store.discard(path);
+    if (!checkpoint || checkpoint.fenced || checkpoint.ended) await abandonAll(this.#store, open);
     if (!checkpoint)
       return transient("Internal", `shard ${this.#shard} was ended or removed while its writer stood still`);
     readCheckpoint(found.bytes, this.#identity);

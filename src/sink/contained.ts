@@ -41,7 +41,6 @@ export function contained(store: Store, folder: string): Store {
     replace: async (path, bytes, tag) => store.replace(check(path), bytes, tag),
     size: async (path) => store.size(check(path)),
     remove: async (path) => store.remove(check(path)),
-    discard: async (path) => store.discard(check(path)),
     async *list(prefix) {
       checkPrefix(prefix);
       yield* store.list(prefix);
@@ -52,7 +51,7 @@ export function contained(store: Store, folder: string): Store {
     },
     abandon: async (path, key) => store.abandon(check(path), key),
     stream: async (path, range) => store.stream(check(path), range),
-    blocks: (path, type) => store.blocks(check(path), type),
+    upload: async (path, type, key) => store.upload(check(path), type, key),
     url: (path) => store.url(check(path)),
     ...(signedURL && { signedURL: async (path, seconds) => signedURL(check(path), seconds) }),
     requestSeconds: store.requestSeconds,

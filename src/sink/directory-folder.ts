@@ -27,9 +27,10 @@ export class DirectoryFolder {
     return join(this.base, path);
   }
 
-  /** The file of what is not finished yet. */
-  partFile({ path, key }: Unfinished): string {
-    return join(this.parts, `${encodeURIComponent(path)}.${key}`);
+  /** A file of what is not finished yet.
+   *  @param name tells it from others of the same path: of an upload its key and the writer's nonce */
+  partFile(path: string, name: string): string {
+    return join(this.parts, `${encodeURIComponent(path)}.${name}`);
   }
 
   /** Makes sure that a file is on the volume: its folder, as far as it exists, is no symbolic link to another place.
@@ -64,7 +65,8 @@ const linkFound = () =>
 
 /** What a name in the folder `parts` stands for; undefined where it is none of ours. */
 export function unfinishedOf(entry: string): Unfinished | undefined {
-  const [, name, key] = /^(.+)\.([^.]+\.(?:part|draft))$/.exec(entry) ?? [];
+  const [, name, upload, draft] = /^(.+)\.(?:([^.-]+)-[^.]+\.part|([^.]+\.draft))$/.exec(entry) ?? [];
+  const key = upload ?? draft;
   if (name === undefined || key === undefined) return undefined;
   try {
     return { path: decodeURIComponent(name), key };

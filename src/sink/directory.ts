@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { sha256Of } from "../digest.ts";
 import { terminal } from "../failure.ts";
-import { directoryBlocks, removeParts } from "./directory-blocks.ts";
+import { directoryUpload, removeParts } from "./directory-blocks.ts";
 import { absent, linkNew, openToRead, pruneEmpty } from "./directory-files.ts";
 import { DirectoryFolder, unfinishedOf } from "./directory-folder.ts";
 import type { ListedObject, Store, StoredObject, StoredStream, Unfinished } from "./store.ts";
@@ -24,13 +24,12 @@ export function directoryStore(root: string, folder: string): Store {
     create: (path, bytes) => at.call(() => createFirst(at, path, bytes)),
     replace: (path, bytes, tag) => at.call(() => linkNext(at, path, bytes, tag)),
     remove: (path) => at.call(() => removeObject(at, path)),
-    discard: (path) => at.call(() => removeParts(at, path)),
     size: (path) => at.call(() => sizeOfNewest(at, path)),
     list: (prefix) => listObjects(at, prefix),
     unfinished: (prefix) => listUnfinished(at, prefix),
-    abandon: (path, key) => at.call(() => removePart(at, { path, key })),
+    abandon: (path, key) => at.call(() => removeParts(at, { path, key })),
     stream: (path, range) => at.call(() => streamFile(at, path, range)),
-    blocks: (path) => directoryBlocks(at, path),
+    upload: async (path, _, key) => directoryUpload(at, path, key),
     url: (path) => pathToFileURL(at.file(path)).href,
     requestSeconds: volumeRequestSeconds,
     close: async () => {},
@@ -54,8 +53,7 @@ async function proveWritable(at: DirectoryFolder): Promise<void> {
 
 /** A new file in which a small object waits until it is durable. Its name is the object's, so that what a killed
  *  process leaves of it is known to be of this object. */
-const draftOf = (at: DirectoryFolder, path: string) =>
-  at.partFile({ path, key: `${randomBytes(8).toString("hex")}.draft` });
+const draftOf = (at: DirectoryFolder, path: string) => at.partFile(path, `${randomBytes(8).toString("hex")}.draft`);
 
 /** The numbers of the generations of an object that exist now. */
 async function generations(at: DirectoryFolder, path: string): Promise<Set<number>> {
@@ -153,7 +151,6 @@ const tagOf = (bytes: Buffer | undefined) => bytes && sha256Of(bytes);
 async function removeObject(at: DirectoryFolder, path: string): Promise<void> {
   // a writer may link the next generation meanwhile
   while (await removeGenerations(at, path));
-  await removeParts(at, path);
   await pruneEmpty(dirname(at.file(path)), at.base);
 }
 
@@ -164,12 +161,6 @@ async function removeGenerations(at: DirectoryFolder, path: string): Promise<boo
   const found = [...(await generations(at, path))].sort((a, b) => a - b);
   for (const generation of found) await rm(generationFile(at.file(path), generation), { force: true });
   return found.length > 0;
-}
-
-async function removePart(at: DirectoryFolder, part: Unfinished): Promise<void> {
-  const file = await at.reach(at.partFile(part));
-  await rm(file, { force: true });
-  await pruneEmpty(dirname(file), at.base);
 }
 
 async function streamFile(
@@ -210,9 +201,12 @@ const partsPrefix = "_work/parts/";
 async function* listUnfinished(at: DirectoryFolder, prefix: string): AsyncGenerator<Unfinished> {
   const folder = await at.call(() => at.reach(join(at.parts, "x")).then(dirname));
   const entries = await at.call(() => readdir(folder).catch(absent([] as string[])));
+  const seen = new Set<string>();
   for (const entry of entries.sort()) {
     const one = unfinishedOf(entry);
-    if (one?.path.startsWith(prefix)) yield one;
+    if (!one?.path.startsWith(prefix) || seen.has(`${one.path} ${one.key}`)) continue;
+    seen.add(`${one.path} ${one.key}`);
+    yield one;
   }
 }
 

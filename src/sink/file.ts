@@ -4,37 +4,36 @@ import { transient } from "../failure.ts";
 import { digestsOf } from "./digest.ts";
 import { addToCRC, gzipHeader, gzipTrailer } from "./gzip.ts";
 import { contentType } from "./layout.ts";
-import type { BlockWriter, Store } from "./store.ts";
+import type { Store, Upload } from "./store.ts";
 
 /** A file of the output that is being written, block by block. */
 export class OutputFile {
   readonly part: Required<Pick<FilePart, "name" | "lines" | "bytes" | "blocks">> & {
+    key?: string;
     contentBytes: number;
     crc?: number;
   };
   readonly #store: Store;
   readonly #gzip: boolean;
-  readonly #writer: BlockWriter;
+  #upload: Promise<Upload> | undefined;
   /** undefined when an earlier writer has begun the file: its digests are then made by reading it back after its
    *  commit */
   readonly #hash: Hash | undefined;
   readonly #contentHash: Hash | undefined;
-  #staged: number;
 
   /** @param begun the file as an earlier writer's checkpoint names it */
   constructor(store: Store, gzip: boolean, name: string, begun?: FilePart) {
     this.#store = store;
     this.#gzip = gzip;
-    this.#writer = blockWriter(store, gzip, name);
     this.part = {
       name,
       lines: begun?.lines ?? 0,
       bytes: begun?.bytes ?? 0,
       blocks: begun?.blocks ?? [],
+      ...(begun?.key !== undefined && { key: begun.key }),
       contentBytes: begun?.contentBytes ?? begun?.bytes ?? 0,
       ...(gzip && { crc: begun?.crc ?? 0 }),
     };
-    this.#staged = this.part.blocks.length;
     this.#hash = begun ? undefined : createHash("sha256");
     this.#contentHash = begun || !gzip ? undefined : createHash("sha256");
   }
@@ -47,15 +46,15 @@ export class OutputFile {
   }
 
   /** Sends the next block.
-   *  @param nonce 8 hex digits of the writer
-   *  @param sequence the file's number in its shard, from 1 */
-  async stage(nonce: string, sequence: number, stored: readonly Uint8Array[]): Promise<void> {
-    const id = `${nonce}-${String(sequence).padStart(5, "0")}-${String(this.#staged++).padStart(5, "0")}`;
+   *  @param nonce 8 hex digits of the writer */
+  async stage(nonce: string, stored: readonly Uint8Array[]): Promise<void> {
     const bytes = stored.length === 1 ? stored[0]! : Buffer.concat(stored);
     // without gzip the stored bytes are the content, which has been hashed already
     if (this.#gzip) this.#hash?.update(bytes);
-    await this.#writer.stage(id, bytes);
-    this.part.blocks.push([id, bytes.length]);
+    const upload = await this.#begun();
+    this.part.key = upload.key;
+    const ref = await upload.stage(this.part.blocks.length + 1, nonce, bytes);
+    this.part.blocks.push([ref, bytes.length]);
     this.part.bytes += bytes.length;
   }
 
@@ -75,7 +74,7 @@ export class OutputFile {
 
   /** Commits the file, and fills in its digests. @param part from `close`; a checkpoint must name it by now */
   async commit(part: FilePart): Promise<void> {
-    await commitPart(part, this.#writer);
+    await commitPart(part, await this.#begun());
     if (!this.#hash) return void Object.assign(part, await digestsOf(this.#store, part));
     part.sha256 = this.#hash.digest("hex");
     if (this.#contentHash) part.contentSha256 = this.#contentHash.digest("hex");
@@ -83,36 +82,35 @@ export class OutputFile {
 
   /** Whether all that an earlier writer has staged still exists. */
   async holds(): Promise<boolean> {
-    return this.part.blocks.length === 0 || this.#writer.holds(this.part.blocks);
+    return this.part.blocks.length === 0 || (await this.#begun()).holds(this.part.blocks);
+  }
+
+  #begun(): Promise<Upload> {
+    return (this.#upload ??= uploadOf(this.#store, this.#gzip, this.part));
   }
 }
 
 /** Commits a closed file of an earlier writer, if that writer did not, and reads it back for its digests.
  *  @returns false when its blocks are gone */
 export async function commitClosed(store: Store, gzip: boolean, part: FilePart): Promise<boolean> {
-  const writer = blockWriter(store, gzip, part.name);
-  if (!(await isCommitted(store, part)) && !(await writer.holds(part.blocks!))) return false;
-  await commitPart(part, writer);
+  const upload = await uploadOf(store, gzip, part);
+  if ((await store.size(part.name)) !== part.bytes && !(await upload.holds(part.blocks!))) return false;
+  await commitPart(part, upload);
   Object.assign(part, await digestsOf(store, part));
   return true;
 }
 
-async function commitPart(part: FilePart, writer: BlockWriter): Promise<void> {
-  if ((await writer.commit(part.blocks!)) === "other")
+async function commitPart(part: FilePart, upload: Upload): Promise<void> {
+  if ((await upload.commit(part.blocks!)) === "gone")
     throw transient(
       "TargetUnreachable",
-      `${part.name} was committed by another writer with other content; the shard is checked once more`,
+      `the blocks of ${part.name} are gone, or something else has its name; the shard is checked once more`,
     );
   delete part.blocks;
-}
-
-async function isCommitted(store: Store, part: FilePart): Promise<boolean> {
-  const found = await store.stream(part.name, { start: 0, count: 1 });
-  found?.body.destroy();
-  return found?.size === part.bytes;
+  delete part.key;
 }
 
 // No Content-Encoding, as the file's name and type say gzip already: with it, clients would unpack the file, and its
 // SHA-256, which is that of the stored bytes, would not match.
-const blockWriter = (store: Store, gzip: boolean, name: string) =>
-  store.blocks(name, gzip ? "application/gzip" : contentType);
+const uploadOf = (store: Store, gzip: boolean, { name, key }: Pick<FilePart, "name" | "key">) =>
+  store.upload(name, gzip ? "application/gzip" : contentType, key);

@@ -1,5 +1,6 @@
 import type { Checkpoint, FilePart } from "../contracts.ts";
 import type { Clock } from "../surroundings.ts";
+import type { Begun } from "./claim.ts";
 import { commitClosed, OutputFile } from "./file.ts";
 import { dataPath, tailPath } from "./layout.ts";
 import { LineBuffer, type LineBufferOptions, type Lines } from "./lines.ts";
@@ -81,10 +82,11 @@ export class ShardOutput {
     const isNamed = this.#file === undefined || this.#file.part.lines > 0;
     return Math.max(this.#named, isNamed ? this.#sequence : this.#sequence - 1);
   }
-  /** names of the files that may have blocks but no commit */
-  get uncommitted(): string[] {
+  /** the files that may have blocks but no commit */
+  get uncommitted(): Begun[] {
     const closed = this.#done.filter(({ blocks }) => blocks);
-    return [...closed, ...(this.#file ? [this.#file.part] : [])].map(({ name }) => name);
+    const all: FilePart[] = [...closed, ...(this.#file ? [this.#file.part] : [])];
+    return all.flatMap(({ name, key }) => (key === undefined ? [] : [{ name, key }]));
   }
   get stagedAt(): number {
     return this.#stagedAt;
@@ -241,7 +243,7 @@ export class ShardOutput {
       release();
       throw error;
     }
-    this.#staging = file.stage(this.#keeper.nonce(), this.#sequence, stored).finally(release);
+    this.#staging = file.stage(this.#keeper.nonce(), stored).finally(release);
     // A failure is thrown where #staging is awaited next. Until then it would count as an unhandled rejection.
     this.#staging.catch(() => {});
     return true;

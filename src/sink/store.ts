@@ -19,8 +19,6 @@ export interface Store {
   /** Removes an object; no error when there is none. There is no removal under a condition: who may remove what follows
    *  from its name alone (docs/internals/storage-protocol.md). */
   remove(path: string): Promise<void>;
-  /** Removes the blocks that any writer has staged for a file, unless the file is committed. */
-  discard(path: string): Promise<void>;
   /** How many bytes an object has; undefined when there is none of that name. */
   size(path: string): Promise<number | undefined>;
   /** Every object below `prefix`, or an error; "" is all. What is made or removed while the list is read may be in it
@@ -29,12 +27,14 @@ export interface Store {
   /** Whatever below `prefix` was begun and is no object yet, or an error: files of which only blocks are staged, and
    *  what a killed process has left of a small object. */
   unfinished(prefix: string): AsyncIterable<Unfinished>;
-  /** Ends what `unfinished` lists, so that it can become no object any more. No error when there is none. */
+  /** Ends an upload, or what else `unfinished` lists: once requests that are under way have ended, it can become no
+   *  object any more. No error when there is none, or when it is an object by now, which stays. */
   abandon(path: string, key: string): Promise<void>;
   /** Committed content from byte `start` on, at most `count` bytes; undefined when there is no such object. */
   stream(path: string, range?: { start: number; count?: number }): Promise<StoredStream | undefined>;
-  /** Writes a file block by block; it is invisible until its commit. */
-  blocks(path: string, contentType: string): BlockWriter;
+  /** Begins a file that is written block by block, or continues one. It is invisible until its commit.
+   *  @param key of the upload that an earlier writer has begun; absent: a new one */
+  upload(path: string, contentType: string, key?: string): Promise<Upload>;
   /** Bare blob URL or file URL, without any credential, for the manifest. */
   url(path: string): string;
   /** A URL with which anyone can read this one object for a while; undefined where the credentials of the target cannot
@@ -68,16 +68,23 @@ export interface StoredStream {
   size: number;
 }
 
-/** A block: its id and how many bytes it has. */
-export type StagedBlock = readonly [id: string, bytes: number];
+/** A block: what `stage` has answered, and how many bytes it has. */
+export type StagedBlock = readonly [ref: string, bytes: number];
 
-export interface BlockWriter {
-  /** Resolves when the block is durable. Ids of one file have equal length and are `{nonce of the writer}-{…}`. */
-  stage(id: string, bytes: Uint8Array): Promise<void>;
+/** A file that is being written. Its name belongs to one upload, which is committed at most once: whoever knows the key
+ *  can continue and commit it. */
+export interface Upload {
+  readonly key: string;
+  /** Resolves when the block is durable.
+   *  @param number of the block, from 1; all blocks of a file but its last have one size
+   *  @param nonce of the writer, so that the blocks of different writers never mix
+   *  @returns by what the commit knows the block */
+  stage(number: number, nonce: string, bytes: Uint8Array): Promise<string>;
   /** Whether all these blocks are staged and not committed. Azure drops uncommitted blocks a week after the last one
    *  was staged. */
   holds(blocks: readonly StagedBlock[]): Promise<boolean>;
-  /** Makes the blocks the content of the file (`If-None-Match: *`).
-   *  @returns "committed", also when the same list was committed before; "other" when another list is committed */
-  commit(blocks: readonly StagedBlock[]): Promise<"committed" | "other">;
+  /** Makes the blocks the content of the file, unless there is one already. What stands there afterwards decides.
+   *  @returns "committed", also when the same blocks were committed before; "gone" when that can never be done any
+   *  more: the blocks are gone, or something else has the name */
+  commit(blocks: readonly StagedBlock[]): Promise<"committed" | "gone">;
 }

@@ -24,7 +24,7 @@
  *     other blocks. */
 import type { Checkpoint, ShardEnding, ShardResult } from "../contracts.ts";
 import { type Position, resultOf } from "./checkpoint.ts";
-import { ShardClaim } from "./claim.ts";
+import { abandonAll, ShardClaim } from "./claim.ts";
 import { ShownResources } from "./fingerprints.ts";
 import type { Lines } from "./lines.ts";
 import { ShardOutput, type ShardOutputOptions } from "./output.ts";
@@ -238,7 +238,7 @@ export class ShardWriter {
     this.rewind();
     this.#durable = this.#position();
     await this.#writeCheckpoint();
-    for (const path of begun) await this.#options.store.discard(path);
+    await abandonAll(this.#options.store, begun);
   }
 
   /** Gives back the memory that the writer holds. It must be called once, whatever happened; a successor continues what

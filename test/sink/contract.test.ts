@@ -58,7 +58,7 @@ for (const kind of allKinds)
           stream: () => store.stream(path),
           abandon: () => store.abandon(path, "x"),
           signedURL: async () => (store.signedURL ? store.signedURL(path, 60) : store.url(path)),
-          blocks: async () => store.blocks(path, "x/y"),
+          upload: () => store.upload(path, "x/y"),
           url: async () => store.url(path),
         };
         for (const [name, call] of Object.entries(calls))
@@ -179,8 +179,8 @@ for (const kind of allKinds)
     test("what was begun is listed apart from objects, by path and key, and is gone once it is abandoned", async () => {
       const store = await opened(await place(kind));
       await store.create("errors/x.ndjson", bytes(""));
-      const writer = store.blocks("errors/P-1.ndjson", "application/fhir+ndjson");
-      await writer.stage("aaaaaaaa-1", bytes("one\n"));
+      const upload = await store.upload("errors/P-1.ndjson", "application/fhir+ndjson");
+      const ref = await upload.stage(1, "aaaaaaaa", bytes("one\n"));
       await store.create("errors/Q-1.ndjson", bytes("Q"));
       assert.deepEqual(await paths(store), ["errors/Q-1.ndjson", "errors/x.ndjson"]);
       const begun = [];
@@ -193,7 +193,9 @@ for (const kind of allKinds)
       for (const { path, key } of begun) await store.abandon(path, key);
       for (const { path, key } of begun) await store.abandon(path, key);
       assert.deepEqual(await paths(store, "", true), ["errors/Q-1.ndjson", "errors/x.ndjson"]);
-      assert.equal(await writer.holds([["aaaaaaaa-1", 4]]), false);
+      assert.equal(await upload.holds([[ref, 4]]), false);
+      assert.equal(await upload.commit([[ref, 4]]), "gone");
+      assert.deepEqual(await paths(store, "errors/P", true), []);
     });
   });
 
@@ -246,9 +248,9 @@ describe("directory store", () => {
     }
     for (const path of ["errors/x", "deleted/x"]) {
       await assert.rejects(store.create(path, bytes("1")), refused, path);
-      const writer = store.blocks(path, "x/y");
+      const upload = await store.upload(path, "x/y");
       await assert.rejects(
-        writer.stage("aaaaaaaa-1", bytes("1")).then(() => writer.commit([["aaaaaaaa-1", 1]])),
+        upload.stage(1, "aaaaaaaa", bytes("1")).then((ref) => upload.commit([[ref, 1]])),
         refused,
         path,
       );

@@ -11,7 +11,7 @@ import {
 } from "@azure/storage-blob";
 import { FailureError } from "../../src/failure.ts";
 import { openStore } from "../../src/sink/open.ts";
-import type { Store } from "../../src/sink/store.ts";
+import type { StagedBlock, Store } from "../../src/sink/store.ts";
 import { accountKey } from "../tools/azurite.ts";
 import { paths, readAll, storage } from "./stores.ts";
 
@@ -111,26 +111,17 @@ describe("a SAS that is rotated while a store is open", () => {
 
   test("rotated between the blocks of a file", async () => {
     const { store, rotate } = await opened();
-    const writer = store.blocks("P-1.ndjson", "application/fhir+ndjson");
-    await writer.stage("aaaaaaaa-1", bytes("one\n"));
+    const upload = await store.upload("P-1.ndjson", "application/fhir+ndjson");
+    const first = await upload.stage(1, "aaaaaaaa", bytes("one\n"));
     await rotate();
-    await writer.stage("aaaaaaaa-2", bytes("two\n"));
+    const blocks: StagedBlock[] = [
+      [first, 4],
+      [await upload.stage(2, "aaaaaaaa", bytes("two\n")), 4],
+    ];
     await rotate();
-    assert.equal(
-      await writer.holds([
-        ["aaaaaaaa-1", 4],
-        ["aaaaaaaa-2", 4],
-      ]),
-      true,
-    );
+    assert.equal(await upload.holds(blocks), true);
     await rotate();
-    assert.equal(
-      await writer.commit([
-        ["aaaaaaaa-1", 4],
-        ["aaaaaaaa-2", 4],
-      ]),
-      "committed",
-    );
+    assert.equal(await upload.commit(blocks), "committed");
     assert.equal((await readAll(store, "P-1.ndjson"))?.toString(), "one\ntwo\n");
     assert.equal(refusals, 3);
   });

@@ -8,7 +8,7 @@ import { eachFingerprint, eachWritten, fingerprinter, wordsOf } from "../../src/
 import { checkpointPath, planPath } from "../../src/sink/layout.ts";
 import type { Lines } from "../../src/sink/lines.ts";
 import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
-import type { BlockWriter, Store } from "../../src/sink/store.ts";
+import type { Store, Upload } from "../../src/sink/store.ts";
 import { ShardWriter } from "../../src/sink/writer.ts";
 import { random } from "../sources/random.ts";
 import { gunzipOnce, type Place, readAll } from "./stores.ts";
@@ -155,16 +155,17 @@ export function before(
     create: wrap("create", store.create),
     replace: wrap("replace", store.replace),
     remove: wrap("remove", store.remove),
-    discard: wrap("discard", store.discard),
+    abandon: wrap("abandon", store.abandon),
     size: wrap("size", store.size),
     stream: wrap("stream", store.stream),
-    blocks: (...args) => {
-      const writer = store.blocks(...args);
+    upload: async (...args) => {
+      const upload = await store.upload(...args);
       return {
-        stage: wrap("stage", writer.stage),
-        holds: wrap("holds", writer.holds),
-        commit: wrap("commit", writer.commit),
-      } satisfies BlockWriter;
+        key: upload.key,
+        stage: wrap("stage", upload.stage),
+        holds: wrap("holds", upload.holds),
+        commit: wrap("commit", upload.commit),
+      } satisfies Upload;
     },
   };
 }

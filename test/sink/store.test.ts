@@ -9,6 +9,7 @@ import {
   StorageSharedKeyCredential,
 } from "@azure/storage-blob";
 import { openStore } from "../../src/sink/open.ts";
+import type { StagedBlock, Upload } from "../../src/sink/store.ts";
 import { accountKey } from "../tools/azurite.ts";
 import { paths, readAll, storage } from "./stores.ts";
 
@@ -53,60 +54,77 @@ for (const kind of allKinds)
       assert.equal((await store.read("x"))!.bytes.toString(), `r${replaced.findIndex((etag) => etag !== undefined)}`);
     });
 
+    /** Stages texts as blocks of one writer. @returns the blocks, as a commit wants them */
+    const stageAll = async (upload: Upload, nonce: string, texts: readonly string[], first = 1) => {
+      const staged: StagedBlock[] = [];
+      for (const [at, text] of texts.entries())
+        staged.push([await upload.stage(first + at, nonce, bytes(text)), text.length]);
+      return staged;
+    };
+    const type = "application/fhir+ndjson";
+
     test("blocks are invisible until they are committed, and can be committed once", async () => {
       const store = await opened();
-      const writer = store.blocks("P-1.ndjson", "application/fhir+ndjson");
-      await writer.stage("aaaaaaaa-1", bytes("one\n"));
-      await writer.stage("aaaaaaaa-2", bytes("two\n"));
+      const upload = await store.upload("P-1.ndjson", type);
+      const blocks = await stageAll(upload, "aaaaaaaa", ["one\n", "two\n"]);
       assert.equal(await readAll(store, "P-1.ndjson"), undefined);
-      const list = [
-        ["aaaaaaaa-1", 4],
-        ["aaaaaaaa-2", 4],
-      ] as const;
-      assert.equal(await writer.holds(list), true);
-      assert.equal(await writer.holds([["aaaaaaaa-1", 9]]), false);
-      assert.equal(await writer.commit(list), "committed");
-      assert.equal(await writer.commit(list), "committed", "the same list again is success");
+      assert.equal(await upload.holds(blocks), true);
+      assert.equal(await upload.holds([[blocks[0]![0], 9]]), false);
+      assert.equal(await upload.commit(blocks), "committed");
+      assert.equal(await upload.commit(blocks), "committed", "the same list again is success");
       assert.equal((await readAll(store, "P-1.ndjson"))!.toString(), "one\ntwo\n");
-      assert.deepEqual(await paths(store), ["P-1.ndjson"]);
+      assert.deepEqual(await paths(store, "", true), ["P-1.ndjson"]);
       const range = await store.stream("P-1.ndjson", { start: 4, count: 3 });
       assert.equal(range!.size, 8);
       assert.equal(Buffer.concat(await range!.body.toArray()).toString(), "two");
+      await store.abandon("P-1.ndjson", upload.key);
+      assert.equal(await store.size("P-1.ndjson"), 8, "what is committed is not abandoned");
     });
 
     test("a successor continues with the blocks of the writer before it, whatever that one still writes", async () => {
       const store = await opened();
-      const old = store.blocks("P-2.ndjson", "application/fhir+ndjson");
-      await old.stage("aaaaaaaa-1", bytes("one\n"));
-      const next = store.blocks("P-2.ndjson", "application/fhir+ndjson");
-      assert.equal(await next.holds([["aaaaaaaa-1", 4]]), true);
-      await next.stage("bbbbbbbb-2", bytes("two\n"));
-      await old.stage("aaaaaaaa-2", bytes("OLD\n"));
-      const list = [
-        ["aaaaaaaa-1", 4],
-        ["bbbbbbbb-2", 4],
-      ] as const;
-      assert.equal(await next.commit(list), "committed");
-      assert.equal(
-        await old
-          .commit([
-            ["aaaaaaaa-1", 4],
-            ["aaaaaaaa-2", 5],
-          ])
-          .catch(() => "other"),
-        "other",
-      );
+      const old = await store.upload("P-2.ndjson", type);
+      const first = await stageAll(old, "aaaaaaaa", ["one\n"]);
+      const next = await store.upload("P-2.ndjson", type, old.key);
+      assert.equal(next.key, old.key);
+      assert.equal(await next.holds(first), true);
+      const second = await stageAll(next, "bbbbbbbb", ["two\n"], 2);
+      const late = await stageAll(old, "aaaaaaaa", ["OLD..\n"], 2);
+      assert.equal(await next.commit([...first, ...second]), "committed");
+      assert.equal(await old.commit([...first, ...late]), "gone");
       assert.equal((await readAll(store, "P-2.ndjson"))!.toString(), "one\ntwo\n");
     });
 
-    test("a file that was only staged can be removed, and can then not be committed any more", async () => {
+    test("of two writers that commit the same blocks at once, both have committed; of other blocks, one", async () => {
       const store = await opened();
-      const writer = store.blocks("P-3.ndjson", "application/fhir+ndjson");
-      await writer.stage("aaaaaaaa-1", bytes("one\n"));
+      for (let round = 0; round < 10; round++) {
+        const path = `P-${round}.ndjson`;
+        const one = await store.upload(path, type);
+        const shared = await stageAll(one, "aaaaaaaa", ["one\n"]);
+        const other = await store.upload(path, type, one.key);
+        const own = await stageAll(other, "bbbbbbbb", ["other\n"], 2);
+        const isSame = round % 2 === 0;
+        const ends = await Promise.all([one.commit(shared), other.commit(isSame ? shared : [...shared, ...own])]);
+        assert.deepEqual(
+          ends.toSorted(),
+          isSame ? ["committed", "committed"] : ["committed", "gone"],
+          `round ${round}`,
+        );
+        const wanted = isSame || ends[0] === "committed" ? "one\n" : "one\nother\n";
+        assert.equal((await readAll(store, path))!.toString(), wanted);
+      }
+    });
+
+    test("a file that was only staged can be abandoned, and can then not be committed any more", async () => {
+      const store = await opened();
+      const upload = await store.upload("P-3.ndjson", type);
+      const blocks = await stageAll(upload, "aaaaaaaa", ["one\n"]);
       assert.equal((await paths(store, "", true)).length, 1);
-      await store.remove("P-3.ndjson");
+      await store.abandon("P-3.ndjson", upload.key);
       assert.deepEqual(await paths(store, "", true), []);
-      assert.equal(await store.blocks("P-3.ndjson", "x/y").holds([["aaaaaaaa-1", 4]]), false);
+      assert.equal(await (await store.upload("P-3.ndjson", type, upload.key)).holds(blocks), false);
+      assert.equal(await upload.commit(blocks), "gone");
+      assert.deepEqual(await paths(store, "", true), []);
     });
   });
 
@@ -141,9 +159,9 @@ describe("a store by a SAS", () => {
     const store = await withSAS("rwdlac", AccountSASResourceTypes.parse("sco").toString());
     await store.prepare();
     assert(await store.create("x", bytes("x")));
-    const writer = store.blocks("P-1.ndjson", "application/fhir+ndjson");
-    await writer.stage("aaaaaaaa-1", bytes("one\n"));
-    assert.equal(await writer.commit([["aaaaaaaa-1", 4]]), "committed");
+    const upload = await store.upload("P-1.ndjson", "application/fhir+ndjson");
+    const ref = await upload.stage(1, "aaaaaaaa", bytes("one\n"));
+    assert.equal(await upload.commit([[ref, 4]]), "committed");
     assert.deepEqual(await paths(store), ["P-1.ndjson", "x"]);
     assert.equal(store.url("x").includes("sig="), false, "the manifest's URL holds no credential");
     await store.remove("x");

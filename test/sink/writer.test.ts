@@ -80,19 +80,20 @@ for (const kind of kinds)
         const store = await fresh();
         const noted = (under: Store): Store => ({
           ...under,
-          blocks(path, type) {
-            const writer = under.blocks(path, type);
+          async upload(path, type, key) {
+            const upload = await under.upload(path, type, key);
             return {
-              ...writer,
-              stage(id, bytes) {
-                staged.set(id, bytes.length);
-                return writer.stage(id, bytes);
+              ...upload,
+              async stage(number, nonce, bytes) {
+                const ref = await upload.stage(number, nonce, bytes);
+                staged.set(`${path} ${ref}`, bytes.length);
+                return ref;
               },
               commit(blocks) {
-                const sizes = blocks.map(([id]) => staged.get(id)!);
+                const sizes = blocks.map(([ref]) => staged.get(`${path} ${ref}`)!);
                 assert.deepEqual(new Set(sizes.slice(0, -1)), new Set(sizes.length > 1 ? [size] : []), path);
                 assert(sizes.at(-1)! > 0 && sizes.at(-1)! <= size, path);
-                return writer.commit(blocks);
+                return upload.commit(blocks);
               },
             };
           },
@@ -115,7 +116,10 @@ for (const kind of kinds)
       const { open, tail, next } = JSON.parse(
         (await store.read(checkpointPath("Patient-0001")))!.bytes.toString(),
       ) as Checkpoint;
-      assert(open!.lines > 0 && tail!.length > 0 && Number(next) > 1, JSON.stringify({ open, tail, next }));
+      assert(
+        open!.lines > 0 && open!.blocks!.length === 0 && tail!.length > 1 && Number(next) > 1,
+        JSON.stringify({ open, tail, next }),
+      );
       const asked: number[] = [];
       const result = await run({ store, nonce: "bbbbbbbb", ...slow, onPage: (page) => void asked.push(page) });
       assert.equal(asked[0], Number(next));
@@ -136,7 +140,7 @@ for (const kind of kinds)
       await assert.rejects(run({ store: dyingAt(store, 14, false).store, nonce: "aaaaaaaa" }), /killed/);
       const { open } = JSON.parse((await store.read(checkpointPath("Patient-0001")))!.bytes.toString()) as Checkpoint;
       assert(open);
-      await store.discard(open.name);
+      await store.abandon(open.name, open.key!);
       assert.equal(content(await files(store, await run({ store, nonce: "bbbbbbbb" }))), expected);
     });
 

@@ -30,7 +30,7 @@ async function leave(store: Store): Promise<void> {
   ])
     assert(await store.create(path, Buffer.from("left\n")), path);
   for (const path of ["Patient-0001-8.ndjson", "Patient-0002-1.ndjson"])
-    await store.blocks(path, "application/fhir+ndjson").stage("01234567-00001-00000", Buffer.from("left\n"));
+    await (await store.upload(path, "application/fhir+ndjson")).stage(1, "01234567", Buffer.from("left\n"));
 }
 
 for (const kind of kinds)

@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
-import { transient } from "../../src/failure.ts";
-import type { BlockWriter, ListedObject, StagedBlock, Store } from "../../src/sink/store.ts";
+import type { ListedObject, StagedBlock, Store, Upload } from "../../src/sink/store.ts";
+
+const azureKey = "blocks";
 
 interface Blob {
   bytes: Buffer;
@@ -139,11 +140,10 @@ class BlobStore implements Store {
   }
 
   async remove(path: string): Promise<void> {
-    await this.discard(path);
     await this.#send(() => this.#at.delete(path));
   }
 
-  async discard(path: string): Promise<void> {
+  async abandon(path: string): Promise<void> {
     const empty = await this.#send(() => this.#at.commit(path, []));
     if ("etag" in empty) await this.#send(() => this.#at.delete(path, empty.etag));
   }
@@ -158,11 +158,7 @@ class BlobStore implements Store {
 
   async *unfinished(prefix: string) {
     const found = await this.#send(() => this.#at.uncommitted().filter((path) => path.startsWith(prefix)));
-    for (const path of found.sort()) yield { path, key: "" };
-  }
-
-  abandon(path: string): Promise<void> {
-    return this.discard(path);
+    for (const path of found.sort()) yield { path, key: azureKey };
   }
 
   stream(path: string, range?: { start: number; count?: number }) {
@@ -172,20 +168,22 @@ class BlobStore implements Store {
     });
   }
 
-  blocks(path: string): BlockWriter {
+  async upload(path: string): Promise<Upload> {
     const at = this.#at;
     return {
-      stage: (id, bytes) => {
+      key: azureKey,
+      stage: async (number, nonce, bytes) => {
         const own = Buffer.from(bytes);
-        return this.#send(() => at.stage(path, id, own));
+        const id = `${nonce}-${number}`;
+        await this.#send(() => at.stage(path, id, own));
+        return id;
       },
       holds: (blocks) =>
         this.#send(() => blocks.every(([id, bytes]) => at.staged.get(path)?.get(id)?.length === bytes)),
       commit: async (blocks) => {
         const end = await this.#send(() => at.commit(path, blocks));
         if ("etag" in end) return "committed";
-        if (end.not === "other") return end.list === blocks.join(";") ? "committed" : "other";
-        throw transient("TargetUnreachable", `the blocks of ${path} are gone; the shard is checked once more`);
+        return end.not === "other" && end.list === blocks.join(";") ? "committed" : "gone";
       },
     };
   }

@@ -1,6 +1,5 @@
 import { sha256Of } from "../../src/digest.ts";
-import { waiting } from "../../src/failure.ts";
-import type { BlockWriter, ListedObject, StagedBlock, Store, Unfinished } from "../../src/sink/store.ts";
+import type { ListedObject, StagedBlock, Store, Unfinished, Upload } from "../../src/sink/store.ts";
 import { byPath, type Send, streamOf } from "./blobs.ts";
 
 /** The files of one export, with the semantics of a directory: a link refuses to overwrite, an object that is replaced
@@ -8,7 +7,7 @@ import { byPath, type Send, streamOf } from "./blobs.ts";
 export class MemoryFiles {
   /** by path with the generation, which is 1 at first */
   readonly files = new Map<string, Map<number, Buffer>>();
-  /** part files by path and the writer's nonce */
+  /** part files by path with the key of the upload, and by the writer's nonce */
   readonly parts = new Map<string, Map<string, Buffer>>();
   /** files in which small objects wait until they are durable, by key, with the object's path */
   readonly drafts = new Map<string, string>();
@@ -33,11 +32,13 @@ export class MemoryFiles {
     return key;
   }
 
+  newKey(): string {
+    return `upload${++this.#made}`;
+  }
+
   abandon(path: string, key: string): void {
     this.drafts.delete(key);
-    const writers = this.parts.get(path);
-    writers?.delete(key);
-    if (writers?.size === 0) this.parts.delete(path);
+    this.parts.delete(uploadName(path, key));
   }
 
   unlink(path: string, generation: number): void {
@@ -56,7 +57,10 @@ export class MemoryFiles {
   }
 
   unfinished(prefix: string): Unfinished[] {
-    const parts = [...this.parts].flatMap(([path, writers]) => [...writers.keys()].map((key) => ({ path, key })));
+    const parts = [...this.parts.keys()].map((name) => {
+      const [path, key] = name.split(" ") as [string, string];
+      return { path, key };
+    });
     const drafts = [...this.drafts].map(([key, path]) => ({ path, key }));
     return [...parts, ...drafts].filter(({ path }) => path.startsWith(prefix));
   }
@@ -132,7 +136,6 @@ class FileStore implements Store {
 
   async remove(path: string): Promise<void> {
     while (await this.#removeOldest(path));
-    return this.discard(path);
   }
 
   /** @returns whether there was any generation */
@@ -143,10 +146,6 @@ class FileStore implements Store {
       this.#at.unlink(path, Math.min(...generations.keys()));
       return true;
     });
-  }
-
-  async discard(path: string): Promise<void> {
-    await this.#send(() => void this.#at.parts.delete(path));
   }
 
   size(path: string) {
@@ -172,8 +171,8 @@ class FileStore implements Store {
     });
   }
 
-  blocks(path: string): BlockWriter {
-    return new PartWriter(this.#at, this.#send, path);
+  async upload(path: string, _: string, key = this.#at.newKey()): Promise<Upload> {
+    return new PartUpload(this.#at, this.#send, path, key);
   }
 
   url(path: string): string {
@@ -186,40 +185,45 @@ class FileStore implements Store {
 }
 
 /** Appends to one writer's part file, and links it to the file's name. */
-class PartWriter implements BlockWriter {
+class PartUpload implements Upload {
+  readonly key: string;
   readonly #at: MemoryFiles;
   readonly #send: Send;
   readonly #path: string;
+  /** of the upload, in `parts` */
+  readonly #name: string;
   #written = 0;
 
-  constructor(at: MemoryFiles, send: Send, path: string) {
+  constructor(at: MemoryFiles, send: Send, path: string, key: string) {
+    this.key = key;
+    this.#name = uploadName(path, key);
     this.#at = at;
     this.#send = send;
     this.#path = path;
   }
 
-  async stage(id: string, bytes: Uint8Array): Promise<void> {
+  async stage(number: number, nonce: string, bytes: Uint8Array): Promise<string> {
     const own = Buffer.from(bytes);
     await this.#send(() => {
-      let writers = this.#at.parts.get(this.#path);
-      if (!writers) this.#at.parts.set(this.#path, (writers = new Map()));
-      const nonce = nonceOf(id);
+      let writers = this.#at.parts.get(this.#name);
+      if (!writers) this.#at.parts.set(this.#name, (writers = new Map()));
       // at a position, so that a call that is repeated after an error overwrites
       const before = (writers.get(nonce) ?? Buffer.alloc(0)).subarray(0, this.#written);
       writers.set(nonce, Buffer.concat([before, own]));
     });
     this.#written += own.length;
+    return `${nonce}-${number}`;
   }
 
   holds(blocks: readonly StagedBlock[]): Promise<boolean> {
     return this.#send(() =>
       [...bytesOfWriters(blocks)].every(
-        ([nonce, bytes]) => (this.#at.parts.get(this.#path)?.get(nonce)?.length ?? -1) >= bytes,
+        ([nonce, bytes]) => (this.#at.parts.get(this.#name)?.get(nonce)?.length ?? -1) >= bytes,
       ),
     );
   }
 
-  async commit(blocks: readonly StagedBlock[]): Promise<"committed" | "other"> {
+  async commit(blocks: readonly StagedBlock[]): Promise<"committed" | "gone"> {
     const content = await this.#send(() => this.#contentOf(blocks));
     const end = await this.#send(() => {
       const committed = this.#at.files.get(this.#path)?.get(1);
@@ -227,21 +231,20 @@ class PartWriter implements BlockWriter {
       if (committed && content === undefined)
         return committed.length === [...bytesOfWriters(blocks).values()].reduce((a, b) => a + b, 0)
           ? "committed"
-          : "other";
+          : "gone";
       if (content === undefined) return "gone";
-      if (committed) return committed.equals(content) ? "committed" : "other";
+      if (committed) return committed.equals(content) ? "committed" : "gone";
       this.#at.link(this.#path, 1, content);
       return "committed";
     });
-    if (end === "gone") throw waiting("TargetUnreachable", "the volume of the ExportTarget fails (ENOENT)");
-    if (end === "committed") await this.#send(() => void this.#at.parts.delete(this.#path));
+    if (end === "committed") await this.#send(() => void this.#at.parts.delete(this.#name));
     return end;
   }
 
   #contentOf(blocks: readonly StagedBlock[]): Buffer | undefined {
     const parts: Buffer[] = [];
     for (const [nonce, bytes] of bytesOfWriters(blocks)) {
-      const part = this.#at.parts.get(this.#path)?.get(nonce);
+      const part = this.#at.parts.get(this.#name)?.get(nonce);
       if (!part || part.length < bytes) return undefined;
       parts.push(part.subarray(0, bytes));
     }
@@ -249,6 +252,7 @@ class PartWriter implements BlockWriter {
   }
 }
 
+const uploadName = (path: string, key: string) => `${path} ${key}`;
 const nonceOf = (id: string) => id.slice(0, id.indexOf("-"));
 
 function bytesOfWriters(blocks: readonly StagedBlock[]): Map<string, number> {

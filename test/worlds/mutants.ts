@@ -203,8 +203,8 @@ export const mutants: Mutant[] = [
   {
     name: "what another writer committed is taken for one's own",
     file: "src/sink/file.ts",
-    from: '=== "other")',
-    to: '=== ("never" as string))',
+    from: 'if ((await upload.commit(part.blocks!)) === "gone")',
+    to: 'if ((await upload.commit(part.blocks!)) === ("never" as string))',
   },
   {
     name: "a checkpoint does not name the segments",
