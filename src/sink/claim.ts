@@ -88,6 +88,13 @@ export class ShardClaim {
     if (!this.#checked) await this.#checkExport();
   }
 
+  /** The writer stops before the shard has ended. Its successor continues, unless somebody else has the shard by now:
+   *  then this writer's objects are deleted. @param open as of `write` */
+  async leave(open: readonly Begun[]): Promise<void> {
+    const found = await this.#store.read(this.#path);
+    if (found?.tag !== this.#tag) await this.#loseClaim(open).catch(() => {});
+  }
+
   /** Writes a segment. @param path has the writer's nonce in it */
   async put(path: string, bytes: Uint8Array): Promise<void> {
     if ((await this.#store.create(path, bytes, "application/octet-stream")) === undefined)

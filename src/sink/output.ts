@@ -99,6 +99,11 @@ export class ShardOutput {
     return at === to && !this.#buffer.full ? undefined : this.#drain(lines, at, to);
   }
 
+  /** Resolves when the block that was sent has arrived. */
+  arrived(): Promise<void> {
+    return this.#staging;
+  }
+
   /** Makes all lines so far durable: waits for the block that travels, and stores what waits for the next one, as far
    *  as that is new. */
   async settle(): Promise<void> {

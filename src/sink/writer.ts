@@ -241,6 +241,13 @@ export class ShardWriter {
     await abandonAll(this.#options.store, begun);
   }
 
+  /** Call it when the shard cannot be read to its end. A writer that stood still may have made objects since the shard
+   *  ended without it, and they must not stay. */
+  async giveUp(): Promise<void> {
+    await this.#output.arrived().catch(() => {});
+    await this.#claim.leave(this.#output.uncommitted);
+  }
+
   /** Gives back the memory that the writer holds. It must be called once, whatever happened; a successor continues what
    *  was not finished. */
   close(): void {

@@ -77,6 +77,9 @@ async function exportShard(run: ExportRun, shard: Shard): Promise<ShardResult> {
     const result = await (shard.refused === undefined ? writeShard(read) : tellRefusedType(read, shard.refused));
     board.set(shard.id, shard.type, totalsOf(result));
     return result;
+  } catch (error) {
+    await writer.giveUp().catch(() => {});
+    throw error;
   } finally {
     writer.close();
   }

@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { gunzipSync } from "node:zlib";
 import { planPath } from "../../src/sink/layout.ts";
 import type { Store } from "../../src/sink/store.ts";
 import { paths, storage } from "../sink/stores.ts";
 import { type Source, startSource } from "../sources/server.ts";
+import { startFaultProxy } from "../tools/fault-proxy.ts";
 import { Export, linesOf } from "./harness.ts";
 
 // What workers that were killed or stood still have left is removed by the seal, which goes by its manifest, and by the
@@ -94,4 +96,35 @@ test("a purge of a volume removes what a killed process left of a small object, 
   const { code, report } = await of.run("purge");
   assert.deepEqual([code, report.left], [0, 0]);
   assert.deepEqual(await readdir(folder, { recursive: true }), []);
+});
+
+test("types of a CapabilityStatement whose names are none make no paths: they are left out, and the manifest says so", async () => {
+  const proxy = await startFaultProxy({ fhir: new URL(source.baseURL).origin });
+  try {
+    proxy.watch({
+      after: ({ url }, answer) => {
+        if (!/\/metadata(\?|$)/.test(url)) return undefined;
+        const { "content-encoding": coding, ...headers } = answer.headers;
+        const bytes = coding === "gzip" ? gunzipSync(answer.body) : answer.body;
+        const statement = JSON.parse(bytes.toString()) as { rest: { resource: { type: string }[] }[] };
+        const { resource } = statement.rest[0]!;
+        const patient = resource.find(({ type }) => type === "Patient")!;
+        statement.rest[0]!.resource = ["../../../outside", "Pa/tient", "patient"].map((type) => ({ ...patient, type }));
+        statement.rest[0]!.resource.push(patient);
+        return { ...answer, headers, body: Buffer.from(JSON.stringify(statement)) };
+      },
+    });
+    const where = await place("directory");
+    const of = new Export(where, source.baseURL.replace(new URL(source.baseURL).origin, proxy.origin));
+    const { code, report } = await of.all();
+    assert.equal(code, 0, JSON.stringify(report.error));
+    const { manifest, lines } = await linesOf(await where.open());
+    assert.equal(lines.size, source.dump("Patient").size);
+    const told = (await (await where.open()).read(manifest.error[0]!.path))!.bytes.toString();
+    assert.match(told, /3 types of the source's CapabilityStatement have names that are no names of FHIR types/);
+    assert.deepEqual(await readdir(join(where.secrets, "volume")), ["out"]);
+    assert.deepEqual(await readdir(join(where.secrets, "volume/out")), ["x"]);
+  } finally {
+    await proxy.close();
+  }
 });

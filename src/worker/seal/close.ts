@@ -71,6 +71,9 @@ export async function closeType(
     const { open, tail, late } = await closeShards(closing);
     const doubts = [...openDoubts(open), ...(await writeTail(closing, tail, late.recentlyWritten))];
     return await writer.finish(doubts);
+  } catch (error) {
+    await writer.giveUp().catch(() => {});
+    throw error;
   } finally {
     writer.close();
   }

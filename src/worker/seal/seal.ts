@@ -1,6 +1,6 @@
 import type { FilePart, Plan, Shard, ShardResult } from "../../contracts.ts";
 import { sha256Of } from "../../digest.ts";
-import { transient } from "../../failure.ts";
+import { FailureError, transient } from "../../failure.ts";
 import {
   contentType,
   errorPath,
@@ -94,7 +94,20 @@ async function closeAll(run: ExportRun, results: readonly ShardResult[]): Promis
   const refused = new Set(run.plan.shards.filter((shard) => shard.refused !== undefined).map(({ type }) => type));
   const types = [...new Set(results.map(({ type }) => type))].filter((type) => !refused.has(type));
   const byShard = new Map(results.map((result) => [result.shard, result]));
-  return eachParallel(types, (type) => closeType(run, type, byShard));
+  const failed: unknown[] = [];
+  const closed = await eachParallel(types, async (type) => {
+    if (failed.length > 0) return [];
+    return closeType(run, type, byShard).then(
+      (result) => [result],
+      (error: unknown) => {
+        failed.push(error);
+        return [];
+      },
+    );
+  });
+  // Only when all of them have ended: a writer that is cut off leaves what it would have removed.
+  if (failed.length > 0) throw failed.find((error) => error instanceof FailureError) ?? failed[0];
+  return closed.flat();
 }
 
 async function makeManifest(
