@@ -51,8 +51,9 @@ export async function linkInFolder(existing: string, file: string): Promise<bool
  *  @param mayTry answers false when something else than the folder is missing */
 async function inFolder<T>(file: string, work: () => Promise<T>, mayTry = async () => true): Promise<T> {
   for (let tries = 1; ; tries++) {
-    await mkdir(dirname(file), { recursive: true });
     try {
+      // It may fail itself, when a folder above is removed as soon as it is made.
+      await mkdir(dirname(file), { recursive: true });
       return await work();
     } catch (error) {
       if (systemCodeOf(error) !== "ENOENT" || tries === 100 || !(await mayTry())) throw error;
