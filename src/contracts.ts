@@ -3,7 +3,6 @@
 // checkpoint.json are refused by the terminal error TaskVersion where their version `v` is unknown. A report or
 // progress of an unknown version counts as lost.
 
-import type { ClosedSearch, Proof, SearchEvidence } from "./evidence.ts";
 import type { FHIRRelease } from "./fhir/release.ts";
 
 export type Command = "plan" | "export" | "seal" | "purge" | "verify";
@@ -89,6 +88,16 @@ export interface Task {
 //   source/{header-0 to header-15,proxy-username,proxy-password}
 //   target/{connection-string,sas-token}
 
+/** V8 does not count the pieces in which pages arrive as garbage of its young generation. A small young generation is
+ *  collected often enough that they never force a full collection, which would cost a tenth of a worker's time and 15
+ *  MiB. V8 reads the flag only when the process starts. */
+export const workerNodeOptions = "--max-semi-space-size=1";
+
+/** V8 begins with a small heap and collects all of it about forty times before it has grown, which takes a fifth of a
+ *  worker's first seconds. A heap that begins with 48 MB avoids that and takes no more memory than a worker uses
+ *  anyway. Node takes this flag only as an argument, not in NODE_OPTIONS, so the image has it in its ENTRYPOINT. */
+export const nodeFlags: readonly string[] = ["--initial-heap-size=48"];
+
 /** plan.json. It is written once (If-None-Match: *). A plan with the uid of another export is the terminal error
  *  ForeignOutput. */
 export interface Plan {
@@ -108,10 +117,6 @@ export interface Plan {
     seconds?: true;
     /** it answers `_summary=count` with a number */
     counts: boolean;
-    /** it stamps resources when it is asked for them */
-    stampsMove?: true;
-    /** how many milliseconds its clock is ahead of the planner's; negative: behind */
-    clockAheadMs?: number;
     /** it keeps an order when it is asked to sort */
     sort: boolean;
     typeHistory: boolean;
@@ -124,8 +129,6 @@ export interface Plan {
   shards: Shard[];
   /** all types of the export; only with `since`, which makes the export list deletions */
   types?: string[];
-  /** types that have no shard: a page of them has shown no resource */
-  empty?: string[];
   /** the key of the fingerprints; random, so that nobody can guess ids from fingerprints */
   key: string;
   /** what the user should know, for example about the source's clock; each becomes an OperationOutcome line */
@@ -157,14 +160,9 @@ export interface Shard {
    *  of the compartment; `expected` is then the sum of what these searches count. Absent: the whole type is searched,
    *  and each resource is judged by what it holds. */
   members?: [from: number, to: number];
-  /** The source refuses all searches of the type, with this status (0: no whole answer). It is told, and not read. */
+  /** The source refuses all searches of the type, with this status (0: it gives no whole answer). The shard stands for
+   *  the type, so that this is told, and is not read. */
   refused?: number;
-  /** true: what the source counts in it proves nothing */
-  uncounted?: true;
-  /** what the source counts at most: such a count proves nothing */
-  cap?: number;
-  /** with `members`: what the source has counted in each of the shard's searches, in their order */
-  counts?: number[];
 }
 
 /** A file of the output; `name` is its path below the export's folder. */
@@ -196,10 +194,8 @@ export interface Checkpoint {
   /** URL of the page that is being read. What lies before it is in `done` and `open`, or was passed over. A successor
    *  reads it again, and knows by `fingerprints` what of it is written. */
   next?: string;
-  /** index of the search that is being read, from its start where there is no `next`; absent: the first */
+  /** index of the shard's search that the page belongs to; absent: the first */
   search?: number;
-  /** of the searches that are read, or being read, in their order */
-  evidence?: SearchEvidence[];
   /** The number of the shard's last file. It never falls, so that no name is used twice. */
   sequence: number;
   done: FilePart[];
@@ -225,12 +221,8 @@ export interface ShardEnding {
   type: string;
   /** how many distinct resources the shard's window has shown, including those that are not for the output */
   seen: number;
-  /** of the shard's searches, in their order */
-  evidence: SearchEvidence[];
-  /** why the export may not be exact; only of the shard that closes a type */
+  /** why the export may not be exact */
   doubts?: string[];
-  /** of each shard of the type, by its id; only of the shard that closes a type */
-  closed?: Record<string, ClosedSearch[]>;
 }
 
 /** The result of a shard that is done, as its last checkpoint says it. */
@@ -251,6 +243,17 @@ export interface ShardResult extends ShardEnding {
   left?: number;
   /** names of the segments that hold the fingerprints of the resources that were seen */
   fingerprints: string[];
+}
+
+/** The patients of an export at Patient level with `patients`, or at Group level. It is written once, before the
+ *  plan. */
+export interface Cohort {
+  v: 1;
+  uid: string;
+  /** ids, sorted */
+  patients: string[];
+  /** ids of the Group and of the Groups nested in it, sorted */
+  groups: string[];
 }
 
 export type FailureReason =
@@ -302,8 +305,6 @@ export interface Totals {
 export interface TypeCount extends Totals {
   type: string;
   expected?: number;
-  /** only of the seal: how it is known that nothing is missing */
-  proof?: Proof | "none";
 }
 
 /** What a command reports when it ends, as the pod's termination message: at most 3,500 bytes, the largest types first

@@ -25,8 +25,6 @@ export interface Touched {
 export interface Tail {
   /** by fingerprint */
   touched: Map<string, Touched>;
-  /** how many of them exist */
-  alive: number;
   /** It was read from a history, so it has the deletions, too. */
   history: boolean;
   /** The source refuses the search for what was written: nobody knows it. */
@@ -35,7 +33,7 @@ export interface Tail {
   since: string;
 }
 
-/** What was written shortly before D, or since, by fingerprint. Empty where the first look found no history. */
+/** What was written shortly before D, or since, by fingerprint. Empty without a history. */
 export interface LateWrites {
   /** The time of the newest version in milliseconds, NaN for a deletion. An index that lags shows such a row in the
    *  window of the version before, until it has caught up. Then the row leaves that window, although nothing has
@@ -110,16 +108,15 @@ async function readTail(closing: TypeClosing, withHistory: boolean): Promise<Tai
     let isUntimed = false;
     const ended = await readHistory(work.source, historyFrom(closing, end), ({ id, at, deleted, version }) => {
       if (Number.isNaN(at)) isUntimed = true;
-      notes.add(id, deleted ? "deleted" : { version });
+      notes.add(id, deleted ? undefined : version);
       return false;
     });
-    if (tellsAll(ended, isUntimed)) return { touched: notes.touched, alive: notes.alive, history: true, since };
+    if (tellsAll(ended, isUntimed)) return { touched: notes.touched, history: true, since };
     work.log.warn({ type, history: ended }, "the history of the type cannot be used; doing without it");
   }
   const notes = new TouchedNotes(closing);
   const isRead = !plan.source.windows || (await searchTail(closing, since, notes));
-  const { touched, alive } = notes;
-  return { touched, alive, history: false, since, ...(!isRead && { unread: true as const }) };
+  return { touched: notes.touched, history: false, since, ...(!isRead && { unread: true as const }) };
 }
 
 const historyFrom = ({ plan, type }: TypeClosing, from: number): HistoryQuery => ({
@@ -146,7 +143,7 @@ async function readLateHistory(
   const ended = await readHistory(work.source, historyFrom(closing, end - lateMs), (entry) => {
     const { id, at, deleted, resource } = entry;
     if (Number.isNaN(at)) isUntimed = true;
-    else if (at >= end) notes.add(id, deleted ? "deleted" : { version: entry.version });
+    else if (at >= end) notes.add(id, deleted ? undefined : entry.version);
     const print = fingerprint(id);
     // The history is newest first: of each resource the first entry counts.
     if (late.mayMove.has(print)) return false;
@@ -159,7 +156,7 @@ async function readLateHistory(
     return undefined;
   }
   return {
-    tail: { touched: notes.touched, alive: notes.alive, history: true, since: new Date(end).toISOString() },
+    tail: { touched: notes.touched, history: true, since: new Date(end).toISOString() },
     late,
     isUntimed,
   };
@@ -175,19 +172,16 @@ function membersOnly({ cohort, compartment }: ExportRun): (resource: HistoryReso
 /** Collects touched resources from what shows them newest first. */
 class TouchedNotes {
   readonly touched: Tail["touched"] = new Map();
-  /** how many of them exist */
-  alive = 0;
   readonly #fingerprint: (id: string) => string;
 
   constructor({ plan }: ExportRun) {
     this.#fingerprint = fingerprinter(plan.key);
   }
 
-  add(id: string, written: { version: string | undefined } | "deleted"): void {
-    const print = this.#fingerprint(id);
-    // What is added first of a resource is its newest version, and what is added last is its oldest.
-    if (written !== "deleted" && !this.touched.has(print)) this.alive++;
-    this.touched.set(print, { id, isNew: written !== "deleted" && written.version === "1" });
+  /** @param versionId undefined for a deletion */
+  add(id: string, versionId: string | undefined): void {
+    // An older version than the one before: the last that is added of a resource is its oldest.
+    this.touched.set(this.#fingerprint(id), { id, isNew: versionId === "1" });
   }
 }
 
@@ -207,7 +201,7 @@ async function searchTail({ work, plan, type }: TypeClosing, since: string, note
     for (const { type: found, id, start, end } of page.entries) {
       if (found !== type) continue;
       const { meta } = JSON.parse(bytes.toString("utf8", start, end)) as { meta?: { versionId?: string } };
-      notes.add(id, { version: meta?.versionId });
+      notes.add(id, meta?.versionId);
     }
     link = source.next(link, page);
   }
