@@ -27,6 +27,6 @@ ENV PATH=/nodejs/bin:/usr/local/bin:/usr/bin:/bin \
     NODE_ENV=production
 WORKDIR /app
 USER 65532:65532
-# the flag must be that of nodeFlags in src/contracts.ts, which says why
+# the flag must be that of nodeFlags in src/node-flags.ts, which says why
 ENTRYPOINT ["node", "--initial-heap-size=48", "lib/bundle/main.mjs"]
 CMD ["--help"]

@@ -5,9 +5,10 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { bundle } from "../build/bundle.ts";
-import { nodeFlags, type Plan, type Task, workerNodeOptions } from "../src/contracts.ts";
+import type { Plan, Task } from "../src/contracts.ts";
 import { PatientCompartment } from "../src/fhir/compartment.ts";
 import { ServerNames } from "../src/fhir/references.ts";
+import { nodeFlags, workerNodeOptions } from "../src/node-flags.ts";
 import { shardSearches } from "../src/worker/read/searches.ts";
 import { makeAuthority } from "../test/fhir/certificates.ts";
 import { freePort } from "../test/tools/azurite.ts";

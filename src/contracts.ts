@@ -88,16 +88,6 @@ export interface Task {
 //   source/{header-0 to header-15,proxy-username,proxy-password}
 //   target/{connection-string,sas-token}
 
-/** V8 does not count the pieces in which pages arrive as garbage of its young generation. A small young generation is
- *  collected often enough that they never force a full collection, which would cost a tenth of a worker's time and 15
- *  MiB. V8 reads the flag only when the process starts. */
-export const workerNodeOptions = "--max-semi-space-size=1";
-
-/** V8 begins with a small heap and collects all of it about forty times before it has grown, which takes a fifth of a
- *  worker's first seconds. A heap that begins with 48 MB avoids that and takes no more memory than a worker uses
- *  anyway. Node takes this flag only as an argument, not in NODE_OPTIONS, so the image has it in its ENTRYPOINT. */
-export const nodeFlags: readonly string[] = ["--initial-heap-size=48"];
-
 /** plan.json. It is written once (If-None-Match: *). A plan with the uid of another export is the terminal error
  *  ForeignOutput. */
 export interface Plan {
@@ -243,17 +233,6 @@ export interface ShardResult extends ShardEnding {
   left?: number;
   /** names of the segments that hold the fingerprints of the resources that were seen */
   fingerprints: string[];
-}
-
-/** The patients of an export at Patient level with `patients`, or at Group level. It is written once, before the
- *  plan. */
-export interface Cohort {
-  v: 1;
-  uid: string;
-  /** ids, sorted */
-  patients: string[];
-  /** ids of the Group and of the Groups nested in it, sorted */
-  groups: string[];
 }
 
 export type FailureReason =

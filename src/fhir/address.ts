@@ -112,3 +112,15 @@ function belowOtherName(url: URL, base: URL, { asked, self }: LinkedPage, names:
   if (at >= 0) return url.pathname.slice(at + 1);
   return `${url.pathname}/`.startsWith(base.pathname) ? url.pathname.slice(base.pathname.length) : undefined;
 }
+
+/** A request's URL as it may be shown. Of its path only those parts are shown that name no resource: ids of patients
+ *  and Groups are as sensitive as data, and the next links of a server may hold anything. */
+export function shownURL(base: URL, url: Address): string {
+  const [type = "", next, last] = url.pathname.slice(base.pathname.length).split("/");
+  const known = (part: string | undefined, otherwise: string) =>
+    part === undefined ? [] : [/^_(history|search)$/.test(part) ? part : otherwise];
+  const parts = /^([A-Z][A-Za-z]+|metadata|_history|\.well-known)$/.test(type)
+    ? [type, ...known(next, "{id}"), ...known(last, "…")]
+    : ["…"];
+  return showURL(base) + (url.pathname === base.pathname ? "" : parts.join("/"));
+}

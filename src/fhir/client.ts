@@ -2,7 +2,7 @@ import type { Task } from "../contracts.ts";
 import { FailureError, showURL, terminal, transient, waiting } from "../failure.ts";
 import { type Surroundings, system } from "../surroundings.ts";
 import { withTrailingSlash } from "../url.ts";
-import { type Address, addresses, type LinkedPage } from "./address.ts";
+import { type Address, addresses, type LinkedPage, shownURL } from "./address.ts";
 import { AnsweredRequests } from "./answered.ts";
 import type { SourceCredentials } from "./auth/credentials.ts";
 import { openCredentials } from "./auth/open.ts";
@@ -20,7 +20,7 @@ import {
 } from "./http.ts";
 import { OwnHeaders } from "./own-headers.ts";
 import { proxyHint } from "./proxy.ts";
-import { type AnsweredStatus, failureOf, isTooMuch, meaningOf, type Purpose } from "./refusals.ts";
+import { answeredOf, failureOf, isTooMuch, meaningOf, type Purpose } from "./refusals.ts";
 import { RequestLimiter, type RequestOutcome } from "./request-limiter.ts";
 import { type AnswerCause, PageFailure, Retries, retryAfterMs, saysTooMuch, statusOf } from "./retries.ts";
 import { socketOpener, tlsHint } from "./tls.ts";
@@ -372,25 +372,13 @@ export class SourceClient {
     return { url: new URL(`${url.origin}${url.pathname}/_search`), form: url.search.slice(1) };
   }
 
-  /** A request's URL as it may be shown. Of its path only those parts are shown that name no resource: ids of patients
-   *  and Groups are as sensitive as data, and the next links of a server may hold anything. */
-  #shownURL(url: Address): string {
-    const [type = "", next, last] = url.pathname.slice(this.base.pathname.length).split("/");
-    const known = (part: string | undefined, otherwise: string) =>
-      part === undefined ? [] : [/^_(history|search)$/.test(part) ? part : otherwise];
-    const parts = /^([A-Z][A-Za-z]+|metadata|_history|\.well-known)$/.test(type)
-      ? [type, ...known(next, "{id}"), ...known(last, "…")]
-      : ["…"];
-    return showURL(this.base) + (url.pathname === this.base.pathname ? "" : parts.join("/"));
-  }
-
   /** Whether the source refuses the request. @throws what the answer means where it is neither a refusal nor good */
   #isRefusal(head: Head, { url, into, options }: SourceRequest): boolean {
     const answered = answeredOf(head);
     const worked = this.#answered.worked(url);
     const meaning = meaningOf(options.purpose, answered, worked);
     if (meaning === "answer" || meaning === "no") return meaning === "no";
-    const failure = failureOf(answered, this.#shownURL(url));
+    const failure = failureOf(answered, shownURL(this.base, url));
     if (meaning === "unauthorized") throw failure;
     // A web page instead of what has worked before is a gateway whose server is away.
     const isAway = worked.any && failure.reason === "SourceNotFHIR";
@@ -407,11 +395,3 @@ export class SourceClient {
     await this.#credentials.close();
   }
 }
-
-/** What begins with `<` is HTML or XML, whatever its Content-Type says; 0xFE and 0xFF begin a text in UTF-16. */
-const strangeFirst = [0x3c, 0xfe, 0xff];
-
-const answeredOf = ({ status, first }: Head): AnsweredStatus => ({
-  status,
-  isMarkup: first !== undefined && strangeFirst.includes(first),
-});

@@ -1,4 +1,5 @@
 import { type FailureError, terminal, waiting } from "../failure.ts";
+import type { Head } from "./http.ts";
 
 /** What a request is for. It decides what an answer other than 2xx means.
  *  - `statement`: the CapabilityStatement.
@@ -119,3 +120,12 @@ export function isTooMuch(status: number, text: string): boolean {
  *  read: the answer is 5xx, too large, or broken (no status). All else is an answer to the search as a whole. */
 export const mayBeOfOnePage = (status: number | undefined): boolean =>
   status === undefined || status === 413 || status >= 500;
+
+/** What begins with `<` is HTML or XML, whatever its Content-Type says; 0xFE and 0xFF begin a text in UTF-16. */
+const strangeFirst = [0x3c, 0xfe, 0xff];
+
+/** What an answer says before anybody reads its body. */
+export const answeredOf = ({ status, first }: Head): AnsweredStatus => ({
+  status,
+  isMarkup: first !== undefined && strangeFirst.includes(first),
+});

@@ -5,15 +5,9 @@ import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { json } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  type Command,
-  type Progress,
-  type Report,
-  type RunSpec,
-  type RunView,
-  workerNodeOptions,
-} from "../contracts.ts";
+import type { Command, Progress, Report, RunSpec, RunView } from "../contracts.ts";
 import type { Logger } from "../log.ts";
+import { workerNodeOptions } from "../node-flags.ts";
 import { type Child, isAlive, startChild } from "./children.ts";
 import { transaction } from "./database.ts";
 import { afterExit, type IndexState, isWhole, type Run, type RunOwner, startable } from "./rules.ts";

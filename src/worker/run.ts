@@ -1,4 +1,5 @@
-import type { Cohort, Plan } from "../contracts.ts";
+import type { Cohort } from "../cohort.ts";
+import type { Plan } from "../contracts.ts";
 import { PatientCompartment } from "../fhir/compartment.ts";
 import { ServerNames } from "../fhir/references.ts";
 import type { ExportedResources } from "./exported.ts";

@@ -1,4 +1,5 @@
-import type { Cohort, Plan, ShardResult } from "../contracts.ts";
+import type { Cohort } from "../cohort.ts";
+import type { Plan, ShardResult } from "../contracts.ts";
 import { terminal, transient } from "../failure.ts";
 import { readCheckpoint, resultOf } from "../sink/checkpoint.ts";
 import { checkpointPath, cohortPath, planPath } from "../sink/layout.ts";

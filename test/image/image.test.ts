@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, suite, test } from "node:test";
 import type { Metafile } from "esbuild";
 import { bundle } from "../../build/bundle.ts";
-import { nodeFlags } from "../../src/contracts.ts";
+import { nodeFlags } from "../../src/node-flags.ts";
 import { buildah, buildImage, imageMissing, imageName, inImage } from "../tools/image.ts";
 
 suite("the bundle", () => {

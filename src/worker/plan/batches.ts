@@ -1,4 +1,4 @@
-import type { Cohort } from "../../contracts.ts";
+import type { Cohort } from "../../cohort.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { type Capabilities, countMatches, probePage } from "../../fhir/reads.ts";
 import { ignoredParameters, type Search, searchURL } from "../../fhir/search.ts";

@@ -1,4 +1,4 @@
-import type { Cohort } from "../../contracts.ts";
+import type { Cohort } from "../../cohort.ts";
 import { terminal } from "../../failure.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import { versionBefore } from "../../fhir/history.ts";

@@ -1,4 +1,5 @@
-import type { Cohort, Plan, Shard, Task, TypeCount } from "../../contracts.ts";
+import type { Cohort } from "../../cohort.ts";
+import type { Plan, Shard, Task, TypeCount } from "../../contracts.ts";
 import { terminal } from "../../failure.ts";
 import { firstContactSeconds } from "../../fhir/client.ts";
 import { readCapabilities, readClock } from "../../fhir/reads.ts";

@@ -1,4 +1,4 @@
-import type { Cohort } from "../../contracts.ts";
+import type { Cohort } from "../../cohort.ts";
 import { type CompartmentRows, PatientSet } from "../../fhir/compartment.ts";
 import { ScanError } from "../../scan/page.ts";
 import type { PageTable } from "../../scan/table.ts";

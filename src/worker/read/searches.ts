@@ -1,4 +1,5 @@
-import type { Cohort, Plan, Shard } from "../../contracts.ts";
+import type { Cohort } from "../../cohort.ts";
+import type { Plan, Shard } from "../../contracts.ts";
 import type { PatientCompartment } from "../../fhir/compartment.ts";
 import { countMatches } from "../../fhir/reads.ts";
 import { type Search, searchURL } from "../../fhir/search.ts";

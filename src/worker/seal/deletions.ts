@@ -1,4 +1,5 @@
-import type { Cohort, Plan, Task } from "../../contracts.ts";
+import type { Cohort } from "../../cohort.ts";
+import type { Plan, Task } from "../../contracts.ts";
 import type { SourceClient } from "../../fhir/client.ts";
 import type { PatientCompartment } from "../../fhir/compartment.ts";
 import {
