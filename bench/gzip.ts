@@ -85,9 +85,9 @@ async function output(store = sink()): Promise<void> {
       writer.showRun(words, 0, to - from);
       const waits = writer.lines(lines, from, to);
       if (waits) await waits;
-      await writer.pageDone(page < repeats - 1 || to < ends.length ? "next" : undefined);
+      await writer.pageDone(page < repeats - 1 || to < ends.length ? "next" : undefined, { shown: 0 });
     }
-  await writer.finish();
+  await writer.finish({ evidence: [] });
   writer.close();
 }
 

@@ -3,6 +3,7 @@
 // checkpoint.json are refused by the terminal error TaskVersion where their version `v` is unknown. A report or
 // progress of an unknown version counts as lost.
 
+import type { ClosedSearch, Proof, SearchEvidence } from "./evidence.ts";
 import type { FHIRRelease } from "./fhir/release.ts";
 
 export type Command = "plan" | "export" | "seal" | "purge" | "verify";
@@ -107,6 +108,10 @@ export interface Plan {
     seconds?: true;
     /** it answers `_summary=count` with a number */
     counts: boolean;
+    /** it stamps resources when it is asked for them */
+    stampsMove?: true;
+    /** how many milliseconds its clock is ahead of the planner's; negative: behind */
+    clockAheadMs?: number;
     /** it keeps an order when it is asked to sort */
     sort: boolean;
     typeHistory: boolean;
@@ -119,6 +124,8 @@ export interface Plan {
   shards: Shard[];
   /** all types of the export; only with `since`, which makes the export list deletions */
   types?: string[];
+  /** types that have no shard: a page of them has shown no resource */
+  empty?: string[];
   /** the key of the fingerprints; random, so that nobody can guess ids from fingerprints */
   key: string;
   /** what the user should know, for example about the source's clock; each becomes an OperationOutcome line */
@@ -150,9 +157,14 @@ export interface Shard {
    *  of the compartment; `expected` is then the sum of what these searches count. Absent: the whole type is searched,
    *  and each resource is judged by what it holds. */
   members?: [from: number, to: number];
-  /** The source refuses all searches of the type, with this status (0: it gives no whole answer). The shard stands for
-   *  the type, so that this is told, and is not read. */
+  /** The source refuses all searches of the type, with this status (0: no whole answer). It is told, and not read. */
   refused?: number;
+  /** true: what the source counts in it proves nothing */
+  uncounted?: true;
+  /** what the source counts at most: such a count proves nothing */
+  cap?: number;
+  /** with `members`: what the source has counted in each of the shard's searches, in their order */
+  counts?: number[];
 }
 
 /** A file of the output; `name` is its path below the export's folder. */
@@ -184,8 +196,10 @@ export interface Checkpoint {
   /** URL of the page that is being read. What lies before it is in `done` and `open`, or was passed over. A successor
    *  reads it again, and knows by `fingerprints` what of it is written. */
   next?: string;
-  /** index of the shard's search that the page belongs to; absent: the first */
+  /** index of the search that is being read, from its start where there is no `next`; absent: the first */
   search?: number;
+  /** of the searches that are read, or being read, in their order */
+  evidence?: SearchEvidence[];
   /** The number of the shard's last file. It never falls, so that no name is used twice. */
   sequence: number;
   done: FilePart[];
@@ -211,8 +225,12 @@ export interface ShardEnding {
   type: string;
   /** how many distinct resources the shard's window has shown, including those that are not for the output */
   seen: number;
-  /** why the export may not be exact */
+  /** of the shard's searches, in their order */
+  evidence: SearchEvidence[];
+  /** why the export may not be exact; only of the shard that closes a type */
   doubts?: string[];
+  /** of each shard of the type, by its id; only of the shard that closes a type */
+  closed?: Record<string, ClosedSearch[]>;
 }
 
 /** The result of a shard that is done, as its last checkpoint says it. */
@@ -284,6 +302,8 @@ export interface Totals {
 export interface TypeCount extends Totals {
   type: string;
   expected?: number;
+  /** only of the seal: how it is known that nothing is missing */
+  proof?: Proof | "none";
 }
 
 /** What a command reports when it ends, as the pod's termination message: at most 3,500 bytes, the largest types first

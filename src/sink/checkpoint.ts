@@ -1,4 +1,5 @@
 import type { Checkpoint, FilePart, ShardResult } from "../contracts.ts";
+import type { SearchEvidence } from "../evidence.ts";
 import { terminal } from "../failure.ts";
 
 /** The place in the source up to which a shard is written. */
@@ -7,6 +8,8 @@ export interface Position {
   page: string | undefined;
   /** which of the shard's searches the page is of */
   search: number;
+  /** of the shard's searches, as it was when the page began */
+  evidence: readonly SearchEvidence[];
   /** how many fingerprints, in the order in which they were shown, belong to entries that are dealt with */
   prints: number;
   /** resources before the page that could not be read */

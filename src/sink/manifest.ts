@@ -1,4 +1,5 @@
 import type { FilePart } from "../contracts.ts";
+import type { Proof } from "../evidence.ts";
 
 export interface ManifestItem {
   type: string;
@@ -22,6 +23,11 @@ export const exactKey = "fhirexport.dev/exact";
  *  each shard. */
 export const errorsKey = "fhirexport.dev/errors";
 
+/** Extension: how it is known of each type that nothing is missing. `counted`: each search has shown as many resources
+ *  as the source counts in it. `agreed`: the source does not count, and several readings have shown the same. `none`:
+ *  it is not known; the error files say why. */
+export const proofsKey = "fhirexport.dev/proofs";
+
 /** The Bulk Data manifest as it is stored, as `manifest.json`. It is a contract: others than this program read it. */
 export interface Manifest {
   transactionTime: string;
@@ -31,7 +37,7 @@ export interface Manifest {
   output: ManifestItem[];
   deleted: ManifestItem[];
   error: ManifestItem[];
-  extension: { [exactKey]: boolean; [errorsKey]: number };
+  extension: { [exactKey]: boolean; [errorsKey]: number; [proofsKey]?: Record<string, Proof | "none"> };
 }
 
 /** The manifest's item for a committed file. @param url gives the bare URL of a path */

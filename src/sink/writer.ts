@@ -23,6 +23,7 @@
  *     whatever order the source gives it now. What the earlier writer wrote behind that is written once more, into
  *     other blocks. */
 import type { Checkpoint, ShardEnding, ShardResult } from "../contracts.ts";
+import type { SearchEvidence } from "../evidence.ts";
 import { type Position, resultOf } from "./checkpoint.ts";
 import { abandonAll, ShardClaim } from "./claim.ts";
 import { ShownResources } from "./fingerprints.ts";
@@ -53,6 +54,8 @@ export class ShardWriter {
   /** where the writer is: the page, and which of the shard's searches it is of */
   #page: string | undefined;
   #search = 0;
+  /** of the shard's searches, as it was when the page began */
+  #evidence: readonly SearchEvidence[] = [];
   /** While parts of the shard are read in another order than its pages, the place does not move. */
   #detour = false;
   /** resources that were shown, but are not a line yet and not passed over */
@@ -112,6 +115,14 @@ export class ShardWriter {
   /** How many different resources the source has shown so far, with those that could not be read. */
   get seen(): number {
     return this.#prints.count + this.#errors;
+  }
+  /** How many different resources the source has shown so far. */
+  get shown(): number {
+    return this.#prints.count;
+  }
+  /** What is known of the shard's searches, in their order, up to the page that the position names. */
+  get evidence(): readonly SearchEvidence[] {
+    return this.#evidence;
   }
   get errors(): number {
     return this.#errors;
@@ -186,26 +197,49 @@ export class ShardWriter {
    *  @param outcome its line, without a line end
    *  @param resources how many resources the entry is in place of */
   error(outcome: string, resources = 1): void {
-    // a window is read once more after a kill, and fails once more
-    if (this.#detour && this.#errorLines.includes(outcome)) return;
+    // A window is read once more after a kill, and fails once more. What stands for no resource is said once.
+    if ((this.#detour || resources === 0) && this.#errorLines.includes(outcome)) return;
     this.#errors += resources;
     if (this.#errorLines.length < maxErrorLines) this.#errorLines.push(outcome);
   }
 
-  /** The page ends. @param next URL of the page behind it, if there is one */
-  async pageDone(next: string | undefined): Promise<void> {
-    // Behind the last page the place stays at that page: no page at all would mean the shard's start.
-    if (next !== undefined && !this.#detour) this.#moveTo(next);
+  /** Something that the user should know of resources that are written all the same. It is said once. */
+  notice(outcome: string): void {
+    if (this.#errorLines.length < maxErrorLines && !this.#errorLines.includes(outcome)) this.#errorLines.push(outcome);
+  }
+
+  /** The page ends.
+   *  @param next URL of the page behind it, if there is one
+   *  @param evidence what is known of the search by now */
+  async pageDone(next: string | undefined, evidence: SearchEvidence): Promise<void> {
+    // Behind the last page the place stays at that page, until `endSearch`.
     if (next === undefined) return;
+    if (!this.#detour) {
+      this.#moveTo(next);
+      this.#note(this.#search, evidence);
+    }
     // Where blocks close often, a checkpoint at the end of a block is cheaper: less waits for the next one.
     const since = Math.max(this.#checkpointedAt, this.#output.stagedAt);
     if (this.#options.clock.monotonic() - since >= shardCheckpointMs) await this.#settle();
+  }
+
+  /** The search with this index ends. The place is then the first page of the next one. */
+  endSearch(index: number, evidence: SearchEvidence): void {
+    if (this.#detour) return;
+    this.#note(index, evidence);
+    this.#moveTo(undefined);
+    this.#search = index + 1;
+  }
+
+  #note(index: number, evidence: SearchEvidence): void {
+    this.#evidence = [...this.#evidence.slice(0, index), evidence, ...this.#evidence.slice(index + 1)];
   }
 
   /** The shard is read from its start once more; `show` then answers false for resources that were shown before. */
   rewind(): void {
     this.#page = undefined;
     this.#search = 0;
+    this.#evidence = [];
     this.#settled.from = this.#settled.to = this.#metErrors;
   }
 
@@ -216,12 +250,11 @@ export class ShardWriter {
     this.#detour = true;
   }
 
-  /** Commits the open file and writes the shard's last checkpoint, which is its result; the last call but `close`.
-   *  @param doubts ShardResult.doubts */
-  async finish(doubts: string[] = []): Promise<ShardResult> {
+  /** Commits the open file and writes the shard's last checkpoint, which is its result; the last call but `close`. */
+  async finish(known: Omit<ShardEnding, "type" | "seen">): Promise<ShardResult> {
     await this.#output.closeFile();
     this.#output.close();
-    this.#ending = { type: this.#options.shard.type, seen: this.seen, ...(doubts.length > 0 && { doubts }) };
+    this.#ending = { type: this.#options.shard.type, seen: this.seen, ...known };
     return resultOf(await this.#settle())!;
   }
 
@@ -255,8 +288,8 @@ export class ShardWriter {
     this.#prints.close();
   }
 
-  /** The place is at the start of this page now. */
-  #moveTo(page: string): void {
+  /** The place is at the start of this page now; undefined: of the first page of a search. */
+  #moveTo(page: string | undefined): void {
     this.#page = page;
     this.#settled.to = this.#metErrors;
   }
@@ -271,6 +304,8 @@ export class ShardWriter {
     return {
       page: this.#page,
       search: this.#search,
+      // A successor begins the shard at its start then.
+      evidence: this.#detour ? [] : this.#evidence,
       prints: this.#prints.count - this.#ahead,
       errors: to.errors - from.errors,
       errorLines: this.#errorLines.slice(from.lines, to.lines),
@@ -309,13 +344,15 @@ export class ShardWriter {
 
   #checkpoint(): Checkpoint {
     const { uid, shard } = this.#options;
-    const { page, search, errors, left, errorLines, open, tail } = this.#durable;
+    const { page, search, evidence, errors, left, errorLines, open, tail } = this.#durable;
     return {
       v: 2,
       uid,
       shard: shard.id,
       writer: this.#nonce,
-      ...(page !== undefined && !this.#ending && { next: page, ...(search > 0 && { search }) }),
+      ...(page !== undefined && !this.#ending && { next: page }),
+      ...(search > 0 && !this.#ending && { search }),
+      ...(evidence.length > 0 && !this.#ending && { evidence: [...evidence] }),
       sequence: this.#output.named,
       done: this.#output.done,
       ...(open && open.lines > 0 && { open, ...(tail.length > 0 && { tail }) }),
@@ -329,12 +366,13 @@ export class ShardWriter {
   }
 
   async #restore(checkpoint: Checkpoint): Promise<void> {
-    const { next, search = 0, done, open, tail = [], fingerprints } = checkpoint;
+    const { next, search = 0, evidence = [], done, open, tail = [], fingerprints } = checkpoint;
     const { errors, left = 0, foreign, errorLines = [], sequence } = checkpoint;
     await this.#prints.restore(fingerprints);
     this.#output.restore(done, sequence);
     this.#page = next;
     this.#search = search;
+    this.#evidence = evidence;
     this.#foreign = foreign ?? false;
     this.#errors = errors;
     this.#left = left;

@@ -4,9 +4,10 @@ import type { Checkpoint, ShardResult } from "../../src/contracts.ts";
 import { copyResource, scanPage } from "../../src/scan/plain.ts";
 import { slack } from "../../src/scan/table.ts";
 import { resultOf } from "../../src/sink/checkpoint.ts";
-import { eachFingerprint, eachWritten, fingerprinter, wordsOf } from "../../src/sink/fingerprints.ts";
+import { eachFingerprint, eachWritten, fingerprinter } from "../../src/sink/fingerprints.ts";
 import { checkpointPath, planPath } from "../../src/sink/layout.ts";
 import type { Lines } from "../../src/sink/lines.ts";
+import { wordsOf } from "../../src/sink/print-set.ts";
 import { Slabs, slabSpace } from "../../src/sink/slabs.ts";
 import type { Store, Upload } from "../../src/sink/store.ts";
 import { ShardWriter } from "../../src/sink/writer.ts";
@@ -116,9 +117,9 @@ export async function run({
       from = at + 1;
     }
     if (from < 7) await writer.lines(lines, from, 7);
-    await writer.pageDone(page + 1 < pages.length ? String(page + 1) : undefined);
+    await writer.pageDone(page + 1 < pages.length ? String(page + 1) : undefined, { shown: 0 });
   }
-  const result = await writer.finish();
+  const result = await writer.finish({ evidence: [] });
   assert(slabs.take() && slabs.take(), "no slab is kept");
   return result;
 }

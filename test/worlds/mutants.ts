@@ -29,7 +29,7 @@ export const mutants: Mutant[] = [
   {
     name: "entries that are no data become lines",
     file: "src/worker/read/verdict.ts",
-    from: 'if (mode === "outcome" || mode === "include") return "skip";',
+    from: 'if (mode === "include") return "skip";',
     to: "",
   },
   {
@@ -136,9 +136,9 @@ export const mutants: Mutant[] = [
   },
   {
     name: "answers that could not be exported are no doubt",
-    file: "src/worker/seal/seal.ts",
-    from: "if (failed > 0)",
-    to: "if (failed < 0)",
+    file: "src/worker/seal/judge.ts",
+    from: "if (errors > 0)",
+    to: "if (errors < 0)",
   },
   {
     name: "the source's clock is not waited for",
@@ -289,5 +289,47 @@ export const mutants: Mutant[] = [
     file: "src/sink/writer.ts",
     from: "errors: to.errors - from.errors,",
     to: "errors: this.#errors - from.errors + 0 * to.errors,",
+  },
+  {
+    name: "a search without proof is believed",
+    file: "src/worker/seal/judge.ts",
+    from: 'if (searches.some(({ proof }) => proof === undefined)) return "none";',
+    to: "",
+  },
+  {
+    name: "a search that shows fewer than are counted is whole",
+    file: "src/worker/seal/missing.ts",
+    from: "const least = count - Math.max(known ?? 0, shown);",
+    to: "const least = Math.min(0, count - Math.max(known ?? 0, shown));",
+  },
+  {
+    name: "a count that is too small is believed",
+    file: "src/worker/seal/missing.ts",
+    from: "return alive !== undefined &&",
+    to: "return alive === undefined &&",
+  },
+  {
+    name: "a count of 0 is believed",
+    file: "src/worker/plan/held.ts",
+    from: "const isRefuted = isShown.includes(true) ||",
+    to: "const isRefuted =",
+  },
+  {
+    name: "readings that end at the same place agree",
+    file: "src/worker/seal/rereading.ts",
+    from: 'if (source.sort) return "backwards";',
+    to: "if (source.sort) return undefined;",
+  },
+  {
+    name: "a count is never taken for a limit",
+    file: "src/worker/plan/caps.ts",
+    from: "if (count < 10) return false;",
+    to: "if (count >= 0) return false;",
+  },
+  {
+    name: "an OperationOutcome that says that results are missing is left out",
+    file: "src/worker/read/verdict.ts",
+    from: "if (isOutcome(table, row)) return told(table, row);",
+    to: 'if (isOutcome(table, row)) return "skip";',
   },
 ];

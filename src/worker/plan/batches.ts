@@ -157,16 +157,28 @@ export interface MemberRange {
   members: [from: number, to: number];
   /** what the searches by these members count together; absent where the source does not count */
   expected?: number;
+  /** what each of them counts */
+  counts?: number[];
+}
+
+/** How the searches of a type by some members are asked about. */
+export interface MemberSearches {
+  /** what the source counts, one number for each filter; undefined where it does not count */
+  count(by: NonNullable<Search["by"]>): Promise<readonly number[] | undefined>;
+  /** whether their first pages show no resource */
+  showsNothing(by: NonNullable<Search["by"]>): Promise<boolean>;
 }
 
 /** Cuts the cohort into ranges of members for the shards of a type, each with about `max` resources. A batch that has
  *  nothing now is left out, unless it lies inside a range. What it had at transactionTime is found in the type's tail.
- *  @param count of one search, its window and filters included; undefined where the source does not count */
+ *  That such batches are empty is proven by the pages of one of them: a server may count 0 in searches that it does not
+ *  count.
+ *  @param max resources of a range */
 export async function cutMembers(
   type: string,
   batches: MemberBatches,
   max: number,
-  count: (by: NonNullable<Search["by"]>) => Promise<number | undefined>,
+  ask: MemberSearches,
 ): Promise<MemberRange[]> {
   const { cohort, size } = batches;
   const total = cohort.patients.length;
@@ -177,14 +189,19 @@ export async function cutMembers(
     Math.min(total, (at + 1) * step),
   ]);
   const counts = await eachParallel(parts, async (part) => {
-    let sum = 0;
-    for (const by of batchesOf(type, part, batches)) sum += (await count(by)) ?? Number.NaN;
-    return sum;
+    const ofPart: number[] = [];
+    for (const by of batchesOf(type, part, batches)) ofPart.push(...((await ask.count(by)) ?? [Number.NaN]));
+    return ofPart;
   });
-  const isCounted = !counts.some(Number.isNaN);
+  let isCounted = !counts.flat().some(Number.isNaN);
+  const isZero = (ofPart: readonly number[]) => ofPart.every((count) => count === 0);
+  const zero = parts[counts.findIndex(isZero)];
+  for (const by of zero ? batchesOf(type, zero, batches) : []) isCounted &&= await ask.showsNothing(by);
   const ranges: (MemberRange & { held: number })[] = [];
   for (const [index, members] of parts.entries()) {
-    const held = isCounted ? counts[index]! : ((members[1] - members[0]) * max) / membersPerShard;
+    const held = isCounted
+      ? counts[index]!.reduce((sum, one) => sum + one, 0)
+      : ((members[1] - members[0]) * max) / membersPerShard;
     const last = ranges.at(-1);
     if (held === 0) continue;
     if (!last || last.held + held > max) ranges.push({ members, held });
@@ -193,5 +210,8 @@ export async function cutMembers(
       last.held += held;
     }
   }
-  return ranges.map(({ members, held }) => ({ members, ...(isCounted && { expected: held }) }));
+  return ranges.map(({ members, held }) => ({
+    members,
+    ...(isCounted && { expected: held, counts: counts.slice(members[0] / step, Math.ceil(members[1] / step)).flat() }),
+  }));
 }

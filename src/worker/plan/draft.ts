@@ -14,8 +14,14 @@ export interface SourceProbe extends WindowSupport {
   sort: boolean;
   /** how many ids of the cohort one search takes; absent where types are not searched by members */
   batch?: number;
-  /** types that have no resources */
+  /** types of which a page has shown no resources */
   empty: string[];
+  /** it stamps resources when it is asked for them */
+  stampsMove?: boolean;
+  /** types that the source counts no further than this number */
+  caps?: Record<string, number>;
+  /** types whose counts prove nothing */
+  uncounted?: string[];
   /** how many resources each type has, where the source counts them */
   held?: Record<string, number>;
   /** types that the source refuses to search, by the status of its answer */
@@ -37,6 +43,8 @@ export interface DraftState {
   /** as in Plan.source */
   release?: FHIRRelease;
   names?: string[];
+  /** how many milliseconds the source's clock is ahead of ours */
+  clockAheadMs?: number;
   warnings: string[];
   /** Plan.doubts */
   doubts?: string[];

@@ -14,12 +14,15 @@ import type { CommandResult, Work } from "../work.ts";
 import { findsByMembers, probeBatchSize } from "./batches.ts";
 import { type DraftState, PlanDraft, type Planning, type SourceProbe } from "./draft.ts";
 import { resolveGroup } from "./group.ts";
+import { checkCounts, findCaps } from "./held.ts";
 import { packageSize, packShards, shardSize } from "./packages.ts";
-import { checkFilter, lookAtTypes, probeSort, probeWindows, type TypesSeen } from "./probes.ts";
+import { checkFilter, lookAtTypes, probeSort, probeStamps, probeWindows, type TypesSeen } from "./probes.ts";
 import { boundsOf, cutType, refusedShard } from "./shards.ts";
 import { chooseRelease, chooseTypes, countMissingPatients, readNames, searchableTypes } from "./source-facts.ts";
 
 const skewWarningMs = 60_000;
+const stampsDoubt =
+  "The source stamps resources when it is asked for them: their meta.lastUpdated does not say when they were written, so some may be newer than transactionTime.";
 
 /** Whether the plan's pod exports and seals everything itself. The answer follows from what is stored, so it is the
  *  same each time: otherwise a second run of the plan could leave half of the work to a Job. */
@@ -71,6 +74,8 @@ async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
   if (task.export.since !== undefined && Date.parse(task.export.since) >= end)
     warnings.push("spec.since is not before transactionTime, which follows the source's clock: nothing is exported.");
   const { typeHistory, instanceHistory } = capabilities;
+  // To the minute: a smaller difference is less than what is allowed for anyway.
+  const clockAheadMs = sourceTime === undefined ? 0 : Math.round((sourceTime - clock.now()) / 60_000) * 60_000;
   return {
     v: 1,
     uid: task.uid,
@@ -80,6 +85,7 @@ async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
     instanceHistory,
     release,
     names,
+    clockAheadMs,
     warnings,
     done: {},
     counts: {},
@@ -89,7 +95,9 @@ async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
 async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
   const { task } = work;
   const probe = draft.state.probed ?? (await probeSource(work, draft));
-  const { end, types, typeHistory, instanceHistory, release, names = [], warnings, doubts = [] } = draft.state;
+  const { end, types, typeHistory, instanceHistory, clockAheadMs = 0, warnings } = draft.state;
+  const { release, names = [] } = draft.state;
+  const doubts = [...(draft.state.doubts ?? []), ...(probe.stampsMove ? [stampsDoubt] : [])];
   const { windows, seconds, counts, sort, batch } = probe;
   const shards = await cutTypes({
     work,
@@ -116,9 +124,12 @@ async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
       instanceHistory,
       count: task.source.count,
       ...(batch !== undefined && { batch }),
+      ...(probe.stampsMove && { stampsMove: true as const }),
+      ...(clockAheadMs !== 0 && { clockAheadMs }),
     },
     shards,
     ...(task.export.since !== undefined && { types }),
+    ...(probe.empty.length > 0 && { empty: probe.empty }),
     key: work.random(16).toString("hex"),
     ...(warnings.length > 0 && { warnings }),
     ...(doubts.length > 0 && { doubts }),
@@ -160,25 +171,34 @@ async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
   await draft.fixMoment(work);
   const cohort = await makeCohort(work, draft);
   const { types: all } = draft.state;
-  const { held, refused } = await lookAtTypes(work, all, cohort !== undefined);
+  const { held: counted, refused } = await lookAtTypes(work, all, cohort !== undefined);
   checkRefused(work, all, refused);
-  const types = all.filter((type) => refused[type] === undefined);
+  const searched = all.filter((type) => refused[type] === undefined);
   for (const [index, filter] of typeFilters.entries())
     if (!Object.hasOwn(refused, filter.slice(0, filter.indexOf("?")))) await checkFilter(work, index, filter);
-  const windows = await probeWindows(work, types, held);
+  const { empty, held } = await checkCounts(work, searched, counted);
+  const types = searched.filter((type) => !empty.includes(type));
+  const stampsMove = await probeStamps(work, types);
+  const windows = stampsMove
+    ? { windows: false, counts: Object.keys(held).length > 0, seconds: false }
+    : await probeWindows(work, types, held);
   const sort = task.source.sort !== false && (await probeSort(work, types));
   const batch = cohort && (await probeBatchSize(work, cohort));
+  const { caps, uncounted } = await findCaps(work, held, windows);
   const { headers, proxy } = task.source;
   const wire = { ...(headers && { headers: headers.map(({ name }) => name) }), ...(proxy && { proxy: proxy.url }) };
-  log.info({ types: types.length, refused, ...wire, ...windows, sort, batch }, "source probed");
+  log.info({ types: types.length, refused, ...wire, ...windows, sort, batch, caps, uncounted }, "source probed");
   const total = Object.values(held).reduce((sum, count) => sum + count, 0);
   draft.state.probed ??= {
     ...windows,
     sort,
     ...(batch !== undefined && { batch }),
-    empty: types.filter((type) => held[type] === 0),
+    empty,
     held,
     refused,
+    stampsMove,
+    caps,
+    uncounted,
     max: shardSize(total, task.plan, task.source.share.requests),
   };
   return draft.state.probed;

@@ -187,12 +187,22 @@ async function precisionOf(
   return seconds > 0 ? "seconds" : "other";
 }
 
-/** The resources on a search's first page; undefined where the source refuses the search, or it cannot be read. */
-async function firstPageEntries(source: SourceClient, search: Search): Promise<Entry[] | undefined> {
-  const answer = await probePage(source, searchURL(search));
-  return "page" in answer
-    ? answer.page.entries.filter(({ mode, type }) => mode !== "outcome" && type === search.type)
-    : undefined;
+/** How many pages without a resource may come before the first one that has some. */
+const mostEmptyPages = 10;
+
+/** The resources on a search's first page that has any; none where the search ends without any. undefined where the
+ *  source refuses the search, where a page cannot be read, or where one empty page follows the other. */
+export async function firstPageEntries(source: SourceClient, search: Search): Promise<Entry[] | undefined> {
+  let link: string | undefined = searchURL(search);
+  for (let pages = 0; pages < mostEmptyPages; pages++) {
+    const answer = await probePage(source, link);
+    if (!("page" in answer)) return undefined;
+    const { page } = answer;
+    const found = page.entries.filter(({ mode, type }) => mode !== "outcome" && type === search.type);
+    link = source.next(link, page);
+    if (found.length > 0 || link === undefined) return found;
+  }
+  return undefined;
 }
 
 /** Whether the source keeps an order: two sorted readings show the same resources in the same order. Sorting is used
@@ -212,6 +222,31 @@ export async function probeSort({ source, task }: Work, types: readonly string[]
     return readings[0] === readings[1];
   });
   return answer ?? !failed;
+}
+
+/** Whether the source stamps resources when it is asked for them: two more readings show all resources that they have
+ *  in common with other times than the reading before. */
+export async function probeStamps({ source }: Work, types: string[]): Promise<boolean> {
+  const moves = await firstAnswer(types, async (type) => {
+    const read = async () => await firstPageEntries(source, { type, count: timesSample });
+    let before = await read();
+    // One reading more, as all of a few resources may have been written to meanwhile.
+    for (let readings = 0; readings < 2; readings++) {
+      const next = await read();
+      const isMoved = before && next && haveMoved(before, next);
+      if (!isMoved) return isMoved;
+      before = next;
+    }
+    return true;
+  });
+  return moves.answer ?? false;
+}
+
+/** undefined: the readings have no resource with a time in common */
+function haveMoved(before: readonly Entry[], after: readonly Entry[]): boolean | undefined {
+  const times = new Map(before.map(({ id, lastUpdated }) => [id, lastUpdated]));
+  const common = after.filter(({ id, lastUpdated }) => lastUpdated !== undefined && times.get(id) !== undefined);
+  return common.length === 0 ? undefined : common.every(({ id, lastUpdated }) => times.get(id) !== lastUpdated);
 }
 
 /** The value of `_elements` to ask the source for. Undefined where the export wants all elements, and where the source

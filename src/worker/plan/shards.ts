@@ -6,8 +6,8 @@ import type { MemberBatches } from "../read/searches.ts";
 import { cutMembers } from "./batches.ts";
 import type { Planning } from "./draft.ts";
 import { timePages, windowsAreSlow } from "./page-times.ts";
-import { askElements, type WindowSupport } from "./probes.ts";
-import { type Bounds, type CountWindow, cutWindows, sidesAddUp, type Window } from "./windows.ts";
+import { askElements, firstPageEntries, type WindowSupport } from "./probes.ts";
+import { type Bounds, type CountWindow, cutWindows, sidesAddUp, type WholeWindow, type Window } from "./windows.ts";
 
 /** Pages of a type from which on timing twelve of its pages pays. */
 const timedFromPages = 40;
@@ -48,7 +48,7 @@ export async function cutType(planning: Planning, type: string, batches?: Member
   const cut: TypeCut = { planning, type, filters, elements };
   if (batches) return cutByMembers(cut, batches);
   if (!probe.windows) return [shardWithoutWindow(cut)];
-  if (!probe.counts) return [await uncountedShard(cut)];
+  if (!probe.counts || probe.uncounted?.includes(type)) return [await uncountedShard(cut)];
   return cutByWindows(cut);
 }
 
@@ -60,13 +60,17 @@ async function cutByWindows(cut: TypeCut): Promise<Shard[]> {
   const countOnce = draft.rememberCounts(type, count);
   const total = await countOnce(from, till);
   if (total === undefined) return [await uncountedShard(cut)];
-  // None in the window, but some outside of it: what was in the window a moment ago is found when the type is closed.
+  // Where there are none in the window, but some outside of it, what was in the window a moment ago is found when the
+  // type is closed. That there are none at all must be seen on a page: a filter may be counted wrongly, too.
   if (total === 0)
-    return (await count(undefined, undefined)) === 0 ? [] : [shardOf(cut, 1, { ...bounds, expected: 0 })];
+    return (await count(undefined, undefined)) === 0 && (await showsNothing(cut))
+      ? []
+      : [shardOf(cut, 1, { ...bounds, expected: 0 })];
   const all = filters.length === 0 && from === undefined ? probe.held?.[type] : undefined;
   if (!(await sidesAddUp(count, till, all === undefined ? undefined : { all, below: total })))
     return [shardWithoutWindow(cut)];
-  const windows = await cutUntilStable({ ...bounds, expected: total }, probe.max, count, countOnce);
+  const cap = probe.caps?.[type];
+  const windows = await cutUntilStable({ ...bounds, expected: total, cap }, probe.max, count, countOnce);
   if (!windows) return [shardWithoutWindow(cut)];
   const shards = windows.map((window, index) => shardOf(cut, index + 1, window));
   return (await windowsPay(cut, shards, total)) ? shards : [shardWithoutWindow(cut, total)];
@@ -75,7 +79,7 @@ async function cutByWindows(cut: TypeCut): Promise<Shard[]> {
 /** Cuts again where the counts have changed meanwhile: an index that lags moves what was written before transactionTime
  *  into windows that are already counted, until it has caught up. */
 async function cutUntilStable(
-  whole: Window,
+  whole: WholeWindow,
   max: number,
   count: CountWindow,
   countOnce: CountWindow,
@@ -106,38 +110,58 @@ async function windowsPay(
   return false;
 }
 
+/** Whether the first pages of the type's searches show no resource. */
+async function showsNothing({ planning, type, filters }: TypeCut, by?: Search["by"]): Promise<boolean> {
+  for (const filter of filters.length > 0 ? filters : [undefined]) {
+    const entries = await firstPageEntries(planning.work.source, { type, filter, by, count: 1 });
+    if (entries?.length !== 0) return false;
+  }
+  return true;
+}
+
 async function cutByMembers(cut: TypeCut, batches: MemberBatches): Promise<Shard[]> {
   const { bounds, probe, work } = cut.planning;
   const { from, till } = bounds;
   const count = counterOf(cut);
   const isWindowed = probe.windows && (probe.counts ? await sidesAddUp(count, till) : !isUnbounded(work.task, bounds));
-  const ranges = await cutMembers(cut.type, batches, probe.max, (by) => counterOf(cut, by)(from, till));
+  const ranges = await cutMembers(cut.type, batches, probe.max, {
+    count: (by) => countFilters(cut, { from, till, by }),
+    showsNothing: (by) => showsNothing(cut, by),
+  });
   // Members who have nothing now may have had something a moment ago. The tail of a type is read only if it has a
   // shard, so this one has no members and no search.
   if (ranges.length === 0 && batches.cohort.patients.length > 0 && (await count(undefined, undefined)) !== 0)
     ranges.push({ members: [0, 0], expected: 0 });
-  return ranges.map(({ members, expected }, index) => ({
+  const isCountedAsRead = isWindowed || !probe.windows;
+  return ranges.map(({ members, expected, counts }, index) => ({
     ...shardOf(cut, index + 1, { ...bounds, expected: isWindowed ? expected : undefined }),
     ...(probe.windows && !isWindowed && { windows: false as const }),
     members,
+    ...(isCountedAsRead && counts && { counts }),
   }));
 }
 
-/** What the source counts in a window of the type, over its filters and, if given, for some members. Undefined where it
- *  does not count. Where windows are not kept, it counts without them. */
-function counterOf({ planning, type, filters }: TypeCut, by?: Search["by"]): CountWindow {
+/** What the source counts in a window of the type, over its filters. */
+function counterOf(cut: TypeCut): CountWindow {
+  return async (from, till) => (await countFilters(cut, { from, till }))?.reduce((sum, count) => sum + count, 0);
+}
+
+/** What the source counts in a window by each filter of the type, in their order, and, with `by`, for some members.
+ *  Undefined where it does not count. Where windows are not kept, it counts without them. */
+async function countFilters(
+  { planning, type, filters }: TypeCut,
+  { from, till, by }: { from: number | undefined; till: number | undefined; by?: Search["by"] },
+): Promise<number[] | undefined> {
   const { work, probe } = planning;
-  return async (from, till) => {
-    if (!probe.counts) return undefined;
-    const window = probe.windows ? { from: timeOf(from), till: timeOf(till) } : {};
-    let sum = 0;
-    for (const filter of filters.length > 0 ? filters : [undefined]) {
-      const found = await countMatches(work.source, { type, filter, by, ...window });
-      if (found === undefined) return undefined;
-      sum += found;
-    }
-    return sum;
-  };
+  if (!probe.counts || probe.uncounted?.includes(type)) return undefined;
+  const window = probe.windows ? { from: timeOf(from), till: timeOf(till) } : {};
+  const counts: number[] = [];
+  for (const filter of filters.length > 0 ? filters : [undefined]) {
+    const found = await countMatches(work.source, { type, filter, by, ...window });
+    if (found === undefined) return undefined;
+    counts.push(found);
+  }
+  return counts;
 }
 
 /** Stands for a type that the source refuses to search. It is not read, and told.
@@ -152,19 +176,24 @@ export const refusedShard = ({ from, till }: Bounds, type: string, status: numbe
 
 /** @param number from 1, in the shard's id */
 function shardOf(
-  { type, filters, elements }: TypeCut,
+  { planning, type, filters, elements }: TypeCut,
   number: number,
   { from, till, expected }: Bounds & { expected?: number | undefined },
 ): Shard {
+  const { caps = {}, uncounted = [] } = planning.probe;
+  const cap = caps[type];
+  const isKnown = expected !== undefined && expected < (cap ?? Number.POSITIVE_INFINITY) && !uncounted.includes(type);
   return {
     id: shardId(type, number),
     type,
     ...(from !== undefined && { from: timeOf(from)! }),
     till: timeOf(till)!,
     // a resource that several filters find would be counted more than once
-    ...(expected !== undefined && filters.length < 2 && { expected }),
+    ...(isKnown && filters.length < 2 && { expected }),
     ...(filters.length > 0 && { filters: [...filters] }),
     ...(elements !== undefined && { elements }),
+    ...(uncounted.includes(type) && { uncounted: true as const }),
+    ...(cap !== undefined && { cap }),
   };
 }
 

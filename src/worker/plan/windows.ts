@@ -7,9 +7,10 @@
 // 1. Begin with one segment of the grid that covers the whole window: [0, 2^41 ms), or the next power of two behind
 //    `till`. All later bounds are midpoints of segments, so they are multiples of powers of two: the same data and the
 //    same `till` give the same windows, whenever they are cut.
-// 2. Halve each segment that holds more than `max`. Ask for the count of the left half, and infer the right half by
-//    subtraction: one question for each halving. A half that lies outside of the whole window is dropped without one.
-//    Segments of one size are asked for in parallel.
+// 2. Halve each segment that holds more than `max`, or at least as much as the source counts at most (caps.ts; then
+//    both halves are asked for, and steps 4 and 5 have nothing to do). Ask for the count of the left half, and infer
+//    the right half by subtraction: one question for each halving. A half that lies outside of the whole window is
+//    dropped without one. Segments of one size are asked for in parallel.
 // 3. Stop at a segment that holds at most `max`, and at one millisecond: all resources of one transaction carry the
 //    same millisecond, so it stays whole, whatever it holds. Drop segments that hold nothing.
 // 4. Ask for the counts that step 2 has inferred, so that every expectation is the source's own.
@@ -37,7 +38,14 @@ export interface Bounds {
 
 /** A window, with the number of resources that the source counts in it. */
 export interface Window extends Bounds {
+  /** As much as the source counts at most may stand for any number; only one millisecond is such a window. */
   expected: number;
+}
+
+/** A window that is to be cut. */
+export interface WholeWindow extends Window {
+  /** The source counts no further than this. Such a count may stand for any number. */
+  cap?: number | undefined;
 }
 
 /** 2^41 ms is the year 2039. */
@@ -97,7 +105,7 @@ interface Segment {
  *  @param recount counts the whole window once more
  *  @returns undefined when the source's counts do not add up */
 export async function cutWindows(
-  whole: Window,
+  whole: WholeWindow,
   max: number,
   count: CountWindow,
   recount: () => Promise<number | undefined> = () => count(whole.from, whole.till),
@@ -113,28 +121,30 @@ export async function cutWindows(
 
 /** Steps 1 to 3.
  *  @returns the segments that are small enough, in order; undefined when the counts do not add up */
-async function halveUntilSmall(whole: Window, max: number, count: CountWindow): Promise<Segment[] | undefined> {
-  const [first, end] = [whole.from ?? 0, whole.till];
+async function halveUntilSmall(whole: WholeWindow, max: number, count: CountWindow): Promise<Segment[] | undefined> {
+  const [first, end, cap] = [whole.from ?? 0, whole.till, whole.cap ?? Number.POSITIVE_INFINITY];
   const small: Segment[] = [];
   let failed = false;
   const split = async (segment: Segment): Promise<Segment[]> => {
     const { low, high, held } = segment;
     if (failed || held === 0) return [];
-    if (held <= max || high - low <= 1) {
+    if ((held <= max && held < cap) || high - low <= 1) {
       small.push(segment);
       return [];
     }
     const middle = low + (high - low) / 2;
     if (middle >= end) return [{ ...segment, high: middle }];
     if (middle <= first) return [{ ...segment, low: middle }];
-    const left = await count(clip(segment, whole).from, middle);
-    if (left === undefined || left > held) {
+    const { from, till } = clip(segment, whole);
+    const left = await count(from, middle);
+    const right = held < cap ? held - (left ?? 0) : await count(middle, till);
+    if (left === undefined || right === undefined || right < 0) {
       failed = true;
       return [];
     }
     return [
       { low, high: middle, held: left, asked: true },
-      { low: middle, high, held: held - left, asked: false },
+      { low: middle, high, held: right, asked: held >= cap },
     ];
   };
   const grid = Math.max(2 ** gridBits, nextPowerOfTwo(end));
@@ -163,12 +173,14 @@ async function askInferred(
 
 /** Step 6. Fewer windows are fewer searches. What lies between two windows belongs to the earlier one: an index that
  *  lags may show something there later. */
-function mergeNeighbours(segments: readonly Segment[], whole: Window, max: number): Window[] {
+function mergeNeighbours(segments: readonly Segment[], whole: WholeWindow, max: number): Window[] {
+  const { cap = Number.POSITIVE_INFINITY } = whole;
+  const most = Math.min(max, cap - 1);
   const merged: Window[] = [];
   for (const segment of segments) {
     const { from, till } = clip(segment, whole);
     const last = merged.at(-1);
-    if (last && last.expected + segment.held <= max) {
+    if (last && last.expected + segment.held <= most) {
       last.till = till;
       last.expected += segment.held;
     } else {

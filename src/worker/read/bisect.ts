@@ -1,8 +1,10 @@
 import { terminal, waiting } from "../../failure.ts";
 import { PageFailure } from "../../fhir/retries.ts";
 import { outcomeLine } from "../operation-outcome.ts";
-import { type OpenShardRead, readSearch, type SearchEnd, type ShardRead } from "./search.ts";
-import { countShard, isWindowed, shardSearches } from "./searches.ts";
+import type { SearchLedger } from "./ledger.ts";
+import { readOnePart, shardPart } from "./parts.ts";
+import type { OpenShardRead, SearchEnd, ShardRead } from "./search.ts";
+import { countSearches, isWindowed } from "./searches.ts";
 
 /** How often a page is tried: where it will be asked for again, and for the last time. */
 const [tries, lastTries] = [1, 4];
@@ -57,10 +59,7 @@ interface Halving {
 /** @param window [from, till) in milliseconds */
 async function readHalves(halving: Halving, [from, till]: [number, number]): Promise<void> {
   const { read, search, lost } = halving;
-  const instant = (ms: number) => new Date(ms).toISOString();
-  const { from: _, windows: __, ...rest } = read.shard;
-  const shard = { ...rest, till: instant(till), ...(from > 0 && { from: instant(from) }) };
-  const part = { ...read, shard };
+  const part = shardPart(read, [from, till]);
   const whole = await readPart(part, search, { tries });
   if (whole.shown > 0) halving.dry = 0;
   if (whole.end === "done") return;
@@ -86,22 +85,20 @@ async function readOneByOne(
   const up = await readPart(oneByOne, search, { tries });
   if (up.end === "done") return undefined;
   const down = plan.source.sort ? await readPart(oneByOne, search, { tries, backwards: true }) : { shown: 0 };
-  const count = await countShard(read, shard);
+  const count = (await countSearches(read, shard, (index) => index === search))[search];
   return { failure: up.failure, resources: Math.max(1, (count ?? 0) - up.shown - down.shown) };
 }
 
-/** @param how `backwards`: from the last resource of the search to its first */
+/** Reads a part, again and again from its start as long as the source forgets its next links: what it has shown is
+ *  known. */
 async function readPart(
   read: OpenShardRead,
   search: number,
-  { tries, backwards = false }: { tries: number; backwards?: boolean },
+  how: { tries: number; backwards?: boolean },
 ): Promise<Exclude<SearchEnd, { end: "expired" | "refused" | "tooMuch" }>> {
-  const url = shardSearches(read, read.shard)[search]!;
-  const first = backwards ? url.replace("_sort=_lastUpdated,_id", "_sort=-_lastUpdated,-_id") : url;
   for (;;) {
-    const end = await readSearch(read, { first, from: first, tries });
-    // A search that the source has forgotten is asked for from its start; what it has shown is known.
-    if (end.end === "refused") return { end: "stuck", failure: refusedSearch(end.status), shown: 0, outside: 0 };
+    const end = await readOnePart(read, search, how);
+    if (end.end === "refused") return { end: "stuck", failure: refusedSearch(end.status), shown: 0 };
     if (end.end !== "expired" && end.end !== "tooMuch") return end;
   }
 }
@@ -109,9 +106,12 @@ async function readPart(
 export const refusedSearch = (status: number) =>
   new PageFailure(waiting("SourceInconsistent", `the source refuses the search (${status})`), status);
 
+/** A reading that reports what is lost; with the ledger of the search where one is being read. */
+type Reporting = ShardRead & { ledger?: SearchLedger };
+
 /** Tells of what a search has not shown, and will not show.
  *  @throws terminal SourceInconsistent (onResourceError: Fail) */
-export function tellSearchLoss(read: ShardRead, failure: PageFailure): void {
+export function tellSearchLoss(read: Reporting, failure: PageFailure): void {
   const { type, expected = 1 } = read.shard;
   const resources = Math.max(1, expected - read.writer.seen);
   tellLoss(read, failure, { resources, which: `A search of ${type}` });
@@ -119,12 +119,13 @@ export function tellSearchLoss(read: ShardRead, failure: PageFailure): void {
 
 /** @param loss how many resources it stands for at least, and which answers they are on */
 function tellLoss(
-  { work, shard: { from, till }, writer }: ShardRead,
+  { work, shard: { from, till }, writer, ledger }: Reporting,
   failure: PageFailure,
   { resources, which }: { resources: number; which: string },
 ): void {
   const text = `${which} from ${from ?? "the beginning"} till ${till} cannot be read: ${failure.message}.`;
   if (work.task.export.onResourceError === "Fail")
     throw terminal("SourceInconsistent", `${text} (onResourceError: Fail)`);
+  ledger?.fault(resources);
   writer.error(outcomeLine("error", "exception", text), resources);
 }

@@ -35,18 +35,15 @@ export function nextReading(evidence: ReadingEvidence): NextReading {
   return silence && silence.had < silence.wanted ? "onward" : "none";
 }
 
-/** Whether the last reading of a shard has proven that nothing is missing:
+/** Whether the last reading of a search has proven that nothing is missing:
  *  - It has shown as many resources as the source counted right before it.
- *  - Several searches of members may find one resource, which is then counted more often than it is shown. There it is
- *    enough that a reading has shown nothing new.
  *  - Nothing is counted: readings must agree. */
 export function isProven(reading: {
   counted: number | undefined;
   shown: number;
-  byMembers: boolean;
   silence: NonNullable<ReadingEvidence["silence"]>;
 }): boolean {
-  const { counted, shown, byMembers, silence } = reading;
+  const { counted, shown, silence } = reading;
   if (counted === undefined) return silence.had >= silence.wanted;
-  return shown === counted || (byMembers && silence.had > 0);
+  return shown === counted;
 }

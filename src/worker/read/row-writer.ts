@@ -1,7 +1,10 @@
+import type { RowPrints } from "../../scan/row-prints.ts";
 import type { PageTable } from "../../scan/table.ts";
 import { oneLine } from "../../sink/lines.ts";
 import type { ShardWriter } from "../../sink/writer.ts";
+import { outcomeLine } from "../operation-outcome.ts";
 import { batchRows } from "../page-memory.ts";
+import type { SearchLedger } from "./ledger.ts";
 import type { PageView } from "./pages.ts";
 import type { RowSelector, RowVerdict } from "./verdict.ts";
 
@@ -25,19 +28,19 @@ export interface FingerprintHooks {
  *  4. A row that is no such line ends the run: the lines before it are written, then the row is dealt with by
  *  itself. */
 export class RowWriter {
-  /** resources of the search so far, those outside of the shard's window included */
+  /** rows of the search so far that are resources, those outside of the shard's window included */
   shown = 0;
-  /** resources among them that are not of the shard's window */
-  outside = 0;
   readonly #writer: ShardWriter;
   readonly #select: RowSelector;
   readonly #hooks: FingerprintHooks;
+  readonly #ledger: SearchLedger;
   readonly #takesRuns: boolean;
 
-  constructor(writer: ShardWriter, select: RowSelector, hooks: FingerprintHooks) {
+  constructor(writer: ShardWriter, select: RowSelector, hooks: FingerprintHooks, ledger: SearchLedger) {
     this.#writer = writer;
     this.#select = select;
     this.#hooks = hooks;
+    this.#ledger = ledger;
     this.#takesRuns = select.plain === undefined && select.cut === undefined && hooks.known === undefined;
   }
 
@@ -58,10 +61,12 @@ export class RowWriter {
       if (this.#takesRuns) {
         row += writer.showRun(prints.words, prints.wordOf(from), plain - from);
         this.shown += row - from;
+        this.#ledger.showRun(prints, from, row - from);
       }
       for (; row < to; row++) {
         let verdict = this.#judge(table, row, row < plain);
         if (verdict === "unclear") verdict = await this.#select.ask!(table, row);
+        this.#note(prints, row, verdict);
         const isNew = this.#isNew(view, row, verdict);
         if (isNew && verdict === "line" && !isCut) continue;
         const before = run < row ? writer.lines(lines, run, row) : undefined;
@@ -74,15 +79,30 @@ export class RowWriter {
     }
     const rest = run < count ? writer.lines(lines, run, count) : undefined;
     if (rest) await rest;
+    this.#writeNotices();
+  }
+
+  #writeNotices(): void {
+    const { notices } = this.#select;
+    if (!notices || notices.size === 0) return;
+    for (const text of notices) this.#writer.notice(outcomeLine("warning", "value", text));
+    notices.clear();
   }
 
   #judge(table: PageTable, row: number, isPlain: boolean): RowVerdict {
     const { plain, any } = this.#select;
-    const verdict = !isPlain ? any(table, row) : plain === undefined ? "line" : plain(table, row);
-    if (verdict === "skip" || typeof verdict === "object") return verdict;
+    return !isPlain ? any(table, row) : plain === undefined ? "line" : plain(table, row);
+  }
+
+  /** Notes in the ledger what the source has shown. */
+  #note(prints: RowPrints, row: number, verdict: RowVerdict): void {
+    if (verdict === "skip") return;
+    if (verdict === "told" || typeof verdict === "object") {
+      if (verdict === "told" || verdict.isMatch) this.#ledger.fault();
+      return;
+    }
     this.shown++;
-    if (verdict === "outside") this.outside++;
-    return verdict;
+    this.#ledger.show(prints, row, verdict !== "foreign" && verdict !== "outside");
   }
 
   /** Whether the row is a resource of the shard that was not shown before; then it counts as shown. */
@@ -95,7 +115,7 @@ export class RowWriter {
   /** Deals with a row that is not part of a run of lines. @returns what must be awaited, if anything */
   #settle({ table, prints }: PageView, row: number, verdict: RowVerdict, isNew: boolean): Promise<void> | undefined {
     const writer = this.#writer;
-    if (typeof verdict === "object") writer.error(verdict.outcome);
+    if (typeof verdict === "object") writer.error(verdict.outcome, verdict.errors);
     else if (verdict === "foreign") {
       writer.foreign();
       this.#hooks.foreign?.(prints.text(row));

@@ -1,12 +1,15 @@
 import type { Shard } from "../../contracts.ts";
+import type { SearchEvidence } from "../../evidence.ts";
 import { waiting } from "../../failure.ts";
 import { onceEach } from "../../fhir/links.ts";
 import { type SmallerPage, smallerPage } from "../../fhir/page-size.ts";
 import { PageFailure } from "../../fhir/retries.ts";
 import type { ShardWriter } from "../../sink/writer.ts";
 import type { ExportRun } from "../run.ts";
+import type { SearchLedger } from "./ledger.ts";
 import type { PageAnswer, PageReader } from "./pages.ts";
 import { type FingerprintHooks, RowWriter } from "./row-writer.ts";
+import { believed } from "./searches.ts";
 import type { RowSelector } from "./verdict.ts";
 
 /** A shard that is read: what its rows go through. */
@@ -15,22 +18,27 @@ export interface ShardRead extends ExportRun {
   writer: ShardWriter;
   select: RowSelector;
   hooks: FingerprintHooks;
+  /** index of the only search that is to be read; absent: all */
+  only?: number;
+  /** how searches are read; absent: from their first resource to their last */
+  how?: "backwards" | "inParts";
 }
 
 /** The same while its pages are read. */
 export interface OpenShardRead extends ShardRead {
   reader: PageReader;
+  /** of the search that is being read */
+  ledger: SearchLedger;
 }
 
 /** How one search of a shard ended. */
 export type SearchEnd =
   | {
       end: "done";
-      /** Bundle.total of the first page that was read */
-      total: number | undefined;
-      /** resources on its pages, those outside of the shard's window included */
+      /** `counted` is the Bundle.total of the first page that was read, if it has one */
+      evidence: SearchEvidence;
+      /** rows of its pages that are resources */
       shown: number;
-      outside: number;
     }
   /** The source does not know a next link any more. */
   | { end: "expired"; shown: number }
@@ -39,7 +47,7 @@ export type SearchEnd =
   /** A page was too much for the source: the search continues with smaller ones. */
   | { end: "tooMuch"; smaller: SmallerPage }
   /** A page cannot be read. */
-  | { end: "stuck"; failure: PageFailure; shown: number; outside: number };
+  | { end: "stuck"; failure: PageFailure; shown: number };
 
 /** Where the reading of a search begins. */
 export interface SearchStart {
@@ -59,11 +67,11 @@ const maxEmptyPages = 200;
  *  without a next link. Where all that is counted was shown, it is also the next link that cannot be followed, or leads
  *  to a page without resources: some servers name one more link than they have pages. */
 export async function readSearch(read: OpenShardRead, { first, from, tries }: SearchStart): Promise<SearchEnd> {
-  const { work, shard, writer, reader } = read;
+  const { work, shard, writer, reader, ledger } = read;
   const { source, board, signal } = work;
   const follow = onceEach();
-  const rows = new RowWriter(writer, read.select, read.hooks);
-  const progress = new SearchProgress(rows);
+  const rows = new RowWriter(writer, read.select, read.hooks, ledger);
+  const progress = new SearchProgress(rows, read);
   let emptyPages = 0;
   for (let link: string | undefined = from; link !== undefined; ) {
     signal.throwIfAborted();
@@ -83,7 +91,7 @@ export async function readSearch(read: OpenShardRead, { first, from, tries }: Se
     await rows.write(page);
     emptyPages = table.count > 0 ? 0 : emptyPages + 1;
     link = emptyPages > 0 && progress.isAllShown ? undefined : source.next(link, table);
-    await writer.pageDone(link);
+    await writer.pageDone(link, ledger.soFar());
     const { checkpointAt, ...counts } = writer.durable;
     board.set(shard.id, shard.type, counts, checkpointAt);
     if (emptyPages === maxEmptyPages)
@@ -102,9 +110,11 @@ class SearchProgress {
   /** Bundle.total of the first page that was read */
   total: number | undefined;
   readonly #rows: RowWriter;
+  readonly #read: OpenShardRead;
 
-  constructor(rows: RowWriter) {
+  constructor(rows: RowWriter, read: OpenShardRead) {
     this.#rows = rows;
+    this.#read = read;
   }
 
   /** All that the first page has counted. */
@@ -113,13 +123,15 @@ class SearchProgress {
   }
 
   done(): SearchEnd {
-    const { shown, outside } = this.#rows;
-    return { end: "done", total: this.total, shown, outside };
+    const { ledger, writer, shard } = this.#read;
+    const evidence = ledger.end(writer.shown);
+    const counted = believed(shard, this.total);
+    const { shown } = this.#rows;
+    return { end: "done", evidence: counted === undefined ? evidence : { ...evidence, counted }, shown };
   }
 
   stuck(failure: PageFailure): SearchEnd {
-    const { shown, outside } = this.#rows;
-    return this.isAllShown ? this.done() : { end: "stuck", failure, shown, outside };
+    return this.isAllShown ? this.done() : { end: "stuck", failure, shown: this.#rows.shown };
   }
 
   /** @param isFirst the page is the first of the search */

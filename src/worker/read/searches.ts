@@ -25,23 +25,30 @@ export function shardSearches(planned: Planned, shard: Shard): string[] {
   );
 }
 
-/** What the source counts in a shard now, as the sum over its searches. A shard without windows is counted in its
- *  window all the same, if the source has windows.
- *  @returns undefined where a count would say nothing: the source does not count, or the shard's filters overlap */
-export async function countShard(run: ExportRun, shard: Shard): Promise<number | undefined> {
+/** Whether a shard is counted in its window: its searches name it, or the plan has counted the window all the same. */
+export const isCountedInWindow = (plan: Plan, shard: Shard): boolean =>
+  isWindowed(plan, shard) || (plan.source.windows && shard.expected !== undefined);
+
+/** What the source counts in some of a shard's searches now.
+ *  @param wanted whether the search with this index is counted
+ *  @returns undefined for each that is not wanted or not counted */
+export async function countSearches(
+  run: ExportRun,
+  shard: Shard,
+  wanted: (index: number) => boolean = () => true,
+): Promise<(number | undefined)[]> {
   const { work, plan } = run;
-  if (shard.expected === undefined) return undefined;
-  const searches = searchesOf(run, shard, plan.source.windows);
-  const counts = await eachParallel(searches, (search) =>
-    countMatches(work.source, { ...search, elements: undefined }),
+  const searches = searchesOf(run, shard, isCountedInWindow(plan, shard));
+  return eachParallel(searches, async (search, index) =>
+    plan.source.counts && wanted(index)
+      ? believed(shard, await countMatches(work.source, { ...search, elements: undefined }))
+      : undefined,
   );
-  let sum = 0;
-  for (const count of counts) {
-    if (count === undefined) return undefined;
-    sum += count;
-  }
-  return sum;
 }
+
+/** A count of one of a shard's searches, if it says something. */
+export const believed = ({ uncounted, cap = Number.POSITIVE_INFINITY }: Shard, count: number | undefined) =>
+  uncounted || count === undefined || count >= cap ? undefined : count;
 
 function searchesOf(
   { plan, cohort, compartment }: Planned,

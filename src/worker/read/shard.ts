@@ -1,12 +1,13 @@
-import { waiting } from "../../failure.ts";
+import type { SearchEvidence } from "../../evidence.ts";
 import { countIn, withCount } from "../../fhir/page-size.ts";
-import { PageFailure } from "../../fhir/retries.ts";
 import { exportEnd } from "../run.ts";
 import { readAround, refusedSearch, tellSearchLoss } from "./bisect.ts";
+import { SearchLedger } from "./ledger.ts";
 import { nextReading } from "./next-reading.ts";
 import { PageReader } from "./pages.ts";
+import { type OpenRead, readInParts, reversed } from "./parts.ts";
 import { isShown, type OpenShardRead, readSearch, type SearchEnd, type SearchStart, type ShardRead } from "./search.ts";
-import { countShard, shardSearches, windowOf } from "./searches.ts";
+import { countSearches, shardSearches, windowOf } from "./searches.ts";
 
 /** How often a shard is read from its start, after a next link that the source forgot, without showing more than
  *  before. */
@@ -14,12 +15,12 @@ const maxExpired = 5;
 
 /** How the reading of a shard ended. */
 export interface ShardEnd {
-  /** how many resources fewer the pages have shown than Bundle.total of their searches says */
-  short: number;
-  /** resources that were shown and are not of the shard's window */
-  outside: number;
+  /** of each search of the shard, in their order */
+  evidence: SearchEvidence[];
   /** Some pages could not be read. What could be read otherwise is written, and the rest is told. */
   bisected: boolean;
+  /** The source has always forgotten a next link before it could be followed. */
+  cutOff?: true;
 }
 
 /** Reads a shard: follows the pages of its searches from where the writer stands, and writes what is selected and was
@@ -43,7 +44,7 @@ export async function readShard(read: ShardRead): Promise<ShardEnd> {
       if (ended) return ended;
       tries = writer.seen > seen ? 0 : tries + 1;
       seen = writer.seen;
-      if (tries === maxExpired) return tellForgotten(read);
+      if (tries === maxExpired) return { evidence: [], bisected: false, cutOff: true };
       // A caller that knows what was shown has written other things, too: they must stay.
       const errors = hooks.known ? 0 : writer.errors;
       if (nextReading({ expired: true, errors }) === "anew") await writer.restart();
@@ -54,48 +55,63 @@ export async function readShard(read: ShardRead): Promise<ShardEnd> {
   }
 }
 
-/** Tells of a source that forgets its next links again and again at the same place. */
-function tellForgotten(read: ShardRead): ShardEnd {
-  const { type } = read.shard;
-  const why = `the source forgets its next links of ${type} before they can be followed; a smaller paging.count of the FhirSource may help`;
-  tellSearchLoss(read, new PageFailure(waiting("SourceInconsistent", why), 410));
-  return { short: 0, outside: 0, bisected: false };
-}
-
 /** @returns undefined when the source does not know a next link any more */
-async function readSearches(read: OpenShardRead): Promise<ShardEnd | undefined> {
-  const ended: ShardEnd = { short: 0, outside: 0, bisected: false };
-  const { page, search } = read.writer.position;
-  for (const [index, first] of shardSearches(read, read.shard).entries()) {
-    if (index < search) continue;
-    read.writer.beginSearch(index);
-    const from = index === search ? (page ?? first) : first;
-    const end = await readInSomeOrder(read, index, { first, from });
-    // Some servers name one more link than they have pages.
-    if ((end.end === "expired" || end.end === "stuck") && (await isCountShown(read, end.shown))) continue;
-    if (end.end === "expired") {
-      const { work, shard } = read;
-      work.log.warn({ shard: shard.id }, "the source does not know a next link any more; reading the shard again");
-      return undefined;
-    }
-    if (end.end === "refused") {
-      tellSearchLoss(read, refusedSearch(end.status));
+async function readSearches(read: OpenRead): Promise<ShardEnd | undefined> {
+  const { writer, hooks, only, how } = read;
+  const { page, search } = writer.position;
+  const evidence = writer.evidence.slice(0, search);
+  const begun = writer.evidence[search];
+  const ended: ShardEnd = { evidence, bisected: false };
+  const searches = shardSearches(read, read.shard);
+  // A caller that knows what was shown keeps it away from the shard's writer.
+  const hasOwnSets = searches.length > 1 || hooks.known !== undefined;
+  for (const [index, url] of searches.entries()) {
+    if (index < search || (only !== undefined && index !== only)) continue;
+    if (how === "inParts") {
+      evidence[index] = await readInParts(read, index);
       continue;
     }
-    ended.outside += end.outside;
-    if (end.end === "stuck") {
-      ended.bisected ||= end.failure.isOfOnePage;
-      await readAround(read, index, end.failure);
-      // What an earlier worker has read of a search was not counted by this one.
-    } else if (from === first && end.total !== undefined) ended.short += Math.max(0, end.total - end.shown);
+    const first = how === "backwards" ? reversed(url) : url;
+    writer.beginSearch(index);
+    const isBegun = index === search && page !== undefined;
+    const ledger = new SearchLedger(hasOwnSets, isBegun ? begun : undefined);
+    const end = await readInSomeOrder({ ...read, ledger }, index, { first, from: isBegun ? page : first });
+    const isRead = await settleEnd({ ...read, ledger }, index, end, ended);
+    if (!isRead) return undefined;
+    evidence[index] = end.end === "done" ? end.evidence : ledger.end(writer.shown);
+    writer.endSearch(index, evidence[index]);
+    ledger.close();
   }
   return ended;
 }
 
+/** Deals with a search that has not come to its end.
+ *  @param ended notes whether pages could not be read
+ *  @returns false when the source has forgotten a next link, so that the shard is to be read again */
+async function settleEnd(read: OpenShardRead, index: number, end: WholeEnd, ended: ShardEnd): Promise<boolean> {
+  if (end.end === "done") return true;
+  if (end.end === "refused") {
+    tellSearchLoss(read, refusedSearch(end.status));
+    return true;
+  }
+  // Some servers name one more link than they have pages.
+  if (await isCountShown(read, index, end.shown)) return true;
+  if (end.end === "expired") {
+    read.work.log.warn(
+      { shard: read.shard.id },
+      "the source does not know a next link any more; reading the shard again",
+    );
+    return false;
+  }
+  ended.bisected ||= end.failure.isOfOnePage;
+  await readAround(read, index, end.failure);
+  return true;
+}
+
 /** Whether a search has shown as much as the source counts in it now. */
-async function isCountShown(read: OpenShardRead, shown: number): Promise<boolean> {
-  if (shown === 0 || shardSearches(read, read.shard).length > 1) return false;
-  return isShown(shown, await countShard(read, read.shard));
+async function isCountShown(read: OpenRead, index: number, shown: number): Promise<boolean> {
+  if (shown === 0) return false;
+  return isShown(shown, (await countSearches(read, read.shard, (at) => at === index))[index]);
 }
 
 type WholeEnd = Exclude<SearchEnd, { end: "tooMuch" }>;

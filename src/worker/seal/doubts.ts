@@ -8,9 +8,9 @@ const raiseSettle = "Raise settleSeconds of the FhirSource above the time that i
 
 /** Of the shards that are open when the closing gives up. */
 export const openDoubts = (open: readonly ShardClosing[]): string[] =>
-  open.map(({ shard: { id, type, expected } }) =>
-    expected === undefined
-      ? `The source, which does not count the resources of shard ${id}, shows other ones of ${type} each time; some may be missing.`
+  open.map(({ shard: { id, type }, searches }) =>
+    searches.every(({ proof, counted, refuted }) => proof || counted === undefined || refuted)
+      ? `That the source shows all resources of ${type} in the window of shard ${id} cannot be proven, as it does not count them; some may be missing.`
       : `The source counts more resources of ${type} in the window of shard ${id} than it shows; some may be missing.`,
   );
 
@@ -28,6 +28,8 @@ export function leftDoubts(results: readonly Pick<ShardResult, "type" | "left">[
 interface TailGaps {
   /** Another shard has exported the version before, and this update became searchable only while the export ran. */
   older: number;
+  /** exported, although they were deleted shortly before transactionTime */
+  stillShown: number;
   /** exported by two shards, before and after such an update */
   twice: number;
   /** written to since D, and their version right before D cannot be obtained */
@@ -43,11 +45,15 @@ interface TailGaps {
 }
 
 export function tailDoubts(type: string, gaps: TailGaps): string[] {
-  const { older, twice, lost, newer, gone, goneUnknown, unread } = gaps;
+  const { older, stillShown, twice, lost, newer, gone, goneUnknown, unread } = gaps;
   const doubts: string[] = [];
   if (older > 0)
     doubts.push(
       `${older} resources of ${type} are older than transactionTime: searches showed their last update only while the export ran. ${raiseSettle}`,
+    );
+  if (stillShown > 0)
+    doubts.push(
+      `${stillShown} resources of ${type} were deleted shortly before transactionTime, and searches still showed them. ${raiseSettle}`,
     );
   if (twice > 0)
     doubts.push(

@@ -1,8 +1,9 @@
 import type { Shard } from "../../contracts.ts";
 import { eachFingerprint } from "../../sink/fingerprints.ts";
 import { eachParallel } from "../parallel.ts";
+import { instantOf } from "../read/instants.ts";
 import { readShard } from "../read/shard.ts";
-import { isWithin, type RowSelector, rowSelector, withoutErrors } from "../read/verdict.ts";
+import { isPast, isWithin, type RowSelector, rowSelector, withoutErrors } from "../read/verdict.ts";
 import type { TypeClosing } from "./type-closing.ts";
 
 /** Writes foreign resources that no shard has written: the source's index finds a resource by one of its references
@@ -44,7 +45,9 @@ function foreignSelector(closing: TypeClosing, shard: Shard): RowSelector {
     const verdict = select.any(table, row);
     if (verdict !== "foreign") return verdict;
     const lastUpdated = table.lastUpdated(row);
-    return lastUpdated === undefined || isWithin(wide, lastUpdated) ? "line" : "skip";
+    // What says nothing of when it was written is exported.
+    const isTimed = lastUpdated !== undefined && isPast(closing, instantOf(lastUpdated));
+    return !isTimed || isWithin(wide, lastUpdated) ? "line" : "skip";
   };
   return { ...select, plain: take, any: take };
 }

@@ -1,4 +1,4 @@
-import type { FilePart, Plan, Shard, ShardResult } from "../../contracts.ts";
+import type { FilePart, Plan, Shard, ShardResult, TypeCount } from "../../contracts.ts";
 import { sha256Of } from "../../digest.ts";
 import { FailureError, transient } from "../../failure.ts";
 import {
@@ -12,9 +12,17 @@ import {
   workPrefix,
 } from "../../sink/layout.ts";
 import { MadeObjects } from "../../sink/made.ts";
-import { errorsKey, exactKey, type Manifest, manifestItem, renderManifest, renderSums } from "../../sink/manifest.ts";
+import {
+  errorsKey,
+  exactKey,
+  type Manifest,
+  manifestItem,
+  proofsKey,
+  renderManifest,
+  renderSums,
+} from "../../sink/manifest.ts";
 import type { Store } from "../../sink/store.ts";
-import { sumByType } from "../../totals.ts";
+import { sumByType, zeroTotals } from "../../totals.ts";
 import { exportShards } from "../export.ts";
 import { ExportedResources } from "../exported.ts";
 import { outcomeLine } from "../operation-outcome.ts";
@@ -26,6 +34,7 @@ import type { CommandResult, Work } from "../work.ts";
 import { closeType } from "./close.ts";
 import { type DeletedFiles, linesIn, writeDeleted } from "./deleted-files.ts";
 import { leftDoubts } from "./doubts.ts";
+import { evidenceOf, type Judgement, judgeExport } from "./judge.ts";
 
 const noticesPath = "errors/OperationOutcome-0000-1.ndjson";
 
@@ -55,7 +64,10 @@ async function makeAll(work: Work, plan: Plan): Promise<Buffer> {
   const results = await exportAndClose(run);
   const made = new MadeObjects(store);
   const deleted = await writeDeleted(run, made);
-  const manifest = await makeManifest(run, results, deleted, made);
+  const failed = results.reduce((sum, { errors }) => sum + errors, 0);
+  const doubts = [...(plan.doubts ?? []), ...leftDoubts(results)];
+  const judgement = judgeExport(evidenceOf(results, plan.empty ?? []), failed, doubts);
+  const manifest = await makeManifest(run, { results, deleted, failed, judgement }, made);
   await made.put(sumsPath, renderSums(manifest), "text/plain");
   const ours = renderManifest(manifest);
   const stored = await made.put(manifestPath, ours);
@@ -110,21 +122,27 @@ async function closeAll(run: ExportRun, results: readonly ShardResult[]): Promis
   return closed.flat();
 }
 
-async function makeManifest(
-  { work, plan }: ExportRun,
-  results: readonly ShardResult[],
-  deleted: DeletedFiles,
-  made: MadeObjects,
-): Promise<Manifest> {
+/** What a manifest tells. */
+interface Sealed {
+  results: readonly ShardResult[];
+  deleted: DeletedFiles;
+  /** how many answers of the source could not be exported */
+  failed: number;
+  judgement: Judgement;
+}
+
+async function makeManifest({ work, plan }: ExportRun, sealed: Sealed, made: MadeObjects): Promise<Manifest> {
+  const { results, deleted, failed, judgement } = sealed;
   const { store, task } = work;
   const { request = "", warnings = [] } = task.export;
   const url = (path: string) => store.url(path);
-  const doubts = [...(plan.doubts ?? []), ...results.flatMap((result) => result.doubts ?? []), ...leftDoubts(results)];
-  const failed = results.reduce((sum, result) => sum + result.errors, 0);
-  if (failed > 0)
-    doubts.push(`${failed} answers of the source could not be exported; the error files of the shards say which.`);
   const errors = await writeErrors(made, results);
-  const notices = await writeNotices(made, [...warnings, ...(plan.warnings ?? []), ...deleted.notices, ...doubts]);
+  const notices = await writeNotices(made, [
+    ...warnings,
+    ...(plan.warnings ?? []),
+    ...deleted.notices,
+    ...judgement.doubts,
+  ]);
   return {
     transactionTime: plan.transactionTime,
     request,
@@ -135,8 +153,9 @@ async function makeManifest(
     output: results.flatMap(({ type, files }) => files.map((file) => manifestItem(type, file, url))),
     deleted: deleted.files.map((file) => manifestItem("Bundle", file, url)),
     extension: {
-      [exactKey]: doubts.length === 0,
+      [exactKey]: judgement.exact,
       [errorsKey]: failed,
+      [proofsKey]: judgement.proofs,
     },
     error: [...notices, ...errors].map((file) => manifestItem("OperationOutcome", file, url)),
   };
@@ -202,6 +221,19 @@ function reportOf(manifest: Manifest, manifestSHA256: string): CommandResult {
       errors: 0,
     })),
   );
-  const { [exactKey]: exact, [errorsKey]: errors } = manifest.extension;
-  return { transactionTime: manifest.transactionTime, totals: { ...totals, errors }, types, manifestSHA256, exact };
+  const { [exactKey]: exact, [errorsKey]: errors, [proofsKey]: proofs = {} } = manifest.extension;
+  // A type without lines is worth a word only where it may lack some.
+  const unwritten = Object.keys(proofs).filter(
+    (type) => proofs[type] === "none" && !types.some((one) => one.type === type),
+  );
+  return {
+    transactionTime: manifest.transactionTime,
+    totals: { ...totals, errors },
+    types: [...types, ...unwritten.map((type): TypeCount => ({ type, ...zeroTotals }))].map((count) => {
+      const proof = proofs[count.type];
+      return proof === undefined ? count : { ...count, proof };
+    }),
+    manifestSHA256,
+    exact,
+  };
 }

@@ -1,11 +1,12 @@
 import { bundleOf, newestVersion, type Version, versionBefore } from "../../fhir/history.ts";
 import { OwnMemory } from "../../scan/own.ts";
 import type { PageTable } from "../../scan/table.ts";
-import { eachFingerprint, wordsOf } from "../../sink/fingerprints.ts";
+import { eachFingerprint } from "../../sink/fingerprints.ts";
 import { oneLine } from "../../sink/lines.ts";
+import { wordsOf } from "../../sink/print-set.ts";
 import { eachParallel } from "../parallel.ts";
 import { Rows } from "../read/pages.ts";
-import { countShard } from "../read/searches.ts";
+import { countSearches } from "../read/searches.ts";
 import { type RowVerdict, rowSelector } from "../read/verdict.ts";
 import { exportEnd } from "../run.ts";
 import { tailDoubts } from "./doubts.ts";
@@ -18,24 +19,23 @@ const versionsAtATime = 64;
 const never = "9999-12-31T23:59:59.999Z";
 
 /** Writes what of a type existed at D, was touched since, and no shard has written:
+ *  0. What was exported although it was deleted, or replaced by another version, shortly before D is reported.
  *  1. Of the touched resources, and those written shortly before D, drop all that some shard has exported. One that two
  *     shards have exported is told.
  *  2. Find the version of each of the others right before D. Without a history, take it as it is now.
  *  3. Write those that belong to the export. Tell how many could not be found, and what a missing history leaves open.
  *  @returns doubts */
-export async function writeTail(
-  closing: TypeClosing,
-  tail: Tail,
-  recentlyWritten: LateWrites["recentlyWritten"],
-): Promise<string[]> {
+export async function writeTail(closing: TypeClosing, tail: Tail, late: LateWrites): Promise<string[]> {
   const { type, whole, shards } = closing;
   // Nobody can ask any more whether the version before D matched a filter, so late rows are left to the searches.
-  const { missing, twice } = await notExported(closing, tail, whole.filters ? new Map() : recentlyWritten);
+  const { missing, twice } = await notExported(closing, tail, whole.filters ? new Map() : late.recentlyWritten);
+  const lateGaps = await findLateGaps(closing, tail, late);
   const written = await writeVersions(closing, tail, missing);
   const seen = shards.reduce((sum, { result, extra }) => sum + result.seen + extra.size, 0);
   const expected = shards.reduce((sum, { shard }) => sum + (shard.members ? 0 : (shard.expected ?? 0)), 0);
   return tailDoubts(type, {
-    older: shards.reduce((sum, { moved }) => sum + moved.size, 0),
+    older: lateGaps.older + shards.reduce((sum, { moved }) => sum + moved.size, 0),
+    stillShown: lateGaps.deleted,
     twice,
     lost: written.lost,
     newer: written.newer,
@@ -43,6 +43,34 @@ export async function writeTail(
     goneUnknown: !tail.history && (await mayHaveGone(closing)),
     unread: tail.unread === true,
   });
+}
+
+/** Finds what was exported although the history of the last minute before D says otherwise: an index that lags shows
+ *  resources that are deleted, and versions that are replaced.
+ *  @returns numbers of resources. `older`: the shard that has exported it is of a window that the version as of D does
+ *  not lie in */
+async function findLateGaps(
+  { work, shards }: TypeClosing,
+  { touched }: Tail,
+  { mayMove }: LateWrites,
+): Promise<{ deleted: number; older: number }> {
+  // What was touched since D is obtained from its history.
+  const late = new Map([...mayMove].filter(([print]) => !touched.has(print)));
+  // These are known to be older already.
+  const isMoved = (print: string) => shards.some(({ moved }) => moved.has(print));
+  const gaps = { deleted: 0, older: 0 };
+  await eachParallel(late.size > 0 ? shards : [], async ({ shard, result, extra }) => {
+    const from = shard.from === undefined ? Number.NEGATIVE_INFINITY : Date.parse(shard.from);
+    const note = (print: string) => {
+      const at = late.get(print);
+      if (at === undefined) return;
+      if (Number.isNaN(at)) gaps.deleted++;
+      else if (shard.windows !== false && !isMoved(print) && !(at >= from && at < Date.parse(shard.till))) gaps.older++;
+    };
+    await eachFingerprint(work.store, result.fingerprints, note);
+    extra.forEach(note);
+  });
+  return gaps;
 }
 
 /** Step 1. */
@@ -95,8 +123,10 @@ async function writeVersions(
       if (version === "none" || (version && !versions.isInTime(version))) continue;
       const row = version && (await versions.judge(version));
       // Nobody knows whether it matched the filters then. If it is not of the export anyway, that is no loss.
-      if (!row || (whole.filters && row.verdict === "line")) counts.lost++;
-      if (!row || whole.filters) continue;
+      // As it is now it is nobody's of the export. How it was, nobody knows.
+      const isOthersNow = asNow > 0 && row?.verdict === "pass" && closing.work.task.export.level !== "System";
+      if (!row || isOthersNow || (whole.filters && row.verdict === "line")) counts.lost++;
+      if (!row || isOthersNow || whole.filters) continue;
       counts.asNow += asNow;
       if (row.verdict === "line") counts.newer += asNow;
       await versions.write(print, row);
@@ -154,7 +184,7 @@ class VersionWriter {
   async write(print: string, { table, verdict }: JudgedVersion): Promise<void> {
     const { writer } = this.#closing;
     const { cut } = this.#select;
-    if (typeof verdict === "object") return writer.error(verdict.outcome);
+    if (typeof verdict === "object") return writer.error(verdict.outcome, verdict.errors);
     writer.show(wordsOf(print), 0);
     if (verdict === "line")
       await writer.lines(cut ? oneLine(cut(table.resource(0))) : new Rows(table, undefined), 0, 1);
@@ -168,7 +198,9 @@ class VersionWriter {
 async function mayHaveGone(closing: TypeClosing): Promise<boolean> {
   const mayHave = await eachParallel(closing.shards, async ({ shard }) => {
     if (shard.expected === undefined) return true;
-    return shard.members !== undefined && ((await countShard(closing, shard)) ?? 0) < shard.expected;
+    if (!shard.members) return false;
+    const counts = await countSearches(closing, shard);
+    return counts.reduce<number>((sum, count) => sum + (count ?? 0), 0) < shard.expected;
   });
   return mayHave.includes(true);
 }

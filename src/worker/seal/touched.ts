@@ -25,6 +25,8 @@ export interface Touched {
 export interface Tail {
   /** by fingerprint */
   touched: Map<string, Touched>;
+  /** how many of them exist */
+  alive: number;
   /** It was read from a history, so it has the deletions, too. */
   history: boolean;
   /** The source refuses the search for what was written: nobody knows it. */
@@ -33,7 +35,7 @@ export interface Tail {
   since: string;
 }
 
-/** What was written shortly before D, or since, by fingerprint. Empty without a history. */
+/** What was written shortly before D, or since, by fingerprint. Empty where the first look found no history. */
 export interface LateWrites {
   /** The time of the newest version in milliseconds, NaN for a deletion. An index that lags shows such a row in the
    *  window of the version before, until it has caught up. Then the row leaves that window, although nothing has
@@ -108,15 +110,16 @@ async function readTail(closing: TypeClosing, withHistory: boolean): Promise<Tai
     let isUntimed = false;
     const ended = await readHistory(work.source, historyFrom(closing, end), ({ id, at, deleted, version }) => {
       if (Number.isNaN(at)) isUntimed = true;
-      notes.add(id, deleted ? undefined : version);
+      notes.add(id, deleted ? "deleted" : { version });
       return false;
     });
-    if (tellsAll(ended, isUntimed)) return { touched: notes.touched, history: true, since };
+    if (tellsAll(ended, isUntimed)) return { touched: notes.touched, alive: notes.alive, history: true, since };
     work.log.warn({ type, history: ended }, "the history of the type cannot be used; doing without it");
   }
   const notes = new TouchedNotes(closing);
   const isRead = !plan.source.windows || (await searchTail(closing, since, notes));
-  return { touched: notes.touched, history: false, since, ...(!isRead && { unread: true as const }) };
+  const { touched, alive } = notes;
+  return { touched, alive, history: false, since, ...(!isRead && { unread: true as const }) };
 }
 
 const historyFrom = ({ plan, type }: TypeClosing, from: number): HistoryQuery => ({
@@ -143,7 +146,7 @@ async function readLateHistory(
   const ended = await readHistory(work.source, historyFrom(closing, end - lateMs), (entry) => {
     const { id, at, deleted, resource } = entry;
     if (Number.isNaN(at)) isUntimed = true;
-    else if (at >= end) notes.add(id, deleted ? undefined : entry.version);
+    else if (at >= end) notes.add(id, deleted ? "deleted" : { version: entry.version });
     const print = fingerprint(id);
     // The history is newest first: of each resource the first entry counts.
     if (late.mayMove.has(print)) return false;
@@ -156,7 +159,7 @@ async function readLateHistory(
     return undefined;
   }
   return {
-    tail: { touched: notes.touched, history: true, since: new Date(end).toISOString() },
+    tail: { touched: notes.touched, alive: notes.alive, history: true, since: new Date(end).toISOString() },
     late,
     isUntimed,
   };
@@ -172,16 +175,19 @@ function membersOnly({ cohort, compartment }: ExportRun): (resource: HistoryReso
 /** Collects touched resources from what shows them newest first. */
 class TouchedNotes {
   readonly touched: Tail["touched"] = new Map();
+  /** how many of them exist */
+  alive = 0;
   readonly #fingerprint: (id: string) => string;
 
   constructor({ plan }: ExportRun) {
     this.#fingerprint = fingerprinter(plan.key);
   }
 
-  /** @param versionId undefined for a deletion */
-  add(id: string, versionId: string | undefined): void {
-    // An older version than the one before: the last that is added of a resource is its oldest.
-    this.touched.set(this.#fingerprint(id), { id, isNew: versionId === "1" });
+  add(id: string, written: { version: string | undefined } | "deleted"): void {
+    const print = this.#fingerprint(id);
+    // What is added first of a resource is its newest version, and what is added last is its oldest.
+    if (written !== "deleted" && !this.touched.has(print)) this.alive++;
+    this.touched.set(print, { id, isNew: written !== "deleted" && written.version === "1" });
   }
 }
 
@@ -201,7 +207,7 @@ async function searchTail({ work, plan, type }: TypeClosing, since: string, note
     for (const { type: found, id, start, end } of page.entries) {
       if (found !== type) continue;
       const { meta } = JSON.parse(bytes.toString("utf8", start, end)) as { meta?: { versionId?: string } };
-      notes.add(id, meta?.versionId);
+      notes.add(id, { version: meta?.versionId });
     }
     link = source.next(link, page);
   }

@@ -69,7 +69,7 @@ async function writeResults(of: Export, shards: readonly Shard[]): Promise<void>
       done: [part],
       errors: 0,
       fingerprints: [],
-      ended: { type, seen: 1 },
+      ended: { type, seen: 1, evidence: [{ shown: 1, counted: 1 }] },
     };
     await mkdir(dirname(join(root, checkpointPath(id))), { recursive: true });
     await Promise.all([

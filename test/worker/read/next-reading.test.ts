@@ -41,8 +41,8 @@ describe("whether a shard is read again", () => {
   for (const [name, evidence, expected] of cases) test(name, () => assert.equal(nextReading(evidence), expected));
 });
 
-describe("whether a reading proves its shard", () => {
-  const counted = { counted: 7, shown: 7, byMembers: false, silence: { had: 0, wanted: 2 } };
+describe("whether a reading proves its search", () => {
+  const counted = { counted: 7, shown: 7, silence: { had: 0, wanted: 2 } };
   const uncounted = { ...counted, counted: undefined };
   const fewer = { ...counted, shown: 6 };
   const cases: [name: string, reading: Parameters<typeof isProven>[0], expected: boolean][] = [
@@ -50,12 +50,6 @@ describe("whether a reading proves its shard", () => {
     ["it has shown fewer", fewer, false],
     ["it has shown more: a row came meanwhile, and another may have left", { ...counted, shown: 8 }, false],
     ["it has shown fewer, but nothing new", { ...fewer, silence: { had: 3, wanted: 2 } }, false],
-    ["searches of members have shown fewer, and something new", { ...fewer, byMembers: true }, false],
-    [
-      "searches of members have shown fewer, but nothing new",
-      { ...fewer, byMembers: true, silence: { had: 1, wanted: 2 } },
-      true,
-    ],
     ["nothing is counted, and one of two readings agrees", { ...uncounted, silence: { had: 1, wanted: 2 } }, false],
     ["nothing is counted, and readings agree", { ...uncounted, silence: { had: 2, wanted: 2 } }, true],
   ];
