@@ -211,6 +211,7 @@ suite("faults of the sample source", () => {
       );
       assert.deepEqual(await Promise.all(counts), [3, 1, 1]);
       assert.deepEqual(await allIds(own.baseURL, "Patient?_count=1&_sort=_lastUpdated,_id"), ["b", "c", "a"]);
+      assert.deepEqual(await allIds(own.baseURL, "Patient?_count=1&_sort=-_lastUpdated,-_id"), ["a", "c", "b"]);
     } finally {
       await own.close();
     }

@@ -205,7 +205,9 @@ export function* run(store: Store, query: Query, after?: Current): Generator<Cur
   let [low, high] = windowOf(items, query);
   const isAscending = first === "_lastUpdated";
   if (after && isAscending) low = Math.max(low, lowerBound(items, { lastUpdated: after.lastUpdated, id: "" }));
-  if (after && !isAscending) high = Math.min(high, lowerBound(items, { lastUpdated: after.lastUpdated + 1, id: "" }));
+  // Nothing lies between a resource without a time (-Infinity) and the oldest time that a number can say.
+  const next = after && Math.max(after.lastUpdated + 1, -Number.MAX_VALUE);
+  if (next !== undefined && !isAscending) high = Math.min(high, lowerBound(items, { lastUpdated: next, id: "" }));
   for (const tie of ties(items, { low, high }, isAscending ? 1 : -1)) yield* tie.filter(isWanted).sort(order);
 }
 
