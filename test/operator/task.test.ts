@@ -136,7 +136,7 @@ const targets: [string, Given, object, string, object][] = [
     "own container",
     { target: { azureBlob: blob } },
     {
-      folder: "20260304T050607-nightly-0a1b2c3d",
+      folder: "20260304T050607-x-0a1b2c3d",
       azureBlob: {
         accountURL: "https://a.example",
         container: "export-20260304t050607-0a1b2c3d",
@@ -145,7 +145,7 @@ const targets: [string, Given, object, string, object][] = [
         auth: "connectionString",
       },
     },
-    "https://a.example/export-20260304t050607-0a1b2c3d/20260304T050607-nightly-0a1b2c3d/manifest.json",
+    "https://a.example/export-20260304t050607-0a1b2c3d/20260304T050607-x-0a1b2c3d/manifest.json",
     { targetSecret: "creds", targetAuth: "connectionString" },
   ],
   [
