@@ -44,6 +44,7 @@ function refuse(why: string): never {
 const { env } = process;
 const minutes = (count: number) => count * 60_000;
 env.WALK_SEED ??= String(Math.floor(Math.random() * 1_000_000));
+if (has("quick")) env.FHIR_EXPORT_WALKS = "few";
 if (has("walks")) {
   env.FHIR_EXPORT_WALKS = "whole";
   env.FHIR_EXPORT_TEST_LIMIT_MS ??= String(minutes(120));
@@ -73,7 +74,7 @@ try {
   const events = run({
     files: files.map((file) => resolve(file)),
     // Most files wait for a part of their time, so two cores have room for three of them.
-    concurrency: tier ? 1 : has("quick") ? 2 : 3,
+    concurrency: tier ? 1 : 3,
     timeout: minutes(has("walks") ? 60 : 5),
     execArgv: [
       "--import=./test/tools/watchdog.ts",

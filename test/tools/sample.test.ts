@@ -45,8 +45,11 @@ describe("a sample of a walk", () => {
 describe("what a run walks over", () => {
   test("a walk without places is an error, and none that passes", () =>
     assert.throws(() => sampleOf("empty", [], { size: 5, kindsOf: () => "any" }), /the walk "empty" has no places/));
-  test("a sample by WALK_SEED", () => assert.deepEqual(readWalks({ WALK_SEED: "42" }), { whole: false, seed: 42 }));
-  test("without run.ts the sample of seed 1", () => assert.deepEqual(readWalks({}), { whole: false, seed: 1 }));
+  test("a sample by WALK_SEED", () =>
+    assert.deepEqual(readWalks({ WALK_SEED: "42" }), { whole: false, few: false, seed: 42 }));
+  test("without run.ts the sample of seed 1", () =>
+    assert.deepEqual(readWalks({}), { whole: false, few: false, seed: 1 }));
+  test("few, for the quick loop", () => assert.equal(readWalks({ FHIR_EXPORT_WALKS: "few" }).few, true));
   test("everything", () => assert.equal(readWalks({ FHIR_EXPORT_WALKS: "whole" }).whole, true));
   for (const WALK_SEED of ["x", "-1", "1.5"])
     test(`WALK_SEED=${WALK_SEED} is refused by name`, () =>

@@ -4,6 +4,8 @@ import { random } from "../sources/random.ts";
 export interface Walks {
   /** Nothing is left out. */
   whole: boolean;
+  /** A part of what is usually drawn is enough (`npm run test:quick`). */
+  few: boolean;
   seed: number;
 }
 
@@ -12,7 +14,7 @@ export function readWalks(env: NodeJS.ProcessEnv = process.env): Walks {
   const seed = Number(env.WALK_SEED ?? 1);
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw new Error(`WALK_SEED must be a whole number, not ${env.WALK_SEED}`);
-  return { whole: env.FHIR_EXPORT_WALKS === "whole", seed };
+  return { whole: env.FHIR_EXPORT_WALKS === "whole", few: env.FHIR_EXPORT_WALKS === "few", seed };
 }
 
 export interface Sample<T> {
