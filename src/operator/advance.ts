@@ -4,7 +4,7 @@ import { same } from "../api/rules.ts";
 import type { Effect, ReadyReason, RunView } from "../contracts.ts";
 import { secondsSince } from "./accept.ts";
 import { planningMessage, waitForSlot } from "./admit.ts";
-import { beginSample, showPlan, showProgress, withNoun } from "./counts.ts";
+import { beginSample, showCounts, showPlan, showProgress, withNoun } from "./counts.ts";
 import type { AttemptEnd, ExportStep, Facts, PolicyResult } from "./facts.ts";
 import { decidingError, repeatRun } from "./repeat.ts";
 import { ensureRun, stopRun } from "./run-effects.ts";
@@ -157,7 +157,17 @@ function followExport(facts: Facts, run: RunView): PolicyResult {
   const known = facts.run && packages !== undefined ? { run: { ...facts.run, packages } } : {};
   const shown = { ...missed, ...known };
   if (run.going) return { kind: "step", state: "Running", message: exportMessage(packages), status: shown };
-  if (run.state === "complete")
+  if (run.state === "complete") {
+    // The seal says nothing until it has ended, so all counts of the packages are published before there is one.
+    const counts = showCounts({ ...status, ...shown }, run);
+    if (!same(counts.progress, status.progress))
+      return {
+        kind: "step",
+        state: "Running",
+        message: exportMessage(packages),
+        status: { ...shown, ...counts },
+        requeueAfter: 0,
+      };
     return {
       kind: "step",
       state: "Sealing",
@@ -165,6 +175,7 @@ function followExport(facts: Facts, run: RunView): PolicyResult {
       status: shown,
       effects: [ensureRun(facts, "seal")],
     };
+  }
   if (run.state === "failed") return endOrRepeat(facts, run, "Running");
   const progress = showProgress({ ...facts, status: { ...status, ...shown } }, run);
   const wanted = wantedParallelism(facts, packages ?? 1);

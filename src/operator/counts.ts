@@ -37,34 +37,53 @@ export function showPlan(status: FhirExportStatus, report: Report): Partial<Fhir
   };
 }
 
-/** Progress as the pods report it. It is published at most every `progressSeconds`, since each time is one status
- *  write. What was published never goes down. */
+/** Progress as the pods report it. It is published at once when it is the first that there is, and then at most every
+ *  `progressSeconds`, since each time is one status write. What was published never goes down. */
 export function showProgress(facts: Facts, run: RunView): Partial<FhirExportStatus> {
   const { status, now, settings } = facts;
-  const sample = status.run?.sample;
   if (!status.run) return {};
+  const old = status.progress ?? {};
+  const seen = sumOverIndexes(run);
+  const isFirst = !old.resources && seen.totals.resources > 0;
+  const sample = status.run.sample ?? (isFirst ? beginSample(facts) : undefined);
   if (!sample) return { run: { ...status.run, sample: beginSample(facts) } };
-  if (secondsSince(sample.time, now) < settings.progressSeconds) return {};
+  if (!isFirst && secondsSince(sample.time, now) < settings.progressSeconds) return {};
+  const shown = showCounts(status, run);
+  const { resources = 0, expectedResources, ...progress } = shown.progress;
+  const speed = speedOf(old.resourcesPerSecond, sample, resources, now);
+  const left = expectedResources === undefined ? undefined : Math.max(0, expectedResources - resources);
+  const eta = left !== undefined && speed ? toSeconds(new Date(now.getTime() + (left / speed) * 1000)) : undefined;
+  const { estimatedCompletionTime: _, ...rest } = progress;
+  return {
+    ...shown,
+    run: { ...status.run, sample: { time: toSeconds(now), resources } },
+    progress: {
+      ...rest,
+      resources,
+      ...(expectedResources === undefined ? {} : { expectedResources }),
+      ...(speed === undefined ? {} : { resourcesPerSecond: speed }),
+      ...(eta ? { estimatedCompletionTime: eta } : {}),
+    },
+  };
+}
+
+/** The counts that the pods of a run report. */
+export function showCounts(
+  status: FhirExportStatus,
+  run: RunView,
+): { progress: NonNullable<FhirExportStatus["progress"]>; types?: TypeStatuses } {
   const seen = sumOverIndexes(run);
   const old = status.progress ?? {};
   const resources = Math.max(old.resources ?? 0, seen.totals.resources);
-  const time = toSeconds(now);
-  const speed = speedOf(old.resourcesPerSecond, sample, resources, now);
   // While the pod of the plan exports, there is no report yet that says how many resources are expected.
   const expected = old.expectedResources ?? expectedByWorkers(run);
-  const left = expected === undefined ? undefined : Math.max(0, expected - resources);
-  const eta = left !== undefined && speed ? toSeconds(new Date(now.getTime() + (left / speed) * 1000)) : undefined;
-  const { estimatedCompletionTime: _, ...rest } = old;
   return {
-    run: { ...status.run, sample: { time, resources } },
     progress: {
-      ...rest,
+      ...old,
       ...(expected === undefined ? {} : { expectedResources: expected }),
       percent: Math.max(old.percent ?? 0, Math.min(99, expected ? Math.floor((resources * 100) / expected) : 0)),
       resources,
       bytes: Math.max(old.bytes ?? 0, seen.totals.bytes),
-      ...(speed === undefined ? {} : { resourcesPerSecond: speed }),
-      ...(eta ? { estimatedCompletionTime: eta } : {}),
     },
     ...(status.types || seen.types.length > 0 ? { types: mergeTypes(status.types ?? [], seen.types) } : {}),
   };

@@ -141,9 +141,24 @@ const table: DecisionRow[] = [
     effects: ["set uid-export suspend false"],
   },
   {
-    case: "exported",
+    case: "exported: the counts of the packages are published first",
     world: world({
       status: admitted({ run: runOf({}, { packages: 3 }) }),
+      runs: { plan: doneRun("plan"), export: doneRun("export") },
+    }),
+    reason: "Running",
+    ready: "Unknown",
+    holds: ["Accepted", "Reconciling"],
+    effects: [],
+    requeueAfter: 0,
+  },
+  {
+    case: "exported",
+    world: world({
+      status: admitted({
+        run: runOf({}, { packages: 3 }),
+        progress: { percent: 99, resources: 10, bytes: 1000, expectedResources: 10 },
+      }),
       runs: { plan: doneRun("plan"), export: doneRun("export") },
     }),
     reason: "Sealing",

@@ -2,18 +2,19 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
 import type { Progress, RunView } from "../../src/contracts.ts";
-import { admitted, decideAt, doneRun, later, outputOfX, runOf, world } from "./decisions.ts";
+import { admitted, decideAt, doneRun, later, outputOfX, readyCondition, runOf, world } from "./decisions.ts";
 import { report, totals, uid } from "./fake.ts";
 
+const told = (index: number, resources: number): Progress => ({
+  v: 1,
+  uid,
+  index,
+  totals: { ...totals, resources },
+  types: [{ type: "Patient", ...totals, resources }],
+  throttledSeconds: 0,
+});
+
 test("progress is the sum over indexes, at most 99 percent, never goes down, has an estimate, and is published every progressSeconds", () => {
-  const told = (index: number, resources: number): Progress => ({
-    v: 1,
-    uid,
-    index,
-    totals: { ...totals, resources },
-    types: [{ type: "Patient", ...totals, resources }],
-    throttledSeconds: 0,
-  });
   const sample = { time: later(-30).toISOString(), resources: 0 };
   const status = admitted({
     run: runOf({}, { packages: 3, sample }),
@@ -53,6 +54,34 @@ test("progress is the sum over indexes, at most 99 percent, never goes down, has
     "pods that cannot be reached take nothing away",
   );
   assert.equal(at(90, third, [told(0, 2000)]).progress?.percent, 99);
+});
+
+test("the first resources are published at once, also of an export in one pod", () => {
+  const inOnePod: Progress = {
+    ...told(0, 100),
+    types: [{ type: "Patient", ...totals, resources: 100, expected: 400 }],
+  };
+  const { status } = decideAt(world({ status: admitted(), runs: { plan: { progress: [inOnePod] } } }));
+  const { percent, resources, expectedResources } = status.progress ?? {};
+  assert.deepEqual([percent, resources, expectedResources], [25, 100, 400]);
+  assert.equal(readyCondition(status)?.reason, "Running");
+  const planned = admitted({
+    run: runOf({}, { packages: 3, sample: { time: later(0).toISOString(), resources: 0 } }),
+    progress: { expectedResources: 1000, resources: 0, percent: 0 },
+  });
+  const next = decideAt(world({ status: planned, runs: { export: { parallelism: 3, progress: [told(0, 100)] } } }));
+  assert.equal(next.status.progress?.percent, 10);
+});
+
+test("what the packages have exported is published when they are done, for the seal shows no progress", () => {
+  const status = admitted({
+    run: runOf({}, { packages: 1, sample: { time: later(0).toISOString(), resources: 0 } }),
+    progress: { expectedResources: 10, resources: 0, percent: 0 },
+  });
+  const done = decideAt(world({ status, runs: { export: doneRun("export") } })).status;
+  const sealing = decideAt(world({ status: done, runs: { export: doneRun("export") } })).status;
+  assert.deepEqual([readyCondition(done)?.reason, done.progress?.percent], ["Running", 99]);
+  assert.deepEqual([readyCondition(sealing)?.reason, sealing.progress?.resources], ["Sealing", 10]);
 });
 
 test("the plan's counts and the seal's totals", () => {
