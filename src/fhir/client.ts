@@ -4,6 +4,7 @@ import { type Surroundings, system } from "../surroundings.ts";
 import { withTrailingSlash } from "../url.ts";
 import { type Address, addresses, type LinkedPage, shownURL } from "./address.ts";
 import { AnsweredRequests } from "./answered.ts";
+import { AskedCoding } from "./asked-coding.ts";
 import type { SourceCredentials } from "./auth/credentials.ts";
 import { openCredentials } from "./auth/open.ts";
 import { Connections } from "./connections.ts";
@@ -61,6 +62,7 @@ interface SourceRequest {
   /** any of them ends it */
   signals: readonly AbortSignal[];
   options: GetOptions;
+  isRepeated?: boolean;
 }
 
 /** Larger than any page that a sensible `paging.count` gives. The bound keeps a hostile source from filling the pod's
@@ -101,6 +103,8 @@ export class SourceClient {
   #headers: Request["headers"] = usualHeaders;
   readonly #ownHeaders: OwnHeaders;
   #sentOwn: Request["headers"] | undefined;
+  readonly #coding = new AskedCoding();
+  #sentCoding: Request["headers"] | undefined;
   readonly #addressOf: (link: string, page?: LinkedPage) => Address;
   readonly #resolved = new Map<string, Address>();
   readonly #answered: AnsweredRequests;
@@ -229,6 +233,8 @@ export class SourceClient {
       } catch (error) {
         for (const signal of signals) signal.throwIfAborted();
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
+        request.isRepeated = true;
+        this.#coding.noteFailure(error);
         retries ??= new Retries(until, options.tries ?? usualTries, this.#surroundings);
         await clock.sleep(await this.#delayAfter(error, request, retries), AbortSignal.any(signals));
       }
@@ -309,7 +315,7 @@ export class SourceClient {
 
   /** Waits for the request's turn, sends it, and tells the limiter how it went. */
   async #exchangeOnce(
-    { url, into, signals, options: { isPage } }: SourceRequest,
+    { url, into, signals, isRepeated, options: { isPage } }: SourceRequest,
     authorization: string | undefined,
     post: { url: Address; form: string } | undefined,
   ): Promise<Head> {
@@ -320,12 +326,13 @@ export class SourceClient {
         {
           url: post?.url ?? url,
           method: post ? "POST" : "GET",
-          headers: this.#headersFor(authorization, post !== undefined),
+          headers: this.#headersFor(authorization, post !== undefined, this.#coding.headers(isRepeated)),
           body: post?.form,
         },
         into,
         signals,
       );
+      this.#coding.note(head);
       outcome = {
         status: head.status,
         ms: isPage ? head.ms : undefined,
@@ -354,11 +361,12 @@ export class SourceClient {
     return transient("SourceInconsistent", text, { failure, isTooMuch: false } satisfies AnswerCause);
   }
 
-  #headersFor(authorization: string | undefined, isForm: boolean): Request["headers"] {
+  #headersFor(authorization: string | undefined, isForm: boolean, coding: Request["headers"]): Request["headers"] {
     const own = this.#ownHeaders.read();
-    if (this.#headers.authorization !== authorization || this.#sentOwn !== own) {
-      this.#sentOwn = own;
-      this.#headers = { ...usualHeaders, ...own, ...(authorization && { authorization }) };
+    const isSame = this.#headers.authorization === authorization && this.#sentOwn === own;
+    if (!isSame || coding !== this.#sentCoding) {
+      [this.#sentOwn, this.#sentCoding] = [own, coding];
+      this.#headers = { ...usualHeaders, ...coding, ...own, ...(authorization && { authorization }) };
     }
     return isForm ? { ...this.#headers, "content-type": "application/x-www-form-urlencoded" } : this.#headers;
   }

@@ -46,6 +46,8 @@ export interface Head {
   headers: Headers;
   /** the first byte of the body; undefined where the body is empty */
   first: number | undefined;
+  /** The body came in so many small parts that they cost more than what is in them. */
+  isCrumbled?: true;
 }
 
 /** What may be wrong with a connection, or with an answer that should be HTTP/1.1. */
