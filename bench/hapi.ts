@@ -1,160 +1,172 @@
-/** `npm run bench:hapi [-- --json]`: our system export of a HAPI FHIR server with 30,000 resources, against the
- *  server's own `$export`, and against one chain that follows next links. Measures wall time, and the server's CPU time
- *  per resource. All three read the same data; the resources they give are counted. */
+/** `npm run bench:hapi [-- --json] [--rounds N] [--only NAME,NAME] [--memory]`: our system export of a HAPI FHIR server
+ *  on PostgreSQL with 65,000 resources of 1.5 kB, against chains that follow next links, and against the server's own
+ *  `$export`. Measures wall time and the server's CPU time (with its database), and tells where the time goes. All read
+ *  the same data; the resources they give are counted. `--memory`: the server has its database in memory (H2). */
 import assert from "node:assert/strict";
-import { createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { openStore } from "../src/sink/open.ts";
-import { type Hapi, startHapi } from "../test/hapi/hapi.ts";
+import { startHapi } from "../test/hapi/hapi.ts";
 import { load } from "../test/hapi/load.ts";
-import { generate } from "../test/sources/generator.ts";
+import { postgresMissing } from "../test/hapi/postgres.ts";
 import { Export } from "../test/worker/harness.ts";
+import { followPages, itsOwnExport } from "./hapi-peers.ts";
+import { type Hospital, openHospital, transaction } from "./hapi-records.ts";
+import { records } from "./records.ts";
+import { RequestLog, type RequestSummary, summarize } from "./request-log.ts";
 
-const { values } = parseArgs({ options: { json: { type: "boolean" }, scale: { type: "string" } } });
+const { values } = parseArgs({
+  options: {
+    json: { type: "boolean" },
+    rounds: { type: "string" },
+    only: { type: "string" },
+    memory: { type: "boolean" },
+  },
+});
 const say = (line: string) => (values.json ? console.error(line) : console.log(line));
 const folder = mkdtempSync(join(tmpdir(), "fhir-export-bench-"));
-const sample = generate({ scale: Number(values.scale ?? 4.6) });
-const types = [...new Set(sample.map(({ type }) => type))];
+const requestLog = join(folder, "requests.log");
+const pageSize = 1000;
+
+const sizes = new Map<string, number>();
+for (const { type } of records()) sizes.set(type, (sizes.get(type) ?? 0) + 1);
+const types = [...sizes.keys()].sort((a, b) => sizes.get(b)! - sizes.get(a)!);
+const total = [...sizes.values()].reduce((sum, size) => sum + size, 0);
 
 interface Run {
-  resources: number;
   seconds: number;
-  /** CPU time of the server */
+  /** CPU time of the server and its database */
   cpuSeconds: number;
+  requests: RequestSummary;
 }
 
-/** User and system time of the server so far, in seconds. */
-function cpuOf({ pid }: Hapi): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / 100;
+/** User and system time so far of some processes and their children, in seconds. */
+function cpuOf(pids: readonly number[]): number {
+  let ticks = 0;
+  for (const entry of readdirSync("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const fields = readFileSync(`/proc/${entry}/stat`, "utf8").split(") ")[1]!.split(" ");
+      const isParent = pids.includes(Number(entry));
+      if (!isParent && !pids.includes(Number(fields[1]))) continue;
+      // children that have ended count for their parent
+      for (const at of isParent ? [11, 12, 13, 14] : [11, 12]) ticks += Number(fields[at]);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  return ticks / 100;
 }
 
-async function measure(hapi: Hapi, run: () => Promise<number>): Promise<Run> {
-  const [from, cpu] = [performance.now(), cpuOf(hapi)];
-  const resources = await run();
-  return { resources, seconds: (performance.now() - from) / 1000, cpuSeconds: cpuOf(hapi) - cpu };
-}
-
-let exports = 0;
-async function ours(hapi: Hapi): Promise<number> {
-  const place = join(folder, `ours-${++exports}`);
+let files = 0;
+/** 16 requests at a time are what a FhirSource's default limits give an export with one pod.
+ *  @param inline whether the pod of the plan does all; otherwise each step is a command of its own */
+async function ours(baseURL: string, inline: boolean): Promise<number> {
+  const place = join(folder, `ours-${++files}`);
   const target = { folder: "out", volume: { path: place } };
-  const exported = new Export({ target, secrets: place, open: () => openStore(target, place) }, hapi.baseURL, {
+  const exported = new Export({ target, secrets: place, open: () => openStore(target, place) }, baseURL, {
     export: { types },
-    source: { count: 1000, share: { requests: 16 }, retrySeconds: 60 },
-    plan: { shardResources: 100_000, inlineResources: 200_000, parallelism: 1 },
+    source: { count: pageSize, share: { requests: 16 }, retrySeconds: 60 },
+    plan: { shardResources: 100_000, inlineResources: inline ? 200_000 : 0, parallelism: 1 },
   });
   process.env.FHIR_EXPORT_LOG_LEVEL = "silent";
-  // 16 requests at a time are what a FhirSource's default limits give an export with one pod. Such a small export runs
-  // in the pod of the plan.
-  const done = await exported.run("plan");
+  const done = inline ? await exported.run("plan") : await exported.all();
   assert.deepEqual([done.code, done.report.error, done.report.exact], [0, undefined, true]);
+  rmSync(place, { recursive: true });
   return done.report.totals!.resources;
 }
 
-/** Reads one type after the other by following its next links, as a script would. Without `no-cache` HAPI would answer
- *  with the search of the round before. */
-async function oneChain(hapi: Hapi): Promise<number> {
-  const out = createWriteStream(join(folder, `chain-${++exports}.ndjson`));
-  let resources = 0;
-  for (const type of types)
-    for (let link: string | undefined = `${hapi.baseURL}/${type}?_count=1000`; link; ) {
-      const page = (await (await fetch(link, { headers: { "cache-control": "no-cache" } })).json()) as {
-        link: { relation: string; url: string }[];
-        entry?: { resource: unknown }[];
-      };
-      for (const { resource } of page.entry ?? []) {
-        out.write(`${JSON.stringify(resource)}\n`);
-        resources++;
-      }
-      link = page.link.find(({ relation }) => relation === "next")?.url;
-    }
-  await new Promise((resolve) => out.end(resolve));
+async function plain(baseURL: string, chains: number): Promise<number> {
+  const file = join(folder, `chains-${++files}.ndjson`);
+  const resources = await followPages(baseURL, types, { count: pageSize, chains, file });
+  rmSync(file);
   return resources;
 }
 
-/** HAPI's own $export: kick-off, polls, and download of all files. */
-async function itsOwn(hapi: Hapi): Promise<number> {
-  const headers = { accept: "application/fhir+json", prefer: "respond-async" };
-  const kickOff = await fetch(
-    `${hapi.baseURL}/$export?_outputFormat=application%2Ffhir%2Bndjson&_type=${types.join(",")}`,
-    { headers },
-  );
-  assert.equal(kickOff.status, 202, await kickOff.text());
-  const status = kickOff.headers.get("content-location")!;
-  let resources = 0;
-  for (;;) {
-    const answer = await fetch(status, { headers: { accept: "application/json" } });
-    if (answer.status === 202) {
-      await sleep(1000);
-      continue;
-    }
-    assert.equal(answer.status, 200);
-    const { output } = (await answer.json()) as { output: { url: string }[] };
-    for (const { url } of output) {
-      const file = await fetch(url, { headers: { accept: "application/fhir+json" } });
-      const body = Buffer.from(await file.arrayBuffer());
-      // the file is a Binary whose data is the NDJSON, or it is the NDJSON itself
-      const lines =
-        body[0] === 0x7b && body.includes('"resourceType":"Binary"')
-          ? Buffer.from((JSON.parse(body.toString()) as { data: string }).data, "base64")
-          : body;
-      resources += lines
-        .toString()
-        .split("\n")
-        .filter((line) => line !== "").length;
-    }
-    return resources;
-  }
+const ways = {
+  "our export": (url: string) => ours(url, true),
+  "our export, by Jobs": (url: string) => ours(url, false),
+  "one chain": (url: string) => plain(url, 1),
+  "four chains": (url: string) => plain(url, 4),
+  "its own $export": (url: string) => itsOwnExport(url, types),
+};
+type Way = keyof typeof ways;
+/** It takes minutes, most of which it waits for its own timer. */
+const onceOnly: Way = "its own $export";
+const wanted = (Object.keys(ways) as Way[]).filter((way) => !values.only || values.only.split(",").includes(way));
+
+const median = (list: number[]) => list.toSorted((a, b) => a - b)[list.length >> 1]!;
+const runs = new Map<Way, Run[]>();
+
+async function measure({ hapi, postgres }: Hospital, log: RequestLog, way: Way): Promise<Run> {
+  const pids = [hapi.pid, ...(postgres ? [postgres.pid] : [])];
+  log.take();
+  const [began, cpu] = [Date.now(), cpuOf(pids)];
+  assert.equal(await ways[way](hapi.baseURL), total, way);
+  const ended = Date.now();
+  const requests = summarize(log.take(), began, ended);
+  return { seconds: (ended - began) / 1000, cpuSeconds: cpuOf(pids) - cpu, requests };
 }
 
-const hapi = await startHapi({ heap: "2g" });
-try {
-  say(`loading ${sample.length} resources of ${types.length} types`);
-  await load(hapi.baseURL, sample);
-  // Two warm-ups, since the server's code is compiled as it is used. Our export gains more by that: it takes 10.4 s in
-  // its second run, and 5.2 to 6.2 s in later ones; one chain takes 10.2 to 10.7 s from its second run on. With one
-  // warm-up and three rounds the ratio to one chain was 1.49.
-  for (let i = 0; i < 2; i++) {
-    await oneChain(hapi);
-    await ours(hapi);
-  }
-  const runs = {
-    "our export": [await measure(hapi, () => ours(hapi))],
-    "one chain": [await measure(hapi, () => oneChain(hapi))],
-    "its own $export": [] as Run[],
-  };
-  for (let i = 0; i < 4; i++) {
-    runs["our export"].push(await measure(hapi, () => ours(hapi)));
-    runs["one chain"].push(await measure(hapi, () => oneChain(hapi)));
-  }
-  runs["its own $export"].push(await measure(hapi, () => itsOwn(hapi)));
-  const median = (list: number[]) => list.toSorted((a, b) => a - b)[list.length >> 1]!;
-  const seconds = (name: keyof typeof runs) => median(runs[name].map((run) => run.seconds));
+async function openServer(): Promise<Hospital> {
+  const missing = postgresMissing();
+  if (missing && !values.memory) throw new Error(`${missing}; or use --memory`);
+  if (!values.memory) return openHospital(requestLog, say);
+  const hapi = await startHapi({ heap: "2g", requestLog });
+  await load(hapi.baseURL, records(), transaction);
+  return { hapi, [Symbol.asyncDispose]: () => hapi.close() };
+}
+
+function printRuns(way: Way, list: Run[]): void {
+  const of = (figure: (run: Run) => number) => median(list.map(figure));
+  const seconds = of((run) => run.seconds);
+  const figures = [seconds.toFixed(1), (total / seconds).toFixed(0), of((run) => run.cpuSeconds).toFixed(1)];
+  say(`${way.padEnd(22)}${figures.map((figure) => figure.padStart(18)).join("")}`);
+  const { kinds, phases, waits } = list.at(-1)!.requests;
   say(
-    `${"".padEnd(18)}${["seconds", "resources/s", "server CPU ms/resource"].map((head) => head.padStart(24)).join("")}`,
+    `  ${Object.entries(phases)
+      .map(([name, time]) => `${name} ${time.toFixed(1)} s`)
+      .join(", ")}; of it the server waits ${waits.toFixed(1)} s`,
   );
-  for (const [name, list] of Object.entries(runs)) {
-    for (const { resources } of list) assert.equal(resources, sample.length, name);
-    const took = seconds(name as keyof typeof runs);
-    const cpu = (median(list.map((run) => run.cpuSeconds)) * 1000) / sample.length;
-    say(
-      `${name.padEnd(18)}${[took.toFixed(1), (sample.length / took).toFixed(0), cpu.toFixed(2)].map((figure) => figure.padStart(24)).join("")}`,
-    );
-  }
+  say(
+    `  ${Object.entries(kinds)
+      .map(([kind, sum]) => `${kind} ${sum.requests} (${sum.seconds.toFixed(1)} s)`)
+      .join(", ")}`,
+  );
+}
+
+/** Of each round, because what slows one round slows all of its runs. */
+function ratio(ofWay: Way, toWay: Way): number | undefined {
+  const [ours, theirs] = [runs.get(ofWay), runs.get(toWay)];
+  if (!ours || !theirs) return undefined;
+  const each = theirs.map((run, round) => run.seconds / ours[Math.min(round, ours.length - 1)]!.seconds);
+  return Number(median(each).toFixed(2));
+}
+
+try {
+  await using server = await openServer();
+  const log = new RequestLog(requestLog, pageSize);
+  const often = wanted.filter((way) => way !== onceOnly);
+  // The server's code is compiled as it is used.
+  for (const way of often) await measure(server, log, way);
+  for (let round = 0; round < Number(values.rounds ?? 3); round++)
+    for (const way of often) runs.set(way, [...(runs.get(way) ?? []), await measure(server, log, way)]);
+  if (wanted.includes(onceOnly)) runs.set(onceOnly, [await measure(server, log, onceOnly)]);
+  say(`${"".padEnd(22)}${["seconds", "resources/s", "server CPU s"].map((head) => head.padStart(18)).join("")}`);
+  for (const [way, list] of runs) printRuns(way, list);
   const results = {
-    resources: sample.length,
-    hapiVsItsOwnExport: Number((seconds("its own $export") / seconds("our export")).toFixed(1)),
-    hapiVsOneChain: Number((seconds("one chain") / seconds("our export")).toFixed(2)),
+    resources: total,
+    hapiVsOneChain: ratio("our export", "one chain"),
+    hapiVsFourChains: ratio("our export", "four chains"),
+    hapiVsItsOwnExport: ratio("our export", "its own $export"),
+    hapiByJobsVsOneChain: ratio("our export, by Jobs", "one chain"),
   };
   say(
-    `  against its own $export: ${results.hapiVsItsOwnExport} (bar 8); against one chain: ${results.hapiVsOneChain} (bar 1.5)`,
+    `  our export is ${results.hapiVsOneChain} times as fast as one chain (bar 1.5), ${results.hapiVsFourChains} times as fast as four (bar 0.9), ${results.hapiVsItsOwnExport} times as fast as its own $export (bar 8)`,
   );
   if (values.json) console.log(JSON.stringify(results));
 } finally {
-  await hapi.close();
   rmSync(folder, { recursive: true, force: true });
 }

@@ -39,9 +39,17 @@ function runs(program: string): boolean {
   }
 }
 
-/** Starts a HAPI FHIR JPA server with an empty database in memory. The first time, Maven builds the server into a cache
- *  outside the tree. */
-export async function startHapi(options: { heap?: string; maxPage?: number } = {}): Promise<Hapi> {
+export interface HapiOptions {
+  heap?: string;
+  maxPage?: number;
+  /** URL of a PostgreSQL database; absent: an empty database in memory */
+  jdbc?: string;
+  /** a file that gets a line for each request (server/src/main/java/fhirexport/Hapi.java) */
+  requestLog?: string;
+}
+
+/** Starts a HAPI FHIR JPA server. The first time, Maven builds the server into a cache outside the tree. */
+export async function startHapi(options: HapiOptions = {}): Promise<Hapi> {
   const folder = await build();
   const port = await freePort();
   const child = spawn(
@@ -50,6 +58,8 @@ export async function startHapi(options: { heap?: string; maxPage?: number } = {
       `-Xmx${options.heap ?? "768m"}`,
       `-Dport=${port}`,
       ...(options.maxPage ? [`-Dmaxpage=${options.maxPage}`] : []),
+      ...(options.jdbc ? [`-Djdbc=${options.jdbc}`, "-Ddbuser=postgres"] : []),
+      ...(options.requestLog ? [`-Drequestlog=${options.requestLog}`] : []),
       "-cp",
       `${join(folder, "classes")}:${join(folder, "lib")}/*`,
       "fhirexport.Hapi",
@@ -89,7 +99,7 @@ function ready(child: ChildProcess): Promise<void> {
 async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolve) => child.once("exit", resolve));
-  // The database is in memory only, so there is nothing to save.
+  // A database in memory has nothing to save, and PostgreSQL has all that was answered.
   child.kill("SIGKILL");
   await gone;
 }

@@ -1,12 +1,13 @@
-const bundleSize = 200;
 const atOnce = 2;
 
 /** Loads resources into a server by transaction Bundles of PUT entries. Ids and references stay as they are, and so do
  *  the bytes of each resource.
+ *  @param bundleSize resources of one Bundle: all of them get one lastUpdated
  *  @throws Error with the server's answer when it refuses a Bundle */
 export async function load(
   baseURL: string,
   resources: Iterable<{ type: string; id: string; text: string }>,
+  bundleSize = 200,
 ): Promise<void> {
   const bundles = chunks(resources, bundleSize);
   const chain = async () => {

@@ -43,6 +43,7 @@ import java.util.Properties;
 import javax.sql.DataSource;
 import org.eclipse.jetty.ee10.servlet.ServletContextHandler;
 import org.eclipse.jetty.ee10.servlet.ServletHolder;
+import org.eclipse.jetty.server.CustomRequestLog;
 import org.eclipse.jetty.server.Server;
 import org.eclipse.jetty.server.ServerConnector;
 import org.springframework.beans.factory.config.ConfigurableListableBeanFactory;
@@ -55,7 +56,7 @@ import org.springframework.orm.jpa.JpaTransactionManager;
 import org.springframework.orm.jpa.LocalContainerEntityManagerFactoryBean;
 import org.springframework.transaction.annotation.EnableTransactionManagement;
 
-/** Smallest HAPI FHIR R4 JPA server: H2 (memory/file) or PostgreSQL, embedded Jetty, $export on. Options are system properties: port, jdbc, dbuser, dbpass, maxpage, exportfile. */
+/** Smallest HAPI FHIR R4 JPA server: H2 (memory/file) or PostgreSQL, embedded Jetty, $export on. Options are system properties: port, jdbc, dbuser, dbpass, maxpage, exportfile, requestlog. */
 public class Hapi {
   static String opt(String k, String d) { return System.getProperty(k, d); }
 
@@ -68,6 +69,10 @@ public class Hapi {
     var h = new ServletContextHandler("/");
     h.addServlet(new ServletHolder(ctx.getBean(RestfulServer.class)), "/fhir/*");
     server.setHandler(h);
+    // one line per request: when it ended (ms since 1970), how long it took (ms), status, bytes, method, path, query
+    var log = opt("requestlog", "");
+    if (!log.isEmpty())
+      server.setRequestLog(new CustomRequestLog(log, "%{yyyy-MM-dd'T'HH:mm:ss.SSS'Z'|UTC}t %{ms}T %s %O %m %U%q"));
     server.start();
     System.out.println("READY " + (System.currentTimeMillis()
         - java.lang.management.ManagementFactory.getRuntimeMXBean().getStartTime()) + " ms");
