@@ -70,10 +70,18 @@ async function cutByWindows(cut: TypeCut): Promise<Shard[]> {
   if (!(await sidesAddUp(count, till, all === undefined ? undefined : { all, below: total })))
     return [shardWithoutWindow(cut)];
   const cap = probe.caps?.[type];
-  const windows = await cutUntilStable({ ...bounds, expected: total, cap }, probe.max, count, countOnce);
+  const someTime = () => timeOfSome(cut);
+  const windows = await cutUntilStable({ ...bounds, expected: total, cap, someTime }, probe.max, count, countOnce);
   if (!windows) return [shardWithoutWindow(cut)];
   const shards = windows.map((window, index) => shardOf(cut, index + 1, window));
   return (await windowsPay(cut, shards, total)) ? shards : [shardWithoutWindow(cut, total)];
+}
+
+/** The `meta.lastUpdated` of some resource of the type. */
+async function timeOfSome({ planning, type }: TypeCut): Promise<number | undefined> {
+  const [entry] = (await firstPageEntries(planning.work.source, { type, count: 1 })) ?? [];
+  const at = Date.parse(entry?.lastUpdated ?? "");
+  return Number.isNaN(at) ? undefined : at;
 }
 
 /** Cuts again where the counts have changed meanwhile: an index that lags moves what was written before transactionTime

@@ -10,7 +10,9 @@
 // 2. Halve each segment that holds more than `max`, or at least as much as the source counts at most (caps.ts; then
 //    both halves are asked for, and steps 4 and 5 have nothing to do). Ask for the count of the left half, and infer
 //    the right half by subtraction: one question for each halving. A half that lies outside of the whole window is
-//    dropped without one. Segments of one size are asked for in parallel.
+//    dropped without one. Segments of one size are asked for in parallel. Where three halvings in a row have left all
+//    in one half, as where the data came within hours, the smallest segment that holds all is looked for around a time
+//    that a resource has, by halving the number of levels: six questions instead of 23 for what came in minutes.
 // 3. Stop at a segment that holds at most `max`, and at one millisecond: all resources of one transaction carry the
 //    same millisecond, so it stays whole, whatever it holds. Drop segments that hold nothing.
 // 4. Ask for the counts that step 2 has inferred, so that every expectation is the source's own.
@@ -46,8 +48,12 @@ export interface Window extends Bounds {
 export interface WholeWindow extends Window {
   /** The source counts no further than this. Such a count may stand for any number. */
   cap?: number | undefined;
+  /** Finds a time in milliseconds that a resource has; undefined: there is none. */
+  someTime?: (() => Promise<number | undefined>) | undefined;
 }
 
+/** After so many halvings in a row that have left all in one half. */
+const narrowedAfter = 3;
 /** 2^41 ms is the year 2039. */
 const gridBits = 41;
 
@@ -149,8 +155,32 @@ async function halveUntilSmall(whole: WholeWindow, max: number, count: CountWind
   };
   const grid = Math.max(2 ** gridBits, nextPowerOfTwo(end));
   let level: Segment[] = [{ low: 0, high: grid, held: whole.expected, asked: true }];
-  while (level.length > 0) level = (await eachParallel(level, split)).flat();
+  for (let oneSided = 0; level.length > 0; ) {
+    const parts = (await eachParallel(level, split)).flat().filter((part) => part.held > 0);
+    oneSided = level.length === 1 && parts.length === 1 ? oneSided + 1 : 0;
+    // As much as the source counts at most may be less than all.
+    const isNarrowed = oneSided === narrowedAfter && parts[0]!.held < cap;
+    level = isNarrowed ? [await narrow(parts[0]!, whole, count)] : parts;
+  }
   return failed ? undefined : small.sort((a, b) => a.low - b.low);
+}
+
+/** The smallest segment of the grid, around a time that a resource has, that holds as many as the given one. */
+async function narrow(segment: Segment, whole: WholeWindow, count: CountWindow): Promise<Segment> {
+  const at = await whole.someTime?.();
+  let found = segment;
+  if (at === undefined) return found;
+  // Segments of 2^least ms and less do not hold all of them, as far as is known; those of 2^most ms do.
+  for (let [least, most] = [-1, Math.log2(segment.high - segment.low)]; most - least > 1; ) {
+    const bits = (least + most) >> 1;
+    const low = Math.floor(at / 2 ** bits) * 2 ** bits;
+    const part = { low, high: low + 2 ** bits, held: segment.held, asked: true };
+    const { from, till } = clip(part, whole);
+    const isWhole = (from ?? 0) < till && (await count(from, till)) === segment.held;
+    if (isWhole) [most, found] = [bits, part];
+    else least = bits;
+  }
+  return found;
 }
 
 /** Step 4. Replaces what was inferred by what the source counts.

@@ -15,8 +15,11 @@ describe("cutting windows", () => {
         fc.integer({ min: 1, max: 20 }),
         async (times, max) => {
           const inside = times.filter((time) => time < till);
-          const windows = await cutWindows({ from: undefined, till, expected: inside.length }, max, countOf(times));
+          const whole = { from: undefined, till, expected: inside.length };
+          const windows = await cutWindows(whole, max, countOf(times));
           assert(windows);
+          const someTime = async () => times[max % times.length];
+          assert.deepEqual(await cutWindows({ ...whole, someTime }, max, countOf(times)), windows);
           let before: number | undefined;
           for (const { from, till: to, expected } of windows) {
             // there must be no gaps, because an index that lags may show a resource late
@@ -43,6 +46,43 @@ describe("cutting windows", () => {
     const once = () => cutWindows({ from: undefined, till, expected: 500 }, 50, countOf(times));
     assert.deepEqual(await once(), await once());
     assert((await once())!.length >= 10);
+  });
+
+  test("what came within minutes is found with few questions, and gives the same windows", async () => {
+    const times = Array.from({ length: 500 }, (_, index) => 1_700_000_000_000 + index * 500);
+    const cut = async (at: number | undefined) => {
+      let asked = 0;
+      const count = countOf(times);
+      const windows = await cutWindows(
+        { from: undefined, till, expected: 500, someTime: async () => at },
+        100,
+        async (from, to) => {
+          asked++;
+          return count(from, to);
+        },
+      );
+      return { windows, asked };
+    };
+    const slow = await cut(undefined);
+    for (const at of [times[0]!, times[250]!, times[499]!]) {
+      const quick = await cut(at);
+      assert.deepEqual(quick.windows, slow.windows);
+      assert(quick.asked <= slow.asked - 12, `${quick.asked} questions instead of ${slow.asked}`);
+    }
+    // a time that is nowhere near
+    for (const at of [0, 1_200_000_000_000, till + 1e9]) assert.deepEqual((await cut(at)).windows, slow.windows);
+  });
+
+  test("where counts have a limit, one that reaches it does not hold all", async () => {
+    const times = [1_600_000_000_000, ...Array.from({ length: 300 }, (_, index) => 1_700_000_000_000 + index * 500)];
+    const whole = { from: undefined, till, expected: 100, cap: 100, someTime: async () => times[200] };
+    const count: typeof counted = async (from, to) => Math.min(100, await counted(from, to));
+    const counted = countOf(times);
+    const windows = (await cutWindows(whole, 100, count))!;
+    assert.equal(
+      windows.reduce((sum, { expected }) => sum + expected, 0),
+      times.length,
+    );
   });
 
   test("the first bound is `since`, the others lie on the grid", async () => {
