@@ -2,7 +2,6 @@ import type { Shard, ShardResult, Totals } from "../contracts.ts";
 import { FailureError, transient } from "../failure.ts";
 import { ShardWriter } from "../sink/writer.ts";
 import { sumByType } from "../totals.ts";
-import { ChainGrowth } from "./chain-growth.ts";
 import { outcomeLine } from "./operation-outcome.ts";
 import type { ShardRead } from "./read/search.ts";
 import { rowSelector } from "./read/verdict.ts";
@@ -25,48 +24,30 @@ export async function exportPackage(work: Work): Promise<CommandResult> {
   );
 }
 
-/** Runs shards over as many chains as the share of the source, and the memory, allow, and the source has a use for
- *  (chain-growth.ts). The largest shards go first, so that none is alone at the end. */
+/** Runs shards over as many chains as the share of the source, and the memory, allow. The largest shards go first, so
+ *  that none is alone at the end. */
 export async function exportShards(run: ExportRun, shards: readonly Shard[]): Promise<CommandResult> {
   const { work } = run;
   const size = ({ expected = Number.POSITIVE_INFINITY }: Shard) => expected;
   const stop = new AbortController();
   const signal = AbortSignal.any([work.signal, stop.signal]);
-  const growth = new ChainGrowth(Math.min(work.memory().chains, shards.length));
-  const onPage = () => {
-    growth.page(work.clock.monotonic());
-    grow();
-  };
-  const chainRun: ExportRun = { ...run, work: { ...work, signal }, onPage };
+  const chainRun: ExportRun = { ...run, work: { ...work, signal } };
   const results: ShardResult[] = [];
   const queue = shards.toSorted((a, b) => (size(a) === size(b) ? 0 : size(b) - size(a))).values();
-  const chains: Promise<void>[] = [];
-  const failed: unknown[] = [];
-  let active = 0;
   const runChain = async () => {
-    active++;
     for (const shard of queue) {
       signal.throwIfAborted();
       results.push(await exportShard(chainRun, shard));
-      if (active > growth.wanted) break;
     }
-    active--;
   };
-  const grow = () => {
-    while (chains.length < growth.wanted)
-      chains.push(
-        runChain().catch((error: unknown) => {
-          failed.push(error);
-          stop.abort();
-        }),
-      );
-  };
-  grow();
-  // There may be more chains when the first ones have ended.
-  for (let waited = 0; waited < chains.length; ) {
-    waited = chains.length;
-    await Promise.all(chains);
-  }
+  const chains = Array.from({ length: Math.min(work.memory().chains, shards.length) }, () =>
+    runChain().catch((error) => {
+      stop.abort();
+      throw error;
+    }),
+  );
+  const ends = await Promise.allSettled(chains);
+  const failed = ends.filter((end) => end.status === "rejected").map((end) => end.reason as unknown);
   // The other chains failed because the first one stopped them.
   if (failed.length > 0) throw failed.find((error) => error instanceof FailureError) ?? failed[0];
   return sumByType(results.map((result) => ({ type: result.type, ...totalsOf(result) })));

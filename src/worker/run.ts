@@ -17,8 +17,6 @@ export interface ExportRun {
   compartment: PatientCompartment;
   /** what the other types have written; known when Provenance is read, which depends on it */
   exported?: ExportedResources;
-  /** is called for each page that was read */
-  onPage?: () => void;
 }
 
 /** @throws transient Internal when the cohort, which is stored before the plan, is missing */

@@ -85,7 +85,6 @@ export async function readSearch(read: OpenShardRead, { first, from, tries }: Se
       if (page.isTooMuch && smaller) return { end: "tooMuch", smaller };
       return progress.endAt(page, isFirst);
     }
-    read.onPage?.();
     const { table } = page;
     if (link === from) progress.total = table.total;
     writer.begin(link);
