@@ -306,9 +306,9 @@ export interface TypeCount extends Totals {
   proof?: Proof | "none";
 }
 
-/** What a command reports when it ends, as the pod's termination message: at most 3,500 bytes, the largest types first
- *  and as many as fit. It is a copy of what storage holds: where the message is lost, the command runs again, which
- *  changes nothing and reports the same. */
+/** What a command reports when it ends, as the pod's termination message: at most 3,500 bytes, the unproven and the
+ *  largest types first and as many as fit. It is a copy of what storage holds: where the message is lost, the command
+ *  runs again, which changes nothing and reports the same. */
 export interface Report {
   v: 1;
   uid: string;
@@ -323,6 +323,8 @@ export interface Report {
   left?: number;
   exact?: boolean;
   types?: TypeCount[];
+  /** names of the other types of a seal, whose counts do not fit, by their proof */
+  others?: Partial<Record<Proof | "none", string[]>>;
 }
 
 /** What a worker answers at GET /progress, at most 64 KiB. It counts what checkpoints name, so a kill takes nothing

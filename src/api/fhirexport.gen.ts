@@ -332,7 +332,17 @@ export interface FhirExportStatus {
      * Errors about resources of this type.
      */
     errors?: number;
+    /**
+     * How it is known that nothing of this type is missing. Set when the export is complete. counted: each search has shown as many resources as the source counts in it. agreed: the source does not count, and further readings have shown nothing else. none: something may be missing; the files that the manifest lists under error say why.
+     */
+    proof?: "counted" | "agreed" | "none";
   }[];
+  /**
+   * The same as types[].proof, one line for each type, so that kubectl describe shows it at a glance. Types that are not proven come first. Example: ["Observation: none", "Patient: counted"].
+   *
+   * @maxItems 200
+   */
+  proofs?: string[];
   /**
    * Where the files are, and their sums. The list of files is in the manifest.
    */

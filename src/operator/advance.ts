@@ -10,6 +10,7 @@ import { decidingError, repeatRun } from "./repeat.ts";
 import { ensureRun, stopRun } from "./run-effects.ts";
 import { makeOutput, makeRun } from "./task.ts";
 
+import { withNoun } from "./words.ts";
 const sealingMessage = "completing the output, then writing the manifest";
 const exportMessage = (packages: number | undefined) =>
   packages === undefined ? "exporting" : `exporting ${withNoun(packages, "package")}`;

@@ -4,13 +4,11 @@ import type { Report, RunView, Totals, TypeCount } from "../contracts.ts";
 import { addTotals, sumByType, zeroTotals } from "../totals.ts";
 import { secondsSince } from "./accept.ts";
 import type { Facts } from "./facts.ts";
+import { proofLines, proofsOf } from "./proofs.ts";
 
 type TypeStatuses = NonNullable<FhirExportStatus["types"]>;
 /** the most items of status.types */
 const maxTypes = 200;
-
-/** "1 file", "2 files" */
-export const withNoun = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** What the plan reported, for the status: transactionTime, and what is expected of each type. */
 export function showPlan(status: FhirExportStatus, report: Report): Partial<FhirExportStatus> {
@@ -99,14 +97,16 @@ export const beginSample = ({ status, now }: Facts) => ({
 export function showTotals(status: FhirExportStatus, report: Report): Partial<FhirExportStatus> {
   const { totals } = report;
   const { estimatedCompletionTime: _, resourcesPerSecond: __, ...progress } = status.progress ?? {};
-  const types = mergeTypes(status.types ?? [], report.types ?? []).map((one) => ({
-    ...one,
-    state: "Complete" as const,
-  }));
+  const proofs = proofsOf(report);
+  const types = mergeTypes(status.types ?? [], report.types ?? [], [...proofs.keys()]).map((one) => {
+    const proof = proofs.get(one.type);
+    return { ...one, state: "Complete" as const, ...(proof && { proof }) };
+  });
   return {
     ...(report.transactionTime ? { transactionTime: report.transactionTime } : {}),
     progress: { ...progress, percent: 100, ...(totals ? { resources: totals.resources, bytes: totals.bytes } : {}) },
     ...(types.length > 0 ? { types } : {}),
+    ...(proofs.size > 0 ? { proofs: proofLines(proofs) } : {}),
     output: {
       ...status.output,
       ...(report.manifestSHA256 ? { manifestSHA256: report.manifestSHA256 } : {}),
@@ -138,9 +138,10 @@ function expectedByWorkers({ progress }: RunView): number | undefined {
   return expected.length > 0 ? expected.reduce((sum, one) => sum + one, 0) : undefined;
 }
 
-function mergeTypes(old: TypeStatuses, counts: readonly TypeCount[]): TypeStatuses {
+/** @param others names of types that may have no counts */
+function mergeTypes(old: TypeStatuses, counts: readonly TypeCount[], others: readonly string[] = []): TypeStatuses {
   const byType = new Map(counts.map((count) => [count.type, count]));
-  const names = [...new Set([...old.map(({ type }) => type), ...byType.keys()])].slice(0, maxTypes);
+  const names = [...new Set([...old.map(({ type }) => type), ...byType.keys(), ...others])].slice(0, maxTypes);
   return names.map((type) => {
     const before = old.find((one) => one.type === type);
     const now = byType.get(type);

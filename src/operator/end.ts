@@ -1,11 +1,13 @@
-import { dropConditions, findCondition, isTrue, toSeconds } from "../api/conditions.ts";
+import { type ConditionValue, dropConditions, findCondition, isTrue, toSeconds } from "../api/conditions.ts";
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { Effect, Report } from "../contracts.ts";
-import { showTotals, withNoun } from "./counts.ts";
+import { showTotals } from "./counts.ts";
 import type { AttemptEnd, Facts } from "./facts.ts";
 import type { Outcome } from "./outcome.ts";
+import { proofSummary, proofsOf } from "./proofs.ts";
 import { purgeOutput } from "./run-effects.ts";
 import { addCondition, showState } from "./states.ts";
+import { withNoun } from "./words.ts";
 
 /** A Job stays this long after the outcome is in the status, so that the logs of its pods can be read. */
 const runTTLSeconds = 86_400;
@@ -58,24 +60,7 @@ function completeStatus(facts: Facts, status: FhirExportStatus, report: Report |
     { ...status, ...showTotals(status, report) },
     { state: "Complete", message: errors ? `${summary}, ${withNoun(errors, "error")}` : summary },
   );
-  shown = addCondition(
-    facts,
-    shown,
-    (report.exact ?? true)
-      ? {
-          type: "Exact",
-          status: "True",
-          reason: "Exact",
-          message: "the files hold every matching resource as of transactionTime, once",
-        }
-      : {
-          type: "Exact",
-          status: "False",
-          reason: "NotExact",
-          message:
-            "the source did not allow to prove that the files hold every matching resource as of transactionTime, once; the files that the manifest lists under error say why",
-        },
-  );
+  shown = addCondition(facts, shown, exactCondition(report));
   if (!errors) return shown;
   return addCondition(facts, shown, {
     type: "PartialErrors",
@@ -83,6 +68,25 @@ function completeStatus(facts: Facts, status: FhirExportStatus, report: Report |
     reason: "PartialErrors",
     message: `${withNoun(errors, "error")}: not everything that the source answered could be exported; the files in the folder errors say what and why`,
   });
+}
+
+/** Whether the export is exact, and how many types are proven how. */
+function exactCondition(report: Report): ConditionValue {
+  const summary = proofSummary(proofsOf(report));
+  const proven = summary && `; ${summary}`;
+  return (report.exact ?? true)
+    ? {
+        type: "Exact",
+        status: "True",
+        reason: "Exact",
+        message: `the files hold every matching resource as of transactionTime, once${proven}`,
+      }
+    : {
+        type: "Exact",
+        status: "False",
+        reason: "NotExact",
+        message: `the source did not allow to prove that the files hold every matching resource as of transactionTime, once${proven}; the files that the manifest lists under error say why`,
+      };
 }
 
 /** What happens to an export whose end is in the status: its runs get a time to live, its files are deleted as cancel

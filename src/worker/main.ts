@@ -5,10 +5,9 @@ import { makeLogger, stackFrames } from "../log.ts";
 import { system } from "../surroundings.ts";
 import { commands } from "./commands.ts";
 import { ProgressBoard, serveProgress } from "./progress.ts";
+import { renderReport } from "./report.ts";
 import { openWork, readTask } from "./work.ts";
 
-/** Kubernetes cuts a pod's termination message at 4,096 bytes, and a report that is cut is not JSON. */
-const maxReportBytes = 3500;
 /** Shorter pauses that the source asks for are not shown. */
 const shownPauseMs = 3000;
 
@@ -82,18 +81,4 @@ async function startProgressServer(
 
 async function writeReport(env: NodeJS.ProcessEnv, report: Report): Promise<void> {
   if (env.FHIR_EXPORT_TERMINATION) await writeFile(env.FHIR_EXPORT_TERMINATION, renderReport(report));
-}
-
-/** The report as JSON of at most `maxReportBytes`: its largest types come first, and those that do not fit are left
- *  out. */
-export function renderReport({ types = [], ...report }: Report): string {
-  const sorted = [...types].sort(
-    (a, b) => (b.expected ?? b.resources) - (a.expected ?? a.resources) || (a.type < b.type ? -1 : 1),
-  );
-  const render = (count: number) => JSON.stringify({ ...report, ...(count > 0 && { types: sorted.slice(0, count) }) });
-  for (let count = sorted.length; count > 0; count--) {
-    const text = render(count);
-    if (Buffer.byteLength(text) <= maxReportBytes) return text;
-  }
-  return render(0);
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -21,7 +22,7 @@ import { type Source, startSource } from "../sources/server.ts";
 import { sorted } from "../standalone/harness.ts";
 import { type Azurite, shareAzurite } from "../tools/azurite.ts";
 import { type Kubelet, startKubelet } from "../tools/kubelet.ts";
-import { kubeconfig, makeClaim, makeNamespace, type Namespace, needsPlane, until } from "../tools/namespace.ts";
+import { kubeconfig, kubectl, makeClaim, makeNamespace, type Namespace, needsPlane, until } from "../tools/namespace.ts";
 import { linesOf } from "../worker/harness.ts";
 import { applyRBAC } from "./rbac.ts";
 
@@ -172,6 +173,16 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     assert.ok((object.status?.run?.packages ?? 0) > 3, "several packages ran");
     assert.equal((await podsOf(object, "export")).length, object.status?.run?.packages);
     assert.match(object.status?.output?.prefix ?? "", /^hospital\//);
+    // Each type has one line that says how it was proven.
+    const args = [`--kubeconfig=${kubeconfig()}`, `--namespace=${ns.name}`, "describe", "fhirexport", "everything"];
+    const described = execFileSync(kubectl(), args, { encoding: "utf8" });
+    const written = (object.status?.types ?? []).filter(({ exported = 0 }) => exported > 0);
+    assert.ok(written.length > 2);
+    for (const { type, proof } of written)
+      assert.deepEqual(described.match(new RegExp(`^ +${type}: .*$`, "gm"))?.map((line) => line.trim()), [
+        `${type}: ${proof}`,
+      ]);
+    assert.match(described, new RegExp(`${written.length} types proven by the counts of the source`));
   });
 
   test("example: Patient level into a volume, filtered, compressed", async () => {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { FhirExportSpec } from "../../src/api/fhirexport.gen.ts";
+import { findCondition } from "../../src/api/conditions.ts";
+import type { FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
 import { finalizer } from "../../src/api/names.ts";
-import type { RunView } from "../../src/contracts.ts";
+import type { Report, RunView } from "../../src/contracts.ts";
 import {
   admitted,
   checkDecision,
@@ -71,6 +72,63 @@ const table: DecisionRow[] = [
 ];
 for (const row of table) test(`decide: ${row.case}`, () => checkDecision(row));
 test("these decisions change nothing that they are made from, and lead to no new ones", () => checkStable(table));
+
+test("complete: each type says how it was proven, those that are not come first, and Exact sums it up", () => {
+  const sealed = (exact: boolean, more: Partial<Report>) =>
+    decideAt(
+      world({
+        status: admitted({ types: [{ type: "Device", state: "Running", exported: 7 }] }),
+        runs: { seal: { ...doneRun("seal"), reports: [report("seal", { totals, exact, ...more })] } },
+      }),
+    ).status;
+  const exactOf = ({ conditions }: FhirExportStatus) => findCondition(conditions, "Exact");
+
+  const doubtful = sealed(false, {
+    types: [
+      { type: "Observation", ...totals, proof: "none" },
+      { type: "Flag", ...totals, proof: "agreed" },
+      { type: "Patient", ...totals, proof: "counted" },
+    ],
+    others: { none: ["Encounter"], counted: ["Device"] },
+  });
+  assert.deepEqual(doubtful.proofs, [
+    "Encounter: none",
+    "Observation: none",
+    "Flag: agreed",
+    "Device: counted",
+    "Patient: counted",
+  ]);
+  assert.deepEqual(
+    doubtful.types?.map(({ type, state, proof }) => [type, state, proof]),
+    [
+      ["Device", "Complete", "counted"],
+      ["Observation", "Complete", "none"],
+      ["Flag", "Complete", "agreed"],
+      ["Patient", "Complete", "counted"],
+      ["Encounter", "Complete", "none"],
+    ],
+  );
+  assert.equal(doubtful.types?.[0]?.exported, 7, "its count did not fit into the report");
+  assert.equal(exactOf(doubtful)?.status, "False");
+  assert.match(
+    exactOf(doubtful)?.message ?? "",
+    /once; not proven: Encounter, Observation; 2 types proven by the counts of the source; 1 type by readings that agree \(Flag\); the files/,
+  );
+
+  const exact = sealed(true, { types: [{ type: "Patient", ...totals, proof: "counted" }] });
+  assert.equal(
+    exactOf(exact)?.message,
+    "the files hold every matching resource as of transactionTime, once; 1 type proven by the counts of the source",
+  );
+  const earlier = sealed(true, { types: [{ type: "Patient", ...totals }] });
+  assert.deepEqual(
+    [earlier.proofs, exactOf(earlier)?.message],
+    [undefined, "the files hold every matching resource as of transactionTime, once"],
+    "a worker of an earlier release reports no proofs",
+  );
+  const many = Array.from({ length: 30 }, (_, index) => `T${String.fromCharCode(65 + index)}`);
+  assert.match(exactOf(sealed(false, { others: { none: many } }))?.message ?? "", /: TA, TB, .* and 10 more; /);
+});
 
 test("ended: Jobs get their time to live, once, and only when the outcome is in the status", () => {
   const runs = { plan: doneRun("plan"), export: doneRun("export"), seal: doneRun("seal") };
