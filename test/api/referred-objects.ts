@@ -10,6 +10,8 @@ const source = (what: string, spec: Record<string, unknown>, refused?: RegExp): 
   spec: { baseURL: "https://fhir.example.org/r4", ...spec },
   ...(refused ? { refused } : {}),
 });
+const headers = (count: number) => Array.from({ length: count }, (_, index) => ({ name: `X-${index}`, value: "a" }));
+
 export const sources: Case[] = [
   source("the least", {}),
   source("all fields", {
@@ -101,6 +103,19 @@ export const sources: Case[] = [
   source("a proxy with a user", { proxy: { url: "http://u:p@proxy.example.org:3128" } }, /proxy\.url must be/),
   source("a proxy with a path", { proxy: { url: "http://proxy.example.org/a" } }, /proxy\.url must be/),
   source("a proxy of another kind", { proxy: { url: "socks5://proxy.example.org" } }, /proxy\.url must be/),
+  source("a proxy without a host", { proxy: { url: "http://:3128/x" } }, /proxy\.url must be/),
+  source("a proxy's secret without name", { proxy: { url: "http://proxy.example.org", secretRef: {} } }, /name/),
+  source("a proxy without a secret, by https, with a slash", { proxy: { url: "https://proxy.example.org/" } }),
+  source("as many headers as there may be", { headers: headers(16) }),
+  source("one header more", { headers: headers(17) }, /headers/),
+  source("a header of one character", { headers: [{ name: "x", value: "0" }] }),
+  source("a header that begins with a space", { headers: [{ name: "X-Key", value: " a" }] }, /value/),
+  source(
+    "a header of a Secret by an impossible key",
+    { headers: [{ name: "X-Key", secretRef: { name: "x", key: "a/b" } }] },
+    /key/,
+  ),
+  source("links Auto", { links: "Auto" }),
   source("unknown links", { links: "None" }, /links/),
   source("an unknown history", { history: "Always" }, /history/),
 ];
