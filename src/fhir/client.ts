@@ -85,7 +85,7 @@ const usualHeaders: Request["headers"] = {
   prefer: "handling=strict",
   "user-agent": "fhir-export",
 };
-const keptLinks = 256;
+const [keptLinks, maxConnections] = [256, 256];
 
 /** The FHIR server as the exporter sees it. It sends GET requests (long searches by POST), authenticated, within the
  *  run's share of the source's limits, repeats what may pass, and turns every other answer into a FailureError that
@@ -97,7 +97,8 @@ export class SourceClient {
   readonly #credentials: SourceCredentials;
   readonly #surroundings: Surroundings;
   readonly #transport: Transport;
-  readonly #limiter: RequestLimiter;
+  /** holds requests back; connections follow */
+  readonly limiter: RequestLimiter;
   /** false as soon as the source has refused a search by POST */
   #takesPost = true;
   #headers: Request["headers"] = usualHeaders;
@@ -129,21 +130,10 @@ export class SourceClient {
     this.#credentials = openCredentials(source, folder, signal);
     this.#ownHeaders = new OwnHeaders(source.headers ?? [], folder);
     const { clock } = this.#surroundings;
-    this.#limiter = new RequestLimiter({ ...source.share, now: clock.monotonic, after: clock.after });
+    this.trouble = new Trouble(clock);
+    this.limiter = new RequestLimiter({ ...source.share, now: clock.monotonic, after: clock.after });
     this.#transport =
-      otherwise.transport ??
-      new Connections(socketOpener(folder, this.base, source.proxy), { max: Math.max(1, source.share.requests) });
-  }
-
-  /** Milliseconds that requests have waited, all together, for the source: for its Retry-After, because it is slow, or
-   *  for the requests per second. */
-  get throttledMs(): number {
-    return this.#limiter.throttledMs;
-  }
-
-  /** Milliseconds for which no request is sent, as the source has asked to wait (Retry-After). */
-  get pausedMs(): number {
-    return this.#limiter.pausedMs;
+      otherwise.transport ?? new Connections(socketOpener(folder, this.base, source.proxy), { max: maxConnections });
   }
 
   /** Resolves a link of the source. A page may not send us, and our credentials, to another server.
@@ -319,7 +309,7 @@ export class SourceClient {
     authorization: string | undefined,
     post: { url: Address; form: string } | undefined,
   ): Promise<Head> {
-    const done = await this.#limiter.turn(...signals);
+    const done = await this.limiter.turn(...signals);
     let outcome: RequestOutcome = { status: 0 };
     try {
       const head = await this.#transport.exchange(

@@ -10,11 +10,15 @@ export interface RequestOutcome {
   retryAfterMs?: number | undefined;
 }
 
-export interface RequestLimiterOptions {
+/** What may be asked of the source. */
+export interface RequestShare {
   /** the most requests at a time: this run's share of the source's limit */
   requests: number;
   /** the most requests a second: this run's share of the source's limit */
   perSecond?: number | undefined;
+}
+
+export interface RequestLimiterOptions extends RequestShare {
   /** the time in milliseconds, by a clock that never goes back */
   now: () => number;
   /** calls back after `ms` milliseconds; returns how to cancel that */
@@ -48,7 +52,7 @@ interface WaitingRequest {
  *  3 and 4 are the additive increase and multiplicative decrease of TCP (RFC 5681), with TCP Vegas' use of the delay.
  *  Requests are served in the order in which they come. */
 export class RequestLimiter {
-  readonly #options: RequestLimiterOptions;
+  #options: RequestLimiterOptions;
   readonly #queue: WaitingRequest[] = [];
   #limit: number;
   #inFlight = 0;
@@ -77,6 +81,14 @@ export class RequestLimiter {
   /** The most requests at a time, as of now. */
   get limit(): number {
     return Math.floor(this.#limit);
+  }
+
+  /** Gives the run another share from now on. */
+  setShare({ requests, perSecond }: RequestShare): void {
+    const isAtFull = this.#limit >= this.#options.requests;
+    this.#options = { ...this.#options, requests: Math.max(1, requests), perSecond };
+    this.#limit = isAtFull ? this.#options.requests : Math.min(this.#limit, this.#options.requests);
+    this.#admit();
   }
 
   /** Waits until it is a request's turn.

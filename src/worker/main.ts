@@ -39,8 +39,9 @@ export async function runWorker(
         log.warn.bind(log),
       );
     await using work = await openWork({ task, index, board, log, signal, ...surroundings }, folder);
-    board.throttledSeconds = () => work.source.throttledMs / 1000;
-    board.isPaused = () => work.source.pausedMs > shownPauseMs;
+    board.throttledSeconds = () => work.source.limiter.throttledMs / 1000;
+    board.isPaused = () => work.source.limiter.pausedMs > shownPauseMs;
+    board.trouble = () => work.source.trouble.lasting(shownTroubleMs);
     log.info({ export: task.name, attempt: task.attempt }, "started");
     Object.assign(report, await (await load())(work));
     log.info({ totals: report.totals }, "done");

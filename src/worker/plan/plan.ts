@@ -16,7 +16,15 @@ import { type DraftState, PlanDraft, type Planning, type SourceProbe } from "./d
 import { resolveGroup } from "./group.ts";
 import { checkCounts, findCaps } from "./held.ts";
 import { packageSize, packShards, shardSize } from "./packages.ts";
-import { checkFilter, lookAtTypes, probeSort, probeStamps, probeWindows, type TypesSeen } from "./probes.ts";
+import {
+  checkFilter,
+  lookAtTypes,
+  probeSort,
+  probeStamps,
+  probeWindows,
+  TypeSamples,
+  type TypesSeen,
+} from "./probes.ts";
 import { boundsOf, cutType, refusedShard } from "./shards.ts";
 import { chooseRelease, chooseTypes, countMissingPatients, readNames, searchableTypes } from "./source-facts.ts";
 
@@ -174,16 +182,19 @@ async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
   const { held: counted, refused } = await lookAtTypes(work, all, cohort !== undefined);
   checkRefused(work, all, refused);
   const searched = all.filter((type) => refused[type] === undefined);
-  for (const [index, filter] of typeFilters.entries())
+  await eachParallel(typeFilters, async (filter, index) => {
     if (!Object.hasOwn(refused, filter.slice(0, filter.indexOf("?")))) await checkFilter(work, index, filter);
-  const { empty, held } = await checkCounts(work, searched, counted);
+  });
+  const samples = new TypeSamples(work.source);
+  const { empty, held } = await checkCounts(work, searched, counted, samples);
   const types = searched.filter((type) => !empty.includes(type));
-  const stampsMove = await probeStamps(work, types);
-  const windows = stampsMove
-    ? { windows: false, counts: Object.keys(held).length > 0, seconds: false }
-    : await probeWindows(work, types, held);
-  const sort = task.source.sort !== false && (await probeSort(work, types));
-  const batch = cohort && (await probeBatchSize(work, cohort));
+  const [stampsMove, kept, sort, batch] = await Promise.all([
+    probeStamps(work, types, samples),
+    probeWindows(work, types, held, samples),
+    task.source.sort !== false && probeSort(work, types),
+    cohort && probeBatchSize(work, cohort),
+  ]);
+  const windows = stampsMove ? { windows: false, counts: Object.keys(held).length > 0, seconds: false } : kept;
   const { caps, uncounted } = await findCaps(work, held, windows);
   const { headers, proxy } = task.source;
   const wire = { ...(headers && { headers: headers.map(({ name }) => name) }), ...(proxy && { proxy: proxy.url }) };

@@ -94,6 +94,23 @@ async function wholeRefusal({ source, task }: Work, type: string): Promise<numbe
   return first!.status ?? 0;
 }
 
+/** The first page of each type, which several probes look at. It is asked for once. */
+export class TypeSamples {
+  readonly #source: SourceClient;
+  readonly #asked = new Map<string, Promise<Entry[] | undefined>>();
+
+  constructor(source: SourceClient) {
+    this.#source = source;
+  }
+
+  /** As firstPageEntries. */
+  of(type: string): Promise<Entry[] | undefined> {
+    const asked = this.#asked.get(type) ?? firstPageEntries(this.#source, { type, count: timesSample });
+    this.#asked.set(type, asked);
+    return asked;
+  }
+}
+
 /** Whether the source keeps windows, and counts them. It is asked for a window that must be empty, one that must hold
  *  everything, and one of a single resource's own millisecond.
  *  @param held what the source counts, by type */
@@ -101,17 +118,20 @@ export async function probeWindows(
   { source }: Work,
   types: readonly string[],
   held: TypesSeen["held"],
+  samples: TypeSamples,
 ): Promise<WindowSupport> {
   const none: WindowSupport = { windows: false, counts: true, seconds: false };
   if (types.length > 0 && Object.keys(held).length === 0)
-    return { ...(await probeWindowsByPages(source, types)), counts: false };
+    return { ...(await probeWindowsByPages(source, types, samples)), counts: false };
   const full = types.filter((type) => (held[type] ?? 0) > 0);
   const probed = await firstAnswer(full, async (type): Promise<WindowSupport | undefined | "failed"> => {
-    const before = await countMatches(source, { type, till: longAgo });
+    const [before, all, sample] = await Promise.all([
+      countMatches(source, { type, till: longAgo }),
+      countMatches(source, { type, from: longAgo }),
+      samples.of(type),
+    ]);
     // More are fine, as the source may be written to meanwhile. Fewer are not.
-    const all = await countMatches(source, { type, from: longAgo });
     if (before !== 0 || all === undefined || all < held[type]!) return none;
-    const sample = await firstPageEntries(source, { type, count: timesSample });
     if (!sample) return "failed";
     const precision = await precisionOf(source, type, sample);
     return { windows: precision !== "other", counts: true, seconds: precision === "seconds" };
@@ -124,14 +144,17 @@ export async function probeWindows(
 async function probeWindowsByPages(
   source: SourceClient,
   types: readonly string[],
+  samples: TypeSamples,
 ): Promise<Pick<WindowSupport, "windows" | "seconds">> {
   let precision: TimePrecision | undefined;
   const refuted = await firstAnswer(types, async (type) => {
-    const all = await firstPageEntries(source, { type, count: timesSample });
-    // a database puts resources without a time first or last, so both ends are looked at
-    const oldest = await firstPageEntries(source, { type, count: timesSample, sort: true });
-    const before = await firstPageEntries(source, { type, till: longAgo, count: 1 });
-    const full = await firstPageEntries(source, { type, from: longAgo, count: 1 });
+    const [all, oldest, before, full] = await Promise.all([
+      samples.of(type),
+      // a database puts resources without a time first or last, so both ends are looked at
+      firstPageEntries(source, { type, count: timesSample, sort: true }),
+      firstPageEntries(source, { type, till: longAgo, count: 1 }),
+      firstPageEntries(source, { type, from: longAgo, count: 1 }),
+    ]);
     const isUndated = [...(all ?? []), ...(oldest ?? [])].some(({ lastUpdated }) => lastUpdated === undefined);
     if (!before || !full || before.length > 0 || isUndated || (full.length === 0 && all?.length !== 0)) return true;
     precision ??= await precisionOf(source, type, all);
@@ -140,20 +163,21 @@ async function probeWindowsByPages(
   return { windows: !refuted.answer && !refuted.failed && precision !== "other", seconds: precision === "seconds" };
 }
 
-/** Asks about one type after the other until one gives an answer. A page that cannot be read, because of a resource in
- *  it, gives none.
- *  @returns `failed`: there is no answer, as such pages were all that could be had */
+/** Asks about the first type, then about two more at a time, then about four, and so on, until one gives an answer. Most
+ *  often the first does; where none does, many types cost little more time than a few. A page that cannot be read,
+ *  because of a resource in it, gives none.
+ *  @returns the answer of the first type that gives one; `failed`: there is none, as such pages were all that could be
+ *    had */
 async function firstAnswer<T>(
   types: readonly string[],
   ask: (type: string) => Promise<T | undefined | "failed">,
 ): Promise<{ answer?: T; failed: boolean }> {
   let failed = 0;
-  for (const type of types) {
-    const answer = await ask(type);
-    if (answer === "failed") failed++;
-    else if (answer !== undefined) return { answer, failed: false };
-    if (failed === maxFailedTypes) break;
-  }
+  for (let [at, size] = [0, 1]; at < types.length && failed < maxFailedTypes; at += size, size = 2 * size)
+    for (const answer of await eachParallel(types.slice(at, at + size), ask)) {
+      if (answer === "failed") failed++;
+      else if (answer !== undefined) return { answer, failed: false };
+    }
   return { failed: failed > 0 };
 }
 
@@ -226,13 +250,12 @@ export async function probeSort({ source, task }: Work, types: readonly string[]
 
 /** Whether the source stamps resources when it is asked for them: two more readings show all resources that they have
  *  in common with other times than the reading before. */
-export async function probeStamps({ source }: Work, types: string[]): Promise<boolean> {
+export async function probeStamps({ source }: Work, types: string[], samples: TypeSamples): Promise<boolean> {
   const moves = await firstAnswer(types, async (type) => {
-    const read = async () => await firstPageEntries(source, { type, count: timesSample });
-    let before = await read();
+    let before = await samples.of(type);
     // One reading more, as all of a few resources may have been written to meanwhile.
     for (let readings = 0; readings < 2; readings++) {
-      const next = await read();
+      const next = await firstPageEntries(source, { type, count: timesSample });
       const isMoved = before && next && haveMoved(before, next);
       if (!isMoved) return isMoved;
       before = next;
@@ -267,7 +290,7 @@ export async function askElements(
       page.entries.map(({ id, start, end }) => [id, cutResource(bytes.subarray(start, end), wanted).toString()]),
     );
   };
-  const [cut, whole] = [await lines({ type, elements }), await lines({ type })];
+  const [cut, whole] = await Promise.all([lines({ type, elements }), lines({ type })]);
   if (!cut || !whole) return undefined;
   for (const [id, line] of whole) if (cut.has(id) && !isSameJSON(cut.get(id)!, line)) return undefined;
   return elements;
