@@ -249,14 +249,17 @@ export class SourceClient {
     const isLess = options.canAskLess === true && saysTooMuch(error);
     const delay = retries.delayAfter(error, isLikeOthers, isLess);
     // What is no FHIR server is known after some tries. One that is ill, or has worked before, is waited for.
-    const isNone = purpose === "statement" && retries.mayGiveUp && status! < 500 && !this.#answered.worked(url).any;
+    const end = (error.cause as AnswerCause | undefined)?.failure ?? waiting(error.reason, error.message, error);
+    const { any } = this.#answered.worked(url);
+    const isNone = purpose === "statement" && retries.mayGiveUp && end.class === "terminal" && !any;
     const isOver = delay === undefined || isNone;
     if (purpose !== "statement" && retries.mayGiveUp && (await this.#answersOthers(request, isOver))) {
       this.#answered.noteGivenUp(url, status);
       throw new PageFailure(error, status, isLess);
     }
     if (!isOver) return delay;
-    throw (error.cause as AnswerCause | undefined)?.failure ?? waiting(error.reason, error.message, error);
+    // A web page and the like instead of what has worked before is a gateway whose server is away.
+    throw any && end.reason === "SourceNotFHIR" ? waiting("SourceUnreachable", end.message) : end;
   }
 
   /** Whether the source answers other requests while this one fails.
@@ -378,12 +381,9 @@ export class SourceClient {
     if (meaning === "answer" || meaning === "no") return meaning === "no";
     const failure = failureOf(answered, shownURL(this.base, url));
     if (meaning === "unauthorized") throw failure;
-    // A web page instead of what has worked before is a gateway whose server is away.
-    const isAway = worked.any && failure.reason === "SourceNotFHIR";
-    const end = isAway ? waiting("SourceUnreachable", failure.message) : failure;
     throw transient(failure.reason, failure.message, {
       head,
-      failure: end,
+      failure,
       isTooMuch: isTooMuch(head.status, into.beginning?.() ?? ""),
     } satisfies AnswerCause);
   }

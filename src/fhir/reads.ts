@@ -87,8 +87,12 @@ export interface Capabilities {
  *  @param retrySeconds should be short, so that a wrong address is reported soon
  *  @throws terminal SourceNotFHIR where `/metadata` is missing or is no CapabilityStatement */
 export function readCapabilities(client: SourceClient, retrySeconds: number): Promise<Capabilities> {
-  const notFHIR = (what: string) =>
-    terminal("SourceNotFHIR", `${what} at spec.baseURL of the FhirSource; it must be the base of a FHIR server`);
+  // It is asked for again: gateways answer anything while the server behind them starts.
+  const notFHIR = (what: string, cause?: unknown) => {
+    const text = `/metadata is ${what} at spec.baseURL of the FhirSource; it must be the base of a FHIR server`;
+    const failure = terminal("SourceNotFHIR", text, cause);
+    return transient("SourceNotFHIR", text, { failure, isTooMuch: false } satisfies AnswerCause);
+  };
   return client.get(
     "metadata",
     (answer) => {
@@ -96,13 +100,9 @@ export function readCapabilities(client: SourceClient, retrySeconds: number): Pr
       try {
         statement = JSON.parse(answer.body.toString());
       } catch (error) {
-        throw transient(
-          "SourceNotFHIR",
-          "the source's /metadata is not JSON; check spec.baseURL of the FhirSource",
-          error,
-        );
+        throw notFHIR("not JSON", error);
       }
-      if (statement?.resourceType !== "CapabilityStatement") throw notFHIR("/metadata is no CapabilityStatement");
+      if (statement?.resourceType !== "CapabilityStatement") throw notFHIR("no CapabilityStatement");
       const stated = statedTypes(statement);
       const { fhirVersion, implementation } = statement;
       const url = (implementation as { url?: unknown } | null | undefined)?.url;

@@ -53,16 +53,18 @@ export class TokenClient {
    *  assertion as text.
    *  @param text the URL, as a field of the FhirSource or the SMART configuration has it
    *  @param named where it stands, for the message
+   *  @param mend what to do where it is not mended there
    *  @throws terminal SourceUnauthorized where it is no URL that a credential may be sent to */
-  checkEndpoint(text: string, named: string): string {
+  checkEndpoint(text: string, named: string, mend?: string): string {
+    const todo = mend ? `; ${mend}` : "";
     const url = URL.canParse(text) ? new URL(text) : undefined;
     if (!url || (url.protocol !== "https:" && url.protocol !== "http:") || url.username || url.password || url.hash)
-      throw terminal("SourceUnauthorized", `${named} is not an absolute https URL without user and fragment`);
+      throw terminal("SourceUnauthorized", `${named} is not an absolute https URL without user and fragment${todo}`);
     // Whoever has the credential can read the data, so it is sent in the clear only where the data are, too.
     if (url.protocol === "http:" && this.base.protocol !== "http:")
       throw terminal(
         "SourceUnauthorized",
-        `${named} (${showURL(url)}) must be https, as spec.baseURL of the FhirSource is`,
+        `${named} (${showURL(url)}) must be https, as spec.baseURL of the FhirSource is${todo}`,
       );
     return text;
   }
@@ -128,7 +130,7 @@ export class TokenClient {
     const { token_endpoint } = this.#json(answer, at);
     if (typeof token_endpoint !== "string")
       throw terminal("SourceUnauthorized", `${at} names no token_endpoint; ${mend}`);
-    return this.checkEndpoint(token_endpoint, `token_endpoint in ${at}`);
+    return this.checkEndpoint(token_endpoint, `token_endpoint in ${at}`, mend);
   }
 
   /** Why the endpoint refuses the client, and which field or key of the Secret to check for it. */
@@ -180,7 +182,7 @@ export class TokenClient {
           );
         }
       }
-      return { status: answer.statusCode, headers: answer.headers, body };
+      return { status: answer.statusCode, headers: answer.headers, body: body.replace(/^\uFEFF/, "") };
     } catch (error) {
       if (error instanceof FailureError || this.#signal.aborted) throw error;
       const code = (error as NodeJS.ErrnoException).code ?? (error as Error).name;
@@ -239,5 +241,5 @@ function throwIfPassing({ status, headers }: TokenEndpointAnswer, at: string): v
     throw transient("SourceUnreachable", `${at}, where the source's token comes from, answers ${status}`, { headers });
 }
 
-const isHTML = ({ headers, body }: TokenEndpointAnswer) =>
-  /html/i.test(String(headers["content-type"] ?? "")) || body.trimStart().startsWith("<");
+/** Its content says so: some servers send JSON as text/html. */
+const isHTML = ({ body }: TokenEndpointAnswer) => body.trimStart().startsWith("<");
