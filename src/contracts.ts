@@ -339,6 +339,8 @@ export interface Progress {
   throttledSeconds: number;
   /** no request is sent to the source for some seconds, as it has asked for that (Retry-After) */
   paused?: true;
+  /** what all requests to the source have met for some seconds */
+  trouble?: Pick<Failure, "reason" | "message">;
   checkpointAt?: string;
 }
 

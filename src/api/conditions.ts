@@ -52,6 +52,13 @@ export const findCondition = (conditions: readonly Condition[] | undefined, type
 export const isTrue = (conditions: readonly Condition[] | undefined, type: ConditionType) =>
   findCondition(conditions, type)?.status === "True";
 
+/** Why an export does not get on: its condition Reconciling says so alone, Ready with what is being done.
+ *  @returns undefined: nothing is known to hold it */
+export function causeIn(conditions: readonly Condition[] | undefined): string | undefined {
+  const [ready, reconciling] = (["Ready", "Reconciling"] as const).map((type) => findCondition(conditions, type));
+  return reconciling && reconciling.message !== ready?.message ? reconciling.message : undefined;
+}
+
 /** An instant in RFC 3339 with whole seconds. Kubernetes stores no more, so with more digits no comparison with what is
  *  stored would succeed. */
 export const toSeconds = (instant: Date) => instant.toISOString().replace(/\.\d+Z$/, "Z");

@@ -511,6 +511,14 @@ export interface FhirExportRun {
      * When the run is repeated next.
      */
     time: string;
+    /**
+     * Why it is repeated, in one CamelCase word.
+     */
+    reason?: string;
+    /**
+     * Why it is repeated, and what to mend.
+     */
+    message?: string;
   };
   /**
    * The progress that was last published, to compute the speed from.

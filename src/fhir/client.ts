@@ -25,6 +25,7 @@ import { answeredOf, failureOf, isTooMuch, meaningOf, type Purpose } from "./ref
 import { RequestLimiter, type RequestOutcome } from "./request-limiter.ts";
 import { type AnswerCause, PageFailure, Retries, retryAfterMs, saysTooMuch, statusOf } from "./retries.ts";
 import { socketOpener, tlsHint } from "./tls.ts";
+import { Trouble } from "./trouble.ts";
 
 export interface SourceAnswer {
   status: number;
@@ -65,12 +66,10 @@ interface SourceRequest {
   isRepeated?: boolean;
 }
 
-/** Larger than any page that a sensible `paging.count` gives. The bound keeps a hostile source from filling the pod's
- *  memory. */
+/** Larger than any page of a sensible `paging.count`. It keeps a hostile source from filling the pod's memory. */
 export const maxPageBytes = 256 * 1024 * 1024;
 /** A search whose URL is longer is sent by POST: servers and proxies refuse URLs of 8 kB, some of them shorter ones. */
-const maxURL = 2000;
-const maxRenewals = 4;
+const [maxURL, maxRenewals] = [2000, 4];
 /** For how long requests are tried until something has worked. */
 export const firstContactSeconds = 30;
 /** How often a request is tried before others are asked, to see whether the failure is its own. */
@@ -109,6 +108,7 @@ export class SourceClient {
   readonly #addressOf: (link: string, page?: LinkedPage) => Address;
   readonly #resolved = new Map<string, Address>();
   readonly #answered: AnsweredRequests;
+  readonly trouble: Trouble;
   /** by type: the most resources per page that the source can give, where that is less than was asked for */
   readonly pageSizes = new Map<string, number>();
 
@@ -218,6 +218,7 @@ export class SourceClient {
         const head = await this.#exchangeSigned(request);
         const isRefusal = this.#isRefusal(head, request);
         const taken = read(head, isRefusal);
+        this.trouble.end();
         if (!isRefusal) this.#answered.note(url, options.purpose === "search" || options.purpose === "probe");
         return taken;
       } catch (error) {
@@ -225,6 +226,7 @@ export class SourceClient {
         if (!(error instanceof FailureError) || error.class !== "transient") throw error;
         request.isRepeated = true;
         this.#coding.noteFailure(error);
+        this.trouble.note(error);
         retries ??= new Retries(until, options.tries ?? usualTries, this.#surroundings);
         await clock.sleep(await this.#delayAfter(error, request, retries), AbortSignal.any(signals));
       }

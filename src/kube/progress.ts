@@ -7,6 +7,9 @@ import type { Pod } from "./view.ts";
 const timeoutMilliseconds = 2000;
 /** a longer answer is nonsense */
 const maxProgressBytes = 65_536;
+const troubles = ["SourceUnreachable", "SourceUnauthorized", "SourceNotFHIR", "SourceInconsistent"] as const;
+/** characters of what a worker says that its requests meet */
+const maxTrouble = 1024;
 /** workers that are asked at the same time */
 const askedAtOnce = 32;
 /** Only these commands export: the plan's pod exports a small export by itself. */
@@ -65,9 +68,11 @@ export class ProgressPoller {
       }
       const progress = statusCode === 200 ? parseProgress(text, own[labels.uid] ?? "", uid) : undefined;
       if (!progress) return;
-      const before = this.#last.get(uid)?.totals.resources;
+      const before = this.#last.get(uid);
       this.#last.set(uid, progress);
-      if (before !== progress.totals.resources) this.#changed(`${namespace}/${own[labels.name]}`);
+      const isNews =
+        before?.totals.resources !== progress.totals.resources || before.trouble?.message !== progress.trouble?.message;
+      if (isNews) this.#changed(`${namespace}/${own[labels.name]}`);
     } catch {
       // The pod is starting, ending or out of reach. What it reported last stays.
     }
@@ -83,10 +88,28 @@ export function parseProgress(text: string, exportUID: string, podUID: string): 
     if (!known || !isWholeCount(value.index) || !isTotals(value.totals)) return undefined;
     const types = Array.isArray(value.types) ? value.types.filter(isTypeCount).slice(0, 200) : [];
     const { uid, index, totals, paused } = value;
-    return { v: 1, uid, podUID, index, totals, types, throttledSeconds: 0, ...(paused === true && { paused }) };
+    const trouble = troubleIn(value.trouble);
+    return {
+      v: 1,
+      uid,
+      podUID,
+      index,
+      totals,
+      types,
+      throttledSeconds: 0,
+      ...(paused === true && { paused }),
+      ...(trouble && { trouble }),
+    };
   } catch {
     return undefined;
   }
+}
+
+/** What a worker's requests meet, as it may stand in a status. */
+function troubleIn(value: unknown): Progress["trouble"] {
+  const { reason, message } = (value ?? {}) as Record<string, unknown>;
+  const known = troubles.find((one) => one === reason);
+  return known && typeof message === "string" ? { reason: known, message: message.slice(0, maxTrouble) } : undefined;
 }
 
 const isWholeCount = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;

@@ -1,6 +1,7 @@
 import { findCondition } from "../api/conditions.ts";
 import type { Condition, ObjectMeta } from "../api/meta.ts";
 import { checkContainer, checkTypeFilter } from "../api/parameters.ts";
+import { lastCause, waitingFor } from "./cause.ts";
 import type { AttemptEnd, Facts, PolicyResult } from "./facts.ts";
 
 /** Whether an export that has not started may start. It is refused where its request cannot be carried out, and waits
@@ -21,6 +22,7 @@ export function accept(facts: Facts): PolicyResult | undefined {
         kind: "step",
         state: "Waiting",
         message: `waiting: ${missing.join(". ")}`,
+        cause: waitingFor(missing.join(". ")),
         requeueAfter: 60,
       }
     );
@@ -29,14 +31,14 @@ export function accept(facts: Facts): PolicyResult | undefined {
 
 /** The end of an export that was not started within startDeadlineSeconds; undefined: it has time. A retry has no such
  *  deadline. */
-export function startDeadline({ export: { metadata }, spec, attempt, now }: Facts): AttemptEnd | undefined {
+export function startDeadline({ export: { metadata }, spec, attempt, now, status }: Facts): AttemptEnd | undefined {
   const seconds = spec.startDeadlineSeconds;
   if (seconds === undefined || attempt > 1 || secondsSince(metadata.creationTimestamp, now) < seconds) return undefined;
   return {
     kind: "end",
     outcome: "Failed",
     reason: "StartDeadlineExceeded",
-    message: `the export was not started within startDeadlineSeconds (${seconds}); raise retry to start it without this deadline`,
+    message: `the export was not started within startDeadlineSeconds (${seconds})${lastCause(status)}; raise retry to start it without this deadline`,
   };
 }
 

@@ -4,13 +4,16 @@ import { same } from "../api/rules.ts";
 import type { Effect, ReadyReason, RunView } from "../contracts.ts";
 import { secondsSince } from "./accept.ts";
 import { planningMessage, waitForSlot } from "./admit.ts";
-import { beginSample, showCounts, showPlan, showProgress, withNoun } from "./counts.ts";
+import { causeOf, lastCause } from "./cause.ts";
+import { beginSample, showCounts, showPlan, showProgress } from "./counts.ts";
 import type { AttemptEnd, ExportStep, Facts, PolicyResult } from "./facts.ts";
 import { decidingError, repeatRun } from "./repeat.ts";
 import { ensureRun, stopRun } from "./run-effects.ts";
 import { makeOutput, makeRun } from "./task.ts";
-
 import { withNoun } from "./words.ts";
+
+/** how long nothing is looked at that should change by itself */
+const watchedSeconds = 60;
 const sealingMessage = "completing the output, then writing the manifest";
 const exportMessage = (packages: number | undefined) =>
   packages === undefined ? "exporting" : `exporting ${withNoun(packages, "package")}`;
@@ -38,14 +41,14 @@ export function advance(facts: Facts): PolicyResult {
 
 /** The end of an attempt that took longer than activeDeadlineSeconds. Its workers are stopped. */
 export function activeDeadline(facts: Facts): AttemptEnd | undefined {
-  const { spec, run, now, allRuns } = facts;
+  const { spec, run, now, allRuns, status } = facts;
   const seconds = spec.activeDeadlineSeconds;
   if (seconds === undefined || !run || secondsSince(run.startTime, now) < seconds) return undefined;
   return {
     kind: "end",
     outcome: "Failed",
     reason: "DeadlineExceeded",
-    message: `the attempt did not end within activeDeadlineSeconds (${seconds}); what it has stored is kept, so raise retry to continue from there`,
+    message: `the attempt did not end within activeDeadlineSeconds (${seconds})${lastCause(status)}; what it has stored is kept, so raise retry to continue from there`,
     effects: allRuns.filter((one) => one.state === "active" && !one.going).map((one) => stopRun(facts, one)),
   };
 }
@@ -84,8 +87,8 @@ export function resume(facts: Facts): ExportStep | undefined {
 function followPlan(facts: Facts, plan: RunView): PolicyResult {
   const { settings, status } = facts;
   const report = plan.reports[0];
-  if (plan.going) return { kind: "step", state: "Planning", message: "planning is about to be repeated" };
   if (plan.state === "complete" && report?.packages === 0) return complete;
+  if (plan.going) return followGoing(plan, { state: "Planning", message: "planning is about to be repeated" });
   if (plan.state === "complete" && report?.packages !== undefined)
     return startExportRun(facts, report.packages, showPlan(status, report));
   if (plan.state === "complete" || plan.state === "failed") return endOrRepeat(facts, plan, "Planning");
@@ -133,7 +136,8 @@ function beginPlan(facts: Facts): PolicyResult {
   return {
     kind: "step",
     state: "Planning",
-    message: repeatedPlanMessage(status) ?? planningMessage,
+    message: run.repeat?.message ? `${planningMessage}; ${run.repeat.message}` : planningMessage,
+    ...(run.repeat?.message && { cause: { reason: run.repeat.reason ?? "Internal", message: run.repeat.message } }),
     effects: [ensureRun(facts, "plan")],
   };
 }
@@ -157,7 +161,7 @@ function followExport(facts: Facts, run: RunView): PolicyResult {
   const missed = facts.run?.packages === undefined && report ? showPlan(status, report) : {};
   const known = facts.run && packages !== undefined ? { run: { ...facts.run, packages } } : {};
   const shown = { ...missed, ...known };
-  if (run.going) return { kind: "step", state: "Running", message: exportMessage(packages), status: shown };
+  if (run.going) return { ...followGoing(run, { state: "Running", message: exportMessage(packages) }), status: shown };
   if (run.state === "complete") {
     // The seal says nothing until it has ended, so all counts of the packages are published before there is one.
     const counts = showCounts({ ...status, ...shown }, run);
@@ -194,8 +198,8 @@ function followExport(facts: Facts, run: RunView): PolicyResult {
 }
 
 function followSeal(facts: Facts, run: RunView): PolicyResult {
-  if (run.going) return { kind: "step", state: "Sealing", message: sealingMessage };
   if (run.state === "complete" && run.reports[0]?.totals) return complete;
+  if (run.going) return followGoing(run, { state: "Sealing", message: sealingMessage });
   if (run.state === "complete" || run.state === "failed") return endOrRepeat(facts, run, "Sealing");
   return followActive(facts, run, { state: "Sealing", message: sealingMessage });
 }
@@ -228,6 +232,7 @@ function endOrRepeat(facts: Facts, run: RunView, state: ReadyReason): PolicyResu
     kind: "step",
     state,
     message: repeat.message,
+    cause: { reason: repeat.reason, message: repeat.why },
     status: { run: { ...facts.run!, ...(repeat.repeat ? { repeat: repeat.repeat } : {}) } },
     effects: repeat.effects,
     requeueAfter: repeat.requeueAfter,
@@ -236,8 +241,8 @@ function endOrRepeat(facts: Facts, run: RunView, state: ReadyReason): PolicyResu
 
 type Stage = Pick<ExportStep, "state" | "message">;
 
-/** The step of a run that has not ended: it works, waits in a Kueue queue, or its pods cannot start. */
-function followActive({ spec }: Facts, run: RunView, stage: Stage): ExportStep {
+/** The step of a run that has not ended: it works, waits in a Kueue queue, or does not get on. */
+function followActive({ spec, run: attempt }: Facts, run: RunView, stage: Stage): ExportStep {
   if (run.state === "suspended" && spec.queueName !== undefined)
     return {
       kind: "step",
@@ -248,12 +253,25 @@ function followActive({ spec }: Facts, run: RunView, stage: Stage): ExportStep {
   // The export is not to be suspended: someone else has suspended the run, or a crash came between.
   if (run.state === "suspended")
     return { kind: "step", ...stage, effects: [{ do: "setRun", uid: run.uid, suspend: false }] };
-  if (run.blocked)
-    return { kind: "step", ...stage, message: `${stage.message}; it is blocked: ${run.blocked}`, requeueAfter: 15 };
-  if (run.progress.some(({ paused }) => paused))
-    return { kind: "step", ...stage, message: `${stage.message}; the source asks to wait (Retry-After)` };
-  // No change of an object that is watched tells that a run gets no pods at all, so it is looked at again.
-  return run.live > 0 ? { kind: "step", ...stage } : { kind: "step", ...stage, requeueAfter: 10 };
+  // No change of an object that is watched tells that a run gets no pods, or that what has ended does not go. So it is
+  // looked at again.
+  const again = { requeueAfter: run.live > 0 ? watchedSeconds : 10 };
+  const cause = causeOf(run, attempt?.repeat);
+  return cause
+    ? { kind: "step", ...again, ...stage, message: `${stage.message}; ${cause.message}`, cause }
+    : { kind: "step", ...again, ...stage };
+}
+
+/** The step while a run is being deleted, so that it can be made again. */
+function followGoing(run: RunView, { state, message }: Stage): ExportStep {
+  const cause = causeOf(run, undefined);
+  return {
+    kind: "step",
+    state,
+    requeueAfter: watchedSeconds,
+    message: cause ? `${message}; ${cause.message}` : message,
+    ...(cause && { cause }),
+  };
 }
 
 /** The stage that an export has reached, for its summary. */
@@ -262,10 +280,6 @@ function stageReached({ runs, run }: Facts): ExportStep {
   if (runs.export) return { kind: "step", state: "Running", message: exportMessage(run?.packages) };
   return { kind: "step", state: "Planning", message: planningMessage };
 }
-
-/** A plan that is repeated shows why until it has succeeded. */
-const repeatedPlanMessage = ({ run, conditions }: FhirExportStatus) =>
-  run?.repeat ? conditions?.find(({ type }) => type === "Ready")?.message : undefined;
 
 const wantedParallelism = ({ spec, run }: Facts, packages: number) =>
   Math.max(1, Math.min(spec.parallelism ?? 4, run?.parallelism ?? 1, packages));

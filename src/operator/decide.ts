@@ -90,10 +90,11 @@ function continueWith(facts: Facts, step: ExportStep): Decision {
       : { ...old, conditions: dropConditions(old.conditions, "Purged", "Exact", "PartialErrors") };
   // A run that cannot be made yet is shown with the reason, and tried again soon.
   const message = effectFailure ? `${step.message}; ${effectFailure.message}` : step.message;
+  const cause = effectFailure ? { reason: effectFailure.reason, message: effectFailure.message } : step.cause;
   const requeueAfter = sooner(effectFailure ? 30 : step.requeueAfter, secondsToDeadline(facts));
   const effects = step.effects ?? [];
   return {
-    status: showState(facts, { ...before, ...step.status }, { state: step.state, message }),
+    status: showState(facts, { ...before, ...step.status }, { state: step.state, message, cause }),
     effects: effectFailure ? effects.filter((effect) => effect.do !== "ensureRun") : effects,
     ...(requeueAfter === undefined ? {} : { requeueAfter }),
   };

@@ -2,6 +2,7 @@ import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport, FhirExportRun, FhirExportSpec, FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
 import type { Command, Effect, Failure, ReadyReason, RunView } from "../contracts.ts";
+import type { Cause } from "./cause.ts";
 import { attemptOf, type Outcome } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";
 import type { Settings } from "./settings.ts";
@@ -48,7 +49,10 @@ export interface AttemptEnd {
 export interface ExportStep {
   kind: "step";
   state: ReadyReason;
+  /** with the cause */
   message: string;
+  /** why it does not get on; absent: nothing is known to hold it */
+  cause?: Cause;
   /** changes of the status besides the conditions */
   status?: Partial<FhirExportStatus>;
   effects?: Effect[];

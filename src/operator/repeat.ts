@@ -8,6 +8,8 @@ const longestWaitSeconds = 600;
 /** A run that crashes, or whose report is lost, is repeated this many times. A run that waits for the world is repeated
  *  until activeDeadlineSeconds. */
 const crashLimit = 5;
+/** characters of status.run.repeat.message */
+const maxWhy = 1024;
 
 /** How a run that ended without a result is repeated. */
 interface RunRepeat {
@@ -15,6 +17,8 @@ interface RunRepeat {
   exhausted: boolean;
   reason: string;
   message: string;
+  /** the message without what becomes of it */
+  why: string;
   effects: Effect[];
   /** the new status.run.repeat */
   repeat: FhirExportRun["repeat"];
@@ -42,6 +46,7 @@ export function repeatRun(facts: Facts, run: RunView, insist = false): RunRepeat
       exhausted: false,
       reason,
       message: `${why}; it is tried again at ${known.time}`,
+      why,
       effects: left <= 0 ? [{ do: "deleteRun", uid: run.uid }] : [],
       repeat: known,
       requeueAfter: Math.max(left, 1),
@@ -56,6 +61,7 @@ export function repeatRun(facts: Facts, run: RunView, insist = false): RunRepeat
       exhausted: true,
       reason,
       message: `${why}; it was given up after ${crashLimit} more tries`,
+      why,
       effects: [],
       repeat: known,
       requeueAfter: 0,
@@ -67,8 +73,9 @@ export function repeatRun(facts: Facts, run: RunView, insist = false): RunRepeat
     exhausted: false,
     reason,
     message: `${why}; it is tried again at ${time}`,
+    why,
     effects: [],
-    repeat: { runName: run.name, runUID: run.uid, count, crashes, time },
+    repeat: { runName: run.name, runUID: run.uid, count, crashes, time, reason, message: why.slice(0, maxWhy) },
     requeueAfter: delay,
   };
 }

@@ -39,7 +39,7 @@ export function stopWorkers(facts: Facts): WorkersStop {
   const runs = facts.allRuns.filter((run) => run !== facts.runs.purge);
   const live = runs.reduce((sum, run) => sum + run.live, 0);
   const active = runs.filter((run) => run.state === "active" && !run.going);
-  const stuck = runs.find((run) => run.live > 0 && run.blocked);
+  const stuck = runs.find((run) => (run.live > 0 || run.going) && run.blocked);
   return {
     stopped: live === 0 && active.length === 0 && !runs.some((run) => run.going),
     stuck: stuck !== undefined,

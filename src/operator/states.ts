@@ -2,6 +2,7 @@ import { type ConditionType, type ConditionValue, dropConditions, setCondition }
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { Condition } from "../api/meta.ts";
 import type { ReadyReason } from "../contracts.ts";
+import type { Cause } from "./cause.ts";
 import type { Facts } from "./facts.ts";
 
 type ConditionStatus = Condition["status"];
@@ -37,11 +38,13 @@ interface ShownState {
   message: string;
   /** why the export is in the state, where that is more than the state itself: why it failed */
   reason?: string;
+  /** why it does not get on: the condition Reconciling then has this reason and message */
+  cause?: Cause | undefined;
 }
 
 /** The status with the conditions of a state. */
 export function showState(facts: Facts, status: FhirExportStatus, shown: ShownState): FhirExportStatus {
-  const { state, message, reason = state } = shown;
+  const { state, message, reason = state, cause } = shown;
   const row = stateTable[state];
   const kept = dropConditions(status.conditions, ...managedConditions.filter((type) => !row.holds.includes(type)));
   let next = addCondition(
@@ -49,7 +52,10 @@ export function showState(facts: Facts, status: FhirExportStatus, shown: ShownSt
     { ...status, conditions: kept },
     { type: "Ready", status: row.ready, reason: state, message },
   );
-  for (const type of row.holds) next = addCondition(facts, next, { type, status: "True", reason, message });
+  for (const type of row.holds) {
+    const why = (type === "Reconciling" && cause) || { reason, message };
+    next = addCondition(facts, next, { type, status: "True", reason: why.reason, message: why.message });
+  }
   if (row.accepted === "True")
     next = addCondition(facts, next, {
       type: "Accepted",

@@ -1,6 +1,6 @@
 /** What the service shows of an export: its status and its manifest. Pure. */
 import { STATUS_CODES } from "node:http";
-import { findCondition, isTrue } from "../api/conditions.ts";
+import { causeIn, findCondition, isTrue } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import type { FailureReason } from "../contracts.ts";
 import type { Manifest, ManifestItem } from "../sink/manifest.ts";
@@ -58,14 +58,19 @@ function renderFailure({ status }: FhirExport): HttpAnswer {
   return code ? errorAnswer(422, { code, text }) : errorAnswer(500, { code: "processing", text });
 }
 
+/** the most characters of X-Progress */
+const maxProgress = 99;
+
 /** The header X-Progress. It begins with the integer percent, which clients parse, has less than 100 characters, as
- *  the IG demands, and is plain ASCII. */
+ *  the IG demands, and is plain ASCII. It ends with why the export does not get on, as far as there is room. */
 function progressText({ status }: FhirExport): string {
   const { percent = 0, resources = 0, expectedResources } = status?.progress ?? {};
   const word = (findCondition(status?.conditions, "Ready")?.reason ?? "Waiting").toLowerCase();
   const place = status?.queuePosition === undefined ? "" : ` at place ${status.queuePosition}`;
   const counts = expectedResources === undefined ? "" : `, ${resources} of ${expectedResources} resources`;
-  return `${percent}% ${word}${place}${counts}`;
+  const cause = causeIn(status?.conditions);
+  const text = `${percent}% ${word}${place}${counts}${cause ? `: ${cause}` : ""}`.replace(/[^ -~]+/g, "?");
+  return text.length <= maxProgress ? text : `${text.slice(0, maxProgress - 3)}...`;
 }
 
 /** Seconds until the next poll: a tenth of the export's age, and no more than is estimated to be left. At most a

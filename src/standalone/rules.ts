@@ -74,8 +74,14 @@ export function afterExit(
   const failures = index.failures + 1;
   if (exit.code === exitCode.terminal)
     return { index: { state: "failed", failures, ...report }, runFailed: "Terminal" };
-  if (failures > retries[command])
-    return { index: { state: "failed", failures, ...report }, runFailed: "BackoffLimitExceeded" };
+  if (failures > retries[command]) {
+    const { code } = exit;
+    const how = typeof code === "number" ? `a worker ended with exit code ${code}` : "a worker was killed";
+    return {
+      index: { state: "failed", failures, ...report },
+      runFailed: exit.report ? "BackoffLimitExceeded" : `BackoffLimitExceeded; ${how}`,
+    };
+  }
   return {
     index: {
       state: "pending",

@@ -29,8 +29,8 @@ export async function planAndSmallExport(work: Work): Promise<CommandResult> {
   return { ...(await seal(work)), packages: 0 };
 }
 
-/** What the pod of a plan may ask of the source while it plans: as much as all pods of the export will together, as it is
- *  the only one. A plan asks little, but of each type. */
+/** What the pod of a plan may ask of the source while it plans: as much as all pods of the export will together, as it
+ *  is the only one. A plan asks little, but of each type. */
 const wholeShare = ({ source: { share }, plan: { parallelism } }: Task): RequestShare => ({
   requests: share.requests * parallelism,
   perSecond: share.perSecond && share.perSecond * parallelism,

@@ -10,6 +10,8 @@ import { openWork, readTask } from "./work.ts";
 
 /** Shorter pauses that the source asks for are not shown. */
 const shownPauseMs = 3000;
+/** What requests meet is shown when none has worked for so long. */
+const shownTroubleMs = 5000;
 
 /** Runs one command of the worker, and writes its Report into the file for the termination message.
  *  @param surroundings only tests change them

@@ -10,6 +10,7 @@ export class ProgressBoard {
   readonly #expected = new Map<string, number>();
   throttledSeconds = () => 0;
   isPaused = () => false;
+  trouble: () => Progress["trouble"] = () => undefined;
 
   /** Adds to the number of resources of a type that are to come. Only for a worker that does all of the export. */
   expect(type: string, resources: number): void {
@@ -30,6 +31,7 @@ export class ProgressBoard {
       .flatMap((shard) => shard.checkpointAt ?? [])
       .sort()
       .at(-1);
+    const trouble = this.trouble();
     return {
       v: 1,
       uid,
@@ -42,6 +44,7 @@ export class ProgressBoard {
       })),
       throttledSeconds: Math.round(this.throttledSeconds()),
       ...(this.isPaused() && { paused: true as const }),
+      ...(trouble && { trouble }),
       ...(checkpointAt && { checkpointAt }),
     };
   }

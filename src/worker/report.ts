@@ -8,7 +8,7 @@ const maxReportBytes = 3500;
  *  where even these do not fit, none do. */
 export function renderReport({ types = [], ...report }: Report): string {
   const sorted = [...types].sort(
-    (a, b) => rankOf(a) - rankOf(b) || sizeOf(b) - sizeOf(a) || (a.type < b.type ? -1 : 1),
+    (a, b) => rankOf(a) - rankOf(b) || resourcesOf(b) - resourcesOf(a) || (a.type < b.type ? -1 : 1),
   );
   const render = (count: number, others: readonly TypeCount[]) => {
     const byProof = Object.groupBy(others, ({ proof }) => proof!);
@@ -31,4 +31,4 @@ export function renderReport({ types = [], ...report }: Report): string {
 }
 
 const rankOf = ({ proof = "counted" }: TypeCount) => ["none", "agreed", "counted"].indexOf(proof);
-const sizeOf = ({ expected, resources }: TypeCount) => expected ?? resources;
+const resourcesOf = ({ expected, resources }: TypeCount) => expected ?? resources;

@@ -22,7 +22,15 @@ import { type Source, startSource } from "../sources/server.ts";
 import { sorted } from "../standalone/harness.ts";
 import { type Azurite, shareAzurite } from "../tools/azurite.ts";
 import { type Kubelet, startKubelet } from "../tools/kubelet.ts";
-import { kubeconfig, kubectl, makeClaim, makeNamespace, type Namespace, needsPlane, until } from "../tools/namespace.ts";
+import {
+  kubeconfig,
+  kubectl,
+  makeClaim,
+  makeNamespace,
+  type Namespace,
+  needsPlane,
+  until,
+} from "../tools/namespace.ts";
 import { linesOf } from "../worker/harness.ts";
 import { applyRBAC } from "./rbac.ts";
 
@@ -179,9 +187,10 @@ describe("exports on Kubernetes, pods as processes, from the sample source", nee
     const written = (object.status?.types ?? []).filter(({ exported = 0 }) => exported > 0);
     assert.ok(written.length > 2);
     for (const { type, proof } of written)
-      assert.deepEqual(described.match(new RegExp(`^ +${type}: .*$`, "gm"))?.map((line) => line.trim()), [
-        `${type}: ${proof}`,
-      ]);
+      assert.deepEqual(
+        described.match(new RegExp(`^ +${type}: .*$`, "gm"))?.map((line) => line.trim()),
+        [`${type}: ${proof}`],
+      );
     assert.match(described, new RegExp(`${written.length} types proven by the counts of the source`));
   });
 

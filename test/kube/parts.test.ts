@@ -30,6 +30,15 @@ test("progress of a pod says that the source asks to wait, and nothing else that
   assert.deepEqual([parse(undefined), parse("yes")], [progress, progress]);
 });
 
+test("progress of a pod says what its requests meet, by a reason that is known", () => {
+  const parse = (trouble: unknown) => parseProgress(JSON.stringify({ ...progress, trouble }), "e", "p")?.trouble;
+  const trouble = { reason: "SourceUnreachable", message: "m" };
+  assert.deepEqual(parse({ ...trouble, more: 1 }), trouble);
+  assert.equal(parse({ ...trouble, message: "m".repeat(2000) })?.message.length, 1024);
+  for (const wrong of [undefined, null, "m", { reason: "Complete", message: "m" }, { ...trouble, message: 7 }])
+    assert.equal(parse(wrong), undefined);
+});
+
 for (const [name, answer, want] of answers)
   test(`progress of a pod: ${name} is ${want ? "taken" : "left out"}`, () =>
     assert.equal(

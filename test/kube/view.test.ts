@@ -116,6 +116,48 @@ test("reports: the last one of each index; one that cannot be read, or is of ano
   assert.deepEqual(view(job(), [pod(0, "Failed", {})]).reports, [undefined], "no message at all");
 });
 
+test("a worker that left no report: the error that one before it reported counts once the Job has failed, and how it ended is told", () => {
+  const died = (index: number, terminated: object, status: Pod["status"] = {}): Pod => ({
+    ...pod(index, "Failed"),
+    status: {
+      phase: "Failed",
+      containerStatuses: [{ name: "worker", state: { terminated: { exitCode: 137, ...terminated } } }],
+      ...status,
+    },
+  });
+  const told = pod(0, "Failed", {
+    message: message({ error: { class: "transient", reason: "SourceInconsistent", message: "m" } }),
+    at: "2026-03-04T05:01:00Z",
+  });
+  const killed = died(0, { reason: "OOMKilled", finishedAt: "2026-03-04T05:02:00Z" });
+  const failed = job(condition("Failed", { reason: "BackoffLimitExceeded" }));
+  for (const pods of [
+    [told, killed],
+    [killed, told],
+  ]) {
+    const seen = view(failed, pods);
+    assert.equal(seen.reports[0]?.error?.reason, "SourceInconsistent");
+    assert.match(
+      seen.reason ?? "",
+      /^BackoffLimitExceeded; a worker was killed .*OOMKilled.*resources\.limits\.memory$/,
+    );
+  }
+  assert.equal(view(job(), [told, killed]).reports[0], undefined, "it may still work");
+  assert.equal(view(failed, [told]).reason, "BackoffLimitExceeded", "who left a report says it there");
+  const evicted = { phase: "Failed", reason: "Evicted", message: "The node was low on resource: memory." };
+  assert.match(
+    view(failed, [{ ...pod(0, "Failed"), status: evicted }]).reason ?? "",
+    /; Evicted: The node was low on resource: memory\.$/,
+  );
+  assert.match(view(failed, [died(0, { exitCode: 134 })]).reason ?? "", /; a worker ended with exit code 134$/);
+});
+
+/** The pod with one more container, which goes on. */
+function withSidecar(one: Pod, name: string): Pod {
+  const containerStatuses = [...(one.status?.containerStatuses ?? []), { name, state: { running: {} } }];
+  return { ...one, status: { ...one.status, containerStatuses } };
+}
+
 const blocked: [string, Job, Pod[], JobView["events"], RegExp | undefined][] = [
   ["a running pod", job({ active: 1 }), [pod(0, "Running")], [], undefined],
   [
@@ -208,6 +250,71 @@ const blocked: [string, Job, Pod[], JobView["events"], RegExp | undefined][] = [
         spec: { nodeName: "n1" },
       },
     ],
+    [],
+    undefined,
+  ],
+  [
+    "a sidecar goes on when the worker has ended",
+    job({ active: 1 }),
+    [withSidecar(pod(0, "Running", { at: "2026-03-04T05:08:00Z" }), "istio-proxy")],
+    [],
+    /the worker of pod p0 has ended, but its container istio-proxy has not; keep sidecars out/,
+  ],
+  [
+    "the worker has ended a moment ago",
+    job({ active: 1 }),
+    [withSidecar(pod(0, "Running", { at: "2026-03-04T05:09:30Z" }), "istio-proxy")],
+    [],
+    undefined,
+  ],
+  [
+    "a Job is stuck in deletion, its pod held by a finalizer",
+    job({ succeeded: 1 }, {}, { deletionTimestamp: "2026-03-04T05:08:00Z", finalizers: ["foregroundDeletion"] }),
+    [
+      pod(
+        0,
+        "Succeeded",
+        {},
+        {
+          metadata: { deletionTimestamp: "2026-03-04T05:08:00Z", finalizers: ["batch.kubernetes.io/job-tracking"] },
+        },
+      ),
+    ],
+    [],
+    /Job j is being deleted since 2026-03-04T05:08:00Z, and is not gone: pod p0 is still there \(finalizers: batch.kubernetes.io\/job-tracking\)/,
+  ],
+  [
+    "a Job is stuck in deletion by its own finalizer",
+    job({}, {}, { deletionTimestamp: "2026-03-04T05:08:00Z", finalizers: ["example.org/keep"] }),
+    [],
+    [],
+    /is not gone \(finalizers: example.org\/keep\)/,
+  ],
+  [
+    "a Job that is being deleted since a moment",
+    job({}, {}, { deletionTimestamp: "2026-03-04T05:09:30Z", finalizers: ["foregroundDeletion"] }),
+    [],
+    [],
+    undefined,
+  ],
+  [
+    "a pod has ended well and is never counted",
+    job({ active: 0, succeeded: 0 }),
+    [pod(0, "Succeeded", {}, { metadata: { finalizers: ["batch.kubernetes.io/job-tracking"] } })],
+    [],
+    /pod p0 has ended well, and its Job does not count it; .*job-tracking/,
+  ],
+  [
+    "a pod that ended well, of a Job that goes on with others",
+    job({ succeeded: 1 }),
+    [pod(0, "Succeeded", {})],
+    [],
+    undefined,
+  ],
+  [
+    "a pod that ended well, of a Job that is complete",
+    job(condition("Complete")),
+    [pod(0, "Succeeded", {})],
     [],
     undefined,
   ],

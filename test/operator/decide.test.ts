@@ -67,15 +67,19 @@ test("patients, filters, group and kick-off URL get into the Task, and into no s
 const wakes: [string, ExportWorld, number | undefined][] = [
   [
     "a deadline while planning",
-    world({ spec: { activeDeadlineSeconds: 100 }, status: admitted(), runs: { plan: {} } }),
-    99,
+    world({ spec: { activeDeadlineSeconds: 40 }, status: admitted(), runs: { plan: {} } }),
+    39,
   ],
   [
     "a deadline later than the next look",
     world({ spec: { activeDeadlineSeconds: 100 }, status: admitted(), runs: { export: { parallelism: 1 } } }),
     30,
   ],
-  ["no deadline", world({ status: admitted(), runs: { plan: {} } }), undefined],
+  [
+    "no deadline: what holds a pod may be seen by the clock only",
+    world({ status: admitted(), runs: { plan: {} } }),
+    60,
+  ],
   ["a Job without pods", world({ status: admitted(), runs: { plan: { live: 0 } } }), 10],
   ["a start deadline while waiting", world({ source: null, spec: { startDeadlineSeconds: 20 } }), 19],
   [

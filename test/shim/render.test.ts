@@ -37,6 +37,27 @@ suite("status of an export that goes on is 202", () => {
       object: object(running, { progress: { percent: 42, resources: 420, expectedResources: 1000 } }),
       progress: "42% running, 420 of 1000 resources",
     },
+    "planning, and the source is away": {
+      object: object({
+        Ready: ["Unknown", "Planning", "asking; SourceUnreachable: m"],
+        Reconciling: ["True", "SourceUnreachable", "SourceUnreachable: m"],
+      }),
+      progress: "0% planning: SourceUnreachable: m",
+    },
+    "a long cause in other letters is cut": {
+      object: object(
+        {
+          Ready: ["Unknown", "Running", "exporting"],
+          Reconciling: ["True", "Blocked", `it is blocked: \u00e4\n${"x".repeat(99)}`],
+        },
+        { progress: { percent: 42, resources: 420, expectedResources: 1000 } },
+      ),
+      progress: `42% running, 420 of 1000 resources: it is blocked: ?${"x".repeat(44)}...`,
+    },
+    "what goes on has no cause": {
+      object: object({ Ready: ["Unknown", "Planning", "m"], Reconciling: ["True", "Planning", "m"] }),
+      progress: "0% planning",
+    },
     "long since running": {
       object: { ...object(running), metadata: { name: "export-a", creationTimestamp: "2026-02-01T12:00:00Z" } },
       progress: "0% running",

@@ -100,7 +100,15 @@ suite("the state of an index after its process has ended", () => {
     "a plan is not retried here": {
       command: "plan",
       exit: { stopped: false, code: 75 },
-      expected: { index: { state: "failed", failures: 1 }, runFailed: "BackoffLimitExceeded" },
+      expected: {
+        index: { state: "failed", failures: 1 },
+        runFailed: "BackoffLimitExceeded; a worker ended with exit code 75",
+      },
+    },
+    "a plan that was killed says so": {
+      command: "plan",
+      exit: { stopped: false, code: null },
+      expected: { index: { state: "failed", failures: 1 }, runFailed: "BackoffLimitExceeded; a worker was killed" },
     },
   };
   for (const [name, { command, failures = 0, exit, expected }] of Object.entries(cases))

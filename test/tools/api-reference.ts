@@ -194,7 +194,7 @@ const link = (reason: string) => `[${reason}](troubleshooting.md#${reason.toLowe
 const links = (reasons: readonly string[]) => reasons.map(link).join(", ");
 
 function renderConditions(): string[] {
-  const { end, refused, purge, event, validity, own } = reasonsOfOperator();
+  const { end, refused, purge, event, cause, validity, own } = reasonsOfOperator();
   const others = conditionTypes.filter((type) => !["Ready", "Accepted"].includes(type));
   const kept = own.filter(({ type, status }) => type === "Purged" && status === "False").map(({ reason }) => reason);
   const stateRows = states.map((state) => {
@@ -206,6 +206,7 @@ function renderConditions(): string[] {
   const rows: [string, string, string][] = [
     ["Accepted", "False", links(refused)],
     ["Failed and Stalled", "True", links(end)],
+    ["Reconciling", "True", `${links(cause)}, or what it waits for to pass: one of the reasons of Failed`],
     ...groupOwn(own),
     [
       "Purged",

@@ -26,12 +26,13 @@ export const failureReasons = unionOf("src/contracts.ts", "FailureReason");
 
 /** What the `reason: "…"` of each file of src/operator is of. A file that is not named here must have none, or nobody
  *  would describe it. */
-const uses: Record<string, "end" | "purge" | "event"> = {
+const uses: Record<string, "end" | "purge" | "event" | "cause"> = {
   "accept.ts": "end",
   "advance.ts": "end",
   "decide.ts": "end",
   "run-effects.ts": "purge",
   "remove.ts": "event",
+  "cause.ts": "cause",
 };
 
 interface Found {
@@ -43,6 +44,8 @@ interface Found {
   purge: string[];
   /** of events that are not one of a state or of an end */
   event: string[];
+  /** of Reconciling of an export that does not get on */
+  cause: string[];
   /** of Ready of a FhirSource or ExportTarget */
   validity: { reason: string; status: Condition["status"] }[];
   /** of conditions that are set by themselves */
@@ -58,10 +61,11 @@ const variableCondition = /type: "\w+",\s+status: "\w+",\s+reason(?:: ([\w.]+))?
 
 /** The reasons that src/operator makes. @throws where one is made in a way that this does not see */
 export function reasonsOfOperator(): Found {
-  const found: Record<"end" | "purge" | "event", string[]> = {
+  const found: Record<"end" | "purge" | "event" | "cause", string[]> = {
     end: [...failureReasons],
     purge: [...failureReasons],
     event: [],
+    cause: [],
   };
   const validity: Found["validity"] = [];
   const own: Found["own"] = [];
@@ -96,6 +100,7 @@ export function reasonsOfOperator(): Found {
     refused: unique(refused.map(([, one]) => one!)),
     purge: unique(found.purge),
     event: unique(found.event),
+    cause: unique(found.cause),
     validity,
     own,
   };
@@ -113,7 +118,7 @@ export function conditionsOf(state: ReadyReason): Condition[] {
 
 /** All of them, each once. */
 export function allReasons(): string[] {
-  const { end, purge, event, validity, own } = reasonsOfOperator();
+  const { end, purge, event, cause, validity, own } = reasonsOfOperator();
   const shown = states.flatMap((state) => conditionsOf(state).map(({ reason }) => reason));
   return unique([
     ...states,
@@ -121,6 +126,7 @@ export function allReasons(): string[] {
     ...end,
     ...purge,
     ...event,
+    ...cause,
     ...validity.map(({ reason }) => reason),
     ...own.map(({ reason }) => reason),
   ]);

@@ -7,8 +7,8 @@ import { isCapped, looksCapped } from "./caps.ts";
 import { firstPageEntries, type TypeSamples, type TypesSeen, type WindowSupport } from "./probes.ts";
 
 /** Holds what the source counts of its types against what it shows. A page is what proves that a type is empty, whether
- *  it is counted or not: servers that do not count answer 0, too. Nothing may be counted in a search that finds nothing,
- *  either.
+ *  it is counted or not: servers that do not count answer 0, too. Nothing may be counted in a search that finds
+ *  nothing, either.
  *  @param held what the source counts, by type
  *  @returns the types of which a page has shown no resource, and what is counted of the others; nothing is counted
  *    where the counts are refuted */

@@ -163,9 +163,9 @@ async function probeWindowsByPages(
   return { windows: !refuted.answer && !refuted.failed && precision !== "other", seconds: precision === "seconds" };
 }
 
-/** Asks about the first type, then about two more at a time, then about four, and so on, until one gives an answer. Most
- *  often the first does; where none does, many types cost little more time than a few. A page that cannot be read,
- *  because of a resource in it, gives none.
+/** Asks about the first type, then about two more at a time, then about four, and so on, until one gives an answer.
+ *  Most often the first does; where none does, many types cost little more time than a few. A page that cannot be
+ *  read, because of a resource in it, gives none.
  *  @returns the answer of the first type that gives one; `failed`: there is none, as such pages were all that could be
  *    had */
 async function firstAnswer<T>(
