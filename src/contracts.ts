@@ -165,6 +165,9 @@ export interface Shard {
   cap?: number;
   /** with `members`: what the source has counted in each of the shard's searches, in their order */
   counts?: number[];
+  /** Nothing of the type was deleted between transactionTime and the counts of the plan, as counts before and after
+   *  show (plan/steady.ts). Only where no history would tell. */
+  steady?: true;
 }
 
 /** A file of the output; `name` is its path below the export's folder. */

@@ -25,7 +25,7 @@ for (const kind of kinds)
       const deaths = sampleOf(
         `kills of a writer into ${kind}, another order`,
         Array.from(calls.keys()).flatMap((index) => [false, true].map((after) => ({ k: index + 1, after }))),
-        { size: kind === "azure" ? 16 : 40, kindsOf: ({ k, after }) => [`${calls[k - 1]} ${after}`] },
+        { size: kind === "azure" ? 8 : 16, kindsOf: ({ k, after }) => [`${calls[k - 1]} ${after}`] },
       );
       for (const { k, after } of deaths) {
         const store = await fresh();
@@ -48,7 +48,7 @@ for (const kind of kinds)
         const freezes = sampleOf(
           `freezes of a writer into ${kind}, ${order}`,
           Array.from(calls.keys(), (index) => index + 1),
-          { size: kind === "azure" ? 12 : 30, kindsOf: (k) => [calls[k - 1]!] },
+          { size: kind === "azure" ? 6 : 12, kindsOf: (k) => [calls[k - 1]!] },
         );
         for (const k of freezes) {
           const store = await fresh();
@@ -78,7 +78,7 @@ for (const kind of kinds)
 
     test("any interleaving of up to four writers: the shard has one result, with each line once", async () => {
       const seeds = sampleOf(`schedules of writers into ${kind}`, [...Array(kind === "azure" ? 40 : 120).keys()], {
-        size: kind === "azure" ? 4 : 25,
+        size: kind === "azure" ? 3 : 10,
         kindsOf: () => "any",
       });
       for (const seed of seeds) {

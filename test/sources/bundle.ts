@@ -32,12 +32,14 @@ export function bundle(page: Page, faults: readonly Fault[]): Buffer {
   const texts = entries.map((version) =>
     page.history ? historyEntry(page, page.history, version) : matchEntry(page, version as Current),
   );
-  if (find("wrongType"))
+  if (find("wrongType")) {
+    const type = /\bBasic\b/.test(page.self) ? "Library" : "Basic";
     texts.splice(1, 0, [
       Buffer.from(
-        `{"fullUrl":"${page.base}/Basic/stray","resource":{"resourceType":"Basic","id":"stray","code":{"text":"stray"}},"search":{"mode":"match"}}`,
+        `{"fullUrl":"${page.base}/${type}/stray","resource":{"resourceType":"${type}","id":"stray"},"search":{"mode":"match"}}`,
       ),
     ]);
+  }
   if (find("outcome"))
     texts.push([
       Buffer.from(`{"resource":${outcome("informational", "A remark, not data")},"search":{"mode":"outcome"}}`),

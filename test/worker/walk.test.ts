@@ -119,7 +119,7 @@ describe("kill -9 of the worker at every request", () => {
     const reference = await undisturbed(lanes[0]!, await begin(lanes[0]!));
     let kills = 0;
     const all = pointsOf(reference);
-    const points = sampleOf("kills", all, { size: 40, kindsOf: kindIn(reference) });
+    const points = sampleOf("kills", all, { size: 24, kindsOf: kindIn(reference) });
     await inLanes(lanes, points, async (lane, point) => {
       if (await killAt(lane, reference, point)) kills++;
     });

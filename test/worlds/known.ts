@@ -38,12 +38,6 @@ const knownFaults: { what: string; explains: (world: World, wrong: readonly stri
     what: "a planner that stood still before it wrote anything begins when the export is cancelled and removed",
     explains: (world, wrong) => standsStill(world) && all(/^after the purge/)(world, wrong),
   },
-  {
-    what: "a difference is not told for which the export has no evidence yet",
-    explains: (world, wrong) =>
-      (world.writes.length > 0 || world.faults.length > 0 || Object.keys(world.behaviour).length > 0) &&
-      all(/^(exact, but|not told:) \S+ is (missing|older|newer|twice|uncalled)$/)(world, wrong),
-  },
 ];
 
 /** Which known fault explains how a world has failed; undefined where none does. */

@@ -5,7 +5,7 @@ import type { FHIRRelease } from "../../fhir/release.ts";
 import { manifestPath, planningPath, planPath } from "../../sink/layout.ts";
 import type { Store } from "../../sink/store.ts";
 import type { Work } from "../work.ts";
-import type { WindowSupport } from "./probes.ts";
+import type { TypesSeen, WindowSupport } from "./probes.ts";
 import type { Bounds, CountWindow } from "./windows.ts";
 
 /** What the probes have found out of the source's searches. */
@@ -26,6 +26,8 @@ export interface SourceProbe extends WindowSupport {
   held?: Record<string, number>;
   /** types that the source refuses to search, by the status of its answer */
   refused?: Record<string, number>;
+  /** the source has a history that tells what was deleted */
+  history?: boolean;
   /** how many resources a shard should have at most */
   max: number;
 }
@@ -48,6 +50,11 @@ export interface DraftState {
   warnings: string[];
   /** Plan.doubts */
   doubts?: string[];
+  /** what the first look at each type has found, right before `end` */
+  seen?: TypesSeen;
+  /** When that look began at the earliest, in milliseconds by the source's clock. Absent where the look may have been
+   *  behind `end`. */
+  seenFrom?: number;
   probed?: SourceProbe;
   /** the shards of each type that is already cut */
   done: Record<string, Shard[]>;

@@ -1,42 +1,44 @@
-import type { SourceClient } from "../../fhir/client.ts";
 import { countMatches } from "../../fhir/reads.ts";
-import type { Random } from "../../surroundings.ts";
 import { eachParallel } from "../parallel.ts";
 import type { Work } from "../work.ts";
 import { isCapped, looksCapped } from "./caps.ts";
-import { firstPageEntries, type TypeSamples, type TypesSeen, type WindowSupport } from "./probes.ts";
+import { firstPageEntries, type TypesSeen, type WindowSupport } from "./probes.ts";
 
-/** Holds what the source counts of its types against what it shows. A page is what proves that a type is empty, whether
- *  it is counted or not: servers that do not count answer 0, too. Nothing may be counted in a search that finds
- *  nothing, either.
+/** Holds what the source counts of its types against what it shows. A page is what proves that a type is empty: servers
+ *  that do not count answer 0, too.
  *  @param held what the source counts, by type
  *  @returns the types of which a page has shown no resource, and what is counted of the others; nothing is counted
  *    where the counts are refuted */
 export async function checkCounts(
-  { source, random }: Work,
+  { source }: Work,
   types: readonly string[],
   held: TypesSeen["held"],
-  samples: TypeSamples,
 ): Promise<{ empty: string[]; held: TypesSeen["held"] }> {
   const empty: string[] = [];
-  const looked = types.filter((type) => !held[type]);
-  const some = Object.keys(held).find((type) => held[type]! > 0);
-  const [isShown, estimates] = await Promise.all([
-    eachParallel(looked, async (type) => {
-      // Other probes look at the pages of types that are not counted.
-      const entries = await (held[type] === 0 ? firstPageEntries(source, { type, count: 1 }) : samples.of(type));
-      if (entries?.length === 0) empty.push(type);
-      return held[type] === 0 && entries !== undefined && entries.length > 0;
-    }),
-    some !== undefined && isEstimating(source, some, random),
-  ]);
+  const zeros = types.filter((type) => held[type] === 0);
+  const created: TypesSeen["held"] = {};
+  const isWrong = await eachParallel(zeros, async (type) => {
+    const entries = await firstPageEntries(source, { type, count: 1 });
+    if (entries?.length === 0) empty.push(type);
+    if (!entries || entries.length === 0) return false;
+    // The first of them may have been created since the count.
+    created[type] = (await countMatches(source, { type })) ?? 0;
+    return created[type] === 0;
+  });
   empty.sort();
-  const counted = Object.fromEntries(Object.entries(held).filter(([type]) => !empty.includes(type)));
-  return { empty, held: isShown.includes(true) || estimates ? {} : counted };
+  const counted = Object.fromEntries(Object.entries({ ...held, ...created }).filter(([type]) => !empty.includes(type)));
+  return { empty, held: isWrong.includes(true) ? {} : counted };
 }
 
-/** Whether the source counts something in a search that finds nothing: its counts are estimates then. */
-async function isEstimating(source: SourceClient, type: string, random: Random): Promise<boolean> {
+/** Whether the source counts something in a search that finds nothing: its counts are estimates then. Sources that keep
+ *  windows were asked for one that finds nothing already (probes.ts). */
+export async function isEstimating(
+  { source, random }: Work,
+  held: TypesSeen["held"],
+  { windows }: WindowSupport,
+): Promise<boolean> {
+  const [type] = Object.keys(held);
+  if (windows || type === undefined) return false;
   const count = await countMatches(source, { type, filter: `_id=${random(16).toString("hex")}` });
   return count !== undefined && count !== 0;
 }

@@ -14,7 +14,7 @@ import type { CommandResult, Work } from "../work.ts";
 import { findsByMembers, probeBatchSize } from "./batches.ts";
 import { type DraftState, PlanDraft, type Planning, type SourceProbe } from "./draft.ts";
 import { resolveGroup } from "./group.ts";
-import { checkCounts, findCaps } from "./held.ts";
+import { checkCounts, findCaps, isEstimating } from "./held.ts";
 import { packageSize, packShards, shardSize } from "./packages.ts";
 import {
   checkFilter,
@@ -27,6 +27,7 @@ import {
 } from "./probes.ts";
 import { boundsOf, cutType, refusedShard } from "./shards.ts";
 import { chooseRelease, chooseTypes, countMissingPatients, readNames, searchableTypes } from "./source-facts.ts";
+import { isSteady, probeHistory } from "./steady.ts";
 
 const skewWarningMs = 60_000;
 const stampsDoubt =
@@ -65,20 +66,31 @@ function planResult({ transactionTime, packages, shards }: Plan): CommandResult 
   return { transactionTime, packages: packages.length, types };
 }
 
-/** The first contact with the source: what it can do, and the moment that the export is of. */
-async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
+/** An export of the past waits this long for the counts that come before its moment. */
+const mostSettleMs = 60_000;
+
+/** The first contact with the source: what it can do, what it counts, and the moment that the export is of. The counts
+ *  come first: where no history tells what was deleted right behind the moment, they do (steady.ts). */
+async function beginDraft(work: Work): Promise<DraftState> {
+  const { task, source, clock } = work;
   const capabilities = await readCapabilities(source, Math.min(firstContactSeconds, task.source.retrySeconds));
   const warnings: string[] = [];
   const release = chooseRelease(task.export, capabilities, warnings);
   const types = chooseTypes(task.export, searchableTypes(capabilities, warnings), release);
   const names = task.export.level === "System" ? [] : await readNames(source, capabilities, types[0]!);
 
+  const begun = clock.monotonic();
+  const seen = await lookAtTypes(work, types, isOfCohort(task));
+  const settleMs = task.source.settleSeconds * 1000;
+  const isHistoryLess = !(capabilities.typeHistory && task.source.history);
+  if (isHistoryLess && settleMs > 0 && settleMs <= mostSettleMs) await clock.sleep(settleMs, work.signal);
   const sourceTime = await readClock(source, types[0] ?? "Patient", clock);
   if (sourceTime === undefined)
     warnings.push("The source sends no Date header of its own: this machine's clock was used for transactionTime.");
   else if (Math.abs(sourceTime - clock.now()) > skewWarningMs)
     warnings.push("The source's clock is more than 60 s off this machine's; transactionTime follows the source's.");
-  const end = (sourceTime ?? Math.floor(clock.now() / 1000) * 1000) - task.source.settleSeconds * 1000;
+  const now = sourceTime ?? Math.floor(clock.now() / 1000) * 1000;
+  const end = now - settleMs;
   if (task.export.since !== undefined && Date.parse(task.export.since) >= end)
     warnings.push("spec.since is not before transactionTime, which follows the source's clock: nothing is exported.");
   const { typeHistory, instanceHistory } = capabilities;
@@ -95,10 +107,18 @@ async function beginDraft({ task, source, clock }: Work): Promise<DraftState> {
     names,
     clockAheadMs,
     warnings,
+    seen,
+    // Times of the source are of whole seconds here.
+    ...((settleMs === 0 || isHistoryLess) &&
+      settleMs <= mostSettleMs && { seenFrom: now - Math.ceil(clock.monotonic() - begun) - 1000 }),
     done: {},
     counts: {},
   };
 }
+
+/** Whether only some patients are in the export. */
+const isOfCohort = ({ export: { level, patients } }: Task): boolean =>
+  level === "Group" || (level === "Patient" && patients !== undefined && patients.length > 0);
 
 async function makePlan(work: Work, draft: PlanDraft): Promise<Plan> {
   const { task } = work;
@@ -161,7 +181,9 @@ async function cutTypes(planning: Planning): Promise<Shard[]> {
     // What is read last is found by more than its members.
     const isByMembers =
       capabilities && !isReadLast(work.task.export, type) && (await findsByMembers(planning, type, capabilities));
-    return cutType(planning, type, isByMembers ? batches : undefined);
+    const shards = await cutType(planning, type, isByMembers ? batches : undefined);
+    const steady = !probe.history && (await isSteady(planning, type));
+    return steady ? shards.map((shard) => ({ ...shard, steady })) : shards;
   };
   return (await eachParallel(draft.state.types, (type) => draft.shardsOf(type, () => cut(type)))).flat();
 }
@@ -179,22 +201,25 @@ async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
   await draft.fixMoment(work);
   const cohort = await makeCohort(work, draft);
   const { types: all } = draft.state;
-  const { held: counted, refused } = await lookAtTypes(work, all, cohort !== undefined);
+  const { held: counted, refused } = (draft.state.seen ??= await lookAtTypes(work, all, isOfCohort(task)));
   checkRefused(work, all, refused);
   const searched = all.filter((type) => refused[type] === undefined);
   await eachParallel(typeFilters, async (filter, index) => {
     if (!Object.hasOwn(refused, filter.slice(0, filter.indexOf("?")))) await checkFilter(work, index, filter);
   });
   const samples = new TypeSamples(work.source);
-  const { empty, held } = await checkCounts(work, searched, counted, samples);
+  const { empty, held: checked } = await checkCounts(work, searched, counted);
   const types = searched.filter((type) => !empty.includes(type));
-  const [stampsMove, kept, sort, batch] = await Promise.all([
+  const [stampsMove, kept, sort, batch, history] = await Promise.all([
     probeStamps(work, types, samples),
-    probeWindows(work, types, held, samples),
+    probeWindows(work, types, checked, samples),
     task.source.sort !== false && probeSort(work, types),
     cohort && probeBatchSize(work, cohort),
+    probeHistory(work, draft.state, types[0]),
   ]);
-  const windows = stampsMove ? { windows: false, counts: Object.keys(held).length > 0, seconds: false } : kept;
+  const windows = stampsMove ? { windows: false, counts: Object.keys(checked).length > 0, seconds: false } : kept;
+  const isCounting = windows.counts && !(await isEstimating(work, checked, windows));
+  const held = isCounting ? checked : {};
   const { caps, uncounted } = await findCaps(work, held, windows);
   const { headers, proxy } = task.source;
   const wire = { ...(headers && { headers: headers.map(({ name }) => name) }), ...(proxy && { proxy: proxy.url }) };
@@ -202,12 +227,14 @@ async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
   const total = Object.values(held).reduce((sum, count) => sum + count, 0);
   draft.state.probed ??= {
     ...windows,
+    counts: isCounting,
     sort,
     ...(batch !== undefined && { batch }),
     empty,
     held,
     refused,
     stampsMove,
+    history,
     caps,
     uncounted,
     max: shardSize(total, task.plan, task.source.share.requests),
@@ -239,7 +266,7 @@ function checkRefused({ task }: Work, types: readonly string[], refused: TypesSe
 async function makeCohort(work: Work, draft: PlanDraft): Promise<Cohort | undefined> {
   const { task } = work;
   const { level, groupId, patients } = task.export;
-  if (level === "System" || (level === "Patient" && !patients?.length)) return undefined;
+  if (!isOfCohort(task)) return undefined;
   const found: Omit<Cohort, "v" | "uid"> =
     level === "Group"
       ? await membersOfGroup(work, draft, groupId!)

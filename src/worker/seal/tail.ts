@@ -193,11 +193,12 @@ class VersionWriter {
   }
 }
 
-/** Whether resources may have been deleted that no count misses: a shard is not counted; or it is searched by
- *  members, where a resource is counted by each search that finds it, and the sum has fallen. */
+/** Whether resources may have been deleted that no count misses: a shard is not counted; it was counted when something
+ *  may have been deleted already; or it is searched by members, where a resource is counted by each search that finds
+ *  it, and the sum has fallen. */
 async function mayHaveGone(closing: TypeClosing): Promise<boolean> {
   const mayHave = await eachParallel(closing.shards, async ({ shard }) => {
-    if (shard.expected === undefined) return true;
+    if (shard.expected === undefined || !shard.steady) return true;
     if (!shard.members) return false;
     const counts = await countSearches(closing, shard);
     return counts.reduce<number>((sum, count) => sum + (count ?? 0), 0) < shard.expected;
