@@ -103,8 +103,7 @@ export interface Plan {
     names?: string[];
     /** its searches by `_lastUpdated` show what is in a window, and nothing else */
     windows: boolean;
-    /** it compares whole seconds only, so a window may also show resources of the seconds at its bounds that are
-     *  outside of it */
+    /** it compares whole seconds only: a window may also show what is beside it in the seconds at its bounds */
     seconds?: true;
     /** it answers `_summary=count` with a number */
     counts: boolean;
@@ -165,8 +164,7 @@ export interface Shard {
   cap?: number;
   /** with `members`: what the source has counted in each of the shard's searches, in their order */
   counts?: number[];
-  /** Nothing of the type was deleted between transactionTime and the counts of the plan, as counts before and after
-   *  show (plan/steady.ts). Only where no history would tell. */
+  /** Counts show that nothing of the type was deleted from transactionTime to the plan (plan/steady.ts). */
   steady?: true;
 }
 

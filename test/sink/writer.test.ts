@@ -51,7 +51,10 @@ for (const kind of kinds)
           Array.from(calls.keys())
             .filter((index) => slab !== 100 || index % 7 === 0)
             .flatMap((index) => [false, true].map((after) => ({ k: index + 1, after }))),
-          { size: slab === 100 ? 0 : kind === "azure" ? 8 : 16, kindsOf: ({ k, after }) => [`${calls[k - 1]} ${after}`] },
+          {
+            size: slab === 100 ? 0 : kind === "azure" ? 8 : 16,
+            kindsOf: ({ k, after }) => [`${calls[k - 1]} ${after}`],
+          },
         );
         let resumed = 0;
         for (const { k, after } of deaths) {

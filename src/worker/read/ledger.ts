@@ -73,6 +73,11 @@ export class SearchLedger {
     this.#others?.close();
   }
 
+  /** How many of the rows were reported by `fault`. */
+  get faults(): number {
+    return this.#faults;
+  }
+
   get #own(): number {
     return (this.#all?.count ?? 0) + (this.#others?.count ?? 0) + this.#faults;
   }
