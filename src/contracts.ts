@@ -78,8 +78,7 @@ export interface Task {
 //   FHIR_EXPORT_UID          uid of the export; it must be the Task's
 //   JOB_COMPLETION_INDEX     which package of the plan `export` does
 //   FHIR_EXPORT_TERMINATION  path of the file that takes the Report
-//   FHIR_EXPORT_PROGRESS     host:port of GET /progress. On Kubernetes $(POD_IP):9464, the container port "progress";
-//                            in standalone 127.0.0.1:0, and the worker sends the port that it was given by IPC
+//   FHIR_EXPORT_PROGRESS     host:port of GET /progress; with port 0 the worker sends the one that it was given by IPC
 //   FHIR_EXPORT_POD_UID      uid of the pod, for Progress
 //   NODE_OPTIONS             workerNodeOptions
 // Its files, all in one projected volume at /run/fhir-export (no subPath). The files of source/ and target/ are named
