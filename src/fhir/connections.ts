@@ -106,11 +106,11 @@ export class Connections implements Transport {
   }
 }
 
-/** One request, from the moment it waits for a connection until its answer is whole or has failed. */
 /** A body in so many parts, of fewer bytes each on average, is crumbled. HAPI on Jetty sends a page of 1.5 MB in 33,000
  *  chunks of 36 bytes, which takes a second of both sides; proxies and slow networks send a kilobyte and more. */
 const [manyParts, crumbBytes] = [32, 256];
 
+/** One request, from the moment it waits for a connection until its answer is whole or has failed. */
 class Exchange implements Asker {
   readonly #request: string | Buffer;
   readonly #into: Receiver;

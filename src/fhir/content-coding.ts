@@ -38,8 +38,8 @@ const codingsOf = (headers: Headers): string[] =>
 export const isPacked = (headers: Headers): boolean =>
   headers["content-encoding"] !== undefined && codingsOf(headers).length > 0;
 
-/** A body without its Content-Encoding. We ask for none, or for gzip (client.ts); some
- *  servers and proxies pack as they like.
+/** A body without its Content-Encoding. We ask for none, or for gzip (asked-coding.ts). Some servers and proxies pack
+ *  as they like.
  *  @param most how many bytes it may have when it is unpacked; `tooLong` makes the error for more
  *  @throws terminal SourceInconsistent for a coding that nobody here can undo; transient SourceInconsistent where the
  *    body is not what the header says */

@@ -72,12 +72,13 @@ async function finish(source: Source, run: Export, packages: number) {
 }
 
 describe("a source that is written to all the time, with a search index that lags", () => {
-  for (const [name, behaviour, kinds, lag, settleSeconds] of [
+  for (const [name, behaviour, kinds, lag, settleSeconds, doubt] of [
     // On a busy machine the source's timers are late, which makes the lag longer. So it is far below settleSeconds.
-    ["less than settleSeconds, with history", {}, ["create", "update", "update", "delete"], 700, 3],
-    ["less than settleSeconds, without history, only new resources", noHistory, ["create"], 700, 3],
+    ["less than settleSeconds, with history", {}, ["create", "update", "update", "delete"], 700, 3, undefined],
+    // Counts that lag cannot prove that nothing was deleted while the export was planned.
+    ["less than settleSeconds, without history, only new resources", noHistory, ["create"], 700, 3, /cannot be known/],
     // Rows leave windows while they are read, although they were written before transactionTime.
-    ["more than settleSeconds, with history", {}, ["create", "update", "update", "delete"], 1300, 1],
+    ["more than settleSeconds, with history", {}, ["create", "update", "update", "delete"], 1300, 1, undefined],
   ] as const)
     for (const level of ["System", "Patient"] as const)
       test(`${name}, level ${level}: exactly what was there at transactionTime`, async () => {
@@ -102,7 +103,9 @@ describe("a source that is written to all the time, with a search index that lag
           assert.equal(planned.code, 0);
           const { report, lines, doubled, end, told } = await finish(source, run, planned.report.packages!);
           assert(versions.made > 40);
-          assert.deepEqual([report.exact, told], [true, ""]);
+          assert.equal(report.exact, doubt === undefined);
+          if (doubt) assert.match(told, doubt);
+          else assert.equal(told, "");
           const wanted = expected({ baseURL: source.baseURL, dump: () => versions.at(end) }, { level, types });
           assert.deepEqual(doubled, []);
           assert.deepEqual([...lines.keys()].sort(), [...wanted.keys()].sort());

@@ -18,18 +18,27 @@ export async function probeHistory(
   return ended !== "refused" && ended !== "unordered";
 }
 
-/** Whether nothing of a type was deleted between the moment of the export and now, as far as counts can prove it:
- *  1. Right before that moment the source has counted as many resources of the type as it counts now.
- *  2. Then it counts none that was written since the first of these counts, so none was created to take the place of
- *     one that was deleted.
- *  It must be asked behind the counts of the plan. */
+/** How often a source that is written to is counted again. */
+const mostTries = 3;
+
+/** Whether nothing of a type was deleted between the moment of the export and now, as far as counts can prove it. It
+ *  must be asked behind the counts of the plan.
+ *  1. Count what was written since the first look at the type, then the type, then what was written once more. The two
+ *     must be equal.
+ *  2. What was created is among what was written. So if the type has grown by all that was written since the first
+ *     look, nothing has gone. */
 export async function isSteady({ work, draft, probe }: Planning, type: string): Promise<boolean> {
   const { seen, seenFrom } = draft.state;
   const before = seen?.held[type];
   const isCounted = probe.counts && probe.windows && !probe.uncounted?.includes(type) && !probe.caps?.[type];
   if (before === undefined || seenFrom === undefined || !isCounted) return false;
-  if ((await countMatches(work.source, { type })) !== before) return false;
   // Some sources compare whole seconds only.
   const from = new Date(Math.floor(seenFrom / 1000) * 1000).toISOString();
-  return (await countMatches(work.source, { type, from })) === 0;
+  for (let tries = 0; tries < mostTries; tries++) {
+    const written = await countMatches(work.source, { type, from });
+    const all = await countMatches(work.source, { type });
+    if (written === undefined || all === undefined) return false;
+    if ((await countMatches(work.source, { type, from })) === written) return all - before === written;
+  }
+  return false;
 }
