@@ -201,14 +201,14 @@ async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
   await draft.fixMoment(work);
   const cohort = await makeCohort(work, draft);
   const { types: all } = draft.state;
-  const { held: counted, refused } = (draft.state.seen ??= await lookAtTypes(work, all, isOfCohort(task)));
+  const { held: seen, refused } = (draft.state.seen ??= await lookAtTypes(work, all, isOfCohort(task)));
   checkRefused(work, all, refused);
   const searched = all.filter((type) => refused[type] === undefined);
   await eachParallel(typeFilters, async (filter, index) => {
     if (!Object.hasOwn(refused, filter.slice(0, filter.indexOf("?")))) await checkFilter(work, index, filter);
   });
   const samples = new TypeSamples(work.source);
-  const { empty, held: checked } = await checkCounts(work, searched, counted);
+  const { empty, held: checked } = await checkCounts(work, searched, seen);
   const types = searched.filter((type) => !empty.includes(type));
   const [stampsMove, kept, sort, batch, history] = await Promise.all([
     probeStamps(work, types, samples),
@@ -217,9 +217,11 @@ async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
     cohort && probeBatchSize(work, cohort),
     probeHistory(work, draft.state, types[0]),
   ]);
-  const windows = stampsMove ? { windows: false, counts: Object.keys(checked).length > 0, seconds: false } : kept;
-  const isCounting = windows.counts && !(await isEstimating(work, checked, windows));
-  const held = isCounting ? checked : {};
+  const counted = stampsMove ? { windows: false, counts: Object.keys(checked).length > 0, seconds: false } : kept;
+  const held = (await isEstimating(work, checked, counted)) ? {} : checked;
+  // Windows are shown by pages then, too.
+  const isRefuted = held !== checked && !stampsMove;
+  const windows = isRefuted ? await probeWindows(work, types, held, samples) : counted;
   const { caps, uncounted } = await findCaps(work, held, windows);
   const { headers, proxy } = task.source;
   const wire = { ...(headers && { headers: headers.map(({ name }) => name) }), ...(proxy && { proxy: proxy.url }) };
@@ -227,7 +229,7 @@ async function probeSource(work: Work, draft: PlanDraft): Promise<SourceProbe> {
   const total = Object.values(held).reduce((sum, count) => sum + count, 0);
   draft.state.probed ??= {
     ...windows,
-    counts: isCounting,
+    counts: windows.counts && Object.keys(held).length > 0,
     sort,
     ...(batch !== undefined && { batch }),
     empty,
