@@ -311,8 +311,20 @@ export const mutants: Mutant[] = [
   {
     name: "a count of 0 is believed",
     file: "src/worker/plan/held.ts",
-    from: "const isRefuted = isShown.includes(true) ||",
-    to: "const isRefuted =",
+    from: "held: isWrong.includes(true) ? {} : counted",
+    to: "held: counted",
+  },
+  {
+    name: "without a history nothing is deleted while an export is planned",
+    file: "src/worker/plan/steady.ts",
+    from: "return all - before === written;",
+    to: "return true;",
+  },
+  {
+    name: "a type of which nothing is left has no tail",
+    file: "src/worker/plan/shards.ts",
+    from: "if (total === 0) return [shardOf(cut, 1, { ...bounds, expected: 0 })];",
+    to: "if (total === 0) return [];",
   },
   {
     name: "readings that end at the same place agree",
