@@ -68,7 +68,7 @@ export class SearchLedger {
   }
 
   /** Gives the memory back. */
-  close(): void {
+  [Symbol.dispose](): void {
     this.#all?.close();
     this.#others?.close();
   }
