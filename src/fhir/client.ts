@@ -204,7 +204,7 @@ export class SourceClient {
   async receive<T>(
     link: string,
     into: Receiver,
-    read: (head: Head, isRefusal: boolean) => T | Promise<T>,
+    read: (head: Head, isRefusal: boolean) => T,
     options: GetOptions,
   ): Promise<T> {
     const url = this.resolve(link);
@@ -217,7 +217,7 @@ export class SourceClient {
       try {
         const head = await this.#exchangeSigned(request);
         const isRefusal = this.#isRefusal(head, request);
-        const taken = await read(head, isRefusal);
+        const taken = read(head, isRefusal);
         this.trouble.end();
         if (!isRefusal) this.#answered.note(url, options.purpose === "search" || options.purpose === "probe");
         return taken;

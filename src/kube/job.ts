@@ -2,7 +2,6 @@ import type { FhirExport, FhirExportRun } from "../api/fhirexport.gen.ts";
 import { apiVersion, runLabels, taskName } from "../api/names.ts";
 import { exitCode, type RunSpec } from "../contracts.ts";
 import { workerNodeOptions } from "../node-flags.ts";
-import { scratchBytes } from "../sink/scratch.ts";
 
 /** Where a worker finds its Task and the credentials. It is one projected volume, in which a rotated Secret appears; a
  *  subPath would keep the old one. */
@@ -141,8 +140,7 @@ function podSpec(object: FhirExport, run: FhirExportRun, spec: RunSpec, settings
     ],
     volumes: [
       { name: "task", projected: { defaultMode: 0o440, sources: projectedSources(object, run) } },
-      // for fingerprints that are not held in memory; a worker keeps below it by itself
-      { name: "tmp", emptyDir: { sizeLimit: `${scratchBytes / 2 ** 30}Gi` } },
+      { name: "tmp", emptyDir: { sizeLimit: "64Mi" } },
       ...(run.claimName ? [{ name: "target", persistentVolumeClaim: { claimName: run.claimName } }] : []),
     ],
   };

@@ -2,8 +2,7 @@ import { transient } from "../failure.ts";
 import { printer } from "../scan/print.ts";
 import type { ShardClaim } from "./claim.ts";
 import { fingerprintPath, linesOfSegment } from "./layout.ts";
-import { printWords } from "./print-filter.ts";
-import { PrintSet } from "./print-set.ts";
+import { PrintSet, printWords } from "./print-set.ts";
 import type { Store } from "./store.ts";
 
 export const fingerprintBytes = 4 * printWords;
@@ -62,16 +61,11 @@ export class ShownResources extends PrintSet {
   /** how many fingerprints the segments hold */
   #stored = 0;
 
-  /** @param expected, most see PrintSet */
-  constructor(store: Store, shard: string, expected = 0, most?: number) {
-    super(expected, most);
+  /** @param expected see PrintSet */
+  constructor(store: Store, shard: string, expected = 0) {
+    super(expected);
     this.#store = store;
     this.#shard = shard;
-  }
-
-  /** What is in segments goes into no other segment. */
-  protected override get settled(): number {
-    return this.#stored;
   }
 
   get segments(): readonly string[] {
@@ -105,9 +99,9 @@ export class ShownResources extends PrintSet {
       const bytes = await readSegment(this.#store, segment);
       const words = new Uint32Array(new Uint8Array(bytes).buffer);
       for (let at = 0; at < words.length; at += printWords) this.add(words, at);
-      this.#stored = this.count;
     }
     this.#segments = [...segments];
+    this.#stored = this.count;
   }
 
   /** Sorts fresh fingerprints, the last of the first `count`: those of lines, then the others. Within each the order

@@ -1,17 +1,9 @@
-import { MemoryBudget } from "./memory-budget.ts";
-import { printWords } from "./print-filter.ts";
-import { PrintRuns } from "./print-runs.ts";
+/** 32-bit words of a fingerprint */
+export const printWords = 4;
 
 const leastExpected = 1024;
 /** A shard has about 100,000 resources. */
 const mostExpected = 131_072;
-/** What a set has in memory of what is beyond a usual shard. The rest is on disk. */
-const mostInMemory = 524_288;
-/** What all sets of a worker share for what is beyond usual shards: two sets of 20 million fingerprints each find room
- *  for 524,288 of them, a filter of 32 MiB and a run. */
-const budget = new MemoryBudget(96 << 20);
-/** fingerprint and index, in bytes */
-const placeBytes = 32;
 
 /** A fingerprint as the four 32-bit words that `PrintSet` works with. */
 export const wordsOf = (print: string): Uint32Array =>
@@ -29,17 +21,11 @@ const spare: Spare[] = [];
 const mostSpare = 16;
 
 /** A set of fingerprints, in the order in which they were added. Each takes 16 bytes and another 16 of index, in typed
- *  arrays with room to grow; in a Set of strings it would take about 100. A set that is much larger than a usual shard
- *  has most of its fingerprints on disk (print-runs.ts). */
+ *  arrays with room to grow; in a Set of strings it would take about 100. */
 export class PrintSet {
-  /** those fingerprints that are in memory, in their order, four words each */
+  /** the fingerprints in their order, four words each */
   #words: Words;
   #count = 0;
-  /** those that were added before them */
-  #runs: PrintRuns | undefined;
-  /** what was taken from the budget, in bytes */
-  #taken = 0;
-  readonly #mostInMemory: number;
   /** A hash table with open addressing. Each place has two words: the second word of a fingerprint, and 1 + its number
    *  in the order; 0 means that the place is free. The first of them nearly always tells two fingerprints apart without
    *  a look into #words, which is rarely in the caches. */
@@ -47,10 +33,8 @@ export class PrintSet {
   /** Keeps the JIT from dropping #touch's reads as dead code. */
   touched = 0;
 
-  /** @param expected how many there will be; there is room for this many from the start, at most for a usual shard's
-   *  @param most how many may be in memory, a power of two; only tests change it */
-  constructor(expected = 0, most = mostInMemory) {
-    this.#mostInMemory = most;
+  /** @param expected how many there will be; there is room for this many from the start, at most for a usual shard's */
+  constructor(expected = 0) {
     const room = 2 ** Math.ceil(Math.log2(Math.min(mostExpected, Math.max(leastExpected, expected))));
     const kept = spare.findIndex(({ words }) => words.length === printWords * room);
     if (kept < 0) {
@@ -70,46 +54,22 @@ export class PrintSet {
     if (isUsual && spare.length < mostSpare) spare.push({ words, index });
     this.#words = new Uint32Array(printWords);
     this.#index = new Uint32Array(4);
-    budget.give(this.#taken);
-    this.#taken = 0;
   }
 
   get count(): number {
-    return this.#onDisk + this.#count;
-  }
-  get #onDisk(): number {
-    return this.#runs?.count ?? 0;
-  }
-  /** How many of the first fingerprints need not be kept in their order any more: `copy` will not ask for them. */
-  protected get settled(): number {
-    return this.count;
+    return this.#count;
   }
   has(print: string): boolean {
-    const words = wordsOf(print);
-    return this.#index[this.#find(words, 0) + 1] !== 0 || this.#runs?.has(words, 0) === true;
-  }
-  /** Calls `visit` for each fingerprint, as a latin1 string, in any order. */
-  each(visit: (print: string) => void): void {
-    const text = (words: Uint32Array, at: number) =>
-      visit(Buffer.from(words.buffer, words.byteOffset + at * 4, printWords * 4).toString("latin1"));
-    this.#runs?.each(text);
-    for (let entry = 0; entry < this.#count; entry++) text(this.#words, entry * printWords);
-  }
-  /** Adds a fingerprint that is a latin1 string. @returns false when it is known already */
-  addPrint(print: string): boolean {
-    return this.add(wordsOf(print), 0);
+    return this.#index[this.#find(wordsOf(print), 0) + 1] !== 0;
   }
   /** Adds a fingerprint.
    *  @param at index of its first word in `words`
    *  @returns false when it is known already */
   add(words: Uint32Array, at: number): boolean {
-    let place = this.#find(words, at);
-    if (this.#index[place + 1] !== 0 || this.#runs?.has(words, at) === true) return false;
-    if (this.#count * printWords === this.#words.length) {
-      this.#makeRoom();
-      place = this.#find(words, at);
-    }
+    const place = this.#find(words, at);
+    if (this.#index[place + 1] !== 0) return false;
     const to = this.#count * printWords;
+    if (to === this.#words.length) this.#grow();
     const known = this.#words;
     known[to] = words[at]!;
     known[to + 1] = words[at + 1]!;
@@ -130,18 +90,14 @@ export class PrintSet {
     return added;
   }
 
-  /** The words of the fingerprints `from` to `to` - 1, in a copy, since the arrays are replaced when they grow. None of
-   *  them may be settled. */
+  /** The words of the fingerprints `from` to `to` - 1, in a copy, since the arrays are replaced when they grow. */
   copy(from: number, to: number): Words {
-    const onDisk = this.#onDisk;
-    return this.#words.slice((from - onDisk) * printWords, (to - onDisk) * printWords);
+    return this.#words.slice(from * printWords, to * printWords);
   }
 
   clear(): void {
     this.#index.fill(0);
     this.#count = 0;
-    this.#runs?.close();
-    this.#runs = undefined;
   }
 
   /** The place in the index where the fingerprint at `at` is, or the free place where it belongs. */
@@ -171,27 +127,6 @@ export class PrintSet {
     this.touched = all;
   }
 
-  /** Makes room for one more. What is settled goes to disk where memory ends. The rest must stay, and be it beyond the
-   *  budget: it is what has been shown since the last checkpoint. */
-  #makeRoom(): void {
-    const room = this.#words.length / printWords;
-    const bytes = room * placeBytes;
-    const settled = this.settled - this.#onDisk;
-    const isUsual = room < Math.min(mostExpected, this.#mostInMemory);
-    const isTaken = !isUsual && room < this.#mostInMemory && budget.take(bytes);
-    if (isTaken) this.#taken += bytes;
-    if (isUsual || isTaken || settled < this.#count / 2) {
-      this.#grow();
-      return;
-    }
-    this.#runs ??= new PrintRuns(budget);
-    this.#runs.add(this.#words, settled);
-    this.#words.copyWithin(0, settled * printWords, this.#count * printWords);
-    this.#count -= settled;
-    this.#index.fill(0);
-    this.#fillIndex();
-  }
-
   #grow(): void {
     const grown = new Uint32Array(this.#words.length * 2);
     grown.set(this.#words);
@@ -200,11 +135,6 @@ export class PrintSet {
 
   #rehash(): void {
     this.#index = new Uint32Array(this.#index.length * 2);
-    this.#fillIndex();
-  }
-
-  /** Enters all fingerprints into an index that is empty. */
-  #fillIndex(): void {
     const mask = this.#index.length - 2;
     for (let entry = 0; entry < this.#count; entry++) {
       const from = entry * printWords;

@@ -40,7 +40,4 @@ export class Slabs {
 }
 
 /** The bytes that a slab of `size` takes in memory. */
-export const slabSpace = (size: number): number => aligned(size + slack);
-
-/** A size up to the next multiple of 8. */
-export const aligned = (bytes: number): number => Math.ceil(bytes / 8) * 8;
+export const slabSpace = (size: number): number => Math.ceil((size + slack) / 8) * 8;

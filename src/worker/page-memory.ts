@@ -1,14 +1,12 @@
 import type { Task } from "../contracts.ts";
-import { maxPageBytes } from "../fhir/client.ts";
 import { pickScanner, tableBytes } from "../scan/simd.ts";
 import { type PageTable, reservedBytes, slack } from "../scan/table.ts";
-import { aligned, Slabs, slabSpace } from "../sink/slabs.ts";
+import { Slabs, slabSpace } from "../sink/slabs.ts";
 import { maxBlocks } from "../sink/writer.ts";
-import { LargePages } from "./large-pages.ts";
 import { maxParallel } from "./parallel.ts";
 
-/** Much larger than the pages of most servers. A larger page is received into the memory for large
- *  pages, which is slower (large-pages.ts). Reserved memory costs nothing until it is used. */
+/** Much larger than the pages of most servers. A larger page is received into a buffer of its own, which is slower
+ *  (read/pages.ts). Reserved memory costs nothing until it is used. */
 const slotBytes = 8 << 20;
 /** A volume has no block size of its own. A block is what is lost when a write is cut off. */
 const volumeBlockBytes = 4 << 20;
@@ -44,20 +42,17 @@ export class PageMemory {
   readonly memory: Buffer;
   readonly words: Uint32Array;
   readonly slabs: Slabs;
-  /** for pages that are larger than a slot */
-  readonly large: LargePages;
   readonly chains: number;
   readonly #free: Chain[] = [];
   readonly #waiting: ((chain: Chain) => void)[] = [];
 
-  /** @param slot bytes of a slot, and `largest` those of the largest page; only tests change them */
-  constructor(chains: number, blockBytes: number, slot = slotBytes, largest = maxPageBytes) {
-    this.large = new LargePages(largest, batchRows);
+  /** @param slot bytes of a slot; only tests change it */
+  constructor(chains: number, blockBytes: number, slot = slotBytes) {
     const slabs = Math.min(2 * Math.max(chains, closings), Math.floor(maxSlabsBytes / slabSpace(blockBytes)));
     this.chains = Math.min(chains, maxChains, Math.floor(slabs / 2));
-    const slotSpace = aligned(slack + slot + slack) + aligned(tableBytes(slot));
+    const slotSpace = align(slack + slot + slack) + align(tableBytes(slot));
     const chainSpace = 2 * slotSpace + batchRows * 16;
-    const first = aligned(reservedBytes + slack);
+    const first = align(reservedBytes + slack);
     const size = first + this.chains * chainSpace + slabs * slabSpace(blockBytes) + slack;
     const pages = Math.ceil(size / 65_536);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
@@ -67,7 +62,7 @@ export class PageMemory {
     const slotAt = (at: number): Slot => ({
       at: at + slack,
       size: slot,
-      table: scanner.table(at + aligned(slack + slot + slack), slot),
+      table: scanner.table(at + align(slack + slot + slack), slot),
     });
     for (let i = 0; i < this.chains; i++) {
       const at = first + i * chainSpace;
@@ -86,6 +81,8 @@ export class PageMemory {
     else this.#free.push(chain);
   }
 }
+
+const align = (bytes: number) => Math.ceil(bytes / 8) * 8;
 
 /** Bytes of a block: what the target says, but enough for the largest file of the export, because a blob has at most
  *  50,000 blocks. */

@@ -143,7 +143,7 @@ test("the whole export Job", () =>
                 ],
               },
             },
-            { name: "tmp", emptyDir: { sizeLimit: "4Gi" } },
+            { name: "tmp", emptyDir: { sizeLimit: "64Mi" } },
           ],
         },
       },

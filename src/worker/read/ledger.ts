@@ -68,7 +68,7 @@ export class SearchLedger {
   }
 
   /** Gives the memory back. */
-  [Symbol.dispose](): void {
+  close(): void {
     this.#all?.close();
     this.#others?.close();
   }

@@ -1,13 +1,19 @@
-import type { GetOptions, SourceClient } from "../../fhir/client.ts";
+import { type GetOptions, maxPageBytes, type SourceClient } from "../../fhir/client.ts";
+import { decoded, isPacked } from "../../fhir/content-coding.ts";
+import { beginningBytes, Collector, type Headers, type Receiver } from "../../fhir/http.ts";
 import { toPageError } from "../../fhir/reads.ts";
 import { isTooMuch } from "../../fhir/refusals.ts";
+import { earlyNext, linkHeaderNext } from "../../scan/early.ts";
+import { OwnMemory } from "../../scan/own.ts";
 import { copyResource } from "../../scan/plain.ts";
 import { RowPrints } from "../../scan/row-prints.ts";
 import type { Expected, PageTable } from "../../scan/table.ts";
 import type { Lines } from "../../sink/lines.ts";
-import { type LargePlace, NoRoom } from "../large-pages.ts";
 import type { Chain, PageMemory, Slot } from "../page-memory.ts";
-import { PageBody } from "./page-body.ts";
+
+/** The first bytes of a page. They hold its next link if the server writes `link` before `entry`, as FHIR orders
+ *  them. */
+const firstBytes = 65_536;
 
 /** A page that was read. It is good until the next page is asked for. */
 export interface PageView {
@@ -30,8 +36,8 @@ export class PageReader {
   readonly #chain: Chain;
   readonly #expected: Expected;
   readonly #prints: RowPrints;
-  /** what the pages of the slots were received by, which may hold room for large pages */
-  readonly #bodies = new Map<Slot, PageBody>();
+  /** the memory of pages that were too large for their slot */
+  readonly #own = new Map<Slot, OwnMemory>();
   #current: Slot;
   /** the next link, known before its page was asked for */
   #early: string | undefined;
@@ -64,7 +70,6 @@ export class PageReader {
     { tries, ...how }: { purpose: "search" | "next"; tries?: number | undefined; canAskLess: boolean },
   ): Promise<PageAnswer> {
     const ahead = this.#ahead;
-    this.#release(this.#current);
     if (ahead?.link === link) {
       this.#ahead = undefined;
       this.#current = this.#other();
@@ -79,14 +84,7 @@ export class PageReader {
   /** Ends the request that is under way and gives the memory back. */
   async close(): Promise<void> {
     await this.#leaveAhead();
-    this.#release(this.#current);
     this.#memory.give(this.#chain);
-  }
-
-  /** The page in this slot is done with. */
-  #release(slot: Slot): void {
-    this.#bodies.get(slot)?.release();
-    this.#bodies.delete(slot);
   }
 
   #other(): Slot {
@@ -117,35 +115,18 @@ export class PageReader {
     this.#abort = new AbortController();
     // Until the request has ended its slot is written to.
     await ahead.page.catch(() => {});
-    this.#release(this.#other());
   }
 
-  async #fetch(link: string, slot: Slot, options: GetOptions): Promise<PageAnswer> {
-    const { memory, large } = this.#memory;
+  #fetch(link: string, slot: Slot, options: GetOptions): Promise<PageAnswer> {
     const found = (next: string) => this.#found(next, link, slot);
-    for (let given: LargePlace | undefined; ; ) {
-      const body = new PageBody({ slot, memory, large, given, found, tooLong: this.#source.tooLong });
-      try {
-        const answer = await this.#receive(link, body, slot, options);
-        if (answer.kind === "page") this.#bodies.set(slot, body);
-        else body.release();
-        return answer;
-      } catch (error) {
-        body.release();
-        if (!(error instanceof NoRoom)) throw error;
-        given = await large.wait(error.bytes, options.signal);
-      }
-    }
-  }
-
-  #receive(link: string, body: PageBody, slot: Slot, options: GetOptions): Promise<PageAnswer> {
+    const body = new SlotBody(slot, this.#memory.memory, found, this.#source.tooLong);
     return this.#source.receive(
       link,
       body,
-      async ({ status, headers }, isRefusal) =>
+      ({ status, headers }, isRefusal) =>
         isRefusal
           ? { kind: "refused", status, isTooMuch: isTooMuch(status, body.beginning()) }
-          : this.#scan(await body.finish(headers), body.length, slot),
+          : this.#scan(body, headers, slot),
       { ...options, type: this.#expected.type, isPage: true },
     );
   }
@@ -166,9 +147,10 @@ export class PageReader {
     if (slot === this.#current) this.#goAhead();
   }
 
-  #scan(place: LargePlace | undefined, length: number, slot: Slot): PageView {
+  #scan(body: SlotBody, headers: Headers, slot: Slot): PageView {
+    const large = body.finish(headers);
     try {
-      return place ? this.#large(place, length) : this.#small(slot, length);
+      return large ? this.#large(large, slot) : this.#small(slot, body.length);
     } catch (error) {
       throw toPageError(error);
     }
@@ -179,11 +161,16 @@ export class PageReader {
     return { kind: "page", table, lines: new Rows(table, this.#memory.memory), prints: this.#prints };
   }
 
-  #large(place: LargePlace, length: number): PageView {
-    const { table, words, prints } = place.page(length);
-    table.expect(this.#expected);
-    table.scan(place.at, length);
-    return { kind: "page", table, lines: new Rows(table, undefined), prints: new RowPrints(words, prints) };
+  #large(bytes: Buffer, slot: Slot): PageView {
+    let own = this.#own.get(slot);
+    if (!own) this.#own.set(slot, (own = new OwnMemory()));
+    const { table, memory, out } = own.read(bytes, this.#expected);
+    return {
+      kind: "page",
+      table,
+      lines: new Rows(table, undefined),
+      prints: new RowPrints(new Uint32Array(memory.buffer), out),
+    };
   }
 }
 
@@ -209,5 +196,89 @@ export class Rows implements Lines {
       memory[at++] = 0x0a;
     }
     return at;
+  }
+}
+
+/** Receives a page into its slot. A page that is larger than the slot, or has to be unpacked, is received beside it. */
+class SlotBody implements Receiver {
+  length = 0;
+  readonly #slot: Slot;
+  readonly #memory: Buffer;
+  readonly #found: (next: string) => void;
+  readonly #spill: Collector;
+  readonly #tooLong: () => Error;
+  #spilled = false;
+  #looked = false;
+
+  /** @param found takes the next link as soon as it is seen */
+  constructor(slot: Slot, memory: Buffer, found: (next: string) => void, tooLong: () => Error) {
+    this.#slot = slot;
+    this.#memory = memory;
+    this.#found = found;
+    this.#tooLong = tooLong;
+    this.#spill = new Collector(maxPageBytes, tooLong);
+  }
+
+  start(headers: Headers): void {
+    this.length = 0;
+    this.#spilled = isPacked(headers);
+    if (this.#spilled) this.#spill.start();
+    // Two large pages of one chain at a time would take too much memory, so the next one is not asked for early.
+    const large = Number(headers["content-length"]) > this.#slot.size;
+    const next = large ? undefined : linkHeaderNext(headers.link);
+    this.#looked = next !== undefined || this.#spilled || large;
+    if (next !== undefined) this.#found(next);
+  }
+
+  write(chunk: Buffer): void {
+    if (this.#spilled) {
+      this.#spill.write(chunk);
+      return;
+    }
+    const { at, size } = this.#slot;
+    if (this.length + chunk.length > size) {
+      this.#spilled = true;
+      this.#spill.start();
+      this.#spill.write(this.#memory.subarray(at, at + this.length));
+      this.#spill.write(chunk);
+      return;
+    }
+    this.#memory.set(chunk, at + this.length);
+    this.placed(chunk.length);
+  }
+
+  place(most: number): Uint8Array | undefined {
+    const { at, size } = this.#slot;
+    // A page that does not fit goes beside the slot as a whole.
+    if (this.#spilled || this.length + most > size) return undefined;
+    const from = at + this.length;
+    // The next link is looked for as soon as its bytes may be there.
+    return this.#memory.subarray(from, from + (this.#looked ? most : Math.min(most, firstBytes)));
+  }
+
+  placed(length: number): void {
+    const { at } = this.#slot;
+    this.length += length;
+    if (!this.#looked && this.length >= firstBytes) {
+      this.#looked = true;
+      const next = earlyNext(this.#memory.subarray(at, at + firstBytes));
+      if (next !== undefined) this.#found(next);
+    }
+  }
+
+  beginning(): string {
+    if (this.#spilled) return this.#spill.beginning();
+    const { at } = this.#slot;
+    return this.#memory.toString("latin1", at, at + Math.min(this.length, beginningBytes));
+  }
+
+  /** @returns the page's bytes, if they do not fit into the slot; undefined where they lie in it */
+  finish(headers: Headers): Buffer | undefined {
+    if (!this.#spilled) return undefined;
+    const bytes = decoded(this.#spill.bytes, headers, maxPageBytes, this.#tooLong);
+    if (bytes.length > this.#slot.size) return bytes;
+    this.#memory.set(bytes, this.#slot.at);
+    this.length = bytes.length;
+    return undefined;
   }
 }

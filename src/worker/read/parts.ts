@@ -28,7 +28,11 @@ async function readPartOf(read: OpenRead, search: number, span: TimeSpan): Promi
   const part = shardPart(read, span);
   const counted = (await countSearches(part, part.shard, (index) => index === search))[search];
   if (counted === 0) return { shown: 0, counted };
-  const { shown, isWhole } = await readAtOnce(part, search, counted);
+  const ledger = new SearchLedger(true);
+  const end = await readOnePart({ ...part, ledger }, search);
+  const isWhole = end.end === "done" && (await isPartWhole({ ...part, ledger }, search, counted));
+  const { shown } = ledger.soFar();
+  ledger.close();
   if (isWhole) return { shown, ...(counted !== undefined && { counted: shown }) };
   if (isSmallest(span)) return { shown, counted: Math.max(counted ?? 0, shown + 1) };
   const [first, second] = halvesOf(span);
@@ -36,15 +40,6 @@ async function readPartOf(read: OpenRead, search: number, span: TimeSpan): Promi
   const isCounted = low.counted !== undefined || high.counted !== undefined;
   const sum = (low.counted ?? low.shown) + (high.counted ?? high.shown);
   return { shown: low.shown + high.shown, ...(isCounted && { counted: sum }) };
-}
-
-/** Reads a part as one search. */
-async function readAtOnce(part: OpenRead, search: number, counted: number | undefined) {
-  using ledger = new SearchLedger(true);
-  const read = { ...part, ledger };
-  const end = await readOnePart(read, search);
-  const isWhole = end.end === "done" && (await isPartWhole(read, search, counted));
-  return { shown: ledger.soFar().shown, isWhole };
 }
 
 /** Whether a part that was read to its end has shown all that it holds. Reads it in other ways where that is needed. */

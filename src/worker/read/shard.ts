@@ -74,12 +74,13 @@ async function readSearches(read: OpenRead): Promise<ShardEnd | undefined> {
     const first = how === "backwards" ? reversed(url) : url;
     writer.beginSearch(index);
     const isBegun = index === search && page !== undefined;
-    using ledger = new SearchLedger(hasOwnSets, isBegun ? begun : undefined);
+    const ledger = new SearchLedger(hasOwnSets, isBegun ? begun : undefined);
     const end = await readInSomeOrder({ ...read, ledger }, index, { first, from: isBegun ? page : first });
     const isRead = await settleEnd({ ...read, ledger }, index, end, ended);
     if (!isRead) return undefined;
     evidence[index] = end.end === "done" ? end.evidence : ledger.end(writer.shown);
     writer.endSearch(index, evidence[index]);
+    ledger.close();
   }
   return ended;
 }

@@ -1,7 +1,6 @@
 import type { Shard, ShardResult } from "../../contracts.ts";
 import { eachFingerprint } from "../../sink/fingerprints.ts";
 import { shardId } from "../../sink/layout.ts";
-import { PrintTexts } from "../../sink/print-texts.ts";
 import { ShardWriter } from "../../sink/writer.ts";
 import { eachParallel } from "../parallel.ts";
 import { nextReading, type ReadingEvidence } from "../read/next-reading.ts";
@@ -19,7 +18,6 @@ import { type LateWrites, type Tail, TailWatch } from "./touched.ts";
 import {
   beginClosing,
   closedSearches,
-  endClosing,
   knownOf,
   type SearchClosing,
   type ShardClosing,
@@ -69,12 +67,17 @@ export async function closeType(
   const whole = wholeOf(shards);
   const done = await readResult(store, task.uid, whole.id);
   if (done) return done;
-  const closings = shards.map((shard) => beginClosing(shard, results.get(shard.id)!));
   const writer = await ShardWriter.open(writerOptions(run.work, whole));
   try {
     // What an earlier seal has written is little, and other resources are touched by now: it is made anew.
     await writer.restart();
-    const closing: TypeClosing = { ...run, type, whole, writer, shards: closings };
+    const closing: TypeClosing = {
+      ...run,
+      type,
+      whole,
+      writer,
+      shards: shards.map((shard) => beginClosing(shard, results.get(shard.id)!)),
+    };
     const { open, tail, late } = await closeShards(closing);
     const doubts = [...openDoubts(open), ...(await writeTail(closing, tail, late))];
     return await writer.finish({
@@ -86,7 +89,6 @@ export async function closeType(
     await writer.giveUp().catch(() => {});
     throw error;
   } finally {
-    closings.forEach(endClosing);
     writer.close();
   }
 }
@@ -111,7 +113,7 @@ async function closeShards(
 ): Promise<{ open: readonly ShardClosing[]; tail: Tail; late: LateWrites }> {
   const { work, type, shards } = closing;
   const watch = new TailWatch(closing);
-  const foreign = new PrintTexts();
+  const foreign = new Set<string>();
   let touched = 0;
   let quiet = 0;
   for (let round = 1; ; round++) {
@@ -127,7 +129,6 @@ async function closeShards(
     const isSpent = quiet > 0 && open.every(({ one, index }) => one.searches[index]!.isSpent);
     if (open.length === 0 || isSpent || quiet >= quietRounds || round >= busyRounds) {
       await writeForeign(closing, foreign);
-      foreign.close();
       return { open: shards.filter((shard) => open.some(({ one }) => one === shard)), tail, late };
     }
     work.log.info({ type, searches: open.length, round }, "searches are not proven to be whole; reading them again");
@@ -233,12 +234,7 @@ async function countGone(
     return at !== undefined && !(at >= from && at < till);
   };
   let gone = 0;
-  extra.forEach((print) => {
-    if (isGone(print)) gone++;
-  });
-  moved.forEach((print) => {
-    if (!extra.has(print) && isGone(print)) gone++;
-  });
+  for (const print of new Set([...extra, ...moved])) if (isGone(print)) gone++;
   await eachFingerprint(work.store, result.fingerprints, (print) => {
     if (isGone(print)) gone++;
   });

@@ -1,6 +1,5 @@
 import type { Shard } from "../../contracts.ts";
 import { eachFingerprint } from "../../sink/fingerprints.ts";
-import type { PrintTexts } from "../../sink/print-texts.ts";
 import { eachParallel } from "../parallel.ts";
 import { instantOf } from "../read/instants.ts";
 import { readShard } from "../read/shard.ts";
@@ -11,10 +10,10 @@ import type { TypeClosing } from "./type-closing.ts";
  *  only, only the source understands a reference, or a window shows a resource of another one.
  *  @param foreign fingerprints of all foreign rows that the readings of the seal have met. Those that a shard has
  *  written are removed from it. */
-export async function writeForeign(closing: TypeClosing, foreign: PrintTexts): Promise<void> {
+export async function writeForeign(closing: TypeClosing, foreign: Set<string>): Promise<void> {
   const { work, writer, shards } = closing;
   await eachParallel(foreign.size > 0 ? shards : [], async ({ result, extra }) => {
-    extra.forEach((print) => void foreign.delete(print));
+    for (const print of extra) foreign.delete(print);
     await eachFingerprint(work.store, result.fingerprints, (print) => void foreign.delete(print));
   });
   if (foreign.size === 0) return;

@@ -1,6 +1,5 @@
 import type { SearchEvidence } from "../../evidence.ts";
 import { eachFingerprint, ShownResources } from "../../sink/fingerprints.ts";
-import { PrintTexts } from "../../sink/print-texts.ts";
 import { eachParallel } from "../parallel.ts";
 import type { FingerprintHooks } from "../read/row-writer.ts";
 import type { ShardRead } from "../read/search.ts";
@@ -44,15 +43,13 @@ export async function rereadSearch(
     if (endsLate(closing, one)) {
       // An update that was searchable late: another window may have shown the version before it, and nothing may come
       // out twice. So this reading only collects what is new, and looks for it in the other windows.
-      const fresh = new PrintTexts();
+      const fresh = new Set<string>();
       const found = await read((print) => {
         if (isNew(print)) fresh.add(print);
         return true;
       });
       await noteMoved(closing, one, fresh);
-      const { size } = fresh;
-      fresh.close();
-      if (size === 0) return found;
+      if (fresh.size === 0) return found;
     }
     return await read((print) => {
       if (!isNew(print)) return true;
@@ -69,7 +66,7 @@ const endsLate = ({ plan }: TypeClosing, { shard }: ShardClosing): boolean =>
   Date.parse(shard.till) > Date.parse(plan.transactionTime) - lateMs;
 
 /** Takes from `fresh` what another shard has exported, and notes it as moved. */
-async function noteMoved({ work, shards }: TypeClosing, one: ShardClosing, fresh: PrintTexts): Promise<void> {
+async function noteMoved({ work, shards }: TypeClosing, one: ShardClosing, fresh: Set<string>): Promise<void> {
   const others = fresh.size > 0 ? shards.filter((other) => other !== one) : [];
   await eachParallel(others, ({ result }) =>
     eachFingerprint(work.store, result.fingerprints, (print) => {

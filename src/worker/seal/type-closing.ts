@@ -1,6 +1,5 @@
 import type { Shard, ShardResult } from "../../contracts.ts";
 import type { ClosedSearch } from "../../evidence.ts";
-import { PrintTexts } from "../../sink/print-texts.ts";
 import type { ShardWriter } from "../../sink/writer.ts";
 import type { ExportRun } from "../run.ts";
 
@@ -18,9 +17,9 @@ export interface ShardClosing {
   shard: Shard;
   result: ShardResult;
   /** fingerprints of the resources that this closing has found missing, and written */
-  extra: PrintTexts;
+  extra: Set<string>;
   /** fingerprints of resources that this shard shows now, and that another shard has exported as they were before */
-  moved: PrintTexts;
+  moved: Set<string>;
   /** in their order */
   searches: SearchClosing[];
 }
@@ -40,16 +39,10 @@ export interface SearchClosing extends ClosedSearch {
 export const beginClosing = (shard: Shard, result: ShardResult): ShardClosing => ({
   shard,
   result,
-  extra: new PrintTexts(),
-  moved: new PrintTexts(),
+  extra: new Set(),
+  moved: new Set(),
   searches: result.evidence.map((evidence) => ({ ...evidence, silent: 0, ...(evidence.inParts && { cutOff: true }) })),
 });
-
-/** Gives back what the closing of a shard holds. */
-export function endClosing({ extra, moved }: ShardClosing): void {
-  extra.close();
-  moved.close();
-}
 
 /** How many distinct resources are known of a shard. */
 export const knownOf = ({ result, extra, moved }: ShardClosing): number => result.seen + extra.size + moved.size;
