@@ -1,6 +1,7 @@
 import type { FhirExport, FhirExportRun } from "../api/fhirexport.gen.ts";
 import { apiVersion, runLabels, taskName } from "../api/names.ts";
-import { exitCode, type RunSpec } from "../contracts.ts";
+import { exitCode } from "../contracts.ts";
+import type { RunSpec } from "../effects.ts";
 import { workerNodeOptions } from "../node-flags.ts";
 
 /** Where a worker finds its Task and the credentials. It is one projected volume, in which a rotated Secret appears; a

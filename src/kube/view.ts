@@ -1,6 +1,7 @@
 import type { ObjectMeta } from "../api/meta.ts";
 import { labels } from "../api/names.ts";
-import type { Command, Progress, Report, RunView } from "../contracts.ts";
+import type { Command, Progress, Report } from "../contracts.ts";
+import type { RunView } from "../effects.ts";
 
 // The parts of batch/v1 Job, v1 Pod and v1 Event that the operator reads.
 export interface Job {

@@ -1,7 +1,8 @@
 import { isTrue, toSeconds } from "../api/conditions.ts";
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import { same } from "../api/rules.ts";
-import type { Effect, ReadyReason, RunView } from "../contracts.ts";
+import type { ReadyReason } from "../contracts.ts";
+import type { Effect, RunView } from "../effects.ts";
 import { secondsSince } from "./accept.ts";
 import { planningMessage, waitForSlot } from "./admit.ts";
 import { causeOf, lastCause } from "./cause.ts";

@@ -1,6 +1,6 @@
 import { causeIn } from "../api/conditions.ts";
 import type { FhirExportRun, FhirExportStatus } from "../api/fhirexport.gen.ts";
-import type { RunView } from "../contracts.ts";
+import type { RunView } from "../effects.ts";
 
 /** Why an export does not get on, although it is not over. It is the condition Reconciling of such an export, and what
  *  HTTP clients are told. */

@@ -1,6 +1,7 @@
 import { toSeconds } from "../api/conditions.ts";
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
-import type { Report, RunView, Totals, TypeCount } from "../contracts.ts";
+import type { Report, Totals, TypeCount } from "../contracts.ts";
+import type { RunView } from "../effects.ts";
 import { addTotals, sumByType, zeroTotals } from "../totals.ts";
 import { secondsSince } from "./accept.ts";
 import type { Facts } from "./facts.ts";

@@ -1,6 +1,7 @@
 import { dropConditions, findCondition, isTrue } from "../api/conditions.ts";
 import { finalizer } from "../api/names.ts";
-import type { Effect, Failure, ReadyReason } from "../contracts.ts";
+import type { Failure, ReadyReason } from "../contracts.ts";
+import type { Effect } from "../effects.ts";
 import { accept, notYetChecked, secondsSince } from "./accept.ts";
 import { admit } from "./admit.ts";
 import { activeDeadline, advance, resume, suspend } from "./advance.ts";

@@ -1,6 +1,7 @@
 import { type ConditionValue, dropConditions, findCondition, isTrue, toSeconds } from "../api/conditions.ts";
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
-import type { Effect, Report } from "../contracts.ts";
+import type { Report } from "../contracts.ts";
+import type { Effect } from "../effects.ts";
 import { showTotals } from "./counts.ts";
 import type { AttemptEnd, Facts } from "./facts.ts";
 import type { Outcome } from "./outcome.ts";

@@ -1,7 +1,8 @@
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport, FhirExportRun, FhirExportSpec, FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
-import type { Command, Effect, Failure, ReadyReason, RunView } from "../contracts.ts";
+import type { Command, Failure, ReadyReason } from "../contracts.ts";
+import type { Effect, RunView } from "../effects.ts";
 import type { Cause } from "./cause.ts";
 import { attemptOf, type Outcome } from "./outcome.ts";
 import type { ExportWorld } from "./port.ts";

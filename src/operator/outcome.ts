@@ -1,7 +1,7 @@
 import { isTrue } from "../api/conditions.ts";
 import type { FhirExport } from "../api/fhirexport.gen.ts";
 import { annotations } from "../api/names.ts";
-import type { RunView } from "../contracts.ts";
+import type { RunView } from "../effects.ts";
 
 /** How an attempt ended. */
 export interface Outcome {

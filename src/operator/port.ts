@@ -1,7 +1,7 @@
 import type { ExportTarget } from "../api/exporttarget.gen.ts";
 import type { FhirExport, FhirExportStatus } from "../api/fhirexport.gen.ts";
 import type { FhirSource } from "../api/fhirsource.gen.ts";
-import type { Effect, World } from "../contracts.ts";
+import type { Effect, World } from "../effects.ts";
 
 export type ExportWorld = World<FhirExport, FhirSource, ExportTarget>;
 

@@ -1,6 +1,7 @@
 import { toSeconds } from "../api/conditions.ts";
 import type { FhirExportRun } from "../api/fhirexport.gen.ts";
-import type { Effect, Failure, RunView } from "../contracts.ts";
+import type { Failure } from "../contracts.ts";
+import type { Effect, RunView } from "../effects.ts";
 import type { Facts } from "./facts.ts";
 
 const firstWaitSeconds = 30;

@@ -1,6 +1,7 @@
 import type { FhirExportRun } from "../api/fhirexport.gen.ts";
 import { runName } from "../api/names.ts";
-import type { Command, Effect, RunSpec, RunView } from "../contracts.ts";
+import type { Command } from "../contracts.ts";
+import type { Effect, RunSpec, RunView } from "../effects.ts";
 import type { Facts } from "./facts.ts";
 import { repeatRun } from "./repeat.ts";
 import { makeTask } from "./task.ts";

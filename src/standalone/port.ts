@@ -1,6 +1,7 @@
 import type { FhirExportStatus } from "../api/fhirexport.gen.ts";
 import { annotations, finalizer, taskName } from "../api/names.ts";
-import type { Command, Effect, RunView } from "../contracts.ts";
+import type { Command } from "../contracts.ts";
+import type { Effect, RunView } from "../effects.ts";
 import type { Logger } from "../log.ts";
 import { countRunning } from "../operator/admit.ts";
 import { formatOutcome } from "../operator/outcome.ts";

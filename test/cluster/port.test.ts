@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { FhirExport } from "../../src/api/fhirexport.gen.ts";
 import { runName, taskName } from "../../src/api/names.ts";
-import type { Effect, RunSpec } from "../../src/contracts.ts";
+import type { Effect, RunSpec } from "../../src/effects.ts";
 import { FailureError } from "../../src/failure.ts";
 import { KubeClient, type KubeObject, pathOf, resources } from "../../src/kube/client.ts";
 import { isAlreadyExists, isConflict, isNotFound } from "../../src/kube/error.ts";

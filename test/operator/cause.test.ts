@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { findCondition } from "../../src/api/conditions.ts";
-import type { Failure, Progress, RunView } from "../../src/contracts.ts";
+import type { Failure, Progress } from "../../src/contracts.ts";
+import type { RunView } from "../../src/effects.ts";
 import {
   admitted,
   checkDecision,

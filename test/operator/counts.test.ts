@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
-import type { Progress, RunView } from "../../src/contracts.ts";
+import type { Progress } from "../../src/contracts.ts";
+import type { RunView } from "../../src/effects.ts";
 import { admitted, decideAt, doneRun, later, outputOfX, readyCondition, runOf, world } from "./decisions.ts";
 import { report, totals, uid } from "./fake.ts";
 

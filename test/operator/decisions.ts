@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { findCondition, isTrue } from "../../src/api/conditions.ts";
 import type { FhirExport, FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
-import type { Command, Effect, RunView, World } from "../../src/contracts.ts";
+import type { Command } from "../../src/contracts.ts";
+import type { Effect, RunView, World } from "../../src/effects.ts";
 import { decide } from "../../src/operator/decide.ts";
 import type { ExportWorld } from "../../src/operator/port.ts";
 import { defaultSettings, type Settings } from "../../src/operator/settings.ts";

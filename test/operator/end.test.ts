@@ -3,7 +3,8 @@ import { test } from "node:test";
 import { findCondition } from "../../src/api/conditions.ts";
 import type { FhirExportSpec, FhirExportStatus } from "../../src/api/fhirexport.gen.ts";
 import { finalizer } from "../../src/api/names.ts";
-import type { Report, RunView } from "../../src/contracts.ts";
+import type { Report } from "../../src/contracts.ts";
+import type { RunView } from "../../src/effects.ts";
 import {
   admitted,
   checkDecision,

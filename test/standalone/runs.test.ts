@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, suite, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { RunSpec, RunView } from "../../src/contracts.ts";
+import type { RunSpec, RunView } from "../../src/effects.ts";
 import { makeLogger } from "../../src/log.ts";
 import { openDatabase } from "../../src/standalone/database.ts";
 import { Runs } from "../../src/standalone/runs.ts";

@@ -56,15 +56,15 @@ export class TokenClient {
    *  @param mend what to do where it is not mended there
    *  @throws terminal SourceUnauthorized where it is no URL that a credential may be sent to */
   checkEndpoint(text: string, named: string, mend?: string): string {
-    const todo = mend ? `; ${mend}` : "";
+    const advice = mend ? `; ${mend}` : "";
     const url = URL.canParse(text) ? new URL(text) : undefined;
     if (!url || (url.protocol !== "https:" && url.protocol !== "http:") || url.username || url.password || url.hash)
-      throw terminal("SourceUnauthorized", `${named} is not an absolute https URL without user and fragment${todo}`);
+      throw terminal("SourceUnauthorized", `${named} is not an absolute https URL without user and fragment${advice}`);
     // Whoever has the credential can read the data, so it is sent in the clear only where the data are, too.
     if (url.protocol === "http:" && this.base.protocol !== "http:")
       throw terminal(
         "SourceUnauthorized",
-        `${named} (${showURL(url)}) must be https, as spec.baseURL of the FhirSource is${todo}`,
+        `${named} (${showURL(url)}) must be https, as spec.baseURL of the FhirSource is${advice}`,
       );
     return text;
   }
